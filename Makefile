@@ -1,0 +1,98 @@
+# Toposieve: `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+UV := .uv/bin/uv
+JOBS := .venv-jobs/bin
+AIRFLOW := .venv-airflow/bin
+PYTEST := -m pytest -q
+INSTALL = $(UV) pip install --quiet --require-hashes --only-binary pythia8mc
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.PHONY: help env lock schema lint format test test-unit test-spark test-training test-dags test-airflow golden bench demo airflow clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+# --- environments ----------------------------------------------------------------------------------------------------
+
+env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the locked requirements (about a minute)
+
+.uv/.ready: requirements/uv.txt
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	touch $@
+
+.venv-jobs/.ready: requirements/jobs.txt .uv/.ready
+	@echo "building .venv-jobs: Spark, HEP libraries, TensorFlow"
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-jobs
+	$(INSTALL) --python $(JOBS)/python -r requirements/jobs.txt
+	echo "$(CURDIR)/jobs" > "$$($(JOBS)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
+	$(JOBS)/python -m toposieve.spark.java
+	touch $@
+
+.venv-airflow/.ready: requirements/airflow.txt .uv/.ready
+	@echo "building .venv-airflow: Airflow and its providers"
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-airflow
+	$(INSTALL) --python $(AIRFLOW)/python -r requirements/airflow.txt
+	echo "$(CURDIR)/plugins" > "$$($(AIRFLOW)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
+	touch $@
+
+lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
+	echo "uv==$$($(UV) --version | cut -d ' ' -f 2)" | $(COMPILE) - -o requirements/uv.txt
+	$(COMPILE) pyproject.toml --group airflow --group test -o requirements/airflow.txt
+	$(COMPILE) pyproject.toml --group jobs --group cpu --group test --override requirements/cpu-overrides.txt \
+		--only-binary pythia8mc -o requirements/jobs.txt
+
+schema: env  ## write the configuration's JSON schema for the DAGs' trigger forms
+	$(JOBS)/python -m toposieve.schema_export > dags/config/schema.json
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (ten minutes)
+	$(AIRFLOW)/python -m toposieve_airflow.local.demo
+
+airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
+	$(AIRFLOW)/python -m toposieve_airflow.local.server
+
+clean:  ## remove environments, data and everything else that make made
+	rm -rf .uv .venv-jobs .venv-airflow .airflow work build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- checking --------------------------------------------------------------------------------------------------------
+
+lint: env  ## ruff and mypy
+	$(JOBS)/ruff check .
+	$(JOBS)/ruff format --check .
+	$(JOBS)/mypy jobs/toposieve jobs/*.py
+	$(AIRFLOW)/mypy plugins
+
+format: env  ## let ruff mend what it can
+	$(JOBS)/ruff check --fix .
+	$(JOBS)/ruff format .
+
+test: test-unit test-spark test-training test-dags test-airflow  ## every test
+
+test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
+	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
+		--ignore tests/plugins --ignore tests/integration --ignore tests/benchmarks
+
+test-spark: env  ## the Spark jobs on small real files
+	$(JOBS)/python $(PYTEST) tests/spark tests/jobs --ignore tests/jobs/test_train.py
+
+test-training: env  ## models, input pipeline, the two-worker gang
+	$(JOBS)/python $(PYTEST) tests/training tests/jobs/test_train.py
+
+test-dags: env  ## DAG integrity, operators, rendered commands
+	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins
+
+test-airflow: env  ## the whole DAG and a backfill in a real Airflow
+	$(AIRFLOW)/python $(PYTEST) tests/integration/airflow
+
+golden: env  ## regenerate the golden files of rendered commands
+	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins --update-golden
+
+bench: env  ## speed and memory, as a table of ratios
+	$(JOBS)/python -m benchmarks

@@ -1,0 +1,1 @@
+"""Toposieve: LHC event-topology classification, from ROOT files to a trained and evaluated model."""

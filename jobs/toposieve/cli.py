@@ -1,0 +1,93 @@
+"""What every job's command line shares: ``--base``, ``--config``, ``--set``, logging and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from toposieve.config import ConfigT, StageConfig, load_config
+from toposieve.errors import INVALID_INPUT_EXIT_CODE, InvalidInputError
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+logger = logging.getLogger(__name__)
+
+
+def job_parser(doc: str, config: type[StageConfig]) -> argparse.ArgumentParser:
+    """Parser with the options that all jobs share; its help lists the keys of the stage's configuration.
+
+    Args:
+        doc: The job module's docstring: purpose, command and expected output.
+        config: The stage's configuration class.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, epilog=_describe_keys(config), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", required=True, help="folder under which all data lives: raw/, events/, ...")
+    parser.add_argument("--config", metavar="JSON", help="configuration: a JSON object, or the path of a file with one")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="set one configuration key (VALUE is JSON, or plain text); may be given several times",
+    )
+    return parser
+
+
+def add_spark_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the jobs that run on Spark."""
+    parser.add_argument("--master", help="Spark master, for example local[4]; default: spark-submit's own, or local[*]")
+
+
+def stage_config(args: argparse.Namespace, model: type[ConfigT]) -> ConfigT:
+    """The stage's configuration from ``--config`` and ``--set``.
+
+    Raises:
+        InvalidInputError: A key or value is wrong; the message names it.
+    """
+    return load_config(model, args.config, dict(_parse_override(text) for text in args.overrides))
+
+
+def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Parse the command line, run ``main`` and exit: 0 done, 2 invalid input or configuration, 1 anything else."""
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stdout, force=True)
+    try:
+        main(args)
+    except InvalidInputError as error:
+        _exit_invalid(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        _exit_invalid(f"no space left under {args.base}{where}: free some and run the same command again")
+
+
+def _exit_invalid(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(INVALID_INPUT_EXIT_CODE)
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise InvalidInputError(f"--set {text}: expected KEY=VALUE, for example --set seed=2")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _describe_keys(config: type[StageConfig]) -> str:
+    lines = ["configuration keys (--set KEY=VALUE), with their defaults:"]
+    for key, field in config.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        lines.append(f"  {key} = {json.dumps(default)}\n      {field.description}")
+    return "\n".join(lines)

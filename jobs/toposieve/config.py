@@ -1,0 +1,216 @@
+"""Configuration: one frozen pydantic model per stage, every default once.
+
+The JSON schema of these models (``dags/config/schema.json``, written by ``make schema``) gives the Airflow trigger form
+its fields, defaults and checks. A stage's configuration hash decides whether existing output can be kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from toposieve import schema
+from toposieve.errors import InvalidInputError
+
+Sample = Literal["qcd", "ttbar", "wjets"]
+ModelName = Literal["hlf", "particle_sequence", "inclusive"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's configuration: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that change with any value of this configuration."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+class SimulationConfig(StageConfig):
+    """What to simulate: Pythia 8.3 events, pile-up and a fast CMS-like detector."""
+
+    samples: tuple[Sample, ...] = get_args(Sample)
+    """Processes to generate."""
+    selected_events: int = Field(default=1000, ge=1, le=100_000_000)
+    """Events per sample that pass the default selection; generation stops at the first file that reaches it."""
+    pileup: float = Field(default=20.0, ge=0, le=300)
+    """Mean number of pile-up interactions per event (Poisson)."""
+    pileup_library_events: int = Field(default=5000, ge=1)
+    """Minimum-bias events in the library that pile-up is drawn from."""
+    qcd_fast: bool = False
+    """Approximate qcd by hard b and c pairs only: faster, but not the full QCD mixture."""
+    events_per_file: int = Field(default=250, ge=1)
+    """Events per ROOT file; each file has a seed of its own."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of the whole simulation. Every partition, sample and file derives its own."""
+
+
+class IngestConfig(StageConfig):
+    """How ROOT files are cut into units of work."""
+
+    entries_per_unit: int = Field(default=10_000, ge=1)
+    """Entries of a file that one task reads and writes at a time: one Parquet file each."""
+
+
+class SelectionConfig(StageConfig):
+    """Object cuts, isolation and event selection (every cut is strict)."""
+
+    track_pt_min: Positive = 0.5
+    """Tracks kept: PT above this, GeV."""
+    photon_et_min: Positive = 1.0
+    """Photons kept: ET above this, GeV."""
+    neutral_et_min: Positive = 1.0
+    """Neutral hadrons kept: ET above this, GeV."""
+    jet_pt_min: Positive = 30.0
+    """Jets kept: PT above this, GeV."""
+    jet_eta_max: Positive = 2.6
+    """Jets kept: |Eta| below this."""
+    lepton_pt_min: Positive = 23.0
+    """Electrons and muons kept: PT above this, GeV."""
+    isolation_cone: Positive = 0.3
+    """Particle-flow isolation sums particles at ΔR below this."""
+    isolation_max: Positive = 0.45
+    """A lepton is isolated if its charged + photon + neutral isolation is below this."""
+    own_track_dr: Positive = 1e-4
+    """A track at ΔR up to this from a lepton is that lepton's own."""
+    jet_lepton_dr: float = Field(default=0.4, ge=0)
+    """Jets at ΔR below this from the lepton are left out of HT, nJets and nBjets; 0 keeps all, as published."""
+    btag_mask: dict[Sample, int] = Field(default={"qcd": 1, "ttbar": 1, "wjets": 1})
+    """Bits of Jet.BTag that count as b-tagged, per sample (cards with several taggers use other bits)."""
+
+    @model_validator(mode="after")
+    def _complete_btag_mask(self) -> Self:
+        missing = [sample for sample in schema.SAMPLES if sample not in self.btag_mask]
+        if missing:
+            raise ValueError(f"btag_mask lacks {', '.join(missing)}; give every sample its bits, for example 1")
+        return self
+
+
+class PreparationConfig(StageConfig):
+    """How selected events become a training dataset."""
+
+    seed: int = Field(default=1, ge=0)
+    """Seed of balance, split and shuffle."""
+    train_fraction: Fraction = 0.64
+    """Share of the balanced events in the training split."""
+    validation_fraction: Fraction = 0.16
+    """Share of the balanced events in the validation split; the test split is the rest."""
+    balance: bool = True
+    """Keep equally many events of every class, chosen by hash."""
+    max_events_per_class: int | None = Field(default=None, ge=1)
+    """Keep at most this many events of each class; empty keeps all."""
+    streams: int = Field(default=8, ge=1, le=1024)
+    """Streams that the shards form: the most workers that can share it. Shards per split are a multiple of this."""
+    events_per_shard: int = Field(default=20_000, ge=1)
+    """Most events in one shard."""
+    parquet: bool = False
+    """Write every shard as Parquet too."""
+
+    @model_validator(mode="after")
+    def _leave_room_for_test(self) -> Self:
+        if self.train_fraction + self.validation_fraction >= 1:
+            raise ValueError("train_fraction + validation_fraction must stay below 1: the rest is the test split")
+        return self
+
+
+class TrainingConfig(StageConfig):
+    """One training run. The number of workers is not part of it: it does not change the result."""
+
+    model: ModelName = "inclusive"
+    """Architecture to train."""
+    epochs: int = Field(default=6, ge=1)
+    """Most passes over the training split."""
+    batch_size: int = Field(default=128, ge=1)
+    """Events per step over all workers; a multiple of the dataset's streams."""
+    learning_rate: Positive = 1e-3
+    """Adam's learning rate."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation loss before training stops; the best epoch's weights are kept."""
+    checkpoint_steps: int = Field(default=200, ge=1)
+    """Steps between checkpoints, besides one at every epoch's end."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of initial weights, event order and dropout."""
+    record_keys: dict[str, str] = Field(default_factory=lambda: dict(schema.RECORD_KEYS))
+    """Role → key in the TFRecord examples; change it to train on published files."""
+
+
+class EvaluationConfig(StageConfig):
+    """What the report computes."""
+
+    working_points: tuple[Fraction, ...] = (0.90, 0.95, 0.99)
+    """True-positive rates at which the false-positive rate is reported."""
+    bootstrap_samples: int = Field(default=200, ge=2)
+    """Bootstrap resamplings behind every error."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of the bootstrap."""
+
+
+ConfigT = TypeVar("ConfigT", bound=StageConfig)
+
+STAGES: dict[str, type[StageConfig]] = {
+    "simulation": SimulationConfig,
+    "ingest": IngestConfig,
+    "selection": SelectionConfig,
+    "preparation": PreparationConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+}
+"""Stage → configuration model, in the order of the pipeline."""
+
+
+def load_config(model: type[ConfigT], text: str | None, overrides: dict[str, Any] | None = None) -> ConfigT:
+    """Build a stage's configuration from JSON.
+
+    Args:
+        model: The stage's configuration class.
+        text: A JSON object, or the path of a file that holds one; None takes every default.
+        overrides: Values that win over those of ``text``.
+
+    Raises:
+        InvalidInputError: The JSON is malformed, or a key is unknown, missing or wrong; the message names the key.
+    """
+    values = {**_read_json_object(text), **(overrides or {})}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInputError(_describe(error, model)) from None
+
+
+def _read_json_object(text: str | None) -> dict[str, Any]:
+    if not text:
+        return {}
+    is_inline = text.lstrip().startswith("{")
+    where = "--config" if is_inline else f"--config file {text}"
+    try:
+        values = json.loads(text if is_inline else Path(text).read_text())
+    except OSError as error:
+        raise InvalidInputError(
+            f"{where}: cannot be read ({error.strerror}); give a JSON object or the path of one"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(f'{where}: not valid JSON ({error}); give an object like {{"seed": 1}}') from None
+    if not isinstance(values, dict):
+        raise InvalidInputError(f"{where}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _describe(error: ValidationError, model: type[StageConfig]) -> str:
+    return f"invalid {model.__name__}: " + "; ".join(_describe_problem(problem, model) for problem in error.errors())
+
+
+def _describe_problem(problem: ErrorDetails, model: type[StageConfig]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {model.__name__} knows {', '.join(model.model_fields)}"
+    if not key:  # a check over several keys, whose message names them
+        return problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {problem['msg']} (got {problem['input']!r})"

@@ -1,0 +1,1 @@
+"""Spark: the session, the sink and the tasks that turn Arrow batches into physics and back."""

@@ -1,0 +1,88 @@
+"""The one place where a Spark session is made."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toposieve.spark.java import java_home
+
+if TYPE_CHECKING:
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
+JOBS_FOLDER = Path(__file__).resolve().parents[2]
+
+DEFAULTS: dict[str, str] = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "1000",
+    # One thread a task: the cores belong to Spark.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.NUMBA_NUM_THREADS": "1",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.ui.enabled": "false",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.driver.memory": "1g",
+}
+"""Settings that every job has unless ``spark-submit`` or ``spark-defaults.conf`` says otherwise."""
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession]:
+    """A Spark session that ends with the block.
+
+    Args:
+        name: Application name.
+        master: Spark master; None takes ``spark-submit``'s, or ``local[*]`` when run by plain Python.
+
+    Raises:
+        InvalidInputError: There is no Java that Spark can use.
+    """
+    _prepare_environment()
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
+    conf = SparkConf()
+    for key, value in DEFAULTS.items():
+        conf.setIfMissing(key, value)
+    if master is not None:
+        conf.setMaster(master)
+    conf.setIfMissing("spark.master", "local[*]")
+    if _is_local(conf.get("spark.master") or ""):
+        _keep_to_this_machine(conf)
+    session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
+    session.sparkContext.setLogLevel("WARN")
+    logger.info("Spark %s on %s", session.version, session.sparkContext.master)
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def _prepare_environment() -> None:
+    os.environ["JAVA_HOME"] = str(java_home())
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Local tasks inherit the driver's environment; they must find this library and stay on one thread.
+    path = os.environ.get("PYTHONPATH", "")
+    if str(JOBS_FOLDER) not in path.split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(JOBS_FOLDER), path]))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _is_local(master: str) -> bool:
+    return master.startswith("local")
+
+
+def _keep_to_this_machine(conf: SparkConf) -> None:
+    conf.setIfMissing("spark.driver.host", "127.0.0.1")
+    conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
+    conf.setIfMissing("spark.sql.warehouse.dir", str(Path(tempfile.gettempdir()) / "toposieve-warehouse"))

@@ -1,0 +1,74 @@
+import errno
+import sys
+
+import pytest
+
+from toposieve import cli
+from toposieve.config import SelectionConfig
+from toposieve.errors import INVALID_INPUT_EXIT_CODE, InvalidInputError
+
+
+@pytest.fixture
+def parser():
+    return cli.job_parser("Select events.", SelectionConfig)
+
+
+def run_job(monkeypatch, parser, main, *arguments):
+    monkeypatch.setattr(sys, "argv", ["job", "--base", "data", *arguments])
+    cli.run(main, parser)
+
+
+def test_help_lists_every_key_with_its_default_and_meaning(parser):
+    text = parser.format_help()
+    assert "lepton_pt_min = 23.0" in text
+    assert all(name in text for name in SelectionConfig.model_fields)
+
+
+def test_overrides_win_over_the_configuration(parser):
+    args = parser.parse_args(["--base", "x", "--config", '{"lepton_pt_min": 30}', "--set", "lepton_pt_min=25"])
+    assert cli.stage_config(args, SelectionConfig).lepton_pt_min == 25
+
+
+def test_override_without_a_value_is_refused(parser):
+    args = parser.parse_args(["--base", "x", "--set", "lepton_pt_min"])
+    with pytest.raises(InvalidInputError, match="expected KEY=VALUE"):
+        cli.stage_config(args, SelectionConfig)
+
+
+def test_plain_text_override_reaches_the_check_of_its_key(parser):
+    args = parser.parse_args(["--base", "x", "--set", "lepton_pt_min=high"])
+    with pytest.raises(InvalidInputError, match="lepton_pt_min"):
+        cli.stage_config(args, SelectionConfig)
+
+
+def fail(error):
+    def main(_args):
+        raise error
+
+    return main
+
+
+def test_invalid_input_exits_with_two_and_a_plain_message(monkeypatch, parser, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_job(monkeypatch, parser, fail(InvalidInputError("raw/qcd/a.root: truncated; copy it again")))
+    assert stop.value.code == INVALID_INPUT_EXIT_CODE
+    assert capsys.readouterr().err == "error: raw/qcd/a.root: truncated; copy it again\n"
+
+
+def test_full_disk_exits_with_two_and_says_where(monkeypatch, parser, capsys):
+    full = OSError(errno.ENOSPC, "No space left on device", "data/events/part")
+    with pytest.raises(SystemExit) as stop:
+        run_job(monkeypatch, parser, fail(full))
+    assert stop.value.code == INVALID_INPUT_EXIT_CODE
+    assert "no space left under data (data/events/part)" in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_trace(monkeypatch, parser):
+    with pytest.raises(ZeroDivisionError):
+        run_job(monkeypatch, parser, fail(ZeroDivisionError()))
+
+
+def test_success_returns(monkeypatch, parser):
+    seen = []
+    run_job(monkeypatch, parser, seen.append, "--set", "jet_pt_min=40")
+    assert cli.stage_config(seen[0], SelectionConfig).jet_pt_min == 40
