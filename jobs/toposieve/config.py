@@ -21,6 +21,7 @@ Sample = Literal["qcd", "ttbar", "wjets"]
 ModelName = Literal["hlf", "particle_sequence", "inclusive"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+BitMask = Annotated[int, Field(ge=1, lt=2**32)]
 
 
 class StageConfig(BaseModel):
@@ -84,7 +85,7 @@ class SelectionConfig(StageConfig):
     """A track at ΔR up to this from a lepton is that lepton's own."""
     jet_lepton_dr: float = Field(default=0.4, ge=0)
     """Jets at ΔR below this from the lepton are left out of HT, nJets and nBjets; 0 keeps all, as published."""
-    btag_mask: dict[Sample, int] = Field(default={"qcd": 1, "ttbar": 1, "wjets": 1})
+    btag_mask: dict[Sample, BitMask] = Field(default={"qcd": 1, "ttbar": 1, "wjets": 1})
     """Bits of Jet.BTag that count as b-tagged, per sample (cards with several taggers use other bits)."""
 
     @model_validator(mode="after")

@@ -1,0 +1,1 @@
+"""Physics: selection, isolation and features. Arrays in, arrays out; no IO."""

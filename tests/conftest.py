@@ -1,0 +1,58 @@
+"""What all tests share. Importable in both environments: import pyspark, airflow and the like inside the fixtures."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+TESTS = Path(__file__).parent
+GOLDEN_FOLDER = TESTS / "golden"
+DELPHES_VARIABLE = "TOPOSIEVE_TEST_DELPHES"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write tests/golden anew from what the code gives now; then read the diff",
+    )
+
+
+@pytest.fixture(scope="session")
+def spark() -> "Iterator[SparkSession]":
+    """The one Spark session of all tests; jobs that run in this process find it and leave it running."""
+    from toposieve.spark.session import spark_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Tasks import handlers from tests/support.
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])))
+        with spark_session("tests", master="local[2]") as session:
+            yield session
+
+
+@pytest.fixture(scope="session")
+def delphes_file() -> Path:
+    """A true Delphes file, with split branches and without MuonTight."""
+    path = os.environ.get(DELPHES_VARIABLE)
+    if not path:
+        pytest.fail(f"set {DELPHES_VARIABLE} to the path of a true Delphes ROOT file, which this test reads", False)
+    return Path(path)
+
+
+@pytest.fixture
+def check_golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare text with a file in tests/golden, or write that file if ``--update-golden`` is given."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN_FOLDER / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text)
+        assert path.exists(), f"{path} is missing: run pytest with --update-golden"
+        assert text == path.read_text(), f"{path} differs: if that is meant, run pytest with --update-golden"
+
+    return check
