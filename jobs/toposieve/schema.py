@@ -99,6 +99,14 @@ HIGH_LEVEL_FEATURES: tuple[str, ...] = (
 )
 """Features of one event, in order."""
 
+UNITS: dict[str, str] = {
+    **dict.fromkeys((*LOW_LEVEL_FEATURES, *HIGH_LEVEL_FEATURES), "1"),
+    **dict.fromkeys(("Energy", "Px", "Py", "Pz", "Pt", "HT", "MET", "MT", "LepPt"), "GeV"),
+    **dict.fromkeys(("vtxX", "vtxY", "vtxZ"), "mm"),
+    **dict.fromkeys(("Phi", "phiMET", "LepPhi"), "rad"),
+}
+"""Unit of every feature; "1" where it has none."""
+
 MAX_TRACKS = 450
 MAX_PHOTONS = 150
 MAX_NEUTRAL_HADRONS = 200

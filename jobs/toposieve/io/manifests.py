@@ -1,29 +1,32 @@
 """Manifests: what an output directory holds, and the only way anything becomes visible in it.
 
 A stage writes its files into a staging directory, then :class:`Publication` renames them into place and replaces
-``manifest.json`` by compare-and-swap. Readers read only what the manifest lists, so nothing half-written is ever visible.
+``manifest.json`` by compare-and-swap. Readers read only what the manifest lists, so they see nothing half-written.
 Nothing in a manifest comes from chance or a clock: the same inputs and configuration give the same bytes.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import json
 import logging
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from toposieve.errors import ConflictError, InvalidInputError
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = "_staging"
+TIMING_NAME = "timing.json"
+_CHUNK_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,11 @@ class Unit(_Record):
     entry_stop: int
     counts: dict[str, int]
     """Events after each step, for example the cutflow's names."""
+    weights: dict[str, float] = {}
+    """Sums of event weights after the same steps, where the stage knows weights."""
     outputs: tuple[OutputFile, ...]
+    notes: tuple[str, ...] = ()
+    """Remarks about the input; the manifest's own notes gather them."""
 
 
 class BadFile(_Record):
@@ -59,6 +66,8 @@ class BadFile(_Record):
 
     source: str
     reason: str
+    source_checksum: str = ""
+    """Its checksum when it was found bad; empty when not even that could be had."""
 
 
 class Manifest(_Record):
@@ -88,10 +97,18 @@ class Manifest(_Record):
         return sum(unit.counts.get(count, 0) for unit in self.units)
 
 
+def gather_notes(units: Iterable[Unit]) -> tuple[str, ...]:
+    """Every remark of the units once for each input, as "input: remark"."""
+    return tuple(sorted({f"{unit.source}: {note}" for unit in units for note in unit.notes}))
+
+
 def file_checksum(path: Path) -> str:
-    """BLAKE2b-128 of a file's bytes, in hexadecimal."""
+    """XXH3-128 of a file's bytes, in hexadecimal: it finds damage, at memory speed; it is no signature."""
+    digest = xxhash.xxh3_128()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def describe_file(path: Path, directory: Path) -> OutputFile:
@@ -117,30 +134,28 @@ def read_manifest_if_any(directory: Path) -> Manifest | None:
     """Read a directory's manifest, or None when it has none.
 
     Raises:
-        InvalidInputError: The file is there but is not a manifest.
+        InvalidInputError: The file is there but cannot be read or is not a manifest.
     """
-    path = directory / MANIFEST_NAME
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValidationError as error:
-        raise InvalidInputError(
-            f"{path} is not a manifest ({error.error_count()} problems); delete it and run again"
-        ) from None
+    return _parse(directory, _manifest_bytes(directory))
 
 
 def verify_file(directory: Path, file: OutputFile) -> Path:
     """Check a listed file's presence, size and checksum, and return its path.
 
     Raises:
-        InvalidInputError: The file is missing or was altered.
+        InvalidInputError: The file is missing, unreadable or was altered.
     """
     path = directory / file.path
     remedy = f"delete {directory} and run the stage that writes it again"
-    if not path.is_file():
-        raise InvalidInputError(f"{path} is listed in {MANIFEST_NAME} but missing: {remedy}")
-    if path.stat().st_size != file.bytes or file_checksum(path) != file.checksum:
+    try:
+        intact = path.stat().st_size == file.bytes and file_checksum(path) == file.checksum
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidInputError(f"{path} is listed in {MANIFEST_NAME} but missing: {remedy}") from None
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path} is listed in {MANIFEST_NAME} but cannot be read ({error.strerror}): {remedy}"
+        ) from None
+    if not intact:
         raise InvalidInputError(f"{path} is not the file that {MANIFEST_NAME} lists (altered or cut short): {remedy}")
     return path
 
@@ -174,40 +189,55 @@ def check_same_config(directory: Path, manifest: Manifest | None, config_hash: s
         )
 
 
+def is_up_to_date(previous: Manifest | None, manifest: Manifest) -> bool:
+    """Whether publishing ``manifest`` would change nothing but the recorded version of the code."""
+    return previous is not None and previous == manifest.model_copy(update={"code_version": previous.code_version})
+
+
 class Publication:
     """One run's right to publish into a directory.
 
     Args:
         directory: The stage's output directory; created if needed.
 
-    The manifest found at the start must still be there at the end, or :meth:`publish` raises ConflictError.
+    The manifest found at the start (:attr:`previous`) must still be there at the end, or :meth:`publish` raises
+    ConflictError. Plan from ``previous``, not from a manifest read separately: otherwise another run may come between.
+
+    Raises:
+        InvalidInputError: The directory's manifest cannot be read.
     """
 
     def __init__(self, directory: Path) -> None:
+        """Remember the manifest that is there now."""
         self.directory = directory
         self.staging = directory / STAGING_NAME / uuid.uuid4().hex
         self._found = _manifest_bytes(directory)
+        self.previous = _parse(directory, self._found)
         self._staging_lock = -1
 
     def __enter__(self) -> Publication:
-        """Sweep what killed runs left, then open a staging directory of our own."""
-        self.staging.mkdir(parents=True)
-        self._staging_lock = os.open(self.staging, os.O_RDONLY)
-        fcntl.flock(self._staging_lock, fcntl.LOCK_EX)
-        _sweep(self.staging.parent, keep=self.staging)
+        """Open a staging directory of our own and sweep what killed runs left."""
+        _make_directory(self.directory)
+        with _locked(self.directory):
+            # Made and locked before any other run may sweep: sweeping takes the same lock.
+            self.staging.mkdir(parents=True)
+            self._staging_lock = os.open(self.staging, os.O_RDONLY)
+            fcntl.flock(self._staging_lock, fcntl.LOCK_EX)
+            _sweep(self.staging.parent, keep=self.staging)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remove the staging directory, published or not."""
         shutil.rmtree(self.staging, ignore_errors=True)
         os.close(self._staging_lock)
-        with _ignored_if_busy():
+        with _locked(self.directory), suppress(OSError):  # another run's staging may still be in there
             self.staging.parent.rmdir()
 
     def publish(self, manifest: Manifest, staged: Iterable[OutputFile]) -> None:
         """Rename staged files (paths relative to the staging directory) into place, then replace the manifest.
 
-        Files that the new manifest does not list are removed afterwards.
+        Files that the manifest found at the start lists and the new one does not are removed afterwards. Files that no
+        manifest lists are left alone: they may be a user's own.
 
         Raises:
             ConflictError: Another run replaced the manifest since this one began.
@@ -222,25 +252,75 @@ class Publication:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(self.staging / file.path, target)
             self._replace_manifest(manifest)
-            _remove_unlisted(self.directory, {file.path for file in manifest.outputs()})
+            self._remove_replaced({file.path for file in manifest.outputs()})
+        self.previous = manifest
         logger.info("published %s", self.directory / MANIFEST_NAME)
 
     def _replace_manifest(self, manifest: Manifest) -> None:
         content = manifest.model_dump_json(indent=1).encode() + b"\n"
-        temporary = self.staging / MANIFEST_NAME
+        replace_file(self.directory / MANIFEST_NAME, content, temporary=self.staging / MANIFEST_NAME)
+        self._found = content
+
+    def _remove_replaced(self, listed: set[str]) -> None:
+        for file in self.previous.outputs() if self.previous else ():
+            if file.path not in listed:
+                (self.directory / file.path).unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
+    """Write a small file so that readers see the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        content: Its new content.
+        temporary: Where to write it first, on the same file system; by default beside ``path``.
+    """
+    temporary = temporary or path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
         with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, self.directory / MANIFEST_NAME)
-        self._found = content
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_timing(directory: Path, *, seconds: float, events: int) -> None:
+    """Write ``timing.json``: how long the stage took; no part of the manifest, since it differs between runs."""
+    content = {"seconds": round(seconds, 3), "events": events}
+    replace_file(directory / TIMING_NAME, json.dumps(content).encode() + b"\n")
+
+
+def _parse(directory: Path, content: bytes | None) -> Manifest | None:
+    if content is None:
+        return None
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise InvalidInputError(
+            f"{directory / MANIFEST_NAME} is not a manifest ({error.error_count()} problems); delete it and run again"
+        ) from None
 
 
 def _manifest_bytes(directory: Path) -> bytes | None:
+    path = directory / MANIFEST_NAME
     try:
-        return (directory / MANIFEST_NAME).read_bytes()
-    except FileNotFoundError:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read ({error.strerror}): check it and its permissions") from None
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InvalidInputError(
+            f"{directory} cannot be made ({error.strerror}): choose another --base, or mend its permissions"
+        ) from None
 
 
 @contextmanager
@@ -257,30 +337,21 @@ def _locked(directory: Path) -> Iterator[None]:
 def _sweep(staging_root: Path, keep: Path) -> None:
     """Remove staging directories whose run is gone: a living run holds the lock on its own."""
     for path in staging_root.iterdir():
-        if path == keep:
-            continue
-        with _ignored_if_busy():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                logger.info("removing %s, left by a run that was killed", path)
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+        if path != keep:
+            _remove_if_abandoned(path)
 
 
-@contextmanager
-def _ignored_if_busy() -> Iterator[None]:
+def _remove_if_abandoned(path: Path) -> None:
     try:
-        yield
-    except OSError:  # another run holds it, or took it away first: either way it is not ours to remove
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # its run ended just now and took it away
         return
-
-
-def _remove_unlisted(directory: Path, listed: set[str]) -> None:
-    for path in (
-        sorted(directory.rglob("*.parquet")) + sorted(directory.rglob("*.tfrecord")) + sorted(directory.rglob("*.root"))
-    ):
-        relative = path.relative_to(directory)
-        if relative.parts[0] != STAGING_NAME and relative.as_posix() not in listed:
-            path.unlink()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        logger.info("removing %s, left by a run that was killed", path)
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(descriptor)

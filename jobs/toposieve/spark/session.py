@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession]:
-    """A Spark session that ends with the block.
+    """A Spark session that ends with the block, or the one that is active already, which stays.
 
     Args:
         name: Application name.
@@ -48,9 +48,16 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
         InvalidInputError: There is no Java that Spark can use.
     """
     _prepare_environment()
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        # spark-submit has started Java; only once connected to it does SparkConf know spark-submit's options.
+        SparkContext._ensure_initialized()
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        yield active
+        return
     conf = SparkConf()
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)
@@ -61,6 +68,7 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
         _keep_to_this_machine(conf)
     session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
     session.sparkContext.setLogLevel("WARN")
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     logger.info("Spark %s on %s", session.version, session.sparkContext.master)
     try:
         yield session

@@ -1,0 +1,274 @@
+"""Delphes ROOT files: inspect, cut into ranges of entries, and read the needed leaves into physics events.
+
+Reads true Delphes files (split TClonesArrays) and files with flat branches of the same leaf names, as uproot writes.
+Whatever is wrong with a file is an InvalidInputError that names the file, the leaf or entry, and the remedy.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import awkward as ak
+import numpy as np
+import uproot
+from numpy.typing import NDArray
+
+from toposieve import schema
+from toposieve.errors import InvalidInputError
+from toposieve.io.manifests import file_checksum
+from toposieve.physics.events import Events, Jagged
+
+REMEDY = "replace or remove the file, or pass --on-bad-file quarantine to go on without it"
+Leaf: TypeAlias = tuple[NDArray[np.int64], NDArray[Any]]
+"""Offsets, (events + 1,), and flat values."""
+
+WEIGHT_BRANCH = ".".join(schema.WEIGHT_LEAF)
+
+# Errors of the machine rather than of the file: worth a retry.
+_TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A ROOT file that passed inspection."""
+
+    id: str
+    """Path under ``raw/``; its first component is the sample."""
+    path: Path
+    bytes: int
+    modified_ns: int
+    checksum: str
+    entries: int
+    muon: str
+    """The file's muon collection."""
+    has_weight: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the output should know about this file."""
+        return () if self.muon == schema.MUON else (f"no {schema.MUON}; muons are those of {self.muon}",)
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Consecutive events of one file.
+
+    Attributes:
+        entry_start: Entry of the first event in the file.
+        events: The needed leaves; the muon collection is always called ``schema.MUON``.
+        weight: (n,) float32, 1 where the file has no weights.
+    """
+
+    entry_start: int
+    events: Events
+    weight: NDArray[np.float32]
+
+
+def sample_of(file_id: str) -> str:
+    """Sample of a file: the first component of its id.
+
+    Raises:
+        InvalidInputError: It is none of ``schema.SAMPLES``.
+    """
+    sample = file_id.partition("/")[0]
+    if sample not in schema.LABELS:
+        raise InvalidInputError(
+            f"{file_id}: unknown sample {sample!r}; known are {', '.join(schema.SAMPLES)}: rename its folder under raw/"
+        )
+    return sample
+
+
+def inspect_file(raw: Path, file_id: str) -> SourceFile:
+    """Check a file's tree, branches and types without reading its events.
+
+    Args:
+        raw: The folder ``{base}/raw``.
+        file_id: Path of the file under ``raw``.
+
+    Raises:
+        InvalidInputError: The file is unreadable, cut short or not ROOT, or a tree, branch or type is not as needed.
+    """
+    path = raw / file_id
+    with _bad_file(file_id):
+        stat = path.stat()
+        if stat.st_size == 0:
+            raise InvalidInputError(f"{file_id}: the file is empty; {REMEDY}")
+        checksum = file_checksum(path)
+        with uproot.open(path) as root:
+            _check_length(file_id, stat.st_size, root.file.fEND)
+            tree = _tree(file_id, root)
+            names = set(tree.keys(full_paths=False))
+            muon = _muon_collection(names)
+            has_weight = WEIGHT_BRANCH in names
+            _check_branches(file_id, tree, names, _branch_types(muon, has_weight))
+            entries = int(tree.num_entries)
+    return SourceFile(file_id, path, stat.st_size, stat.st_mtime_ns, checksum, entries, muon, has_weight)
+
+
+def entry_ranges(entries: int, entries_per_unit: int) -> list[tuple[int, int]]:
+    """Cut a file into ranges of entries; a file without entries gets one empty range, so that it is on record.
+
+    >>> entry_ranges(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    starts = range(0, entries, entries_per_unit)
+    return [(start, min(start + entries_per_unit, entries)) for start in starts] or [(0, 0)]
+
+
+def read_events(file: SourceFile, start: int, stop: int, batch_entries: int) -> Iterator[EventBatch]:
+    """Read a range of entries, at most ``batch_entries`` at a time, and check every value.
+
+    Raises:
+        InvalidInputError: The file cannot be read, changed since it was inspected, a needed value is not finite, an
+            event has no or several ``MissingET``, or the leaves of a collection differ in length.
+    """
+    branches = _branch_types(file.muon, file.has_weight)
+    with _bad_file(file.id):
+        with uproot.open(file.path) as root:
+            batches = _tree(file.id, root).iterate(
+                filter_name=list(branches), entry_start=start, entry_stop=stop, step_size=batch_entries, library="ak"
+            )
+            entry = start
+            for arrays in batches:
+                yield _to_batch(file, entry, {name: _buffers(arrays[name]) for name in branches})
+                entry += len(arrays)
+        if entry != stop:
+            raise InvalidInputError(f"{file.id}: entries {start} to {stop} end at {entry}; {REMEDY}")
+        _check_unchanged(file)
+
+
+def _branch_types(muon: str, has_weight: bool) -> dict[str, str]:
+    """Branch → type of everything read from a file."""
+    types = {
+        f"{muon if collection == schema.MUON else collection}.{leaf}": dtype
+        for collection, leaves in schema.DELPHES_LEAVES.items()
+        for leaf, dtype in leaves.items()
+    }
+    return {**types, WEIGHT_BRANCH: "float32"} if has_weight else types
+
+
+def _tree(file_id: str, root: Any) -> Any:
+    if schema.TREE_NAME not in root:
+        found = ", ".join(sorted(root.keys(cycle=False))[:5]) or "nothing"
+        raise InvalidInputError(f"{file_id}: no tree {schema.TREE_NAME} (the file holds {found}); {REMEDY}")
+    tree = root[schema.TREE_NAME]
+    if not isinstance(tree, uproot.TTree):
+        raise InvalidInputError(f"{file_id}: {schema.TREE_NAME} is a {tree.classname}, not a TTree; {REMEDY}")
+    return tree
+
+
+def _muon_collection(names: set[str]) -> str:
+    present = {name.partition(".")[0] for name in names if "." in name}
+    return next((name for name in schema.MUON_COLLECTIONS if name in present), schema.MUON)
+
+
+def _check_length(file_id: str, found: int, expected: int) -> None:
+    if found < expected:
+        raise InvalidInputError(f"{file_id}: cut short, {found:,} of {expected:,} bytes; {REMEDY}")
+
+
+def _check_branches(file_id: str, tree: Any, names: set[str], types: Mapping[str, str]) -> None:
+    missing = [name for name in types if name not in names]
+    if missing:
+        raise InvalidInputError(f"{file_id}: no branch {', '.join(missing)} in tree {schema.TREE_NAME}; {REMEDY}")
+    for name, dtype in types.items():
+        branch = tree[name]
+        content = getattr(branch.interpretation, "content", None)  # None unless the branch is jagged
+        if getattr(content, "to_dtype", None) != np.dtype(dtype):
+            raise InvalidInputError(
+                f"{file_id}: branch {name} is {branch.typename}, expected {dtype}, any number per event; {REMEDY}"
+            )
+        if branch.num_entries != tree.num_entries:
+            raise InvalidInputError(
+                f"{file_id}: branch {name} has {branch.num_entries} entries, the tree {tree.num_entries}; {REMEDY}"
+            )
+
+
+def _check_unchanged(file: SourceFile) -> None:
+    stat = file.path.stat()
+    if (stat.st_size, stat.st_mtime_ns) != (file.bytes, file.modified_ns):
+        raise InvalidInputError(f"{file.id}: the file changed while it was read; let its writer finish, then run again")
+
+
+def _buffers(array: ak.Array) -> Leaf:
+    layout = array.layout
+    offsets = np.asarray(layout.offsets.data)
+    return offsets.astype(np.int64, copy=False), np.asarray(layout.content.data)
+
+
+def _to_batch(file: SourceFile, entry: int, buffers: Mapping[str, Leaf]) -> EventBatch:
+    for name, (offsets, values) in buffers.items():
+        _check_finite(file.id, entry, name, offsets, values)
+    events = {
+        collection: _collection(file, entry, collection, list(leaves), buffers)
+        for collection, leaves in schema.DELPHES_LEAVES.items()
+    }
+    _check_single(file.id, entry, "MissingET", events["MissingET"].offsets)
+    if not file.has_weight:
+        return EventBatch(entry, events, np.ones(len(events["MissingET"]), dtype=np.float32))
+    offsets, weight = buffers[WEIGHT_BRANCH]
+    _check_single(file.id, entry, schema.WEIGHT_LEAF[0], offsets)
+    return EventBatch(entry, events, weight[offsets[0] : offsets[-1]])
+
+
+def _collection(
+    file: SourceFile,
+    entry: int,
+    collection: str,
+    leaves: Sequence[str],
+    buffers: Mapping[str, Leaf],
+) -> Jagged:
+    stored = file.muon if collection == schema.MUON else collection
+    offsets = buffers[f"{stored}.{leaves[0]}"][0]
+    for leaf in leaves[1:]:
+        other = buffers[f"{stored}.{leaf}"][0]
+        if not np.array_equal(offsets, other):
+            event = int(np.flatnonzero(np.diff(offsets) != np.diff(other))[0])
+            raise InvalidInputError(
+                f"{file.id}: {stored}.{leaf} and {stored}.{leaves[0]} have different lengths in entry {entry + event}; "
+                f"{REMEDY}"
+            )
+    return Jagged(offsets, {leaf: buffers[f"{stored}.{leaf}"][1] for leaf in leaves})
+
+
+def _check_finite(file_id: str, entry: int, name: str, offsets: NDArray[np.int64], values: NDArray[Any]) -> None:
+    if values.dtype.kind != "f":
+        return
+    finite = np.isfinite(values)
+    if not finite.all():
+        position = int(np.flatnonzero(~finite)[0])
+        event = int(np.searchsorted(offsets, position, side="right")) - 1
+        raise InvalidInputError(
+            f"{file_id}: {name} is {values[position]} in entry {entry + event}; every value must be finite; {REMEDY}"
+        )
+
+
+def _check_single(file_id: str, entry: int, collection: str, offsets: NDArray[np.int64]) -> None:
+    counts = np.diff(offsets)
+    wrong = np.flatnonzero(counts != 1)
+    if len(wrong):
+        event = int(wrong[0])
+        raise InvalidInputError(
+            f"{file_id}: {collection} has length {counts[event]} in entry {entry + event}, expected 1; {REMEDY}"
+        )
+
+
+@contextmanager
+def _bad_file(file_id: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes the readers raise into an InvalidInputError."""
+    try:
+        yield
+    except (InvalidInputError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _TRANSIENT:
+            raise
+        cause = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["no message"])[0]
+        raise InvalidInputError(
+            f"{file_id}: cannot be read as ROOT ({type(error).__name__}: {cause}); {REMEDY}"
+        ) from error

@@ -1,0 +1,159 @@
+"""Parquet files of the ``events`` and ``selected`` stages, to and from flat arrays without copies.
+
+One row is one event; one row group is one batch of events. Dictionaries and statistics are off: floats repeat too
+little for the one, and lists are too wide for the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from toposieve import schema
+from toposieve.errors import InvalidInputError
+from toposieve.io.delphes import EventBatch
+from toposieve.physics.events import Jagged
+from toposieve.physics.selection import SelectedEvents
+
+_ARROW_TYPES = {"float32": pa.float32(), "int32": pa.int32(), "uint32": pa.uint32(), "int8": pa.int8()}
+
+
+def _list_of(dtype: str) -> pa.DataType:
+    return pa.list_(pa.field("element", _ARROW_TYPES[dtype], nullable=False))
+
+
+def _arrow_schema(columns: dict[str, pa.DataType]) -> pa.Schema:
+    identity = {schema.ENTRY_COLUMN: pa.int64(), schema.WEIGHT_COLUMN: pa.float32()}
+    return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in {**identity, **columns}.items()])
+
+
+EVENTS_SCHEMA = _arrow_schema(
+    {
+        schema.event_column(collection, leaf): _list_of(dtype)
+        for collection, leaves in schema.DELPHES_LEAVES.items()
+        for leaf, dtype in leaves.items()
+    }
+)
+"""Columns of an ``events`` file."""
+
+PARTICLE_COLUMNS: dict[str, str] = {
+    **dict.fromkeys(schema.STORED_PARTICLE_FEATURES, "float32"),
+    schema.PARTICLE_KIND_COLUMN: "int8",
+    "Charge": "int8",
+}
+"""Column → type of what a ``selected`` file keeps of every particle."""
+
+SELECTED_SCHEMA = _arrow_schema(
+    {
+        schema.HIGH_LEVEL_COLUMN: pa.list_(
+            pa.field("element", pa.float32(), nullable=False), len(schema.HIGH_LEVEL_FEATURES)
+        ),
+        **{name: _list_of(dtype) for name, dtype in PARTICLE_COLUMNS.items()},
+    }
+)
+"""Columns of a ``selected`` file. Particle row 0 of an event is the lepton."""
+
+
+@contextmanager
+def event_writer(path: Path, arrow_schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a Parquet file for writing batches of events."""
+    with pq.ParquetWriter(
+        path, arrow_schema, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False
+    ) as writer:
+        yield writer
+
+
+def events_to_arrow(batch: EventBatch) -> pa.RecordBatch:
+    """Rows of an ``events`` file."""
+    count = len(batch.weight)
+    columns: dict[str, pa.Array] = {
+        schema.ENTRY_COLUMN: pa.array(np.arange(batch.entry_start, batch.entry_start + count, dtype=np.int64)),
+        schema.WEIGHT_COLUMN: pa.array(batch.weight),
+    }
+    for collection, jagged in batch.events.items():
+        for leaf, values in jagged.leaves.items():
+            columns[schema.event_column(collection, leaf)] = _list_array(jagged.offsets, values)
+    return _record_batch(columns, EVENTS_SCHEMA)
+
+
+def selected_to_arrow(batch: EventBatch, selected: SelectedEvents) -> pa.RecordBatch:
+    """Rows of a ``selected`` file: the events of ``batch`` that passed."""
+    high_level = selected.high_level.astype(np.float32).ravel()  # (events * 14,)
+    columns: dict[str, pa.Array] = {
+        schema.ENTRY_COLUMN: pa.array(batch.entry_start + selected.rows),
+        schema.WEIGHT_COLUMN: pa.array(batch.weight[selected.rows]),
+        schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(
+            pa.array(high_level), type=SELECTED_SCHEMA.field(schema.HIGH_LEVEL_COLUMN).type
+        ),
+        **{name: _list_array(selected.offsets, selected.particles[name]) for name in PARTICLE_COLUMNS},
+    }
+    return _record_batch(columns, SELECTED_SCHEMA)
+
+
+def open_parquet(path: Path, arrow_schema: pa.Schema) -> pq.ParquetFile:
+    """Open a Parquet file of a known schema.
+
+    Raises:
+        InvalidInputError: It is not Parquet, or has other columns.
+    """
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except pa.ArrowInvalid as error:
+        raise InvalidInputError(f"{path}: not a Parquet file ({error}); delete it and run its stage again") from None
+    found, expected = file.schema_arrow, arrow_schema
+    if not found.equals(expected):
+        wrong = [field.name for field in expected if field not in list(found)]
+        raise InvalidInputError(
+            f"{path}: columns {', '.join(wrong) or 'beyond those known'} are not as expected; "
+            "delete the folder and run its stage again"
+        )
+    return file
+
+
+def read_event_batches(path: Path) -> Iterator[EventBatch]:
+    """Read an ``events`` file, one row group at a time.
+
+    Raises:
+        InvalidInputError: The file is not an ``events`` file.
+    """
+    with open_parquet(path, EVENTS_SCHEMA) as file:
+        for index in range(file.num_row_groups):
+            yield _to_event_batch(file.read_row_group(index, use_threads=False))
+
+
+def _to_event_batch(table: pa.Table) -> EventBatch:
+    events = {collection: _jagged(table, collection, leaves) for collection, leaves in schema.DELPHES_LEAVES.items()}
+    entries = _flat(table, schema.ENTRY_COLUMN)
+    return EventBatch(int(entries[0]) if len(entries) else 0, events, _flat(table, schema.WEIGHT_COLUMN))
+
+
+def _jagged(table: pa.Table, collection: str, leaves: dict[str, str]) -> Jagged:
+    arrays = {leaf: _single_chunk(table, schema.event_column(collection, leaf)) for leaf in leaves}
+    offsets = next(iter(arrays.values())).offsets.to_numpy().astype(np.int64)
+    return Jagged(offsets, {leaf: array.values.to_numpy() for leaf, array in arrays.items()})
+
+
+def _flat(table: pa.Table, name: str) -> NDArray[Any]:
+    array: NDArray[Any] = _single_chunk(table, name).to_numpy()
+    return array
+
+
+def _single_chunk(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _list_array(offsets: NDArray[np.int64], values: NDArray[Any]) -> pa.Array:
+    dtype = _list_of(str(values.dtype))
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values), type=dtype)
+
+
+def _record_batch(columns: dict[str, pa.Array], arrow_schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([columns[name] for name in arrow_schema.names], schema=arrow_schema)

@@ -1,0 +1,58 @@
+"""Print the JSON schema of every stage's configuration, for the Airflow trigger forms.
+
+    python -m toposieve.schema_export > dags/config/schema.json        # what `make schema` does
+
+References are inlined, because Airflow's Params resolve none, and every key carries its default.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from toposieve.config import STAGES, StageConfig
+
+
+def export() -> dict[str, Any]:
+    """Stage → JSON schema of its configuration, in the order of the pipeline."""
+    return {stage: _stage_schema(model) for stage, model in STAGES.items()}
+
+
+def export_text() -> str:
+    """The content of ``dags/config/schema.json``."""
+    return json.dumps(export(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _stage_schema(model: type[StageConfig]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    schema = _inline(schema, schema.pop("$defs", {}))
+    defaults = model().model_dump(mode="json")
+    for key, field in schema["properties"].items():
+        field["default"] = defaults[key]
+    return schema
+
+
+def _inline(node: Any, definitions: dict[str, Any]) -> Any:
+    """A copy without ``$ref`` and, where one type or null is allowed, without ``anyOf`` (forms show neither)."""
+    if isinstance(node, list):
+        return [_inline(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        rest = {key: value for key, value in node.items() if key != "$ref"}
+        return _inline({**definitions[node["$ref"].rpartition("/")[2]], **rest}, definitions)
+    plain = {key: _inline(value, definitions) for key, value in node.items()}
+    return _merge_optional(plain)
+
+
+def _merge_optional(node: dict[str, Any]) -> dict[str, Any]:
+    options = node.get("anyOf", [])
+    present = [option for option in options if option != {"type": "null"}]
+    if len(options) != 2 or len(present) != 1:
+        return node
+    rest = {key: value for key, value in node.items() if key != "anyOf"}
+    return {**rest, **present[0], "type": [present[0]["type"], "null"]}
+
+
+if __name__ == "__main__":
+    print(export_text(), end="")

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from support.delphes_files import collections, read_naively, with_leaf, write_collections, write_events
+from support.events import edge_cases, from_events, random_events
+from toposieve import schema
+from toposieve.errors import InvalidInputError
+from toposieve.io.delphes import entry_ranges, inspect_file, read_events, sample_of
+from toposieve.physics.events import Jagged
+
+EVENTS = random_events(seed=1, n=7, particles=10)
+Content = dict[str, Jagged]
+
+
+def read_all(raw: Path, name: str = "a.root", batch: int = 3) -> list:
+    file = inspect_file(raw, name)
+    return list(read_events(file, 0, file.entries, batch))
+
+
+def as_lists(batches: list) -> list:
+    return [from_events(batch.events, row) for batch in batches for row in range(len(batch.weight))]
+
+
+def test_reads_what_was_written(tmp_path: Path) -> None:
+    events = list(edge_cases().values())
+    write_events(tmp_path / "a.root", events, weights=np.arange(len(events)))
+    batches = read_all(tmp_path, batch=4)
+    assert as_lists(batches) == events
+    assert np.concatenate([batch.weight for batch in batches]).tolist() == list(range(len(events)))
+    assert [batch.entry_start for batch in batches] == list(range(0, len(events), 4))
+
+
+def test_leaves_keep_their_types_and_share_the_collection_s_offsets(tmp_path: Path) -> None:
+    write_events(tmp_path / "a.root", EVENTS)
+    (batch,) = read_all(tmp_path, batch=100)
+    for collection, leaves in schema.DELPHES_LEAVES.items():
+        assert {leaf: str(values.dtype) for leaf, values in batch.events[collection].leaves.items()} == leaves
+        assert batch.events[collection].offsets.dtype == np.int64
+    assert batch.weight.dtype == np.float32
+
+
+def test_reads_a_range_of_entries(tmp_path: Path) -> None:
+    write_events(tmp_path / "a.root", EVENTS, weights=range(7))
+    file = inspect_file(tmp_path, "a.root")
+    batches = list(read_events(file, 2, 6, 3))
+    assert [(batch.entry_start, len(batch.weight)) for batch in batches] == [(2, 3), (5, 1)]
+    assert as_lists(batches) == EVENTS[2:6]
+
+
+def test_weight_is_one_where_the_file_has_none(tmp_path: Path) -> None:
+    write_events(tmp_path / "a.root", EVENTS)
+    assert [weight for batch in read_all(tmp_path) for weight in batch.weight] == [1] * 7
+
+
+@pytest.mark.parametrize("muon", schema.MUON_COLLECTIONS)
+def test_takes_the_muon_collection_that_the_file_has(tmp_path: Path, muon: str) -> None:
+    content = collections(EVENTS)
+    content[muon] = content.pop(schema.MUON)
+    write_collections(tmp_path / "a.root", content)
+    file = inspect_file(tmp_path, "a.root")
+    assert file.muon == muon
+    assert file.notes == (() if muon == schema.MUON else (f"no MuonTight; muons are those of {muon}",))
+    assert as_lists(read_all(tmp_path)) == EVENTS
+
+
+def test_prefers_tight_muons(tmp_path: Path) -> None:
+    content = collections(EVENTS)
+    content["Muon"] = content["Electron"]
+    write_collections(tmp_path / "a.root", content)
+    assert as_lists(read_all(tmp_path)) == EVENTS
+
+
+def test_reads_a_true_delphes_file(delphes_file: Path) -> None:
+    batches = read_all(delphes_file.parent, delphes_file.name, batch=10)
+    assert as_lists(batches) == read_naively(delphes_file, muon="Muon")
+    assert sum(len(batch.weight) for batch in batches) == 25
+    with uproot.open(delphes_file) as root:
+        weights = root["Delphes/Event.Weight"].array().to_list()
+    assert [[weight] for batch in batches for weight in batch.weight] == weights
+
+
+def test_a_file_without_entries_is_fine(tmp_path: Path) -> None:
+    write_events(tmp_path / "a.root", [])
+    assert inspect_file(tmp_path, "a.root").entries == 0
+    assert sum(len(batch.weight) for batch in read_all(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"), [(0, [(0, 0)]), (2, [(0, 2)]), (4, [(0, 2), (2, 4)]), (5, [(0, 2), (2, 4), (4, 5)])]
+)
+def test_entry_ranges(entries: int, expected: list[tuple[int, int]]) -> None:
+    assert entry_ranges(entries, 2) == expected
+
+
+def test_sample_is_the_first_folder() -> None:
+    assert sample_of("ttbar/2026-01-01/a.root") == "ttbar"
+    with pytest.raises(InvalidInputError, match=r"higgs/d/a.root: unknown sample 'higgs'; known are qcd, ttbar, wjets"):
+        sample_of("higgs/d/a.root")
+
+
+# --- bad files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [1, 3, 100, 0.3, 0.7, -100, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
+    content = write_events(tmp_path / "a.root", EVENTS).read_bytes()
+    length = int(kept * len(content)) if 0 < kept < 1 else int(kept)
+    (tmp_path / "a.root").write_bytes(content[:length])
+    with pytest.raises(InvalidInputError, match=r"^a\.root: (cut short|cannot be read as ROOT).*quarantine"):
+        read_all(tmp_path)
+
+
+def test_damaged_bytes_in_the_middle_are_refused(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.root", EVENTS)
+    with uproot.open(path) as root:
+        branch = root["Delphes/EFlowTrack.PT"]
+        start = int(branch.member("fBasketSeek")[0])
+    content = bytearray(path.read_bytes())
+    content[start + 80 : start + 200] = bytes(120)
+    path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"^a\.root: cannot be read as ROOT"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "a.root: the file is empty"), (b"PAR1" * 200, "a.root: cannot be read as ROOT .*not a ROOT file")],
+)
+def test_empty_and_non_root_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.root").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message):
+        inspect_file(tmp_path, "a.root")
+
+
+def test_unreadable_and_missing_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.root").mkdir()
+    with pytest.raises(InvalidInputError, match=r"a.root: cannot be read .*Is a directory"):
+        inspect_file(tmp_path, "a.root")
+    with pytest.raises(InvalidInputError, match=r"b.root: cannot be read .*No such file"):
+        inspect_file(tmp_path, "b.root")
+
+
+def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write_events(tmp_path / "a.root", EVENTS)
+    monkeypatch.setattr("toposieve.io.delphes.file_checksum", refuse)
+    with pytest.raises(InvalidInputError, match=r"a.root: cannot be read .*Permission denied"):
+        inspect_file(tmp_path, "a.root")
+
+
+def test_an_error_of_the_machine_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    write_events(tmp_path / "a.root", EVENTS)
+    monkeypatch.setattr("toposieve.io.delphes.file_checksum", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        inspect_file(tmp_path, "a.root")
+
+
+def test_a_missing_tree_is_refused_and_what_there_is_named(tmp_path: Path) -> None:
+    write_collections(tmp_path / "a.root", collections(EVENTS), tree="Events")
+    with pytest.raises(InvalidInputError, match=r"a.root: no tree Delphes \(the file holds Events\)"):
+        inspect_file(tmp_path, "a.root")
+
+
+def test_something_else_called_delphes_is_refused(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["Delphes"] = np.histogram([1.0, 2.0])
+    with pytest.raises(InvalidInputError, match=r"a.root: Delphes is a TH1D, not a TTree"):
+        inspect_file(tmp_path, "a.root")
+
+
+def test_missing_branches_are_named(tmp_path: Path) -> None:
+    content = with_leaf(with_leaf(collections(EVENTS), "Jet", "BTag", None), "EFlowTrack", "X", None)
+    write_collections(tmp_path / "a.root", content)
+    with pytest.raises(InvalidInputError, match=r"a.root: no branch EFlowTrack.X, Jet.BTag in tree Delphes"):
+        inspect_file(tmp_path, "a.root")
+
+
+def test_a_file_without_any_muons_is_refused(tmp_path: Path) -> None:
+    content = collections(EVENTS)
+    del content[schema.MUON]
+    write_collections(tmp_path / "a.root", content)
+    with pytest.raises(InvalidInputError, match=r"no branch MuonTight\.PT"):
+        inspect_file(tmp_path, "a.root")
+
+
+@pytest.mark.parametrize(
+    ("collection", "leaf", "dtype", "name"),
+    [
+        ("EFlowTrack", "PT", "float64", "double"),
+        ("Electron", "Charge", "int16", "int16_t"),
+        ("Jet", "BTag", "int32", "int32_t"),
+    ],
+)
+def test_wrong_types_are_refused(tmp_path: Path, collection: str, leaf: str, dtype: str, name: str) -> None:
+    content = collections(EVENTS)
+    content = with_leaf(content, collection, leaf, content[collection].leaves[leaf].astype(dtype))
+    write_collections(tmp_path / "a.root", content)
+    with pytest.raises(InvalidInputError, match=rf"a.root: branch {collection}.{leaf} is {name}\[\], expected"):
+        inspect_file(tmp_path, "a.root")
+
+
+def test_a_leaf_that_is_not_jagged_is_refused(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        flat = {
+            f"{name}.{leaf}": dtype for name, leaves in schema.DELPHES_LEAVES.items() for leaf, dtype in leaves.items()
+        }
+        file.mktree("Delphes", flat)
+    with pytest.raises(InvalidInputError, match=r"a.root: branch EFlowTrack.PT is float, expected float32, any number"):
+        inspect_file(tmp_path, "a.root")
+
+
+def _nan_in(collection: str, leaf: str, event: int, value: float) -> Callable[[Content], Content]:
+    def spoil(content: Mapping[str, Jagged]) -> Content:
+        values = content[collection].leaves[leaf].copy()
+        values[content[collection].offsets[event]] = value
+        return with_leaf(content, collection, leaf, values)
+
+    return spoil
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("collection", "leaf"), [("EFlowTrack", "Z"), ("MissingET", "Phi"), ("Event", "Weight")])
+def test_values_that_are_not_finite_are_refused_with_their_entry(
+    tmp_path: Path, collection: str, leaf: str, value: float
+) -> None:
+    content = _nan_in(collection, leaf, 5, value)(collections(EVENTS, weights=range(7)))
+    write_collections(tmp_path / "a.root", content)
+    with pytest.raises(InvalidInputError, match=rf"a.root: {collection}.{leaf} is {value} in entry 5; .*finite"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize(("collection", "weights"), [("MissingET", None), ("Event", range(7))])
+def test_a_collection_of_one_must_have_length_one(tmp_path: Path, collection: str, weights: range | None) -> None:
+    content = collections(EVENTS, weights)
+    jagged = content[collection]
+    # The value of entry 4 moves to entry 5.
+    offsets = np.array([0, 1, 2, 3, 4, 4, 6, 7])
+    write_collections(tmp_path / "a.root", {**content, collection: Jagged(offsets, jagged.leaves)})
+    with pytest.raises(InvalidInputError, match=rf"a.root: {collection} has length 0 in entry 4, expected 1"):
+        read_all(tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    write_events(tmp_path / "a.root", EVENTS)
+    file = inspect_file(tmp_path, "a.root")
+    write_events(tmp_path / "a.root", EVENTS)
+    with pytest.raises(InvalidInputError, match=r"a.root: the file changed while it was read"):
+        list(read_events(file, 0, file.entries, 100))

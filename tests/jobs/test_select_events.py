@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import logging
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import ingest
+import select_events
+from support import sink_handlers
+from support.delphes_files import read_naively, write_events
+from support.events import ELECTRON, MUON, edge_cases, random_events, track
+from support.reference import Event, reference_cutflow, reference_select
+from toposieve import schema
+from toposieve.config import SelectionConfig
+from toposieve.errors import ConflictError, InvalidInputError
+from toposieve.io.manifests import MANIFEST_NAME, Manifest, Publication, read_manifest, replace_file
+from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA
+from toposieve.physics.features import low_level_features
+
+DAY = "2026-01-01"
+JOB = Path(select_events.__file__)
+CONFIG = SelectionConfig()
+EVENTS = random_events(seed=4, n=12, particles=20)
+pytestmark = pytest.mark.usefixtures("spark")
+
+
+def run_ingest(base: Path, *arguments: str) -> Manifest:
+    ingest.main(ingest.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *arguments]))
+    return read_manifest(base / "events" / DAY)
+
+
+def run(base: Path, *arguments: str) -> Manifest:
+    select_events.main(select_events.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *arguments]))
+    return read_manifest(base / "selected" / DAY)
+
+
+def raw(base: Path, name: str, sample: str = "qcd") -> Path:
+    return base / "raw" / sample / DAY / name
+
+
+def files_of(base: Path) -> dict[str, bytes]:
+    """Everything in the output except timing.json."""
+    folder = base / "selected" / DAY
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "timing.json"}
+
+
+def cutflow_of(base: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((base / "selected" / DAY / "cutflow.json").read_text())
+    return content
+
+
+def rows_of(base: Path, manifest: Manifest, source: str) -> Iterator[dict[str, Any]]:
+    for unit in manifest.units:
+        if unit.source == source:
+            (file,) = unit.outputs
+            table = pq.read_table(base / "selected" / DAY / file.path)
+            assert table.schema.equals(SELECTED_SCHEMA)
+            yield from table.to_pylist()
+
+
+def assert_as_reference(
+    rows: Sequence[dict[str, Any]], events: Sequence[Event], config: SelectionConfig, mask: int
+) -> None:
+    """The rows are the reference's selected events, with the reference's features."""
+    expected = {entry: reference_select(event, config, mask) for entry, event in enumerate(events)}
+    expected = {entry: event for entry, event in expected.items() if event is not None}
+    assert [row["entry"] for row in rows] == list(expected)
+    for row in rows:
+        reference = expected[row["entry"]]
+        high_level = [reference.high_level[name] for name in schema.HIGH_LEVEL_FEATURES]
+        np.testing.assert_allclose(row["hlf"], high_level, rtol=1e-5, atol=1e-5)
+        columns = {name: np.array(row[name], dtype=dtype) for name, dtype in PARTICLE_COLUMNS.items()}
+        particles = [[particle[name] for name in schema.LOW_LEVEL_FEATURES] for particle in reference.particles]
+        np.testing.assert_allclose(low_level_features(columns), particles, rtol=1e-5, atol=1e-5)
+
+
+def with_planted(event: Event, electrons: Sequence[dict[str, float]], muons: Sequence[dict[str, float]]) -> Event:
+    """The event with more leptons, each with a track of its own in front of the others."""
+    planted = copy.deepcopy(event)
+    for collection, leptons in (("Electron", electrons), (schema.MUON, muons)):
+        for lepton in leptons:
+            own = track(lepton["PT"], lepton["Eta"], lepton["Phi"], int(lepton["Charge"]), 0.25, 0.5, 2)
+            for name, row in ((collection, lepton), ("EFlowTrack", own)):
+                for leaf, values in planted[name].items():
+                    values.insert(0, row[leaf])
+    return planted
+
+
+# --- against the reference -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overrides", [{}, {"isolation_max": 0.2, "lepton_pt_min": 30.0, "jet_lepton_dr": 0.0, "isolation_cone": 0.5}]
+)
+def test_edge_cases_and_random_events_are_as_the_reference_says(tmp_path: Path, overrides: dict[str, float]) -> None:
+    events = [*edge_cases().values(), *random_events(seed=5, n=60)]
+    config = SelectionConfig(**overrides, btag_mask={"qcd": 1, "ttbar": 2, "wjets": 1})
+    weights = np.linspace(0.5, 2, len(events), dtype=np.float32)
+    write_events(raw(tmp_path, "edges.root", "ttbar"), events, weights)
+    run_ingest(tmp_path, "--set", "entries_per_unit=40")
+    manifest = run(tmp_path, "--config", config.model_dump_json())
+    rows = list(rows_of(tmp_path, manifest, f"ttbar/{DAY}/edges.root"))
+    assert_as_reference(rows, events, config, mask=2)
+    assert [row["weight"] for row in rows] == [weights[row["entry"]] for row in rows]
+    counts = {cut: manifest.total(cut) for cut in schema.CUTFLOW}
+    assert counts == reference_cutflow(events, config)
+    assert 10 < counts["isolated_lepton"] < counts["lepton_pt"] < counts["events"]
+
+
+def test_a_true_delphes_file_is_as_the_reference_says(tmp_path: Path, delphes_file: Path) -> None:
+    events = read_naively(delphes_file, muon="Muon")
+    raw(tmp_path, "").mkdir(parents=True)
+    shutil.copy(delphes_file, raw(tmp_path, "true.root"))
+    run_ingest(tmp_path)
+    manifest = run(tmp_path)
+    assert {cut: manifest.total(cut) for cut in schema.CUTFLOW} == reference_cutflow(events, CONFIG)
+    rows = list(rows_of(tmp_path, manifest, f"qcd/{DAY}/true.root"))
+    assert len(rows) == 1
+    assert_as_reference(rows, events, CONFIG, mask=1)
+    assert manifest.notes == (
+        f"qcd/{DAY}/true.root: Jet.BTag has bits beside the mask 1 (btag_mask)",
+        f"qcd/{DAY}/true.root: no MuonTight; muons are those of Muon",
+    )
+
+
+def test_a_true_delphes_file_with_planted_leptons_is_as_the_reference_says(tmp_path: Path, delphes_file: Path) -> None:
+    events = read_naively(delphes_file, muon="Muon")
+    muon, electron = {**MUON, "PT": 300.0, "Eta": -1.0}, {**ELECTRON, "PT": 350.0, "Eta": 1.0}
+    planted = {
+        "electron": [with_planted(event, [electron], []) for event in events],
+        "muon": [with_planted(event, [], [muon]) for event in events],
+        "two": [with_planted(event, [electron], [muon]) for event in events],
+    }
+    for name, content in planted.items():
+        write_events(raw(tmp_path, f"{name}.root"), content)
+    run_ingest(tmp_path)
+    manifest = run(tmp_path)
+    for name, content in planted.items():
+        rows = list(rows_of(tmp_path, manifest, f"qcd/{DAY}/{name}.root"))
+        assert len(rows) > 20
+        assert_as_reference(rows, content, CONFIG, mask=1)
+
+
+# --- cutflow and notes ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Two samples, one with weights; an empty file; everything ingested."""
+    write_events(raw(tmp_path, "a.root"), EVENTS, weights=range(12))
+    write_events(raw(tmp_path, "b.root"), EVENTS[:4], weights=range(4))
+    write_events(raw(tmp_path, "empty.root"), [])
+    write_events(raw(tmp_path, "c.root", "wjets"), EVENTS[3:])
+    run_ingest(tmp_path, "--set", "entries_per_unit=5")
+    return tmp_path
+
+
+def test_cutflow_counts_events_and_weights_of_each_sample(base: Path) -> None:
+    run(base)
+    cutflow = cutflow_of(base)
+    assert set(cutflow) == {"qcd", "wjets", "quarantined"}
+    assert {cut: cutflow["wjets"][cut] for cut in schema.CUTFLOW} == reference_cutflow(EVENTS[3:], CONFIG)
+    assert cutflow["wjets"]["weighted"] == reference_cutflow(EVENTS[3:], CONFIG)
+    weighted = dict.fromkeys(schema.CUTFLOW, 0.0)
+    for weight, event in [*enumerate(EVENTS), *enumerate(EVENTS[:4])]:
+        for cut, passed in reference_cutflow([event], CONFIG).items():
+            weighted[cut] += weight * passed
+    assert cutflow["qcd"]["weighted"] == weighted
+    assert not math.isclose(weighted["isolated_lepton"], cutflow["qcd"]["isolated_lepton"])
+
+
+def test_quarantined_files_show_in_manifest_and_cutflow(base: Path) -> None:
+    raw(base, "bad.root").write_bytes(b"")
+    events = run_ingest(base, "--set", "entries_per_unit=5", "--on-bad-file", "quarantine")
+    assert run(base).quarantined == events.quarantined
+    (bad,) = cutflow_of(base)["quarantined"]
+    assert bad["source"] == f"qcd/{DAY}/bad.root"
+    assert "the file is empty" in bad["reason"]
+
+
+def test_other_b_tag_bits_are_said_once(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = run(base)
+    sources = {note.partition(": ")[0] for note in manifest.notes}
+    assert sources == {f"qcd/{DAY}/a.root", f"qcd/{DAY}/b.root", f"wjets/{DAY}/c.root"}
+    assert caplog.text.count("Jet.BTag has bits beside the mask 1") == 1
+    every_bit = json.dumps({"btag_mask": dict.fromkeys(schema.SAMPLES, 2**32 - 1)})
+    assert run(base, "--replace", "--config", every_bit).notes == ()
+
+
+# --- running again -------------------------------------------------------------------------------------------------
+
+
+def test_running_again_redoes_nothing(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(base)
+    before = {path.name: path.stat().st_mtime_ns for path in (base / "selected" / DAY).iterdir()}
+    caplog.set_level(logging.INFO)
+    run(base)
+    after = {path.name: path.stat().st_mtime_ns for path in (base / "selected" / DAY).iterdir()}
+    assert after == before
+    assert "7 units: 7 done before, 0 to do" in caplog.text
+    assert "nothing to do" in caplog.text
+
+
+def test_a_new_file_is_selected_alone_and_a_vanished_one_leaves(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(base)
+    write_events(raw(base, "new.root", "ttbar"), EVENTS[:2])
+    raw(base, "b.root").unlink()
+    run_ingest(base, "--set", "entries_per_unit=5")
+    caplog.set_level(logging.INFO)
+    manifest = run(base)
+    assert "7 units: 6 done before, 1 to do" in caplog.text
+    assert {unit.source.rpartition("/")[2] for unit in manifest.units} == {"a.root", "c.root", "empty.root", "new.root"}
+    listed = {file.path for file in manifest.outputs()}
+    assert set(files_of(base)) == {*listed, MANIFEST_NAME, "cutflow.json"}
+
+
+@pytest.mark.parametrize("damage", ["everything", "one file", "cutflow.json"])
+def test_lost_output_comes_back_byte_for_byte(base: Path, damage: str) -> None:
+    manifest = run(base)
+    before = files_of(base)
+    folder = base / "selected" / DAY
+    if damage == "everything":
+        shutil.rmtree(folder)
+    else:
+        (folder / (damage if damage == "cutflow.json" else next(manifest.outputs()).path)).unlink()
+    run(base)
+    assert files_of(base) == before
+
+
+def test_changed_cuts_need_replace_and_recompute(base: Path) -> None:
+    before = run(base).total("isolated_lepton")
+    with pytest.raises(InvalidInputError, match=r"made with another configuration .*--replace"):
+        run(base, "--set", "lepton_pt_min=40")
+    assert run(base, "--set", "lepton_pt_min=40", "--replace").total("isolated_lepton") < before
+    assert cutflow_of(base)["qcd"]["events"] == 16
+
+
+def test_the_run_that_ends_second_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_publish = Publication.publish
+
+    def publish_after_another(self: Publication, *arguments: object) -> None:
+        monkeypatch.setattr(Publication, "publish", real_publish)
+        run(base)
+        real_publish(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Publication, "publish", publish_after_another)
+    with pytest.raises(ConflictError, match="run again to go on from its result"):
+        run(base)
+    assert set(files_of(base)) == {
+        *(file.path for file in read_manifest(base / "selected" / DAY).outputs()),
+        MANIFEST_NAME,
+        "cutflow.json",
+    }
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+def test_events_must_be_there_first(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"events/2026-01-01/manifest.json is missing: run the stage"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered", "cut short"])
+def test_events_files_must_be_those_of_the_manifest(base: Path, damage: str) -> None:
+    file = max(read_manifest(base / "events" / DAY).outputs(), key=lambda file: file.bytes)
+    path = base / "events" / DAY / file.path
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[:-10] + b"0123456789" if damage == "altered" else content[:-10])
+    expected = "listed in manifest.json but missing" if damage == "missing" else "altered or cut short"
+    with pytest.raises(InvalidInputError, match=rf"{file.path} is .*{expected}.*run the stage that writes it again"):
+        run(base)
+    assert files_of(base) == {}
+
+
+def test_an_unknown_sample_is_an_error(base: Path) -> None:
+    path = base / "events" / DAY / MANIFEST_NAME
+    replace_file(path, path.read_bytes().replace(b"wjets/", b"higgs/"))
+    with pytest.raises(InvalidInputError, match=r"higgs/.*unknown sample 'higgs'; known are qcd, ttbar, wjets"):
+        run(base)
+
+
+def test_a_unit_with_other_events_than_recorded_is_an_error(base: Path) -> None:
+    manifest = read_manifest(base / "events" / DAY)
+    first = manifest.units[0].model_copy(update={"entry_stop": 7})
+    spoilt = manifest.model_copy(update={"units": (first, *manifest.units[1:])})
+    replace_file(base / "events" / DAY / MANIFEST_NAME, spoilt.model_dump_json().encode())
+    with pytest.raises(InvalidInputError, match=r"5 events, its manifest says 7; delete .* and run ingest.py again"):
+        run(base)
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+def command(base: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(JOB), "--base", str(base), "--partition", DAY, *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_misspelt_key_exits_with_two(tmp_path: Path) -> None:
+    result = command(tmp_path, "--set", "isolaton_max=0.3")
+    assert result.returncode == 2
+    assert "isolaton_max: unknown key; SelectionConfig knows track_pt_min" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_number_of_cores_changes_no_byte(base: Path) -> None:
+    results = []
+    for master in ("local[1]", "local[4]"):
+        result = command(base, "--master", master)
+        assert result.returncode == 0, result.stderr
+        results.append(files_of(base))
+        shutil.rmtree(base / "selected")
+    assert results[0] == results[1]
+
+
+def test_a_full_disk_is_said_and_nothing_published(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposieve.spark.selection.select_unit", sink_handlers.fill_disk)
+    with pytest.raises(OSError, match="No space left on device") as caught:  # cli.run turns it into exit code 2
+        run(base)
+    assert caught.value.errno == errno.ENOSPC
+    assert str(base) in caught.value.filename
+    assert files_of(base) == {}
