@@ -1,0 +1,57 @@
+"""Simulate samples for one partition: Pythia 8.3 events with pile-up, seen by a fast CMS-like detector.
+
+    python jobs/simulate.py --base work --partition 2026-01-01 --set selected_events=1000
+
+Writes {base}/raw/{sample}/{partition}/*.root in the layout of Delphes, and manifest.json, which lists what is there.
+The pile-up library under {base}/raw/_pileup/ is made once and shared by all later runs. A sample that is complete is
+left alone; lost or damaged files are made again, identical in their arrays. Ends with a line such as
+"done: 6,431 new events of 3 samples in 231 s".
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from contextlib import ExitStack
+
+from toposieve import cli
+from toposieve.config import SimulationConfig
+from toposieve.io.filesystems import base_path, path_key
+
+logger = logging.getLogger("simulate")
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """The job's command line."""
+    parser = cli.job_parser(__doc__ or "", SimulationConfig)
+    parser.add_argument("--partition", required=True, help="production day (or any other key) to simulate")
+    parser.add_argument("--replace", action="store_true", help="replace output of another configuration")
+    cli.add_spark_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """See what is missing, make it on Spark, publish."""
+    from toposieve.simulation.campaign import Campaign, open_samples, simulate_samples
+    from toposieve.spark.session import spark_session
+
+    started = time.monotonic()
+    config = cli.stage_config(args, SimulationConfig)
+    campaign = Campaign(base_path(args.base), path_key("--partition", args.partition), config)
+    logger.info("output %s", campaign.directory("{sample}"))
+    with ExitStack() as stack:
+        samples = open_samples(campaign, stack, replace=args.replace)
+        incomplete = [sample for sample in samples if sample.progress.files() is None]
+        if not incomplete:
+            logger.info("nothing to do: %s are complete", ", ".join(config.samples))
+            return
+        with spark_session("simulate", args.master) as spark:
+            events = simulate_samples(spark, campaign, incomplete)
+    logger.info(
+        "done: %s new events of %d samples in %.0f s", f"{events:,}", len(incomplete), time.monotonic() - started
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, arg_parser())

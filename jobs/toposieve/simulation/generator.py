@@ -1,0 +1,162 @@
+"""Truth events from Pythia 8.3: W and top samples, minimum bias, and what all generators share.
+
+Proton collisions at 13 TeV; particles with cτ above 10 mm reach the detector undecayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pythia8mc
+from numpy.typing import NDArray
+
+from toposieve.simulation.columns import Columns, keep_events, take
+from toposieve.simulation.kinematics import eta_of
+
+COMMON_SETTINGS: tuple[str, ...] = (
+    "Print:quiet = on",
+    "Beams:eCM = 13000",
+    "Random:setSeed = on",
+    "ParticleDecays:limitTau0 = on",
+    "ParticleDecays:tau0Max = 10",
+)
+PROCESSES: dict[str, tuple[str, ...]] = {
+    "wjets": ("WeakSingleBoson:ffbar2W = on", "24:onMode = off", "24:onIfAny = 11 13 15"),
+    "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
+    "minbias": ("SoftQCD:inelastic = on",),
+}
+
+LEPTONS = (11, 13)
+LEPTON_PT_MIN = 20.0
+"""Generator electrons and muons count above this PT, GeV ..."""
+LEPTON_ETA_MAX = 2.6
+"""... and below this |η|."""
+ENDCAP_ELECTRON_ETA = 1.5
+ENDCAP_ELECTRON_PT_MIN = 14.0
+"""Electrons beyond :data:`ENDCAP_ELECTRON_ETA` count above this PT: their resolution is 15 %."""
+
+QUARK_PT_MIN = 1.0
+QUARK_ETA_MAX = 2.5
+"""c and b quarks that can give a jet its flavour: PT above, |η| below."""
+
+BATCH = 50
+"""Events that Pythia makes at a time."""
+
+
+@dataclass(frozen=True)
+class TruthEvents:
+    """A chunk of generated events.
+
+    Attributes:
+        count: Number of events n.
+        particles: Final particles, flat: event, pdg, charge (e), px, py, pz, energy (GeV), x, y, z (production, mm).
+        quarks: c and b quarks for the flavour of jets, flat: event, eta, phi, flavour (4 or 5).
+        weights: (n,) event weights.
+        tried: Events that the generator made to find these.
+    """
+
+    count: int
+    particles: Columns
+    quarks: Columns
+    weights: NDArray[np.float64]
+    tried: int
+
+
+def make_pythia(settings: tuple[str, ...], seed: int, hooks: Any = None) -> Any:
+    """A Pythia instance, initialised. Its events depend on ``settings`` and ``seed`` alone.
+
+    Raises:
+        RuntimeError: Pythia refuses a setting, or cannot start.
+    """
+    pythia = pythia8mc.Pythia("", False)
+    for line in (*COMMON_SETTINGS, *settings, f"Random:seed = {seed}"):
+        if not pythia.readString(line):
+            raise RuntimeError(f"Pythia does not know the setting {line!r}")
+    if hooks is not None:
+        pythia.setUserHooksPtr(hooks)
+    if not pythia.init():
+        raise RuntimeError(f"Pythia cannot start with {', '.join(settings)} and seed {seed}")
+    return pythia
+
+
+def generate(sample: str, seed: int) -> Iterator[TruthEvents]:
+    """Endless chunks of wjets or ttbar events with a generator lepton (see :func:`events_with_lepton`)."""
+    pythia = make_pythia(PROCESSES[sample], seed)
+    while True:
+        batch = pythia.nextBatch(BATCH)
+        tried = len(batch)
+        particles = final_particles(pythia, batch)
+        kept = events_with_lepton(particles)
+        yield TruthEvents(
+            count=len(kept),
+            particles=keep_events(particles, kept, tried),
+            quarks=keep_events(heavy_quarks(batch), kept, tried),
+            weights=np.ones(len(kept)),
+            tried=tried,
+        )
+
+
+def final_particles(pythia: Any, batch: Any, *, lifetimes: bool = False) -> Columns:
+    """Flat final-state particles of a batch, see :class:`TruthEvents`. A vertex that Pythia leaves out is the origin.
+
+    Args:
+        pythia: The generator of the batch.
+        batch: What ``nextBatch`` returned.
+        lifetimes: Add the columns mass (GeV) and lifetime (mm), for particles that are to decay later.
+    """
+    final = batch.prt[batch.prt.status > 0]
+    pdg = _flat(final.id)
+    more = {"mass": _flat(final.m), "lifetime": _flat(final.tau)} if lifetimes else {}
+    return {
+        "event": _event_of(final.id),
+        "pdg": pdg,
+        "charge": charges(pythia, pdg),
+        **{axis: _flat(final.p[axis]) for axis in ("px", "py", "pz")},
+        "energy": _flat(final.p.e),
+        **{axis: _flat(ak.fill_none(final.vProd[f"p{axis}"], 0.0)) for axis in ("x", "y", "z")},
+        **more,
+    }
+
+
+def heavy_quarks(batch: Any) -> Columns:
+    """Every c and b quark of a batch that can give a jet its flavour, copies along the shower included."""
+    particles = batch.prt
+    quarks = particles[(abs(particles.id) == 4) | (abs(particles.id) == 5)]
+    px, py, pz = (_flat(quarks.p[axis]) for axis in ("px", "py", "pz"))
+    columns = {
+        "event": _event_of(quarks.id),
+        "eta": eta_of(px, py, pz),
+        "phi": np.arctan2(py, px),
+        "flavour": np.abs(_flat(quarks.id)),
+    }
+    return take(columns, (np.hypot(px, py) > QUARK_PT_MIN) & (np.abs(columns["eta"]) < QUARK_ETA_MAX))
+
+
+def charges(pythia: Any, pdg: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Electric charge of each particle, in units of e."""
+    kinds, kind_of = np.unique(pdg, return_inverse=True)
+    return np.array([pythia.particleData.charge(int(kind)) for kind in kinds], dtype=float)[kind_of]
+
+
+def events_with_lepton(particles: Columns) -> NDArray[np.int64]:
+    """Numbers of the events with a generator electron or muon that the detector could select, in order."""
+    pdg = np.abs(particles["pdg"])
+    light = take(particles, np.isin(pdg, LEPTONS))
+    pt = np.hypot(light["px"], light["py"])
+    eta = np.abs(eta_of(light["px"], light["py"], light["pz"]))
+    endcap_electron = (np.abs(light["pdg"]) == 11) & (eta > ENDCAP_ELECTRON_ETA)
+    threshold = np.where(endcap_electron, ENDCAP_ELECTRON_PT_MIN, LEPTON_PT_MIN)
+    return np.unique(light["event"][(pt > threshold) & (eta < LEPTON_ETA_MAX)])
+
+
+def _flat(jagged: Any) -> NDArray[Any]:
+    return np.asarray(ak.to_numpy(ak.flatten(jagged)))
+
+
+def _event_of(jagged: Any) -> NDArray[np.int64]:
+    counts = ak.to_numpy(ak.num(jagged))
+    return np.repeat(np.arange(len(counts)), counts)

@@ -1,0 +1,301 @@
+"""QCD events with a real, isolated lepton from a c or b hadron.
+
+One QCD event in a million has such a lepton. So the generator drops events without a hard c or b quark as early as it
+can, and then decays the c and b hadrons of what remains many times. Of the decays that give an isolated lepton one is
+kept, chosen at random, and the event's weight is their number: so weighted events are distributed like those of a plain
+generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pythia8mc
+from numpy.typing import NDArray
+
+from toposieve.simulation.columns import Columns, concatenate, keep_events, rows, take
+from toposieve.simulation.generator import (
+    BATCH,
+    LEPTON_ETA_MAX,
+    TruthEvents,
+    charges,
+    final_particles,
+    heavy_quarks,
+    make_pythia,
+)
+from toposieve.simulation.kinematics import delta_phi, eta_of
+
+QCD_SETTINGS: tuple[str, ...] = ("HardQCD:all = on", "PhaseSpace:pTHatMin = 25")
+QCD_FAST_SETTINGS: tuple[str, ...] = (
+    "HardQCD:hardbbbar = on",
+    "HardQCD:hardccbar = on",
+    "PhaseSpace:pTHatMin = 25",
+)
+"""Approximation: pairs of c or b quarks from the hard process only, none from gluons that split later."""
+
+BOTTOM_HADRONS: tuple[int, ...] = (511, 521, 531, 541, 5122, 5132, 5232, 5332)
+CHARM_HADRONS: tuple[int, ...] = (411, 421, 431, 4122, 4132, 4232, 4332)
+HEAVY_HADRONS = BOTTOM_HADRONS + CHARM_HADRONS
+"""PDG codes of the c and b hadrons that decay weakly: Pythia leaves them alone, and we decay them again and again."""
+TRIES = 120
+"""Decays of each event."""
+
+LEPTON_PT_MIN = 22.0
+"""Leptons count above this PT, GeV."""
+ISOLATION_MAX = 0.55
+"""Leptons count when the visible PT around them is below this share of their own."""
+ISOLATION_CONE = 0.3
+VISIBLE_PT_MIN = 0.3
+"""Particles count in the isolation above this PT, GeV."""
+NEUTRINOS = (12, 14, 16)
+
+# An isolated lepton has most of its hadron's momentum, and that most of its quark's. Of all events that pass the
+# default selection, each of the cuts above and below loses less than 1 %.
+HADRON_PT_MIN = 26.0
+"""c and b hadrons that can give such a lepton have PT above this, GeV."""
+QUARK_PT_MIN = 28.0
+"""Final c and b quarks that can give such a hadron have PT above this, GeV ..."""
+QUARK_ETA_MAX = 2.7
+"""... and |η| below this."""
+EARLY_VETO_SCALE = 5.0
+"""Shower scale (GeV) at which events without such a quark are dropped for the first time."""
+
+
+def _signed(codes: tuple[int, ...]) -> frozenset[int]:
+    return frozenset(codes) | {-code for code in codes}
+
+
+_QUARKS = _signed((4, 5))
+_LEPTONS = _signed((11, 13))
+_CHARM = _signed(CHARM_HADRONS)
+
+
+class HeavyQuarkVeto(pythia8mc.UserHooks):  # type: ignore[misc]
+    """Drops events without a hard c or b quark: first in the middle of the shower, then at its end."""
+
+    def __init__(self) -> None:
+        """Start counting the events that Pythia tries."""
+        super().__init__()
+        self.tried = 0
+
+    def canVetoPT(self) -> bool:
+        """Pythia asks whether to call :meth:`doVetoPT`."""
+        return True
+
+    def scaleVetoPT(self) -> float:
+        """Shower scale at which Pythia calls :meth:`doVetoPT`, GeV."""
+        return EARLY_VETO_SCALE
+
+    def doVetoPT(self, _position: int, event: Any) -> bool:
+        """Count the event; whether, half showered, it has no c or b quark within the cuts."""
+        self.tried += 1
+        return not has_hard_quark(event)
+
+    def canVetoPartonLevel(self) -> bool:
+        """Pythia asks whether to call :meth:`doVetoPartonLevel`."""
+        return True
+
+    def doVetoPartonLevel(self, event: Any) -> bool:
+        """Whether the showered event has no c or b quark within the cuts."""
+        return not has_hard_quark(event)
+
+
+def has_hard_quark(event: Any) -> bool:
+    """Whether a Pythia event has a final c or b quark within the cuts."""
+    quarks = (event[i] for i in range(event.size() - 1, 2, -1) if event[i].id() in _QUARKS)
+    return any(q.status() > 0 and q.pT() > QUARK_PT_MIN and abs(q.eta()) < QUARK_ETA_MAX for q in quarks)
+
+
+def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
+    """Endless chunks of weighted QCD events with an isolated lepton from a c or b hadron.
+
+    Args:
+        seed: Pythia's seed.
+        fast: Only hard bb̄ and cc̄ (:data:`QCD_FAST_SETTINGS`): an approximation.
+    """
+    veto = HeavyQuarkVeto()
+    pythia = make_pythia(QCD_FAST_SETTINGS if fast else QCD_SETTINGS, seed, veto)
+    rng = np.random.default_rng([seed, 2])
+    while True:
+        before = veto.tried
+        let_decay(pythia, HEAVY_HADRONS, False)
+        batch = pythia.nextBatch(BATCH)
+        yield decay_batch(pythia, batch, rng, tried=veto.tried - before)
+
+
+def let_decay(pythia: Any, codes: tuple[int, ...], allowed: bool) -> None:
+    """Switch the decays of some hadrons on or off."""
+    for code in codes:
+        pythia.particleData.mayDecay(code, allowed)
+
+
+def decay_batch(pythia: Any, batch: Any, rng: np.random.Generator, tried: int) -> TruthEvents:
+    """Decay the c and b hadrons of a batch, keeping the events that get an isolated lepton.
+
+    Args:
+        pythia: The generator that made the batch.
+        batch: Events with undecayed c and b hadrons.
+        rng: Chooses among an event's successful decays.
+        tried: Events that Pythia tried to make the batch.
+    """
+    particles = final_particles(pythia, batch, lifetimes=True)
+    is_heavy = np.isin(np.abs(particles["pdg"]), HEAVY_HADRONS)
+    hadrons, rest = take(particles, is_heavy), take(particles, ~is_heavy)
+    del rest["mass"], rest["lifetime"]
+    visible = visible_particles(rest)
+    weights = np.zeros(len(batch))
+    tables = [rest]
+    for event in events_with_hard_hadron(hadrons):
+        heavy = take(hadrons, hadrons["event"] == event)
+        around = take(visible, slice(*np.searchsorted(visible["event"], [event, event + 1])))
+        products, weights[event] = redecay(pythia, heavy, around, rng)
+        tables.append({**products, "event": np.full(len(products["pdg"]), event)})
+    kept = np.flatnonzero(weights)
+    return TruthEvents(
+        count=len(kept),
+        particles=keep_events(concatenate(tables), kept, len(batch)),
+        quarks=keep_events(heavy_quarks(batch), kept, len(batch)),
+        weights=weights[kept],
+        tried=tried,
+    )
+
+
+def events_with_hard_hadron(hadrons: Columns) -> NDArray[np.int64]:
+    """Events with a c or b hadron that can give the lepton wanted."""
+    return np.unique(hadrons["event"][np.hypot(hadrons["px"], hadrons["py"]) > HADRON_PT_MIN])
+
+
+def visible_particles(particles: Columns) -> Columns:
+    """Particles that count in the isolation: event, pt, eta, phi."""
+    px, py, pz = (particles[axis] for axis in ("px", "py", "pz"))
+    visible = (np.hypot(px, py) > VISIBLE_PT_MIN) & ~np.isin(np.abs(particles["pdg"]), NEUTRINOS)
+    directions = {"pt": np.hypot(px, py), "eta": eta_of(px, py, pz), "phi": np.arctan2(py, px)}
+    return take({"event": particles["event"], **directions}, visible)
+
+
+def pt_around(visible: Columns, eta: float, phi: float) -> float:
+    """Sum of PT (GeV) in the isolation cone around a direction."""
+    distance = np.hypot(visible["eta"] - eta, delta_phi(visible["phi"], phi))
+    return float(visible["pt"][distance < ISOLATION_CONE].sum())
+
+
+def redecay(pythia: Any, hadrons: Columns, around: Columns, rng: np.random.Generator) -> tuple[Columns, int]:
+    """Decay the c and b hadrons of one event :data:`TRIES` times.
+
+    Args:
+        pythia: Decays them; its own event is lost.
+        hadrons: The hadrons (see ``final_particles``).
+        around: The other visible particles of the event.
+        rng: Chooses among the successful decays.
+
+    Returns:
+        Final particles of one decay, each successful one being equally likely, and how many were successful. No
+        particles without success.
+    """
+    n_hadrons = len(hadrons["pdg"])
+    fill_with_copies(pythia, hadrons)
+    decay_copies(pythia, n_hadrons)
+    leptons = final_of(pythia.event, _LEPTONS, LEPTON_PT_MIN)
+    tries = sorted({copy_of(pythia.event, i, n_hadrons) for i in leptons})
+    decays = [products_of_copy(pythia.event, number, n_hadrons) for number in tries]
+    successes = [products for products in decays if has_isolated_lepton(products, around)]
+    kept = successes[rng.integers(len(successes))] if successes else []
+    return from_records(pythia, [record(product) for product in kept]), len(successes)
+
+
+def fill_with_copies(pythia: Any, hadrons: Columns) -> None:
+    """Replace Pythia's event by :data:`TRIES` copies of these hadrons, one after the other.
+
+    Decaying them all at once, without the rest of the event, is many times faster than decaying the event repeatedly.
+    """
+    once = pythia8mc.Event()
+    once.init("(c and b hadrons)", pythia.particleData)
+    once.reset()
+    for h in rows(hadrons):
+        once.append(int(h["pdg"]), 81, 0, 0, 0, 0, 0, 0, h["px"], h["py"], h["pz"], h["energy"], h["mass"])
+        once.back().vProd(h["x"], h["y"], h["z"], 0.0)
+        once.back().tau(h["lifetime"])
+    event = pythia.event
+    event.reset()
+    for _ in range(TRIES):
+        event += once
+
+
+def decay_copies(pythia: Any, n_hadrons: int) -> None:
+    """Decay all copies. b hadrons go first: where they leave nothing hard enough, c hadrons need not decay."""
+    event = pythia.event
+    let_decay(pythia, CHARM_HADRONS, False)
+    let_decay(pythia, BOTTOM_HADRONS, True)
+    pythia.moreDecays()
+    promising = {copy_of(event, i, n_hadrons) for i in final_of(event, _CHARM | _LEPTONS, LEPTON_PT_MIN)}
+    for i in final_of(event, _CHARM):
+        if copy_of(event, i, n_hadrons) not in promising:
+            event[i].statusNeg()
+    let_decay(pythia, CHARM_HADRONS, True)
+    pythia.moreDecays()
+
+
+def final_of(event: Any, codes: frozenset[int], pt_min: float = 0.0) -> list[int]:
+    """Positions of the final particles with these PDG codes and PT above a limit (GeV) in a Pythia event."""
+    found = [i for i in range(1, event.size()) if event[i].id() in codes]
+    return [i for i in found if event[i].status() > 0 and event[i].pT() > pt_min]
+
+
+def copy_of(event: Any, index: int, n_hadrons: int) -> int:
+    """Number of the copy that a particle descends from."""
+    while index > TRIES * n_hadrons:
+        index = event[index].mother1()
+    return (index - 1) // n_hadrons
+
+
+def products_of_copy(event: Any, number: int, n_hadrons: int) -> list[Any]:
+    """Final particles that descend from the hadrons of one copy."""
+    pending = list(range(1 + number * n_hadrons, 1 + (number + 1) * n_hadrons))
+    products = []
+    while pending:
+        particle = event[pending.pop()]
+        if particle.status() > 0:
+            products.append(particle)
+        else:
+            pending.extend(range(particle.daughter1(), particle.daughter2() + 1))
+    return products
+
+
+def is_hard_lepton(particle: Any) -> bool:
+    """Whether a particle is an electron or muon, hard and central enough."""
+    return particle.id() in _LEPTONS and particle.pT() > LEPTON_PT_MIN and abs(particle.eta()) < LEPTON_ETA_MAX
+
+
+def has_isolated_lepton(products: list[Any], around: Columns) -> bool:
+    """Whether a hard lepton among the final products of a decay is isolated enough."""
+    return any(_is_isolated(product, products, around) for product in products if is_hard_lepton(product))
+
+
+def _is_isolated(lepton: Any, products: list[Any], around: Columns) -> bool:
+    eta, phi, limit = lepton.eta(), lepton.phi(), ISOLATION_MAX * lepton.pT()
+    others = _named([record(product) for product in products if product.index() != lepton.index()])
+    pts: list[float] = [pt_around(visible, eta, phi) for visible in (around, visible_particles(others))]
+    return bool(sum(pts) < limit)
+
+
+_RECORD = ("pdg", "px", "py", "pz", "energy", "x", "y", "z", "event")
+
+
+def record(particle: Any) -> tuple[float, ...]:
+    """What is kept of a Pythia particle: PDG code, four-momentum (GeV), production vertex (mm), event 0."""
+    p = particle
+    return p.id(), p.px(), p.py(), p.pz(), p.e(), p.xProd(), p.yProd(), p.zProd(), 0
+
+
+def _named(records: list[tuple[float, ...]]) -> Columns:
+    values = np.array(records, dtype=float).reshape(-1, len(_RECORD))  # (particles, 9)
+    return dict(zip(_RECORD, values.T, strict=True))
+
+
+def from_records(pythia: Any, records: list[tuple[float, ...]]) -> Columns:
+    """Records as ``TruthEvents.particles``."""
+    columns = _named(records)
+    pdg = columns["pdg"].astype(np.int32)
+    return {**columns, "pdg": pdg, "charge": charges(pythia, pdg), "event": columns["event"].astype(np.int64)}

@@ -1,0 +1,180 @@
+"""Which files to simulate next: as many as a sample needs, whatever the number of cores.
+
+A sample consists of the shortest run of files from number 0 on whose selected events reach the target. How many that
+will be shows only while they are made, so files are started one by one, and those beyond the last one are dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+
+from toposieve.config import Sample
+from toposieve.errors import InvalidInputError
+from toposieve.io.manifests import Unit
+
+PROGRESS_SECONDS = 5.0
+HOPELESS_EVENTS = 2000
+"""So many events without a selected one end the run."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SampleProgress:
+    """State of one sample.
+
+    Attributes:
+        sample: Its name.
+        target: Selected events wanted.
+        events_per_file: Events in one file: no more of them can be selected.
+        finished: File number → its record.
+        running: Numbers of the files being made.
+    """
+
+    sample: Sample
+    target: int
+    events_per_file: int
+    finished: dict[int, Unit] = field(default_factory=dict)
+    running: set[int] = field(default_factory=set)
+
+    def total(self, count: str) -> int:
+        """Sum of one count over all finished files."""
+        return sum(unit.counts[count] for unit in self.finished.values())
+
+    def files(self) -> list[Unit] | None:
+        """The sample's files, or None while some are missing."""
+        files: list[Unit] = []
+        selected = 0
+        while selected < self.target:
+            unit = self.finished.get(len(files))
+            if unit is None:
+                return None
+            files.append(unit)
+            selected += unit.counts["selected"]
+        return files
+
+    def next_index(self) -> int | None:
+        """The next file to start, or None when those running will probably do.
+
+        While none has finished, every event of a running file counts as selected: so none is started in vain.
+        """
+        mean = self.total("selected") / len(self.finished) if self.finished else self.events_per_file
+        expected, index = 0.0, 0
+        while expected < self.target:
+            if index in self.finished:
+                expected += self.finished[index].counts["selected"]
+            elif index in self.running:
+                expected += mean
+            else:
+                return index
+            index += 1
+        return None
+
+    def finish(self, index: int, unit: Unit) -> None:
+        """Record a finished file.
+
+        Raises:
+            InvalidInputError: Nothing is ever selected.
+        """
+        self.running.discard(index)
+        self.finished[index] = unit
+        if self.total("selected") == 0 and self.total("events") >= HOPELESS_EVENTS:
+            raise InvalidInputError(
+                f"{self.sample}: none of {self.total('events'):,} simulated events passes the default selection; "
+                "lower the key pileup"
+            )
+
+
+def run_schedule(
+    samples: list[SampleProgress],
+    submit: Callable[[Sample, int], Future[Unit]],
+    slots: int,
+) -> Iterator[tuple[Sample, list[Unit]]]:
+    """Make files until every sample has what it needs, ``slots`` at a time, in the order of the samples.
+
+    Args:
+        samples: What to make; slow ones first, so that quick ones fill the gaps in the end.
+        submit: Starts a file, given its sample and number.
+        slots: Files made at a time.
+
+    Yields:
+        The name of each sample as soon as it is complete, and its files.
+    """
+    pending = list(samples)
+    futures: dict[Future[Unit], tuple[SampleProgress, int]] = {}
+    log = ProgressLog()
+    while pending:
+        while len(futures) < slots and (start := _next_file(pending)) is not None:
+            progress, index = start
+            log.begin(progress)
+            progress.running.add(index)
+            futures[submit(progress.sample, index)] = start
+        for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            progress, index = futures.pop(future)
+            progress.finish(index, future.result())
+            log.update(progress)
+        for progress in list(pending):
+            files = progress.files()
+            if files is not None:
+                pending.remove(progress)
+                yield progress.sample, files
+
+
+def _next_file(samples: list[SampleProgress]) -> tuple[SampleProgress, int] | None:
+    for progress in samples:
+        index = progress.next_index()
+        if index is not None:
+            return progress, index
+    return None
+
+
+class ProgressLog:
+    """Logs how far each sample is, at most every :data:`PROGRESS_SECONDS`.
+
+    Args:
+        clock: Time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing has begun yet."""
+        self._clock = clock
+        self._begun: dict[str, _Begun] = {}
+        self._logged: dict[str, float] = {}
+
+    def begin(self, progress: SampleProgress) -> None:
+        """Note that a file of a sample is started; the first time starts the sample's clock."""
+        begun = _Begun(self._clock(), progress.total("events"), progress.total("selected"))
+        self._logged.setdefault(progress.sample, begun.time)
+        self._begun.setdefault(progress.sample, begun)
+
+    def update(self, progress: SampleProgress) -> None:
+        """Note that a file of a sample is finished."""
+        now = self._clock()
+        if now - self._logged[progress.sample] >= PROGRESS_SECONDS:
+            self._logged[progress.sample] = now
+            logger.info(self.describe(progress, now))
+
+    def describe(self, progress: SampleProgress, now: float) -> str:
+        """One line on how far a sample is."""
+        begun = self._begun[progress.sample]
+        events, selected = progress.total("events"), progress.total("selected")
+        rate = (events - begun.events) / (now - begun.time)
+        line = (
+            f"{progress.sample}: {selected:,} of {progress.target:,} selected events, "
+            f"{events:,} events in {len(progress.finished)} files, {rate:.1f} events/s"
+        )
+        if selected == begun.selected or selected >= progress.target:
+            return line
+        remaining = (progress.target - selected) * (now - begun.time) / (selected - begun.selected)
+        return f"{line}, about {remaining:.0f} s left"
+
+
+@dataclass(frozen=True)
+class _Begun:
+    time: float
+    events: int
+    selected: int
