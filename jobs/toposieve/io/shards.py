@@ -1,0 +1,125 @@
+"""One shard of a dataset: events scaled, put in sequence order, and written as TFRecord and, if asked, Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from toposieve import schema
+from toposieve.io import tfrecord
+from toposieve.physics.features import low_level_features, sequence_order
+from toposieve.preprocessing import Scaling
+
+PARQUET_SCHEMA = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("label", pa.int64()),
+        ("weight", pa.float32()),
+        *((name, pa.float32()) for name in schema.HIGH_LEVEL_FEATURES),
+        *((name, pa.list_(pa.float32())) for name in schema.LOW_LEVEL_FEATURES),
+    ]
+)
+"""Columns of a dataset's Parquet form: the same numbers as in the TFRecord shards, under the features' names."""
+
+
+@dataclass(frozen=True)
+class ShardBatch:
+    """Some events of a shard, ready to be written.
+
+    Attributes:
+        event_ids: ``{file id}:{entry}``.
+        labels: (events,).
+        weights: Normalised, (events,).
+        high_level: Scaled, (events, 14).
+        offsets: Event ``i`` owns particles ``offsets[i]:offsets[i + 1]``, (events + 1,).
+        particles: Scaled, in sequence order, (particles, 19).
+    """
+
+    event_ids: list[str]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    high_level: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    particles: NDArray[np.float32]
+
+
+def scale_particles(records: NDArray[Any], offsets: NDArray[np.int64], scaling: Scaling) -> NDArray[np.float32]:
+    """Features of stored particles, in sequence order and scaled: never padded, so that padding can be masked later.
+
+    Args:
+        records: Stored particles, :data:`toposieve.io.selected.PARTICLE_RECORD`, (particles,).
+        offsets: (events + 1,).
+        scaling: Fitted on the training split.
+
+    Returns:
+        (particles, 19)
+    """
+    columns = {name: np.ascontiguousarray(records[name]) for name in records.dtype.names or ()}
+    scaled = scaling.apply_particles(low_level_features(columns))
+    return scaled.take(sequence_order(offsets, columns["Eta"], columns["Phi"]), axis=0)
+
+
+def examples(batch: ShardBatch) -> Iterator[bytes]:
+    """Serialised ``tf.train.Example`` of each event, with the keys of ``schema.RECORD_KEYS``."""
+    flat, width = batch.particles.reshape(-1), len(schema.LOW_LEVEL_FEATURES)
+    keys = schema.RECORD_KEYS
+    for i, event_id in enumerate(batch.event_ids):
+        start, stop = batch.offsets[i], batch.offsets[i + 1]
+        yield tfrecord.encode_example(
+            {
+                keys["high_level"]: batch.high_level[i],
+                keys["particles"]: flat[start * width : stop * width],  # (length * 19,)
+                keys["length"]: int(stop - start),
+                keys["label"]: int(batch.labels[i]),
+                keys["weight"]: batch.weights[i : i + 1],
+                keys["event_id"]: event_id.encode(),
+            }
+        )
+
+
+def parquet_batch(batch: ShardBatch) -> pa.RecordBatch:
+    """Rows of the Parquet form."""
+    offsets = pa.array(batch.offsets.astype(np.int32))
+    high_level = [pa.array(column) for column in batch.high_level.T]
+    particles = [pa.ListArray.from_arrays(offsets, pa.array(column)) for column in batch.particles.T]
+    columns = [pa.array(batch.event_ids), pa.array(batch.labels), pa.array(batch.weights), *high_level, *particles]
+    return pa.RecordBatch.from_arrays(columns, schema=PARQUET_SCHEMA)
+
+
+def write_shard(stem: Path, batches: Iterator[ShardBatch], *, parquet: bool) -> tuple[list[Path], dict[str, int]]:
+    """Write the events of one shard.
+
+    Args:
+        stem: Path of the files without their suffix.
+        batches: The events, in the shard's order.
+        parquet: Write the Parquet form too.
+
+    Returns:
+        The files, and the number of events of each sample.
+    """
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".tfrecord", ".parquet")[: 1 + parquet]]
+    labels = np.zeros(len(schema.LABELS), np.int64)
+    with ExitStack() as stack:
+        stream = stack.enter_context(paths[0].open("wb"))
+        table = stack.enter_context(_parquet_writer(paths[1])) if parquet else None
+        for batch in batches:
+            labels += np.bincount(batch.labels, minlength=len(labels))
+            for record in examples(batch):
+                tfrecord.write_record(stream, record)
+            if table is not None:
+                table.write_batch(parquet_batch(batch))
+    return paths, {sample: int(labels[label]) for sample, label in schema.LABELS.items()}
+
+
+def _parquet_writer(path: Path) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path, PARQUET_SCHEMA, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False
+    )

@@ -1,0 +1,310 @@
+"""Balance, split and scaling of selected events: counts and statistics, no IO.
+
+Which event goes where is decided by hashes (:mod:`toposieve.spark.ranks`); this module says how many go where, and
+what the features are scaled by.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toposieve import schema
+from toposieve.config import PreparationConfig
+from toposieve.errors import InvalidInputError
+
+SCALED_FEATURES: tuple[str, ...] = tuple(
+    name for name in schema.LOW_LEVEL_FEATURES if name not in schema.UNSCALED_FEATURES
+)
+"""Low-level features that are standardised, in order."""
+
+_SCALED_COLUMNS = [schema.LOW_LEVEL_FEATURES.index(name) for name in SCALED_FEATURES]
+
+_NO_SPREAD = float(np.finfo(np.float32).eps)
+"""Features are float32: a standard deviation below this share of the mean is rounding, not spread."""
+
+SplitSizes = dict[str, dict[str, int]]
+"""Split → sample → events."""
+
+
+# --- balance and split -------------------------------------------------------------------------------------------
+
+
+def class_sizes(available: Mapping[str, int], config: PreparationConfig) -> dict[str, int]:
+    """Events of each sample that the dataset keeps.
+
+    Args:
+        available: Selected events per sample.
+        config: With ``balance``, every class gets as many events as the smallest has; ``max_events_per_class`` limits
+            that.
+
+    Raises:
+        InvalidInputError: A sample has no selected event.
+
+    >>> class_sizes({"qcd": 5, "ttbar": 9, "wjets": 7}, PreparationConfig())
+    {'qcd': 5, 'ttbar': 5, 'wjets': 5}
+    """
+    missing = [sample for sample in schema.SAMPLES if not available.get(sample)]
+    if missing:
+        raise InvalidInputError(
+            f"no selected events of {', '.join(missing)}: every class is needed; give partitions that have them"
+        )
+    smallest = min(available[sample] for sample in schema.SAMPLES)
+    limit = config.max_events_per_class or max(available.values())
+    return {sample: min(smallest if config.balance else available[sample], limit) for sample in schema.SAMPLES}
+
+
+def split_stops(events: int, config: PreparationConfig) -> tuple[int, int, int]:
+    """Ranks at which train, validation and test end when ``events`` of one class are put in order.
+
+    >>> split_stops(100, PreparationConfig())
+    (64, 80, 100)
+    """
+    train = config.train_fraction * events
+    validation = (config.train_fraction + config.validation_fraction) * events
+    return math.floor(train + 0.5), math.floor(validation + 0.5), events
+
+
+def split_sizes(sizes: Mapping[str, int], config: PreparationConfig) -> SplitSizes:
+    """Events per split and sample.
+
+    Raises:
+        InvalidInputError: A split would have no event of some class.
+    """
+    stops = {sample: (0, *split_stops(events, config)) for sample, events in sizes.items()}
+    splits = {
+        split: {sample: stop[i + 1] - stop[i] for sample, stop in stops.items()}
+        for i, split in enumerate(schema.SPLITS)
+    }
+    empty = [f"{split}/{sample}" for split, counts in splits.items() for sample, count in counts.items() if not count]
+    if empty:
+        kept = ", ".join(f"{events} {sample}" for sample, events in sizes.items())
+        raise InvalidInputError(
+            f"too few events ({kept}): nothing would be left for {', '.join(empty)}; "
+            "give more partitions or other fractions"
+        )
+    return splits
+
+
+def shard_stops(split: str, events: int, config: PreparationConfig) -> list[int]:
+    """Ranks at which the shards of a split end: equal counts, one more in some.
+
+    The number of shards is the smallest multiple of ``streams`` that keeps each within ``events_per_shard``.
+
+    Raises:
+        InvalidInputError: A shard would be empty.
+
+    >>> shard_stops("train", 10, PreparationConfig(streams=4))
+    [2, 5, 7, 10]
+    """
+    shards = config.streams * math.ceil(events / (config.streams * config.events_per_shard))
+    if events < shards:
+        raise InvalidInputError(
+            f"{split} would have {events} events for {shards} shards in {config.streams} streams, and none may be "
+            "empty: give more partitions, a smaller `streams` or a larger `events_per_shard`"
+        )
+    return [(shard + 1) * events // shards for shard in range(shards)]
+
+
+# --- statistics --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """What scaling needs to know of some training events; parts merge, in a fixed order, to the same last bit.
+
+    Attributes:
+        minimum: Smallest value of each high-level feature, (14,).
+        maximum: Largest value of each high-level feature, (14,).
+        weight: Sum of the particles' weights.
+        mean: Weighted mean of each scaled low-level feature over particles, (13,).
+        squares: Weighted sum of squared deviations from that mean, (13,).
+    """
+
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+    weight: float
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls) -> FeatureStatistics:
+        """Statistics of no event, the neutral element of :meth:`merge`."""
+        high, low = len(schema.HIGH_LEVEL_FEATURES), len(SCALED_FEATURES)
+        return cls(np.full(high, np.inf), np.full(high, -np.inf), 0.0, np.zeros(low), np.zeros(low))
+
+    @classmethod
+    def fit(
+        cls, high_level: NDArray[Any], particles: NDArray[Any], lengths: NDArray[np.int64], weights: NDArray[Any]
+    ) -> FeatureStatistics:
+        """Statistics of some events.
+
+        Args:
+            high_level: (events, 14).
+            particles: Low-level features of real particles only, event after event, (particles, 19).
+            lengths: Particles of each event, (events,).
+            weights: Event weights, (events,); each particle has its event's.
+        """
+        if not len(high_level):
+            return cls.empty()
+        values = particles[:, _SCALED_COLUMNS].astype(np.float64)  # (particles, 13)
+        particle_weights = np.repeat(weights.astype(np.float64), lengths)  # (particles,)
+        total = float(particle_weights.sum())
+        # einsum, not BLAS: its order of summation depends on nothing but the shape.
+        mean = np.einsum("i,ij->j", particle_weights, values) / total if total else np.zeros(values.shape[1])
+        values -= mean
+        squares = np.einsum("i,ij,ij->j", particle_weights, values, values)
+        extremes = high_level.min(axis=0).astype(np.float64), high_level.max(axis=0).astype(np.float64)
+        return cls(*extremes, total, mean, squares)
+
+    def merge(self, other: FeatureStatistics) -> FeatureStatistics:
+        """Statistics of both sets of events (Chan, Golub & LeVeque, 1979: stable however large the mean is)."""
+        weight = self.weight + other.weight
+        share = other.weight / weight if weight else 0.0
+        delta = other.mean - self.mean
+        return FeatureStatistics(
+            minimum=np.minimum(self.minimum, other.minimum),
+            maximum=np.maximum(self.maximum, other.maximum),
+            weight=weight,
+            mean=self.mean + share * delta,
+            squares=self.squares + other.squares + self.weight * share * delta**2,
+        )
+
+    def reweighted(self, factor: float) -> FeatureStatistics:
+        """Statistics of the same events with every weight times ``factor``."""
+        return FeatureStatistics(self.minimum, self.maximum, factor * self.weight, self.mean, factor * self.squares)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers that :meth:`from_json` turns back without loss."""
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FeatureStatistics:
+        """Inverse of :meth:`to_json`."""
+        arrays = {name: np.array(values[name]) for name in ("minimum", "maximum", "mean", "squares")}
+        return cls(weight=values["weight"], **arrays)
+
+
+# --- scaling -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Scaled feature = (feature - offset) / scale, in float32; weight = event weight * its class's factor.
+
+    Attributes:
+        high_level_offset: Smallest value in the training split, (14,).
+        high_level_scale: Largest less smallest value, (14,); 1 where there is no spread.
+        particle_offset: Weighted mean over the training split's particles, (19,); 0 for flags and charge.
+        particle_scale: Weighted standard deviation, (19,); 1 without spread, and for flags and charge.
+        weight_factors: Sample → factor that makes the mean weight of its training events 1.
+    """
+
+    high_level_offset: NDArray[np.float32]
+    high_level_scale: NDArray[np.float32]
+    particle_offset: NDArray[np.float32]
+    particle_scale: NDArray[np.float32]
+    weight_factors: Mapping[str, float]
+
+    @classmethod
+    def fit(cls, parts: Iterable[tuple[str, FeatureStatistics]], weight_factors: Mapping[str, float]) -> Scaling:
+        """Scaling from statistics of the training split.
+
+        Args:
+            parts: Sample and statistics (with the events' own weights) of each part, in a fixed order.
+            weight_factors: Sample → factor of its weights, from :func:`weight_factors`.
+        """
+        whole = FeatureStatistics.empty()
+        for sample, part in parts:
+            whole = whole.merge(part.reweighted(weight_factors[sample]))
+        deviation = np.sqrt(np.maximum(whole.squares, 0.0) / whole.weight)
+        offset, scale = np.zeros(len(schema.LOW_LEVEL_FEATURES)), np.ones(len(schema.LOW_LEVEL_FEATURES))
+        offset[_SCALED_COLUMNS] = whole.mean
+        scale[_SCALED_COLUMNS] = np.where(deviation > _NO_SPREAD * np.abs(whole.mean), deviation, 1.0)
+        spread = whole.maximum - whole.minimum
+        return cls(
+            high_level_offset=whole.minimum.astype(np.float32),
+            high_level_scale=np.where(spread > 0, spread, 1.0).astype(np.float32),
+            particle_offset=offset.astype(np.float32),
+            particle_scale=scale.astype(np.float32),
+            weight_factors=dict(weight_factors),
+        )
+
+    def apply_high_level(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """Scale high-level features, (events, 14); the training split comes to lie in [0, 1]."""
+        return (features.astype(np.float32) - self.high_level_offset) / self.high_level_scale
+
+    def apply_particles(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scale low-level features of real particles, (particles, 19)."""
+        scaled = features - self.particle_offset
+        scaled /= self.particle_scale
+        return scaled
+
+    def apply_weights(self, sample: str, weights: NDArray[Any]) -> NDArray[np.float32]:
+        """Normalise event weights of one sample, (events,)."""
+        return (weights.astype(np.float64) * self.weight_factors[sample]).astype(np.float32)
+
+    def to_json(self) -> str:
+        """Content of ``scaling.json``: names, units, offset and scale of every feature. Same scaling, same bytes."""
+        content = {
+            "formula": "scaled = (feature - offset) / scale; weight = event weight * weight_factors[sample]",
+            "high_level": _describe(schema.HIGH_LEVEL_FEATURES, self.high_level_offset, self.high_level_scale),
+            "particles": _describe(schema.LOW_LEVEL_FEATURES, self.particle_offset, self.particle_scale),
+            "weight_factors": dict(self.weight_factors),
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Scaling:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            InvalidInputError: The text is not a scaling of these features.
+        """
+        try:
+            content = json.loads(text)
+            high_level = _columns(content["high_level"], schema.HIGH_LEVEL_FEATURES)
+            particles = _columns(content["particles"], schema.LOW_LEVEL_FEATURES)
+            factors = {sample: float(content["weight_factors"][sample]) for sample in schema.SAMPLES}
+            return cls(*high_level, *particles, factors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(
+                f"not a scaling.json of this version ({error}); prepare the dataset again"
+            ) from None
+
+
+def weight_factors(training: Mapping[str, tuple[int, float]]) -> dict[str, float]:
+    """Sample → factor that makes the mean weight of its training events 1.
+
+    Args:
+        training: Sample → number and summed weight of its training events.
+
+    Raises:
+        InvalidInputError: The weights of a class do not sum to a positive number.
+    """
+    for sample, (_, total) in training.items():
+        if total <= 0:
+            raise InvalidInputError(
+                f"event weights of {sample} sum to {total} in the training split; a class needs a positive sum"
+            )
+    return {sample: events / total for sample, (events, total) in training.items()}
+
+
+def _describe(names: tuple[str, ...], offset: NDArray[Any], scale: NDArray[Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "unit": schema.UNITS[name], "offset": float(offset[i]), "scale": float(scale[i])}
+        for i, name in enumerate(names)
+    ]
+
+
+def _columns(rows: list[dict[str, Any]], names: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if tuple(row["name"] for row in rows) != names:
+        raise ValueError(f"its features are not {', '.join(names)}")
+    offset, scale = (np.array([row[key] for row in rows], np.float32) for key in ("offset", "scale"))
+    return offset, scale

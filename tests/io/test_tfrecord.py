@@ -1,0 +1,102 @@
+"""Our TFRecord encoder and reader against TensorFlow's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+
+from toposieve.errors import InvalidInputError
+from toposieve.io import tfrecord
+
+RECORDS = [b"", b"first", b"x" * 70_000]
+
+values = st.one_of(
+    st.binary(max_size=300),
+    st.integers(-(2**63), 2**63 - 1),
+    st.lists(st.floats(width=32, allow_nan=False), max_size=100).map(lambda floats: np.array(floats, np.float32)),
+)
+
+
+def write(path: Path, records: list[bytes]) -> Path:
+    with path.open("wb") as stream:
+        for record in records:
+            tfrecord.write_record(stream, record)
+    return path
+
+
+def plain(feature: tf.train.Feature) -> list[object]:
+    return list(getattr(feature, feature.WhichOneof("kind")).value)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(st.text(min_size=1, max_size=20), values, max_size=6))
+def test_tensorflow_parses_what_we_encode(features: dict[str, tfrecord.Value]) -> None:
+    parsed = tf.train.Example.FromString(tfrecord.encode_example(features)).features.feature
+    expected = {name: value.tolist() if isinstance(value, np.ndarray) else [value] for name, value in features.items()}
+    assert {name: plain(feature) for name, feature in parsed.items()} == expected
+
+
+def test_encoding_does_not_depend_on_the_order_of_features() -> None:
+    first = tfrecord.encode_example({"b": 2, "a": b"x"})
+    assert first == tfrecord.encode_example({"a": b"x", "b": 2})
+    assert first != tfrecord.encode_example({"a": b"x", "b": 3})
+
+
+def test_slices_of_an_array_are_encoded_by_value() -> None:
+    array = np.arange(10, dtype=np.float32)
+    parsed = tf.train.Example.FromString(tfrecord.encode_example({"even": array[::2]})).features.feature
+    assert plain(parsed["even"]) == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("value", [1.5, "text", np.zeros(2), [1, 2]])
+def test_other_types_are_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="a feature is"):
+        tfrecord.encode_example({"x": value})  # type: ignore[dict-item]
+
+
+def test_tensorflow_reads_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tfrecord", RECORDS)
+    assert [record.numpy() for record in tf.data.TFRecordDataset(str(path))] == RECORDS
+
+
+def test_we_read_tensorflows_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in RECORDS:
+            writer.write(record)
+    assert list(tfrecord.read_records(path)) == RECORDS
+    assert path.read_bytes() == write(tmp_path / "ours.tfrecord", RECORDS).read_bytes()
+
+
+def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
+    assert tfrecord.count_records(write(tmp_path / "x.tfrecord", [])) == 0
+
+
+@pytest.mark.parametrize("missing", [1, 4, 5, 2_000, 70_000 + 4, 70_000 + 8, 70_000 + 15])
+def test_a_file_cut_short_is_noticed(tmp_path: Path, missing: int) -> None:
+    path = write(tmp_path / "x.tfrecord", RECORDS)
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(InvalidInputError, match=r"x\.tfrecord: record 2 is cut short"):
+        tfrecord.count_records(path)
+
+
+def test_a_file_cut_between_records_is_shorter_but_sound(tmp_path: Path) -> None:
+    """The framing cannot tell; only the manifest's size, count and checksum can."""
+    path = write(tmp_path / "x.tfrecord", RECORDS)
+    path.write_bytes(path.read_bytes()[: -(70_000 + 16)])
+    assert tfrecord.count_records(path) == 2
+
+
+@pytest.mark.parametrize("position", [0, 9, 16 + 12, 16 + 14, 16 + 12 + 5])
+def test_an_altered_byte_is_noticed(tmp_path: Path, position: int) -> None:
+    path = write(tmp_path / "x.tfrecord", RECORDS)
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match="does not match its checksum"):
+        tfrecord.count_records(path)

@@ -1,0 +1,478 @@
+"""The preparation job, against a plain reference: sort by hash, cut, scale with numpy."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+import prepare_features
+from support.selected_files import SelectedUnit, random_units, with_value, write_selected
+from toposieve import schema
+from toposieve.config import SelectionConfig
+from toposieve.errors import ConflictError, InvalidInputError
+from toposieve.io import datasets, manifests, tfrecord
+from toposieve.preprocessing import Scaling
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pyspark.sql import SparkSession
+
+JOB = Path(prepare_features.__file__)
+DAYS = ("2026-01-01", "2026-01-02")
+SEED = 5
+SETTINGS = ("--set", "streams=2", "--set", "events_per_shard=30", "--set", f"seed={SEED}")
+UNITS = {
+    DAYS[0]: random_units(DAYS[0], {"qcd": 41, "ttbar": 90, "wjets": 75}, files=3, seed=1),
+    DAYS[1]: random_units(DAYS[1], {"qcd": 59, "ttbar": 30, "wjets": 80}, files=2, seed=2),
+}
+KEPT = 100  # of each class: as many as qcd has
+SIZES = {"train": 64, "validation": 16, "test": 20}
+
+Event = tuple[str, int]  # file id, entry
+
+
+def run(base: Path, *arguments: str, days: tuple[str, ...] = DAYS, dataset: str = "demo") -> Path:
+    command = ["--base", str(base), "--partitions", *days, "--dataset", dataset, *SETTINGS, *arguments]
+    prepare_features.main(prepare_features.arg_parser().parse_args(command))
+    return base / "datasets" / dataset
+
+
+def content(dataset: Path) -> dict[str, bytes]:
+    """Every file of a dataset but the one that tells how long it took."""
+    files = [path for path in dataset.rglob("*") if path.is_file() and path.name != manifests.TIMING_NAME]
+    return {path.relative_to(dataset).as_posix(): path.read_bytes() for path in files}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One event of a dataset, parsed by TensorFlow."""
+
+    event: Event
+    sample: str
+    weight: float
+    high_level: NDArray[np.float32]
+    particles: NDArray[np.float32]
+
+
+def parse(serialised: bytes) -> Record:
+    feature = tf.train.Example.FromString(serialised).features.feature
+    file, _, entry = feature["event_id"].bytes_list.value[0].decode().rpartition(":")
+    particles = np.array(feature["particles"].float_list.value, np.float32)
+    return Record(
+        event=(file, int(entry)),
+        sample=schema.SAMPLES[feature["label"].int64_list.value[0]],
+        weight=feature["weight"].float_list.value[0],
+        high_level=np.array(feature["hlf"].float_list.value, np.float32),
+        particles=particles.reshape(feature["length"].int64_list.value[0], len(schema.LOW_LEVEL_FEATURES)),
+    )
+
+
+def records(dataset: Path, split: str) -> list[Record]:
+    """Events of a split, shard after shard."""
+    paths = sorted((dataset / split).glob("*.tfrecord"))
+    return [parse(record.numpy()) for path in paths for record in tf.data.TFRecordDataset(str(path))]
+
+
+def events_of(units: list[SelectedUnit]) -> dict[Event, tuple[SelectedUnit, int]]:
+    return {(unit.file, int(entry)): (unit, row) for unit in units for row, entry in enumerate(unit.entries)}
+
+
+ALL = events_of([unit for units in UNITS.values() for unit in units])
+
+
+def ordered(spark: SparkSession, events: list[Event], salt: str) -> list[Event]:
+    """Events sorted by their hash."""
+    frame = spark.createDataFrame(events, "file string, entry long")
+    keys = frame.selectExpr("file", "entry", f"xxhash64({SEED}, '{salt}', file, entry) AS key").collect()
+    return [(row.file, row.entry) for row in sorted(keys, key=lambda row: (row.key, row.file, row.entry))]
+
+
+def expected_splits(spark: SparkSession) -> dict[str, list[Event]]:
+    splits: dict[str, list[Event]] = {split: [] for split in schema.SPLITS}
+    for sample in schema.SAMPLES:
+        queue = iter(ordered(spark, [event for event in ALL if event[0].startswith(sample)], "split"))
+        for split, size in SIZES.items():
+            splits[split] += [next(queue) for _ in range(size)]
+    return {split: ordered(spark, events, "shuffle") for split, events in splits.items()}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepare")
+    for day, units in UNITS.items():
+        write_selected(folder, day, units)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(spark: SparkSession, base: Path) -> Path:
+    return run(base)
+
+
+@pytest.fixture(scope="module")
+def parsed(dataset: Path) -> dict[str, list[Record]]:
+    return {split: records(dataset, split) for split in schema.SPLITS}
+
+
+@pytest.fixture
+def copy(base: Path, dataset: Path, tmp_path: Path) -> Path:
+    """A base of the test's own, with the dataset in it."""
+    return Path(shutil.copytree(base, tmp_path / "base"))
+
+
+# --- which event goes where --------------------------------------------------------------------------------------
+
+
+def test_every_event_is_where_sorting_by_hash_puts_it(spark: SparkSession, parsed: dict[str, list[Record]]) -> None:
+    found = {split: [record.event for record in of_split] for split, of_split in parsed.items()}
+    assert found == expected_splits(spark)
+
+
+def test_classes_are_balanced_in_every_split(parsed: dict[str, list[Record]]) -> None:
+    for split, of_split in parsed.items():
+        assert Counter(record.sample for record in of_split) == dict.fromkeys(schema.SAMPLES, SIZES[split])
+
+
+def test_no_event_is_in_two_splits(parsed: dict[str, list[Record]]) -> None:
+    events = [record.event for of_split in parsed.values() for record in of_split]
+    assert len(set(events)) == len(events) == 3 * KEPT
+
+
+def test_labels_are_those_of_the_files(parsed: dict[str, list[Record]]) -> None:
+    assert all(record.event[0].startswith(record.sample) for of_split in parsed.values() for record in of_split)
+
+
+def test_the_order_does_not_depend_on_how_events_lie_in_units(
+    spark: SparkSession, parsed: dict[str, list[Record]], tmp_path: Path
+) -> None:
+    for day, units in UNITS.items():
+        write_selected(tmp_path, day, [part for unit in reversed(units) for part in cut(unit)])
+    other = run(tmp_path)
+    for split, of_split in parsed.items():
+        assert [record.event for record in records(other, split)] == [record.event for record in of_split]
+
+
+def cut(unit: SelectedUnit) -> list[SelectedUnit]:
+    """The same file as two units."""
+    middle = len(unit.entries) // 3
+    return [rows_of(unit, slice(0, middle)), rows_of(unit, slice(middle, len(unit.entries)))]
+
+
+def rows_of(unit: SelectedUnit, rows: slice) -> SelectedUnit:
+    first, last = unit.offsets[rows.start], unit.offsets[rows.stop]
+    return replace(
+        unit,
+        entries=unit.entries[rows],
+        weights=unit.weights[rows],
+        high_level=unit.high_level[rows],
+        offsets=unit.offsets[rows.start : rows.stop + 1] - first,
+        particles={name: values[first:last] for name, values in unit.particles.items()},
+    )
+
+
+def test_unbalanced_and_limited(spark: SparkSession, base: Path) -> None:
+    dataset = run(base, "--set", "balance=false", "--set", "max_events_per_class=110", dataset="unbalanced")
+    cutflow = manifests.read_manifest(dataset).extra["cutflow"]
+    assert {sample: counts["balanced"] for sample, counts in cutflow.items()} == {
+        "qcd": 100,
+        "ttbar": 110,
+        "wjets": 110,
+    }
+    assert Counter(record.sample for record in records(dataset, "train")) == {"qcd": 64, "ttbar": 70, "wjets": 70}
+
+
+# --- what the records hold -----------------------------------------------------------------------------------------
+
+
+def stored(event: Event) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64], float]:
+    """Particle columns, high-level features and weight of an event, as selected."""
+    unit, row = ALL[event]
+    particles = {name: values[slice(*unit.offsets[row : row + 2])] for name, values in unit.particles.items()}
+    return particles, unit.high_level[row].astype(float), float(unit.weights[row])
+
+
+def features(event: Event) -> NDArray[np.float64]:
+    """Low-level features in sequence order, (length, 19)."""
+    particles, _, _ = stored(event)
+    pt, eta, phi = (particles[name].astype(float) for name in ("Pt", "Eta", "Phi"))
+    derived = {"Energy": pt * np.cosh(eta), "Px": pt * np.cos(phi), "Py": pt * np.sin(phi), "Pz": pt * np.sinh(eta)}
+    flags = {flag: particles["kind"] == i for i, flag in enumerate(schema.PARTICLE_KINDS)}
+    columns = {**particles, **derived, **flags}
+    distance = np.hypot(eta - eta[0], np.remainder(phi - phi[0] + np.pi, 2 * np.pi) - np.pi)
+    order = [*(1 + np.argsort(-distance[1:], kind="stable")), 0]
+    return np.stack([columns[name].astype(float)[order] for name in schema.LOW_LEVEL_FEATURES], axis=1)
+
+
+def test_features_are_scaled_with_the_training_split(parsed: dict[str, list[Record]]) -> None:
+    training = [record.event for record in parsed["train"]]
+    factors = {
+        sample: SIZES["train"] / sum(stored(event)[2] for event in training if event[0].startswith(sample))
+        for sample in schema.SAMPLES
+    }
+
+    def weight(event: Event) -> float:
+        return factors[event[0].split("/")[0]] * stored(event)[2]
+
+    particles = np.concatenate([features(event) for event in training])
+    weights = np.concatenate([np.full(len(features(event)), weight(event)) for event in training])
+    mean = np.average(particles, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((particles - mean) ** 2, axis=0, weights=weights))
+    unscaled = [schema.LOW_LEVEL_FEATURES.index(name) for name in schema.UNSCALED_FEATURES]
+    mean[unscaled], deviation[unscaled] = 0, 1
+    high_level = np.array([stored(event)[1] for event in training])
+    low, high = high_level.min(axis=0), high_level.max(axis=0)
+    for record in (record for of_split in parsed.values() for record in of_split):
+        np.testing.assert_allclose(record.weight, weight(record.event), rtol=1e-6)
+        np.testing.assert_allclose(
+            record.high_level, (stored(record.event)[1] - low) / (high - low), rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(record.particles, (features(record.event) - mean) / deviation, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_have_mean_one_in_each_class_of_the_training_split(parsed: dict[str, list[Record]]) -> None:
+    for sample in schema.SAMPLES:
+        weights = [record.weight for record in parsed["train"] if record.sample == sample]
+        assert np.mean(weights) == pytest.approx(1, rel=1e-6)
+        assert np.std(weights) > 0.1
+
+
+def test_scaling_json_can_be_read_back(dataset: Path) -> None:
+    text = (dataset / datasets.SCALING_NAME).read_text()
+    assert Scaling.from_json(text).to_json() == text
+
+
+def test_the_parquet_form_holds_the_same_events(spark: SparkSession, base: Path, dataset: Path) -> None:
+    other = run(base, "--set", "parquet=true", dataset="parquet")
+    for path in sorted((dataset / "train").glob("*.tfrecord")):
+        assert (other / "train" / path.name).read_bytes() == path.read_bytes()
+        rows = pq.read_table((other / "train" / path.name).with_suffix(".parquet")).to_pylist()
+        found = [parse(record) for record in tfrecord.read_records(path)]
+        assert [row["event_id"] for row in rows] == [f"{file}:{entry}" for file, entry in (r.event for r in found)]
+        assert [row["Pt"] for row in rows] == [r.particles[:, 4].tolist() for r in found]
+
+
+# --- the manifest --------------------------------------------------------------------------------------------------
+
+
+def test_shards_are_equal_and_listed(dataset: Path) -> None:
+    manifest = manifests.read_manifest(dataset)
+    *shards, scaling = manifest.units
+    # 192 training events in shards of at most 30 are 7, so 8 with two streams.
+    assert [unit.source for unit in shards] == [
+        f"{split}/{i}" for split, count in (("train", 8), ("validation", 2), ("test", 2)) for i in range(count)
+    ]
+    for unit in shards:
+        [output] = unit.outputs
+        path = manifests.verify_file(dataset, output)
+        assert tfrecord.count_records(path) == unit.counts["events"] == unit.entry_stop - unit.entry_start
+        assert Counter(parse(record).sample for record in tfrecord.read_records(path)) == {
+            sample: unit.counts[sample] for sample in schema.SAMPLES
+        }
+    assert {unit.counts["events"] for unit in shards if unit.source.startswith("train")} == {24}
+    assert scaling.source == datasets.SCALING_SOURCE
+    assert [output.path for output in scaling.outputs] == [datasets.SCALING_NAME]
+    assert manifest.total("events") == 3 * KEPT
+
+
+def test_cutflow_goes_from_raw_to_splits(base: Path, dataset: Path) -> None:
+    extra = manifests.read_manifest(dataset).extra
+    selected = [unit for day in DAYS for unit in manifests.read_manifest(base / "selected" / day).units]
+    for sample, counts in extra["cutflow"].items():
+        of_sample = [unit for unit in selected if unit.source.startswith(sample)]
+        for step in schema.CUTFLOW:
+            assert counts[step] == sum(unit.counts[step] for unit in of_sample)
+        assert counts["balanced"] == KEPT
+        assert {split: counts[split] for split in schema.SPLITS} == SIZES
+    assert extra["splits"]["train"] == {"events": 192, "qcd": 64, "ttbar": 64, "wjets": 64}
+    assert extra["streams"] == 2
+    assert extra["selection"] == SelectionConfig().model_dump(mode="json")
+
+
+def test_weighted_cutflow_sums_the_weights_of_the_same_events(dataset: Path, parsed: dict[str, list[Record]]) -> None:
+    weighted = manifests.read_manifest(dataset).extra["weighted_cutflow"]
+    for sample in schema.SAMPLES:
+        total = sum(float(unit.weights.sum()) for units in UNITS.values() for unit in units if unit.sample == sample)
+        assert weighted[sample]["isolated_lepton"] == pytest.approx(total, rel=1e-5)
+        for split in schema.SPLITS:
+            weights = [stored(record.event)[2] for record in parsed[split] if record.sample == sample]
+            assert weighted[sample][split] == pytest.approx(sum(weights))
+        splits = sum(weighted[sample][split] for split in schema.SPLITS)
+        assert weighted[sample]["balanced"] == pytest.approx(splits)
+
+
+# --- running it again ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("master", ["local[1]", "local[4]"])
+def test_any_number_of_cores_gives_the_same_bytes(base: Path, dataset: Path, tmp_path: Path, master: str) -> None:
+    shutil.copytree(base / "selected", tmp_path / "selected")
+    arguments = [
+        "--base",
+        tmp_path,
+        "--partitions",
+        *reversed(DAYS),
+        "--dataset",
+        "demo",
+        *SETTINGS,
+        "--master",
+        master,
+    ]
+    done = subprocess.run([sys.executable, JOB, *arguments], capture_output=True, text=True, check=True)
+    assert "prepared 300 events" in done.stdout
+    assert content(tmp_path / "datasets" / "demo") == content(dataset)
+
+
+def test_a_second_run_redoes_nothing(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    times = {path: path.stat().st_mtime_ns for path in (copy / "datasets" / "demo").rglob("*")}
+    with caplog.at_level(logging.INFO):
+        dataset = run(copy, days=(DAYS[1], DAYS[0], DAYS[1]))
+    assert "nothing to do" in caplog.text
+    files = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.is_file()}
+    assert files.items() <= times.items()
+
+
+def test_a_lost_dataset_comes_back_byte_for_byte(copy: Path) -> None:
+    before = content(copy / "datasets" / "demo")
+    shutil.rmtree(copy / "datasets")
+    assert content(run(copy)) == before
+
+
+@pytest.mark.parametrize("name", ["train/shard-00003-of-00008.tfrecord", datasets.SCALING_NAME])
+def test_a_damaged_file_comes_back_byte_for_byte(copy: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    before = content(copy / "datasets" / "demo")
+    path = copy / "datasets" / "demo" / name
+    path.write_bytes(path.read_bytes()[:-5])
+    assert content(run(copy)) == before
+    assert f"{name} is not the file that manifest.json lists" in caplog.text
+
+
+def test_changed_inputs_make_it_anew(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = content(copy / "datasets" / "demo")
+    write_selected(copy, DAYS[1], random_units(DAYS[1], {"qcd": 59, "ttbar": 30, "wjets": 80}, seed=3))
+    with caplog.at_level(logging.INFO):
+        after = content(run(copy))
+    assert f"selected/{DAYS[1]} changed since" in caplog.text
+    assert after.keys() == before.keys()
+    assert after["scaling.json"] != before["scaling.json"]
+
+
+def test_another_configuration_is_refused_unless_it_may_replace(copy: Path) -> None:
+    before = content(copy / "datasets" / "demo")
+    with pytest.raises(InvalidInputError, match="another configuration"):
+        run(copy, "--set", "seed=6")
+    with pytest.raises(InvalidInputError, match="another configuration"):
+        run(copy, days=DAYS[:1])
+    assert content(copy / "datasets" / "demo") == before
+    after = content(run(copy, "--set", "events_per_shard=100", "--replace"))
+    assert "train/shard-00001-of-00002.tfrecord" in after
+    assert "train/shard-00003-of-00008.tfrecord" not in after
+
+
+def test_a_selection_replaced_meanwhile_is_a_conflict(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(copy / "datasets" / "demo")
+
+    def selecting_meanwhile(*_: object) -> datasets.DatasetContent:
+        write_selected(copy, DAYS[0], UNITS[DAYS[0]][:1])
+        return datasets.DatasetContent([], manifests.OutputFile(path="", bytes=0, checksum=""), {}, {})
+
+    monkeypatch.setattr("toposieve.spark.preparation.prepare", selecting_meanwhile)
+    (copy / "datasets" / "demo" / datasets.SCALING_NAME).unlink()
+    with pytest.raises(ConflictError, match=f"selected/{DAYS[0]} changed"):
+        run(copy)
+    assert content(copy / "datasets" / "demo").keys() == before.keys() - {datasets.SCALING_NAME}
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+def refuse(base: Path, pattern: str, *arguments: str, days: tuple[str, ...] = DAYS) -> None:
+    """The job refuses, and leaves nothing that a reader could take for a dataset."""
+    with pytest.raises(InvalidInputError, match=pattern):
+        run(base, *arguments, days=days, dataset="refused")
+    assert not [path for path in (base / "datasets" / "refused").rglob("*") if path.is_file()]
+
+
+def test_a_partition_that_is_not_selected(base: Path) -> None:
+    refuse(
+        base,
+        r"not selected under .*: 2026-01-07, 2026-01-08; run select_events",
+        days=("2026-01-08", *DAYS, "2026-01-07"),
+    )
+
+
+def test_partitions_of_different_selections(copy: Path) -> None:
+    write_selected(copy, DAYS[1], UNITS[DAYS[1]], SelectionConfig(jet_pt_min=25))
+    refuse(copy, rf"different configurations: {DAYS[0]} .*; {DAYS[1]}")
+
+
+def test_a_selection_older_than_its_events(copy: Path) -> None:
+    directory = copy / "selected" / DAYS[0]
+    manifest = manifests.read_manifest(directory).model_copy(update={"inputs": {f"events/{DAYS[0]}": "0" * 32}})
+    (directory / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json())
+    assert datasets.read_inputs(copy, DAYS).units  # the events are gone: fine
+    (copy / "events" / DAYS[0]).mkdir(parents=True)
+    (copy / "events" / DAYS[0] / manifests.MANIFEST_NAME).write_text("newer")
+    refuse(copy, f"events changed after the selection of {DAYS[0]}")
+
+
+def test_an_unknown_sample(copy: Path) -> None:
+    write_selected(copy, DAYS[0], random_units(DAYS[0], {"qcd": 50, "ttbar": 50, "zjets": 50}))
+    refuse(copy, f"zjets/{DAYS[0]}/zjets-000000.root: unknown sample")
+
+
+def test_a_class_without_events(copy: Path) -> None:
+    write_selected(copy, DAYS[0], random_units(DAYS[0], {"qcd": 50, "ttbar": 50}))
+    refuse(copy, "no selected events of wjets", days=DAYS[:1])
+
+
+@pytest.mark.parametrize(
+    ("streams", "problem"),
+    [(64, "train would have 24 events for 64 shards"), (7, "validation would have 6 events for 7")],
+)
+def test_too_few_events_for_the_streams(copy: Path, streams: int, problem: str) -> None:
+    write_selected(copy, DAYS[0], random_units(DAYS[0], {"qcd": 12, "ttbar": 12, "wjets": 12}))
+    refuse(copy, problem, "--set", f"streams={streams}", days=DAYS[:1])
+
+
+@pytest.mark.usefixtures("spark")
+def test_an_altered_and_a_missing_selected_file(copy: Path) -> None:
+    altered, missing = sorted((copy / "selected" / DAYS[0]).glob("*.parquet"))[:2]
+    altered.write_bytes(altered.read_bytes().replace(b"PAR1", b"PAR2", 1))
+    missing.unlink()
+    refuse(copy, rf"(?s){altered.name} is not the file .*{missing.name} is listed in manifest.json but missing")
+
+
+@pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize(
+    ("column", "value", "feature"),
+    [("Pt", np.nan, "Energy, Px, Py, Pz, Pt"), ("Eta", 200.0, "Energy, Pz"), ("vtxX", np.inf, "vtxX")],
+)
+def test_values_that_are_not_finite(copy: Path, column: str, value: float, feature: str) -> None:
+    first, *rest = UNITS[DAYS[0]]  # qcd: all of its events are kept
+    position = int(first.offsets[2])
+    write_selected(copy, DAYS[0], [with_value(first, column, position, value), *rest])
+    refuse(copy, rf"1 events in 1 selected files .*: {first.file} entry {first.entries[2]}: {feature};")
+
+
+def test_bad_input_ends_with_exit_code_2(tmp_path: Path) -> None:
+    arguments = ["--base", tmp_path, "--partitions", "nowhere", "--dataset", "demo"]
+    done = subprocess.run([sys.executable, JOB, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: not selected under")
+    assert "Traceback" not in done.stderr
+
+
+def test_timing_is_written_beside_the_manifest(dataset: Path) -> None:
+    assert json.loads((dataset / manifests.TIMING_NAME).read_text())["events"] == 3 * KEPT

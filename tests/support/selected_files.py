@@ -1,0 +1,143 @@
+"""Small synthetic ``selected`` partitions, written without Spark: random features whose classes can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from toposieve import schema
+from toposieve.config import SelectionConfig
+from toposieve.io import manifests
+from toposieve.io.parquet import SELECTED_SCHEMA, event_writer
+
+KINDS = len(schema.PARTICLE_KINDS)
+
+
+@dataclass(frozen=True)
+class SelectedUnit:
+    """The selected events of one unit of work, as physics arrays.
+
+    Attributes:
+        file: File id; its first component is the sample.
+        entries: Entry numbers in that file, (events,).
+        particles: Stored particle feature, ``kind`` or ``Charge`` → flat array over all particles.
+        offsets: (events + 1,).
+    """
+
+    file: str
+    entries: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    high_level: NDArray[np.float32]  # (events, 14)
+    offsets: NDArray[np.int64]
+    particles: Mapping[str, NDArray[Any]]
+
+    @property
+    def sample(self) -> str:
+        return self.file.split("/")[0]
+
+
+def random_unit(
+    file: str, events: int, seed: int, particles: tuple[int, int] = (3, 12), first_entry: int = 0
+) -> SelectedUnit:
+    """Random events of one class; every third entry was not selected."""
+    random = np.random.default_rng(seed)
+    label = schema.LABELS.get(file.split("/")[0], 0)
+    lengths = random.integers(particles[0], particles[1] + 1, events)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    total = int(offsets[-1])
+    eta = random.normal(0, 1.2 + 0.3 * label, total)
+    columns = {
+        name: random.normal(0.3 * label, 1, total).astype(np.float32) for name in schema.STORED_PARTICLE_FEATURES
+    }
+    columns["Pt"] = random.gamma(1 + label, 3, total).astype(np.float32) + np.float32(0.5)
+    columns["Eta"] = eta.astype(np.float32)
+    columns["Phi"] = random.uniform(-np.pi, np.pi, total).astype(np.float32)
+    columns["kind"] = random.integers(0, KINDS, total).astype(np.int8)
+    columns["Charge"] = random.integers(-1, 2, total).astype(np.int8)
+    return SelectedUnit(
+        file=file,
+        entries=first_entry + np.flatnonzero(np.arange(2 * events) % 3)[:events].astype(np.int64),
+        weights=random.gamma(4, 0.25 * (1 + label), events).astype(np.float32),
+        high_level=random.normal(label, 1, (events, len(schema.HIGH_LEVEL_FEATURES))).astype(np.float32),
+        offsets=offsets,
+        particles=columns,
+    )
+
+
+def random_units(
+    partition: str, events: Mapping[str, int], *, files: int = 2, seed: int = 1, particles: tuple[int, int] = (3, 12)
+) -> list[SelectedUnit]:
+    """Units of one partition with so many events of each sample, spread unevenly over ``files`` files."""
+    units = []
+    for label, (sample, count) in enumerate(events.items()):
+        cuts = np.linspace(0, 1, files + 1) ** 2 * count
+        for number, (start, stop) in enumerate(zip(cuts[:-1].astype(int), cuts[1:].astype(int), strict=True)):
+            file = f"{sample}/{partition}/{sample}-{number:06d}.root"
+            units.append(random_unit(file, int(stop - start), seed * 1000 + label * 100 + number, particles))
+    return units
+
+
+def write_selected(
+    base: Path, partition: str, units: Sequence[SelectedUnit], config: SelectionConfig | None = None
+) -> Path:
+    """Write ``base/selected/partition`` as the selection stage does, and return its path."""
+    config = config or SelectionConfig()
+    directory = base / "selected" / partition
+    directory.mkdir(parents=True, exist_ok=True)
+    manifest = manifests.Manifest(
+        stage="select",
+        config_hash=config.hash,
+        config=config.model_dump(mode="json"),
+        units=tuple(_write_unit(directory, number, unit) for number, unit in enumerate(units)),
+        code_version="test",
+    )
+    (directory / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
+    return directory
+
+
+def with_value(unit: SelectedUnit, column: str, position: int, value: float) -> SelectedUnit:
+    """The same unit with one stored particle value changed."""
+    values = np.array(unit.particles[column])
+    values[position] = value
+    return replace(unit, particles={**unit.particles, column: values})
+
+
+def selected_table(unit: SelectedUnit) -> pa.Table:
+    """The Parquet table of a unit."""
+    types = {field.name: field.type for field in SELECTED_SCHEMA}
+    offsets = pa.array(unit.offsets.astype(np.int32))
+    columns = {
+        schema.ENTRY_COLUMN: pa.array(unit.entries),
+        schema.WEIGHT_COLUMN: pa.array(unit.weights),
+        schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(
+            pa.array(unit.high_level.reshape(-1)), type=types[schema.HIGH_LEVEL_COLUMN]
+        ),
+        **{
+            name: pa.ListArray.from_arrays(offsets, pa.array(values), type=types[name])
+            for name, values in unit.particles.items()
+        },
+    }
+    return pa.Table.from_arrays([columns[name] for name in types], schema=SELECTED_SCHEMA)
+
+
+def _write_unit(directory: Path, number: int, unit: SelectedUnit) -> manifests.Unit:
+    path = directory / f"{unit.sample}-{number:05d}.parquet"
+    with event_writer(path, SELECTED_SCHEMA) as writer:
+        writer.write_table(selected_table(unit), row_group_size=500)
+    events = len(unit.entries)
+    stop = int(unit.entries[-1]) + 1 if events else 10
+    return manifests.Unit(
+        source=unit.file,
+        source_checksum="0" * 32,
+        entry_start=0,
+        entry_stop=stop,
+        counts={"events": 2 * stop, "lepton_pt": stop, "isolated_lepton": events},
+        weights={"events": 9.0, "lepton_pt": 6.0, "isolated_lepton": float(unit.weights.astype(float).sum())},
+        outputs=(manifests.describe_file(path, directory),),
+    )
