@@ -1,0 +1,263 @@
+"""The training loop: epochs of steps, validation, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from toposieve.config import TrainingConfig
+from toposieve.errors import InvalidInputError
+from toposieve.training.checkpoints import Checkpoint, Progress, load_newest_checkpoint, save_checkpoint
+from toposieve.training.gang import Gang
+from toposieve.training.input_pipeline import Epochs, checked, ordered_batches, training_batches
+from toposieve.training.models import build_model, model_inputs
+from toposieve.training.records import Batch, reader_for
+from toposieve.training.runs import CHECKPOINTS_DIRECTORY, TENSORBOARD_DIRECTORY
+from toposieve.training.shards import Dataset, Share, Split
+from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
+
+LOG_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker trains."""
+
+    config: TrainingConfig
+    dataset: Dataset
+    gang: Gang
+    run_directory: Path
+
+    @property
+    def share(self) -> Share:
+        """This worker's part of every global batch."""
+        return Share(self.config.batch_size, self.dataset.streams, self.gang.index, self.gang.workers)
+
+    @property
+    def train_steps(self) -> int:
+        """Steps in one epoch."""
+        return self.dataset.train.steps(self.config.batch_size)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out."""
+
+    weights: Sequence[np.ndarray]
+    """The model's weights after the best epoch."""
+    progress: Progress
+
+
+@dataclass
+class _State:
+    """A run in memory."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    steps: Steps
+    progress: Progress
+    best: Sequence[np.ndarray]
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        return [variable.numpy() for variable in self.model.weights]
+
+    def checkpoint(self) -> Checkpoint:
+        optimizer = [variable.numpy() for variable in self.optimizer.variables]
+        return Checkpoint(self.progress, self.weights, optimizer, self.best)
+
+
+def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None]) -> Trained:
+    """Train a model, from its newest checkpoint if there is one.
+
+    Args:
+        task: What to train.
+        strategy: Made by the caller; one replica per worker.
+        when_connected: Called once all workers have spoken to each other.
+
+    Raises:
+        InvalidInputError: The dataset is damaged, does not hold what its manifest says, or the loss is not finite.
+        RuntimeError: The workers begin from different checkpoints.
+    """
+    config, share = task.config, task.share
+    first_shard = next(shard for index in share.owned for shard in task.dataset.train.stream(index))
+    reader = reader_for(first_shard.path, config.record_keys, model_inputs(config.model))
+    # One iterator for all epochs: making a new one costs .1 s.
+    validation_set = ordered_batches(task.dataset.validation, reader, share, config.epochs)
+    state = _start(task, strategy, validation_set.element_spec)
+    _check_same_start(state.progress, task, strategy)
+    when_connected()
+    if not _is_finished(state.progress, config):
+        epochs = Epochs(config.seed, state.progress.epoch, config.epochs, state.progress.step)
+        train_split, validation_split = task.dataset.train, task.dataset.validation
+        training = checked(training_batches(train_split, reader, share, epochs), train_split)
+        validation = checked(validation_set, validation_split)
+        with ExitStack() as stack:
+            writer = _summary_writer(task, stack)
+            while not _is_finished(state.progress, config):
+                _run_epoch(state, task, training, validation)
+                _report_epoch(state.progress, task, writer)
+    return Trained(state.best, state.progress)
+
+
+def best_epoch(progress: Progress) -> int:
+    """Position in the history of the first epoch with the lowest validation loss.
+
+    Raises:
+        ValueError: No epoch is done yet.
+    """
+    losses = [epoch["validation_loss"] for epoch in progress.history]
+    return losses.index(min(losses))
+
+
+def _is_finished(progress: Progress, config: TrainingConfig) -> bool:
+    if not progress.history:
+        return False
+    return progress.epoch >= config.epochs or progress.epoch - 1 - best_epoch(progress) >= config.patience
+
+
+def _start(task: Task, strategy: tf.distribute.Strategy, spec: dict[str, tf.TensorSpec]) -> _State:
+    config = task.config
+    with strategy.scope():
+        model = build_model(config.model, config.seed)
+        optimizer = keras.optimizers.Adam(config.learning_rate)
+        optimizer.build(model.trainable_variables)
+    steps = build_steps(model, optimizer, strategy, spec, batch_size=config.batch_size, seed=config.seed)
+    found = load_newest_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY)
+    if found is None:
+        return _State(model, optimizer, steps, Progress(), ())
+    _assign(model.weights, found.model)
+    _assign(optimizer.variables, found.optimizer)
+    return _State(model, optimizer, steps, found.progress, found.best)
+
+
+def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _check_same_start(progress: Progress, task: Task, strategy: tf.distribute.Strategy) -> None:
+    position = progress.epoch * task.train_steps + progress.step
+    if sum_over_workers(strategy, position) != position * task.gang.workers:
+        raise RuntimeError(
+            f"the workers begin from different checkpoints (this one at step {position}): they must share "
+            f"{task.run_directory}"
+        )
+
+
+def _run_epoch(state: _State, task: Task, training: Iterator[Batch], validation: Iterator[Batch]) -> None:
+    """Finish the running epoch: its remaining steps, validation, history, best weights, checkpoint."""
+    progress, started = state.progress, time.monotonic() - state.progress.running_seconds
+    _train_steps(state, task, training, started)
+    training_results = _means(progress.sums, task.dataset.train)
+    sums = np.zeros(len(SUM_NAMES))
+    for batch in islice(validation, task.dataset.validation.steps(task.config.batch_size)):
+        sums += state.steps.validate(batch)
+    validation_results = _means(sums, task.dataset.validation)
+    _check_finite(training_results | validation_results, progress.epoch)
+    progress.history.append(training_results | {f"validation_{name}": v for name, v in validation_results.items()})
+    if best_epoch(progress) == progress.epoch:
+        state.best = state.weights
+    progress.epoch_seconds.append(time.monotonic() - started)
+    progress.epoch, progress.step, progress.sums, progress.running_seconds = progress.epoch + 1, 0, [], 0.0
+    _save(state, task)
+
+
+def _train_steps(state: _State, task: Task, training: Iterator[Batch], started: float) -> None:
+    progress, steps = state.progress, task.train_steps
+    sums = np.asarray(progress.sums or np.zeros(len(SUM_NAMES)))
+    meter = _Meter(task, progress)
+    while progress.step < steps:
+        sums = sums + state.steps.train(next(training), progress.epoch * steps + progress.step)
+        progress.step += 1
+        progress.sums = sums.tolist()
+        progress.running_seconds = time.monotonic() - started
+        if progress.step % task.config.checkpoint_steps == 0 and progress.step < steps:
+            _save(state, task)
+            logger.info("checkpoint at epoch %d step %d/%d", progress.epoch + 1, progress.step, steps)
+        meter.show(progress)
+
+
+def _save(state: _State, task: Task) -> None:
+    if task.gang.is_chief:
+        save_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY, state.checkpoint())
+
+
+def _means(sums: Sequence[float] | np.ndarray, split: Split) -> dict[str, float]:
+    total = dict(zip(SUM_NAMES, (float(value) for value in sums), strict=True))
+    if round(total["events"]) != split.events:
+        raise InvalidInputError(
+            f"the {split.name} split in {split.shards[0].path.parent} holds {round(total['events'])} events, not the "
+            f"{split.events} that its manifest lists: prepare the dataset again"
+        )
+    if total["weight"] <= 0:
+        raise InvalidInputError(f"the weights of the {split.name} split add up to {total['weight']:g}, not above 0")
+    return {
+        "loss": total["weighted_loss"] / total["weight"],
+        "accuracy": total["weighted_hits"] / total["weight"],
+    }
+
+
+def _check_finite(results: dict[str, float], epoch: int) -> None:
+    if not all(math.isfinite(value) for value in results.values()):
+        raise InvalidInputError(f"the loss is not finite in epoch {epoch + 1}: lower learning_rate")
+
+
+class _Meter:
+    """Shows the progress of an epoch every few seconds."""
+
+    def __init__(self, task: Task, progress: Progress) -> None:
+        self._task = task
+        self._first_step = progress.step
+        self._begun = self._shown = time.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        """Log a line if it is time, on the chief."""
+        now = time.monotonic()
+        if not self._task.gang.is_chief or now - self._shown < LOG_SECONDS:
+            return
+        self._shown = now
+        config, steps = self._task.config, self._task.train_steps
+        rate = (progress.step - self._first_step) / (now - self._begun)  # steps per second
+        to_go = (config.epochs - progress.epoch) * steps - progress.step
+        logger.info(
+            "epoch %d/%d step %d/%d: loss %.4f, %.0f events/s, at most %.0f s to go",
+            progress.epoch + 1, config.epochs, progress.step, steps,
+            progress.sums[0] / max(progress.sums[2], 1e-9), rate * config.batch_size, to_go / rate,
+        )  # fmt: skip
+
+
+def _report_epoch(progress: Progress, task: Task, writer: tf.summary.SummaryWriter | None) -> None:
+    if writer is None:
+        return
+    results, seconds = progress.history[-1], progress.epoch_seconds[-1]
+    logger.info(
+        "epoch %d/%d done: loss %.4f, accuracy %.4f; validation loss %.4f, accuracy %.4f; %.1f s, %.0f events/s%s",
+        progress.epoch, task.config.epochs, results["loss"], results["accuracy"], results["validation_loss"],
+        results["validation_accuracy"], seconds, (task.dataset.train.events + task.dataset.validation.events) / seconds,
+        " (best so far)" if best_epoch(progress) == progress.epoch - 1 else "",
+    )  # fmt: skip
+    with writer.as_default(step=progress.epoch):
+        for name, value in results.items():
+            tf.summary.scalar(name, value)
+    writer.flush()
+
+
+def _summary_writer(task: Task, stack: ExitStack) -> tf.summary.SummaryWriter | None:
+    if not task.gang.is_chief:
+        return None
+    writer = tf.summary.create_file_writer(str(task.run_directory / TENSORBOARD_DIRECTORY))
+    stack.callback(writer.close)
+    return writer

@@ -1,0 +1,109 @@
+"""What a finished run publishes: model, learning curves and figures, and the manifest that makes it complete."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from toposieve.io.manifests import (
+    MANIFEST_NAME,
+    Manifest,
+    Publication,
+    Unit,
+    describe_file,
+    file_checksum,
+)
+from toposieve.training.loop import Task, Trained, best_epoch
+from toposieve.training.models import build_model
+from toposieve.training.runs import (
+    HISTORY_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    TIMING_FILE,
+    dataset_fingerprint,
+)
+from toposieve.version import code_version
+
+
+def publish(task: Task, trained: Trained) -> None:
+    """Write the results beside the checkpoints, the manifest last.
+
+    Raises:
+        ConflictError: Another process published the same run meanwhile.
+    """
+    with Publication(task.run_directory) as publication:
+        _write_results(publication.staging, task, trained)
+        files = tuple(
+            describe_file(publication.staging / name, publication.staging)
+            for name in (MODEL_FILE, HISTORY_FILE, METRICS_FILE)
+        )
+        publication.publish(_manifest(task, files), files)
+    _write_json(task.run_directory / TIMING_FILE, _timing(task, trained))
+
+
+def _write_results(directory: Path, task: Task, trained: Trained) -> None:
+    model = build_model(task.config.model, task.config.seed)  # outside the strategy: plain variables
+    model.set_weights(trained.weights)
+    model.save(directory / MODEL_FILE)
+    _write_json(directory / HISTORY_FILE, _history(trained))
+    _write_json(directory / METRICS_FILE, _metrics(task, trained, model.count_params()))
+
+
+def _history(trained: Trained) -> dict[str, list[float]]:
+    epochs = trained.progress.history
+    return {name: [epoch[name] for epoch in epochs] for name in epochs[0]}
+
+
+def _metrics(task: Task, trained: Trained, parameters: int) -> dict[str, Any]:
+    best = best_epoch(trained.progress)
+    return {
+        "model": task.config.model,
+        "parameters": parameters,
+        "best_epoch": best + 1,
+        "epochs": trained.progress.epoch,
+        **trained.progress.history[best],
+        "train_events": task.dataset.train.events,
+        "validation_events": task.dataset.validation.events,
+    }
+
+
+def _timing(task: Task, trained: Trained) -> dict[str, Any]:
+    progress = trained.progress
+    seconds = sum(progress.epoch_seconds)
+    events = progress.epoch * task.dataset.train.events
+    return {
+        "seconds": seconds,
+        "events": events,
+        "events_per_second": events / seconds,
+        "epoch_seconds": progress.epoch_seconds,
+        "workers": task.gang.workers,
+    }
+
+
+def _manifest(task: Task, files: tuple[Any, ...]) -> Manifest:
+    directory = task.dataset.directory
+    manifest_path = directory / MANIFEST_NAME
+    checksum = file_checksum(manifest_path) if manifest_path.is_file() else dataset_fingerprint(directory)
+    name = f"{directory.parent.name}/{directory.name}"
+    events = {"train": task.dataset.train.events, "validation": task.dataset.validation.events}
+    unit = Unit(
+        source=name,
+        source_checksum=checksum,
+        entry_start=0,
+        entry_stop=sum(events.values()),
+        counts=events,
+        outputs=files,
+    )
+    return Manifest(
+        stage="training",
+        config_hash=task.config.hash,
+        config=task.config.model_dump(mode="json"),
+        inputs={name: checksum},
+        units=(unit,),
+        code_version=code_version(),
+    )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,142 @@
+"""Train one model on a prepared dataset: alone, or as one worker of a gang.
+
+    python jobs/train.py --base data --dataset demo --set model=inclusive
+
+A gang is several of these processes with a TF_CONFIG each, the same folder under --base, and nothing else different;
+it gives the same result as one process. The run's folder, models/MODEL/RUN, follows from dataset and configuration: a
+retry goes on from its newest checkpoint, and a run that is complete is left as it is. The log shows each epoch's end:
+
+    epoch 1/6 done: loss 0.6127, accuracy 0.7609; validation loss 0.4410, accuracy 0.8333; 2.1 s, 1143 events/s
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from toposieve import cli
+from toposieve.config import TrainingConfig
+from toposieve.io.filesystems import base_path, path_key
+from toposieve.training.gang import (
+    PEERS_MISSING_EXIT_CODE,
+    Gang,
+    PeersMissingError,
+    exit_on_sigterm,
+    gang_from_environment,
+    meet,
+)
+from toposieve.training.runs import is_complete, run_directory
+from toposieve.training.shards import check_share, open_dataset, verify_shards
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from toposieve.training.loop import Task, Trained
+
+logger = logging.getLogger("train")
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """Command line of this job."""
+    parser = cli.job_parser(__doc__ or "", TrainingConfig)
+    parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
+    parser.add_argument(
+        "--startup-timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="end with exit code 75 when the other workers cannot be reached within this time (default: %(default)s)",
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train, and publish the results."""
+    config = cli.stage_config(args, TrainingConfig)
+    gang = gang_from_environment(os.environ)
+    _prefix_log(gang)
+    base = base_path(args.base)
+    dataset_dir = base / "datasets" / path_key("--dataset", args.dataset)
+    dataset = open_dataset(dataset_dir)
+    check_share(dataset, config.batch_size, gang.workers)
+    directory = run_directory(base, dataset_dir, config)
+    logger.info("training %s on %s, results in %s", config.model, dataset_dir, directory)
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    if is_complete(directory):
+        logger.info("complete already: nothing to do")
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from toposieve.training.loop import Task
+
+    task = Task(config, dataset, gang, directory)
+    verify_shards(dataset, task.share.owned)
+    _train_and_publish(task, args.startup_timeout)
+
+
+def _train_and_publish(task: Task, startup_timeout: float) -> None:
+    from toposieve.training import loop, results
+    from toposieve.training.steps import sum_over_workers
+
+    exit_on_sigterm()
+    _wait_for_peers(task, startup_timeout)
+    # The peers were there a moment ago; should one have gone, this ends the process from outside Python.
+    faulthandler.dump_traceback_later(startup_timeout, exit=True)
+    try:
+        strategy = _strategy(task.gang)
+        exit_on_sigterm()
+        trained = loop.train(task, strategy, faulthandler.cancel_dump_traceback_later)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    if task.gang.is_chief:
+        results.publish(task, trained)
+    sum_over_workers(strategy, 0.0)  # no worker ends before the results are published: the others would fail
+    _log_result(task, trained)
+
+
+def _wait_for_peers(task: Task, timeout: float) -> None:
+    try:
+        meet(task.gang, task.run_directory.name, timeout)
+    except PeersMissingError as error:
+        logger.error("%s", error)
+        sys.exit(PEERS_MISSING_EXIT_CODE)
+
+
+def _log_result(task: Task, trained: Trained) -> None:
+    from toposieve.training.loop import best_epoch
+
+    best = best_epoch(trained.progress)
+    results = trained.progress.history[best]
+    logger.info(
+        "done after %d epochs; best is epoch %d: validation loss %.4f, accuracy %.4f; results in %s",
+        trained.progress.epoch,
+        best + 1,
+        results["validation_loss"],
+        results["validation_accuracy"],
+        task.run_directory,
+    )
+
+
+def _strategy(gang: Gang) -> tf.distribute.Strategy:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    tf.config.set_visible_devices(gpus[:1], "GPU")  # one replica per worker
+    tf.config.experimental.enable_op_determinism()
+    if gang.workers == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _prefix_log(gang: Gang) -> None:
+    if gang.workers > 1:
+        prefix = f"worker {gang.index}/{gang.workers} "
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter(prefix + cli.LOG_FORMAT))
+
+
+if __name__ == "__main__":
+    cli.run(main, arg_parser())

@@ -1,0 +1,190 @@
+"""The training job as it is run: processes, alone and in gangs of two."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from support.gangs import finish, free_addresses, gang, read_until, start_worker, tf_config
+from support.training_data import write_dataset
+from toposieve import cli
+from toposieve.config import TrainingConfig
+from toposieve.training.runs import is_complete, run_directory
+
+# An epoch of 125 steps leaves time to kill a worker in it.
+CONFIG = {"model": "inclusive", "epochs": 2, "batch_size": 8, "checkpoint_steps": 20}
+
+
+@pytest.fixture(scope="module")
+def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("train") / "datasets" / "d", train=1000, validation=40, lengths=(2, 9))
+
+
+def base_with(dataset_dir: Path, base: Path) -> Path:
+    """A base of its own with the same dataset."""
+    (base / "datasets").mkdir(parents=True)
+    (base / "datasets" / "d").symlink_to(dataset_dir)
+    return base
+
+
+def arguments(base: Path, *more: str, config: dict[str, object] = CONFIG) -> list[str]:
+    return ["--base", str(base), "--dataset", "d", "--config", json.dumps(config), *more]
+
+
+def run_of(base: Path, config: dict[str, object] = CONFIG) -> Path:
+    return run_directory(base, base / "datasets" / "d", TrainingConfig(**config))
+
+
+def history_of(base: Path) -> dict[str, list[float]]:
+    history = json.loads((run_of(base) / "history.json").read_text())
+    assert isinstance(history, dict)
+    return history
+
+
+def run_gang(base: Path) -> list[str]:
+    with gang(arguments(base), workers=2) as workers:
+        results = [finish(worker) for worker in workers]
+    for code, output in results:
+        assert code == 0, output
+    return [output for _, output in results]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    base = base_with(dataset_dir, tmp_path_factory.mktemp("undisturbed") / "base")
+    return base, run_gang(base)
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, arguments: list[str], tf_config: str = "") -> int:
+    """Run the job in this process, its side effects on the process left out; its exit code."""
+    monkeypatch.setenv("TF_CONFIG", tf_config)
+    monkeypatch.setattr(train, "exit_on_sigterm", lambda: None)
+    monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+    try:
+        cli.run(train.main, train.arg_parser())
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_two_workers_give_the_history_of_one(
+    undisturbed: tuple[Path, list[str]], dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = base_with(dataset_dir, tmp_path / "base")
+    assert run_main(monkeypatch, arguments(alone)) == 0
+    one, two = history_of(alone), history_of(undisturbed[0])
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, rtol=1e-3, err_msg=name)
+    # Dropout included: without it the loss would be another one altogether.
+    assert one["loss"][0] == pytest.approx(two["loss"][0], rel=1e-5)
+
+
+def test_every_worker_says_who_it_is_and_the_chief_shows_progress(undisturbed: tuple[Path, list[str]]) -> None:
+    chief, other = undisturbed[1]
+    assert "worker 0/2 " in chief
+    assert "epoch 2/2 done" in chief
+    assert "worker 1/2 " in other
+    assert "epoch 2/2 done" not in other
+
+
+def test_a_killed_worker_ends_the_gang_and_a_retry_gives_the_same_result(
+    undisturbed: tuple[Path, list[str]], dataset_dir: Path, tmp_path: Path
+) -> None:
+    base = base_with(dataset_dir, tmp_path / "base")
+    with gang(arguments(base), workers=2) as (chief, other):
+        read_until(chief, "checkpoint at epoch 1 step 20/125")
+        other.kill()
+        code, output = finish(chief)
+    assert code not in (0, 2), output
+    checkpoints = sorted(path.name for path in (run_of(base) / "checkpoints").glob("epoch-*"))
+    assert checkpoints[-1].startswith("epoch-000000-step-"), "killed too late"
+    assert not is_complete(run_of(base))
+    outputs = run_gang(base)
+    assert "resuming from" in outputs[0]
+    assert history_of(base) == history_of(undisturbed[0])
+    metrics = [(run_of(each) / "metrics.json").read_text() for each in (base, undisturbed[0])]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_complete_run_is_left_as_it_is(undisturbed: tuple[Path, list[str]]) -> None:
+    base, _ = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
+    code, output = finish(start_worker(arguments(base)))
+    assert code == 0, output
+    assert "complete already" in output
+    assert before == {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
+
+
+def test_sigterm_ends_a_worker_at_once(dataset_dir: Path, tmp_path: Path) -> None:
+    base = base_with(dataset_dir, tmp_path / "base")
+    with gang(arguments(base, config={**CONFIG, "epochs": 1000}), workers=2) as (chief, other):
+        read_until(chief, "checkpoint at epoch 1 step 20/125")
+        chief.send_signal(signal.SIGTERM)
+        code, output = finish(chief)
+        assert code == 143, output
+        code, output = finish(other)
+        assert code not in (0, 2), output
+
+
+def test_a_worker_whose_peer_never_comes_gives_up(dataset_dir: Path, tmp_path: Path) -> None:
+    base = base_with(dataset_dir, tmp_path / "base")
+    addresses = free_addresses(2)
+    code, output = finish(start_worker(arguments(base, "--startup-timeout", "1"), tf_config(addresses, 0)))
+    assert code == 75, output
+    assert f"no word from {addresses[1]}" in output
+
+
+@pytest.fixture
+def own_base(tmp_path: Path) -> Path:
+    """A base with a dataset of its own, to be damaged."""
+    write_dataset(tmp_path / "datasets" / "d", train=24, validation=12)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "batch_size=10"], "batch_size 10 is not a multiple of the 4 streams"),
+        (["--set", "epoch=3"], "epoch: unknown key"),
+        (["--set", "record_keys.label=1"], "record_keys.label: unknown key"),
+        (["--dataset", "missing"], "missing does not exist"),
+        (["--dataset", "../d"], "--dataset '../d'"),
+        (["--base", "s3://bucket"], "s3:// is not supported yet"),
+    ],
+)
+def test_wrong_options_are_refused(
+    own_base: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_main(monkeypatch, [*arguments(own_base), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_altered_shard_is_refused(
+    own_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = next((own_base / "datasets" / "d" / "train").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    assert run_main(monkeypatch, arguments(own_base)) == 2
+    assert shard.name in capsys.readouterr().err
+    assert not run_of(own_base).exists()
+
+
+def test_a_wrong_tf_config_is_refused(
+    own_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, arguments(own_base), tf_config="{}") == 2
+    assert "TF_CONFIG" in capsys.readouterr().err
+
+
+def test_the_help_names_every_key() -> None:
+    text = train.arg_parser().format_help()
+    for key in TrainingConfig.model_fields:
+        assert f"  {key} = " in text
+    assert "--startup-timeout" in text

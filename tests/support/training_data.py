@@ -1,0 +1,123 @@
+"""Small datasets in the layout that preparation writes, and one in the published layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from toposieve import schema
+from toposieve.io.manifests import MANIFEST_NAME, Manifest, Unit, describe_file
+from toposieve.io.tfrecord import encode_example, write_record
+
+
+def make_events(count: int, *, seed: int = 0, lengths: tuple[int, int] = (5, 30)) -> list[dict[str, object]]:
+    """Events of three separable classes, with weights of mean about 1."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for number in range(count):
+        label = number % len(schema.LABELS)
+        length = int(rng.integers(*lengths))
+        high_level = rng.normal(size=len(schema.HIGH_LEVEL_FEATURES))
+        high_level[label] += 2.0
+        particles = rng.normal(size=(length, len(schema.LOW_LEVEL_FEATURES)))
+        particles[:, label] += 0.5
+        events.append(
+            {
+                "high_level": high_level.astype(np.float32),
+                "particles": particles.astype(np.float32),
+                "length": length,
+                "label": label,
+                "weight": float(rng.uniform(0.5, 1.5)),
+                "event_id": f"file.root:{number}".encode(),
+            }
+        )
+    return events
+
+
+def encode(event: Mapping[str, object], keys: Mapping[str, str] = schema.RECORD_KEYS) -> bytes:
+    """One serialised example of the roles in ``keys``; a label that is an array is stored as floats."""
+    return encode_example({key: _value(event[role]) for role, key in keys.items()})
+
+
+def _value(value: object) -> bytes | int | np.ndarray:
+    if isinstance(value, bytes | int):
+        return value
+    return np.asarray(value, np.float32).ravel()
+
+
+def write_records(path: Path, records: list[bytes]) -> None:
+    """Write a TFRecord file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        for record in records:
+            write_record(stream, record)
+
+
+def write_dataset(
+    directory: Path,
+    *,
+    train: int = 60,
+    validation: int = 24,
+    streams: int = 4,
+    shards: int | None = None,
+    lengths: tuple[int, int] = (5, 30),
+) -> Path:
+    """Write a dataset with its manifest; event i of a split goes to shard i modulo shards."""
+    units = []
+    for seed, (split, count) in enumerate({"train": train, "validation": validation, "test": 8}.items()):
+        events = make_events(count, seed=seed, lengths=lengths)
+        units += _write_split(directory, split, events, shards or streams)
+    save_manifest(directory, units, streams)
+    return directory
+
+
+def _write_split(directory: Path, split: str, events: list[dict[str, object]], shards: int) -> list[Unit]:
+    units = []
+    for index in range(shards):
+        path = directory / split / f"shard-{index:05d}-of-{shards:05d}.tfrecord"
+        records = [encode(event) for event in events[index::shards]]
+        write_records(path, records)
+        units.append(
+            Unit(
+                source=f"{split}/{index}",
+                source_checksum="",
+                entry_start=0,
+                entry_stop=len(records),
+                counts={"events": len(records)},
+                outputs=(describe_file(path, directory),),
+            )
+        )
+    return units
+
+
+def save_manifest(directory: Path, units: list[Unit], streams: int) -> None:
+    """Write a dataset's manifest."""
+    manifest = Manifest(
+        stage="preparation",
+        config_hash="0" * 16,
+        config={},
+        units=tuple(units),
+        extra={"streams": streams},
+        code_version="test",
+    )
+    (directory / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n")
+
+
+def write_published_dataset(directory: Path, *, train: int = 24, validation: int = 12, files: int = 2) -> Path:
+    """Zero-padded records with a one-hot label and neither length, weight nor manifest, as published."""
+    for seed, (split, count) in enumerate({"train": train, "validation": validation}.items()):
+        events = [as_published(event) for event in make_events(count, seed=seed)]
+        for index in range(files):
+            records = [encode(event, schema.PUBLISHED_RECORD_KEYS) for event in events[index::files]]
+            write_records(directory / split / f"part-r-{index:05d}", records)
+    return directory
+
+
+def as_published(event: Mapping[str, object]) -> dict[str, object]:
+    """The same event with 801 zero-padded particles and a one-hot label."""
+    particles = np.asarray(event["particles"])
+    padded = np.zeros((schema.MAX_PARTICLES, particles.shape[1]), np.float32)
+    padded[: len(particles)] = particles
+    return {**event, "particles": padded, "label": np.eye(len(schema.LABELS), dtype=np.float32)[event["label"]]}

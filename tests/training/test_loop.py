@@ -1,0 +1,187 @@
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from support.training_data import write_dataset, write_published_dataset
+from toposieve import schema
+from toposieve.config import TrainingConfig
+from toposieve.errors import InvalidInputError
+from toposieve.io.manifests import MANIFEST_NAME
+from toposieve.training import loop
+from toposieve.training.checkpoints import Checkpoint, Progress, save_checkpoint
+from toposieve.training.gang import Gang
+from toposieve.training.loop import Task, Trained, best_epoch
+from toposieve.training.shards import open_dataset
+
+CONFIG = TrainingConfig(model="inclusive", epochs=3, batch_size=8, checkpoint_steps=2)
+
+
+@pytest.fixture(scope="module")
+def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("loop") / "d", train=44, validation=12)
+
+
+def task_of(dataset_dir: Path, run_directory: Path, config: TrainingConfig = CONFIG) -> Task:
+    return Task(config, open_dataset(dataset_dir), Gang(), run_directory)
+
+
+def train(task: Task) -> Trained:
+    return loop.train(task, tf.distribute.get_strategy(), lambda: None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Trained]:
+    task = task_of(dataset_dir, tmp_path_factory.mktemp("run"))
+    return task, train(task)
+
+
+def assert_same(one: Trained, two: Trained) -> None:
+    assert one.progress.history == two.progress.history
+    for left, right in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_training_lowers_the_loss(undisturbed: tuple[Task, Trained]) -> None:
+    history = undisturbed[1].progress.history
+    assert len(history) == CONFIG.epochs
+    assert set(history[0]) == {"loss", "accuracy", "validation_loss", "validation_accuracy"}
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
+
+
+def test_tensorboard_logs_are_written(undisturbed: tuple[Task, Trained]) -> None:
+    assert list((undisturbed[0].run_directory / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_the_same_run_gives_the_same_result(
+    dataset_dir: Path, tmp_path: Path, undisturbed: tuple[Task, Trained]
+) -> None:
+    assert_same(train(task_of(dataset_dir, tmp_path)), undisturbed[1])
+
+
+class Killed(BaseException):
+    """Ends a run as a signal would."""
+
+
+@pytest.mark.parametrize("steps_before_the_end", [3, 5, 9])
+def test_a_resumed_run_gives_the_same_result(
+    dataset_dir: Path,
+    tmp_path: Path,
+    undisturbed: tuple[Task, Trained],
+    steps_before_the_end: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An epoch has 6 steps: the run ends in the first epoch between checkpoints, at its last step, in the second."""
+    original = loop.checked
+
+    def cut_short(dataset: tf.data.Dataset, split: object) -> Iterator[object]:
+        for number, batch in enumerate(original(dataset, split)):
+            if split is task.dataset.train and number == steps_before_the_end:
+                raise Killed
+            yield batch
+
+    task = task_of(dataset_dir, tmp_path)
+    assert task.train_steps == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "checked", cut_short)
+        with pytest.raises(Killed):
+            train(task)
+    assert_same(train(task), undisturbed[1])
+
+
+def test_a_finished_run_is_not_trained_again(
+    undisturbed: tuple[Task, Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, trained = undisturbed
+    monkeypatch.setattr(loop, "training_batches", lambda *_: pytest.fail("trains again"))
+    assert_same(train(task), trained)
+
+
+def test_early_stopping_keeps_the_best_weights(dataset_dir: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"model": "hlf", "learning_rate": 0.3, "epochs": 30, "patience": 2})
+    task = task_of(dataset_dir, tmp_path, config)
+    trained = train(task)
+    best = best_epoch(trained.progress)
+    assert trained.progress.epoch < 30
+    assert trained.progress.epoch - 1 - best == 2
+    # The best weights are those a run that ends with the best epoch would keep.
+    shorter = train(task_of(dataset_dir, tmp_path / "shorter", config.model_copy(update={"epochs": best + 1})))
+    for left, right in zip(trained.weights, shorter.weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_the_best_epoch_is_the_first_of_the_lowest_validation_loss() -> None:
+    history = [{"validation_loss": value} for value in (0.5, 0.3, 0.4, 0.3)]
+    assert best_epoch(Progress(history=history)) == 1
+
+
+def test_published_files_train_as_they_are(tmp_path: Path) -> None:
+    directory = write_published_dataset(tmp_path / "d", train=24, validation=12, files=2)
+    config = CONFIG.model_copy(update={"record_keys": schema.PUBLISHED_RECORD_KEYS, "epochs": 1})
+    trained = train(task_of(directory, tmp_path / "run", config))
+    assert np.isfinite(trained.progress.history[0]["validation_loss"])
+
+
+def change_manifest(directory: Path, old: str, new: str) -> None:
+    path = directory / MANIFEST_NAME
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_manifest_that_counts_other_events_is_refused(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d", train=40, validation=12)
+    change_manifest(directory, '"events": 10', '"events": 11')
+    with pytest.raises(InvalidInputError, match="holds 40 events, not the 44 that its manifest lists"):
+        train(task_of(directory, tmp_path / "run", CONFIG.model_copy(update={"model": "hlf"})))
+
+
+def test_a_loss_that_is_not_finite_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"model": "hlf", "learning_rate": 1e38})
+    with pytest.raises(InvalidInputError, match="lower learning_rate"):
+        train(task_of(dataset_dir, tmp_path, config))
+
+
+def test_workers_that_begin_at_different_steps_are_an_error(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(task_of(dataset_dir, tmp_path), gang=Gang(0, ("a:1", "b:1")))
+    monkeypatch.setattr(loop, "sum_over_workers", lambda _strategy, position: position + 6)
+    with pytest.raises(RuntimeError, match="different checkpoints"):
+        train(task)
+
+
+def test_only_the_chief_writes(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is not the chief, alone under the default strategy: it sees only its rows."""
+    dataset = open_dataset(dataset_dir)
+    halves = {split.name: split.events // 2 for split in (dataset.train, dataset.validation)}
+    monkeypatch.setattr(loop, "sum_over_workers", lambda _strategy, position: 2 * position)
+    monkeypatch.setattr(loop, "_means", lambda sums, split: {"loss": sums[0], "accuracy": sums[3] / halves[split.name]})
+    task = replace(task_of(dataset_dir, tmp_path), gang=Gang(1, ("a:1", "b:1")))
+    trained = train(task)
+    assert trained.progress.history[0]["accuracy"] == 1.0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_is_shown(
+    dataset_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
+    config = CONFIG.model_copy(update={"model": "hlf", "epochs": 1})
+    with caplog.at_level(logging.INFO):
+        train(task_of(dataset_dir, tmp_path, config))
+    assert "epoch 1/1 step 3/6: loss" in caplog.text
+    assert "checkpoint at epoch 1 step 4/6" in caplog.text
+    assert "epoch 1/1 done: loss" in caplog.text
+    assert "(best so far)" in caplog.text
+
+
+def test_a_checkpoint_of_another_model_is_an_error(dataset_dir: Path, tmp_path: Path) -> None:
+    save_checkpoint(
+        tmp_path / "checkpoints", Checkpoint(Progress(epoch=1, history=[{"validation_loss": 1.0}]), [], [], [])
+    )
+    with pytest.raises(ValueError, match="zip"):
+        train(task_of(dataset_dir, tmp_path))

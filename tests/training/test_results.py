@@ -1,0 +1,79 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from support.training_data import write_dataset
+from toposieve.config import TrainingConfig
+from toposieve.io.manifests import MANIFEST_NAME, file_checksum, read_manifest
+from toposieve.training import loop
+from toposieve.training.gang import Gang
+from toposieve.training.loop import Task, Trained
+from toposieve.training.results import publish
+from toposieve.training.runs import is_complete
+from toposieve.training.shards import open_dataset
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Trained]:
+    base = tmp_path_factory.mktemp("results")
+    dataset = open_dataset(write_dataset(base / "datasets" / "d"))
+    config = TrainingConfig(model="hlf", epochs=2, batch_size=8)
+    task = Task(config, dataset, Gang(), base / "models" / "hlf" / "run")
+    trained = loop.train(task, tf.distribute.get_strategy(), lambda: None)
+    publish(task, trained)
+    return task, trained
+
+
+def content(task: Task, name: str) -> dict[str, object]:
+    return json.loads((task.run_directory / name).read_text())
+
+
+def test_the_model_has_the_weights_of_the_best_epoch(finished: tuple[Task, Trained]) -> None:
+    task, trained = finished
+    model = keras.models.load_model(task.run_directory / "model.keras")
+    for stored, expected in zip(model.get_weights(), trained.weights, strict=True):
+        np.testing.assert_array_equal(stored, expected)
+
+
+def test_the_history_has_a_value_per_epoch_and_no_time(finished: tuple[Task, Trained]) -> None:
+    history = content(finished[0], "history.json")
+    assert set(history) == {"loss", "accuracy", "validation_loss", "validation_accuracy"}
+    assert all(len(values) == 2 for values in history.values())
+
+
+def test_the_metrics_are_those_of_the_best_epoch(finished: tuple[Task, Trained]) -> None:
+    metrics, history = content(finished[0], "metrics.json"), content(finished[0], "history.json")
+    assert metrics["validation_loss"] == min(history["validation_loss"])
+    assert history["validation_loss"][metrics["best_epoch"] - 1] == metrics["validation_loss"]
+    assert metrics["parameters"] == 2013
+    assert (metrics["train_events"], metrics["validation_events"]) == (60, 24)
+
+
+def test_times_are_kept_apart(finished: tuple[Task, Trained]) -> None:
+    timing = content(finished[0], "timing.json")
+    assert timing["events"] == 120
+    assert len(timing["epoch_seconds"]) == 2
+    assert timing["seconds"] == pytest.approx(sum(timing["epoch_seconds"]))
+
+
+def test_the_manifest_comes_from_the_dataset_and_lists_the_results(finished: tuple[Task, Trained]) -> None:
+    task, _ = finished
+    manifest = read_manifest(task.run_directory)
+    assert manifest.config_hash == task.config.hash
+    assert manifest.inputs == {"datasets/d": file_checksum(task.dataset.directory / MANIFEST_NAME)}
+    assert [file.path for file in manifest.outputs()] == ["model.keras", "history.json", "metrics.json"]
+    assert manifest.total("train") == 60
+    assert is_complete(task.run_directory)
+
+
+def test_lost_results_are_written_again(finished: tuple[Task, Trained]) -> None:
+    task, trained = finished
+    before = {name: (task.run_directory / name).read_bytes() for name in ("history.json", "metrics.json")}
+    (task.run_directory / "metrics.json").unlink()
+    assert not is_complete(task.run_directory)
+    publish(task, trained)
+    assert is_complete(task.run_directory)
+    assert before == {name: (task.run_directory / name).read_bytes() for name in before}

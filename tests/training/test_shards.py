@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+
+from support.training_data import write_dataset, write_published_dataset
+from toposieve.errors import InvalidInputError
+from toposieve.io.manifests import MANIFEST_NAME
+from toposieve.training.shards import Shard, Share, Split, check_share, open_dataset, verify_shards
+
+
+def split_of(events: list[int], streams: int) -> Split:
+    return Split("train", tuple(Shard(Path(str(i)), count, None) for i, count in enumerate(events)), streams)
+
+
+def test_shard_i_belongs_to_stream_i_modulo_streams() -> None:
+    split = split_of([1] * 6, streams=4)
+    assert [[shard.path.name for shard in split.stream(index)] for index in range(4)] == [
+        ["0", "4"],
+        ["1", "5"],
+        ["2"],
+        ["3"],
+    ]
+
+
+@pytest.mark.parametrize(("events", "steps"), [([8, 8], 2), ([8, 9], 3), ([1, 0], 1)])
+def test_an_epoch_has_the_steps_of_its_longest_stream(events: list[int], steps: int) -> None:
+    assert split_of(events, streams=2).steps(batch_size=8) == steps
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+def test_workers_share_streams_and_rows_without_gap_or_overlap(workers: int) -> None:
+    shares = [Share(32, 8, worker, workers) for worker in range(workers)]
+    assert [index for share in shares for index in share.owned] == list(range(8))
+    assert [row for share in shares for row in share.rows] == list(range(32))
+
+
+def test_a_dataset_is_found_by_its_manifest(tmp_path: Path) -> None:
+    dataset = open_dataset(write_dataset(tmp_path / "d", train=61, validation=9, streams=4, shards=8))
+    assert dataset.streams == 4
+    assert [shard.events for shard in dataset.train.shards] == [8, 8, 8, 8, 8, 7, 7, 7]
+    assert dataset.train.events == 61
+    assert dataset.validation.events == 9
+
+
+def test_files_that_the_manifest_does_not_list_are_not_read(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d")
+    (directory / "train" / "shard-99999-of-99999.tfrecord").write_bytes(b"junk")
+    assert len(open_dataset(directory).train.shards) == 4
+
+
+@pytest.mark.parametrize(("files", "streams"), [(1, 1), (3, 2), (8, 8), (9, 8)])
+def test_a_dataset_without_a_manifest_is_read_in_file_order(tmp_path: Path, files: int, streams: int) -> None:
+    dataset = open_dataset(write_published_dataset(tmp_path / "d", train=9, validation=9, files=files))
+    assert [shard.path.name for shard in dataset.train.shards] == [f"part-r-{i:05d}" for i in range(files)]
+    assert dataset.train.events == 9
+    assert dataset.streams == streams
+
+
+def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="nowhere does not exist"):
+        open_dataset(tmp_path / "nowhere")
+
+
+def test_a_dataset_without_validation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no events in its validation split"):
+        open_dataset(write_dataset(tmp_path / "d", validation=0))
+
+
+def test_a_folder_without_the_splits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="train is missing"):
+        open_dataset(tmp_path)
+
+
+def test_a_manifest_without_streams_is_refused(tmp_path: Path) -> None:
+    path = write_dataset(tmp_path / "d") / MANIFEST_NAME
+    path.write_text(path.read_text().replace('"streams": 4', '"other": 4'))
+    with pytest.raises(InvalidInputError, match="number of streams"):
+        open_dataset(tmp_path / "d")
+
+
+def test_a_missing_or_shortened_shard_is_named(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d")
+    shard = directory / "train" / "shard-00001-of-00004.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00004.*cut short"):
+        open_dataset(directory)
+    shard.unlink()
+    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00004.*missing"):
+        open_dataset(directory)
+
+
+def test_an_altered_shard_is_found_by_the_worker_that_owns_it(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d")
+    shard = directory / "validation" / "shard-00002-of-00004.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    dataset = open_dataset(directory)
+    verify_shards(dataset, Share(8, 4, worker=0, workers=2).owned)
+    with pytest.raises(InvalidInputError, match="shard-00002-of-00004"):
+        verify_shards(dataset, Share(8, 4, worker=1, workers=2).owned)
+
+
+def test_a_foreign_file_cut_short_is_named(tmp_path: Path) -> None:
+    directory = write_published_dataset(tmp_path / "d")
+    path = directory / "train" / "part-r-00001"
+    for kept in (path.stat().st_size - 1, 5):
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(InvalidInputError, match="part-r-00001 is cut short"):
+            open_dataset(directory)
+
+
+def test_batches_must_divide_into_streams_and_streams_into_workers(tmp_path: Path) -> None:
+    dataset = open_dataset(write_dataset(tmp_path / "d", streams=4))
+    check_share(dataset, batch_size=8, workers=2)
+    with pytest.raises(InvalidInputError, match="batch_size 10 is not a multiple of the 4 streams"):
+        check_share(dataset, batch_size=10, workers=2)
+    with pytest.raises(InvalidInputError, match="3 workers cannot share 4 streams"):
+        check_share(dataset, batch_size=8, workers=3)
+
+
+def test_a_dataset_too_small_for_the_workers_is_refused(tmp_path: Path) -> None:
+    dataset = open_dataset(write_dataset(tmp_path / "d", validation=2, streams=4))
+    check_share(dataset, batch_size=8, workers=1)
+    with pytest.raises(
+        InvalidInputError, match=r"too small for 4 workers: its validation split has 2 events.*worker 2"
+    ):
+        check_share(dataset, batch_size=8, workers=4)

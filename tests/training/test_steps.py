@@ -1,0 +1,96 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from toposieve.training.models import build_model
+from toposieve.training.records import Batch
+from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
+
+ROWS = 8
+RNG = np.random.default_rng(3)
+HIGH_LEVEL = RNG.normal(size=(ROWS, 14)).astype(np.float32)
+LABELS = RNG.integers(0, 3, ROWS)
+WEIGHTS = RNG.uniform(0.5, 2.0, ROWS).astype(np.float32)
+
+
+def batch_of(weights: np.ndarray = WEIGHTS, present: np.ndarray | None = None) -> Batch:
+    return {
+        "high_level": tf.constant(HIGH_LEVEL),
+        "label": tf.constant(LABELS, tf.int64),
+        "weight": tf.constant(weights, tf.float32),
+        "present": tf.constant(np.ones(ROWS) if present is None else present, tf.float32),
+        "row": tf.range(ROWS),
+    }
+
+
+def build() -> tuple[keras.Model, Steps]:
+    model = build_model("hlf", seed=1)
+    optimizer = keras.optimizers.SGD(1.0)  # plain gradient descent: the update is the gradient
+    optimizer.build(model.trainable_variables)
+    spec = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in batch_of().items()}
+    strategy = tf.distribute.get_strategy()
+    return model, build_steps(model, optimizer, strategy, spec, batch_size=ROWS, seed=1)
+
+
+def weighted_loss(model: keras.Model, weights: np.ndarray) -> float:
+    probabilities = np.asarray(model({"high_level": HIGH_LEVEL}))[np.arange(ROWS), LABELS]
+    return float(np.sum(-weights * np.log(probabilities)) / weights.sum())
+
+
+def test_validation_sums_are_weighted() -> None:
+    model, steps = build()
+    sums = dict(zip(SUM_NAMES, steps.validate(batch_of()), strict=True))
+    predicted = np.argmax(np.asarray(model({"high_level": HIGH_LEVEL})), axis=1)
+    assert sums["events"] == ROWS
+    assert sums["weight"] == pytest.approx(WEIGHTS.sum())
+    assert sums["weighted_loss"] / sums["weight"] == pytest.approx(weighted_loss(model, WEIGHTS), rel=1e-5)
+    assert sums["weighted_hits"] == pytest.approx(WEIGHTS[predicted == LABELS].sum())
+
+
+def test_the_gradient_is_that_of_the_weighted_mean_loss() -> None:
+    model, steps = build()
+    bias = model.get_layer("logits").bias
+    before = np.array(bias)
+    step = 1e-3
+    slopes = []
+    for place in range(3):
+        values = []
+        for sign in (1, -1):
+            bias.assign(before + sign * step * np.eye(3, dtype=np.float32)[place])
+            values.append(weighted_loss(model, WEIGHTS))
+        slopes.append((values[0] - values[1]) / (2 * step))
+    bias.assign(before)
+    steps.train(batch_of(), 0)
+    np.testing.assert_allclose(before - np.array(bias), slopes, atol=1e-3)
+
+
+def test_events_that_are_not_there_change_nothing() -> None:
+    half = np.where(np.arange(ROWS) < 5, WEIGHTS, 0.0)
+    partial, steps = build()
+    sums = steps.train(batch_of(half, np.arange(ROWS) < 5), 0)
+    doubled, other_steps = build()
+    other_steps.train(batch_of(2 * half), 0)  # the scale of all weights cancels
+    assert sums[SUM_NAMES.index("events")] == 5
+    for one, two in zip(partial.get_weights(), doubled.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_without_weight_changes_nothing() -> None:
+    model, steps = build()
+    before = model.get_weights()
+    steps.train(batch_of(np.zeros(ROWS)), 0)
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_steps_lower_the_loss() -> None:
+    model, steps = build()
+    first = weighted_loss(model, WEIGHTS)
+    for step in range(20):
+        steps.train(batch_of(), step)
+    assert weighted_loss(model, WEIGHTS) < first / 2
+
+
+def test_one_worker_sums_alone() -> None:
+    assert sum_over_workers(tf.distribute.get_strategy(), 41.5) == 41.5
