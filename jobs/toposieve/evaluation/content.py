@@ -1,0 +1,142 @@
+"""What goes into a report: ``metrics.json`` and the figures, from predictions and what the stages before recorded."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from toposieve import schema
+from toposieve.config import EvaluationConfig
+from toposieve.evaluation import distributions, performance, plots, style
+from toposieve.evaluation.inputs import ModelRun, TestData
+from toposieve.evaluation.performance import Performance
+from toposieve.evaluation.predictions import Predictions
+from toposieve.version import code_version
+
+PACKAGES = (
+    "awkward",
+    "hist",
+    "keras",
+    "matplotlib",
+    "mplhep",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "pyspark",
+    "pythia8mc",
+    "tensorflow",
+    "tensorflow-cpu",
+    "uproot",
+)
+"""Packages that results may depend on."""
+
+
+def summarise(
+    report: str,
+    data: TestData,
+    runs: Sequence[ModelRun],
+    predictions: Predictions,
+    measured: Performance,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """Content of ``metrics.json``: from the inputs and the configuration alone, no clock and no chance.
+
+    Args:
+        report: Name of the report.
+        data: The test split.
+        runs: The models' training runs.
+        predictions: Scores of the test events.
+        measured: Metrics and their resamplings.
+        config: Working points and bootstrap.
+    """
+    labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
+    models = performance.summarise_models(measured, labels, weights, predictions.scores)
+    return {
+        "report": report,
+        "dataset": data.directory.name,
+        "classes": list(schema.SAMPLES),
+        "test": performance.summarise_test_events(labels, weights),
+        "models": {run.config.model: models[run.config.model] | _describe_run(run) for run in runs},
+        "differences": performance.summarise_differences(measured),
+        "cutflow": _cutflow(extra.get("cutflow", {}), extra.get("weighted_cutflow", {})),
+        "quarantined": [{"source": bad["source"], "reason": bad["reason"]} for bad in extra.get("quarantined", ())],
+        "notes": list(data.manifest.notes),
+        "configuration": {
+            "evaluation": config.model_dump(mode="json"),
+            "training": runs[0].config.model_dump(mode="json", exclude={"model"}),
+            "dataset": data.manifest.config,
+            "selection": extra.get("selection", {}),
+        },
+        "code_versions": {
+            "dataset": data.manifest.code_version,
+            **{run.config.model: run.manifest.code_version for run in runs},
+            "evaluation": code_version(),
+        },
+        "packages": package_versions(),
+    }
+
+
+def _describe_run(run: ModelRun) -> dict[str, Any]:
+    return {"run": run.directory.name, "training": run.metrics, "history": run.history}
+
+
+def _cutflow(
+    events: Mapping[str, Mapping[str, int]], weights: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """Sample → step → value, turned into one entry for each step."""
+    steps = dict.fromkeys(step for counts in events.values() for step in counts)
+    return [
+        {
+            "name": step,
+            "events": {sample: counts.get(step, 0) for sample, counts in events.items()},
+            "weights": {sample: weights.get(sample, {}).get(step) for sample in events},
+        }
+        for step in steps
+    ]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the installed ones of :data:`PACKAGES`."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # an image need not have them all: tensorflow or tensorflow-cpu, for example
+            continue
+    return found
+
+
+def draw(
+    directory: Path, metrics: Mapping[str, Any], predictions: Predictions, measured: Performance
+) -> dict[str, Path]:
+    """Draw every figure of the report into a directory.
+
+    Returns:
+        Figure → PNG file.
+    """
+    paths = {}
+    with style.page_style():
+        for name, figure in _figures(metrics, predictions, measured).items():
+            paths[name] = directory / f"{name}.png"
+            style.save(figure, paths[name])
+    return paths
+
+
+def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Performance) -> dict[str, Figure]:
+    labels, weights = predictions.labels, predictions.weights
+    histories = {model: values["history"] for model, values in metrics["models"].items()}
+    return {
+        "auc": plots.auc_summary(metrics),
+        "roc": plots.roc_curves(measured),
+        "confusion": plots.confusion_matrices(metrics),
+        "learning": plots.learning_curves(histories),
+        "scores": distributions.score_distributions(predictions.scores, labels, weights),
+        "features": distributions.feature_distributions(predictions.features, predictions.particles, labels, weights),
+        "cutflow": distributions.cutflow(metrics["cutflow"]),
+    }

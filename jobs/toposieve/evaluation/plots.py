@@ -1,0 +1,150 @@
+"""The report's plots of how well the models do. Each function draws one figure from numbers and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from toposieve import schema
+from toposieve.evaluation.metrics import FloatArray
+from toposieve.evaluation.performance import ROC_GRID, Performance
+from toposieve.evaluation.published import PUBLISHED
+from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS, MODEL_STYLES, figure_legend, model_label, panels
+
+ONE_SIGMA = (0.16, 0.84)
+"""Quantiles of the bootstrap between which 68 % of the resamplings lie."""
+
+
+def auc_summary(metrics: Mapping[str, Any]) -> Figure:
+    """AUC of each model with its error, one panel for each class, the published values beside."""
+    published = {result.counterpart: result.auc for result in PUBLISHED}
+    figure, axes = panels(1, len(metrics["classes"]), 1.4 + 0.4 * len(metrics["models"]), sharey=True)
+    for sample, axis in zip(metrics["classes"], axes, strict=True):
+        for place, (model, values) in enumerate(metrics["models"].items()):
+            _auc_point(axis, place, values["auc"][sample], CLASS_COLOURS[sample])
+            if reference := published.get(model, {}).get(sample):
+                axis.plot(reference, place, "d", markersize=7, color="0.45", markerfacecolor="none")
+        axis.set_title(f"{CLASS_LABELS[sample]} against the rest")
+        axis.set_xlabel("area under the ROC curve")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.margins(x=0.12)
+        axis.grid(axis="x")
+        axis.tick_params(axis="y", which="minor", left=False, right=False)
+    axes[0].set_yticks(range(len(metrics["models"])), [model_label(model) for model in metrics["models"]])
+    axes[0].set_ylim(len(metrics["models"]) - 0.4, -0.6)  # first model on top
+    figure.legend(
+        handles=[Line2D([], [], linestyle="", **style) for style in _AUC_KEY], loc="outside upper center", ncols=2
+    )
+    return figure
+
+
+_AUC_KEY: tuple[dict[str, Any], ...] = (
+    {"marker": "o", "color": "0.2", "label": "this report"},
+    {"marker": "d", "color": "0.45", "markerfacecolor": "none", "markersize": 7, "label": "published, another sample"},
+)
+
+
+def _auc_point(axis: Axes, place: int, quantity: Mapping[str, float | None], colour: str) -> None:
+    if quantity["value"] is not None:
+        axis.errorbar(quantity["value"], place, xerr=quantity["error"] or 0.0, fmt="o", color=colour, capsize=2)
+
+
+def roc_curves(performance: Performance) -> Figure:
+    """False-positive rate (log) against true-positive rate, one panel for each class, all models in each."""
+    rates = performance.nominal.false_positive_rate
+    smallest = float(np.min(rates[rates > 0], initial=0.1))
+    figure, axes = panels(1, len(schema.SAMPLES), 3.9, sharey=True)
+    for (sample, label), axis in zip(schema.LABELS.items(), axes, strict=True):
+        for model in performance.models:
+            _roc_curve(axis, *performance.roc(model, label), model)
+            _roc_points(axis, performance, model, label)
+        axis.set(
+            xlim=(ROC_GRID[0], ROC_GRID[-1]),
+            yscale="log",
+            ylim=(0.6 * smallest, 1),
+            title=f"{CLASS_LABELS[sample]} against the rest",
+        )
+        axis.set_xlabel("true-positive rate (efficiency)")
+        axis.grid()
+    axes[0].set_ylabel("false-positive rate")
+    figure_legend(figure, axes[0], columns=len(performance.models))
+    return figure
+
+
+def _roc_curve(axis: Axes, rate: FloatArray, resampled: FloatArray, model: str) -> None:
+    style = MODEL_STYLES[model]
+    defined = resampled[np.isfinite(resampled).all(axis=1)]
+    if len(defined) > 1:
+        low, high = np.quantile(defined, ONE_SIGMA, axis=0)
+        axis.fill_between(ROC_GRID, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    shown = np.where(rate > 0, rate, np.nan)  # no event passes: nothing to show on a log axis
+    axis.plot(ROC_GRID, shown, **{**style, "marker": ""}, label=model_label(model))
+
+
+def _roc_points(axis: Axes, performance: Performance, model: str, label: int) -> None:
+    place = performance.models.index(model)
+    rates = performance.nominal.false_positive_rate[place, label, : len(performance.working_points)]
+    style = {**MODEL_STYLES[model], "linestyle": ""}
+    axis.plot(performance.working_points, np.where(rates > 0, rates, np.nan), **style, clip_on=False)
+
+
+def confusion_matrices(metrics: Mapping[str, Any]) -> Figure:
+    """Share of each true class's weight that a model assigns to each class."""
+    figure, axes = panels(1, max(len(metrics["models"]), 3), 3.7)
+    for axis in axes[len(metrics["models"]) :]:
+        axis.set_axis_off()
+    names = [CLASS_LABELS[sample] for sample in metrics["classes"]]
+    for (model, values), axis in zip(metrics["models"].items(), axes, strict=False):
+        weights = np.array(values["confusion"]["weights"])
+        totals = weights.sum(axis=1, keepdims=True)
+        shares = np.divide(weights, totals, out=np.full_like(weights, np.nan), where=totals != 0)
+        _heat_map(axis, shares, np.array(values["confusion"]["events"]))
+        axis.set(title=model_label(model), xlabel="predicted class")
+        axis.set_xticks(range(len(names)), names)
+        axis.set_yticks(range(len(names)), names)
+        axis.tick_params(which="both", length=0)
+    axes[0].set_ylabel("true class")
+    return figure
+
+
+def _heat_map(axis: Axes, shares: FloatArray, events: FloatArray) -> None:
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.6 else "black"
+        text = f"{100 * share:.1f} %" if np.isfinite(share) else "n/a"
+        axis.text(column, row, text, ha="center", va="bottom", color=colour)
+        axis.text(column, row + 0.08, f"{events[row, column]:,.0f}", ha="center", va="top", color=colour, fontsize=9)
+
+
+def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Loss against epoch, training and validation, one panel for each model.
+
+    Args:
+        histories: Model → name ("loss", "validation_loss") → value after each epoch.
+    """
+    figure, axes = panels(1, max(len(histories), 3), 3.4, sharey=True)
+    for axis in axes[len(histories) :]:
+        axis.set_axis_off()
+    for (model, history), axis in zip(histories.items(), axes, strict=False):
+        colour = MODEL_STYLES[model]["color"]
+        _learning_curve(axis, history.get("loss", ()), "training", {"linestyle": "--", "marker": "", "color": colour})
+        _learning_curve(
+            axis, history.get("validation_loss", ()), "validation", {"linestyle": "-", "marker": "o", "color": colour}
+        )
+        axis.set(title=model_label(model), xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.xaxis.set_minor_locator(MaxNLocator(1))
+        axis.legend()
+        axis.grid()
+    axes[0].set_ylabel("cross-entropy per event")
+    return figure
+
+
+def _learning_curve(axis: Axes, losses: Sequence[float], label: str, style: dict[str, Any]) -> None:
+    axis.plot(range(1, len(losses) + 1), losses, label=label, **style)

@@ -1,0 +1,295 @@
+"""The report page: every number from ``metrics.json``, every plot inside the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from toposieve.evaluation import html
+from toposieve.evaluation.distributions import CUT_LABELS
+from toposieve.evaluation.inputs import StageTime
+from toposieve.evaluation.published import PUBLISHED
+from toposieve.evaluation.table import format_value
+
+Metrics = Mapping[str, Any]
+Images = Mapping[str, bytes]
+
+EXPLANATIONS: dict[str, tuple[str, str]] = {
+    "auc": (
+        "Each point is one model's area under the ROC curve, with the error that comes from the number of test events.",
+        "Further right is better, 1 is perfect and 0.5 is guessing; open diamonds are the published values.",
+    ),
+    "roc": (
+        "Moving right along a curve keeps more of the wanted class; moving up lets more of the others through.",
+        "Lower is better. Bands hold 68 % of the bootstrap resamplings, markers are the working points below; a curve "
+        "ends where no background passes, and the left half of the axis is left out.",
+    ),
+    "confusion": (
+        "Every event is assigned to the class with its highest score. Each row is one true class and adds up to 100 %.",
+        "A good model has its weight on the diagonal. Percentages are weighted, the small numbers count events.",
+    ),
+    "scores": (
+        "How often a model gives each score, by true class: the class in question should pile up at 1, others at 0.",
+        "Every histogram is weighted and adds up to one, with statistical errors; the vertical axis is logarithmic.",
+    ),
+    "learning": (
+        "The loss that training minimises, after each pass over the training events, and that of validation events.",
+        "Both should fall and level off; validation rising while training falls is overfitting.",
+    ),
+    "features": (
+        "The test events in physical units: where the colours differ, the feature tells the classes apart.",
+        "Every histogram is weighted and adds up to one; the outermost 0.5 % of each side is in the end bins.",
+    ),
+    "cutflow": (
+        "How many events of each sample are left after each step, from the raw files to the test events used here.",
+        "The vertical axis is logarithmic; the balanced events are split into the last three groups.",
+    ),
+}
+"""Two lines of plain words under each plot."""
+
+SECTIONS = {
+    "results": "Results",
+    "roc": "ROC curves and working points",
+    "confusion": "Confusion matrices",
+    "scores": "Scores",
+    "learning": "Learning curves",
+    "events": "Events: from raw files to the test split",
+    "bad-files": "Bad files and remarks",
+    "features": "Features",
+    "published": "Published results",
+    "configuration": "Configuration",
+    "versions": "Versions",
+    "time": "Time per stage",
+}
+
+
+def render(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> str:
+    """The report as one HTML document that needs nothing else.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+        timings: Rows of the table of times: stage, output, seconds and events.
+        images: Plot → PNG.
+    """
+    parts = {
+        "results": _results(metrics, images),
+        "roc": [_figure(images, "roc"), *_working_points(metrics)],
+        "confusion": [_figure(images, "confusion")],
+        "scores": [_figure(images, "scores")],
+        "learning": [_figure(images, "learning"), _runs(metrics)],
+        "events": [_figure(images, "cutflow"), *_cutflow(metrics)],
+        "bad-files": _bad_files(metrics),
+        "features": [_figure(images, "features")],
+        "published": _published(metrics),
+        "configuration": _configuration(metrics),
+        "versions": _versions(metrics),
+        "time": [_time(timings)],
+    }
+    title = f"Event-topology classifier: report “{metrics['report']}”"
+    body = [f"<header>{_header(metrics, title)}</header>", html.contents(SECTIONS), "<main>"]
+    body += [html.section(anchor, SECTIONS[anchor], *content) for anchor, content in parts.items()]
+    return html.page(title, "\n".join([*body, "</main>"]))
+
+
+def _header(metrics: Metrics, title: str) -> str:
+    events = sum(values["events"] for values in metrics["test"].values())
+    introduction = (
+        "Collisions with one isolated lepton are sorted into three classes by the process that made them: "
+        "QCD multijets (qcd), top-quark pairs (ttbar) and a W boson with jets (wjets). This page says how well the "
+        f"trained models do that on {events:,} test events of dataset “{metrics['dataset']}” that no training "
+        "has seen. Weighted events throughout; each class counts about equally."
+    )
+    return f"<h1>{escape(title)}</h1>\n{html.paragraph(introduction)}"
+
+
+def _figure(images: Images, name: str) -> str:
+    first, second = EXPLANATIONS[name]
+    return html.figure(images[name], first, (first, second))
+
+
+def _results(metrics: Metrics, images: Images) -> list[str]:
+    header = ["model", *(f"AUC {sample}" for sample in metrics["classes"]), "accuracy"]
+    samples = metrics["configuration"]["evaluation"]["bootstrap_samples"]
+    caption = f"Area under the ROC curve, each class against the rest, and accuracy; errors from {samples} resamplings"
+    parts = [
+        html.table(caption, header, [[model, *_quantities(metrics, v)] for model, v in metrics["models"].items()]),
+        _figure(images, "auc"),
+    ]
+    if metrics["differences"]:
+        rows = [[f"{d['model']} - {d['reference']}", *_quantities(metrics, d, "+")] for d in metrics["differences"]]
+        parts += [
+            html.table("Differences between models", header, rows),
+            html.paragraph(
+                "Both models are measured on the same events and resamplings, so these errors are smaller than those "
+                "above suggest. A difference below about twice its error may be chance."
+            ),
+        ]
+    return parts
+
+
+def _quantities(metrics: Metrics, values: Mapping[str, Any], sign: str = "") -> list[str]:
+    return [format_value(q, sign) for q in (*(values["auc"][name] for name in metrics["classes"]), values["accuracy"])]
+
+
+def _working_points(metrics: Metrics) -> list[str]:
+    explanation = (
+        "A working point keeps a chosen share of one class (true-positive rate): events pass if their score is at or "
+        "above a threshold, the tightest that keeps that share. What it lets through of the other classes is the "
+        "false-positive rate: “1 in 20” means that one background event in twenty passes."
+    )
+    header = ["model", "wanted", "threshold", "true-positive rate", "false-positive rate", "background"]
+    tables = [
+        html.table(
+            f"Working points for {sample}",
+            header,
+            [
+                [model, *_working_point(point)]
+                for model, values in metrics["models"].items()
+                for point in values["working_points"][sample]
+            ],
+        )
+        for sample in metrics["classes"]
+    ]
+    return [html.paragraph(explanation), *tables]
+
+
+def _working_point(point: Mapping[str, float | None]) -> list[str]:
+    rate = format_value({"value": point["false_positive_rate"], "error": point["error"]})
+    if point["upper_limit_95"] is not None:
+        rate, background = f"0 (< {point['upper_limit_95']:.4f} at 95 %)", "none passes"
+    else:
+        background = f"1 in {1 / (point['false_positive_rate'] or 1):.3g}"
+    return [
+        f"{point['target']:.2f}",
+        f"{point['threshold']:.4g}",
+        f"{point['true_positive_rate']:.4f}",
+        rate,
+        background,
+    ]
+
+
+def _runs(metrics: Metrics) -> str:
+    header = ["model", "parameters", "epochs", "best epoch", "validation loss", "validation accuracy", "run"]
+    rows = [
+        [
+            model,
+            f"{run['parameters']:,}",
+            run["epochs"],
+            run["best_epoch"],
+            f"{run['validation_loss']:.4f}",
+            f"{run['validation_accuracy']:.4f}",
+            values["run"],
+        ]
+        for model, values in metrics["models"].items()
+        for run in [values["training"]]
+    ]
+    return html.table("Training runs; the weights of the best epoch are used", header, rows, [len(header) - 1])
+
+
+def _cutflow(metrics: Metrics) -> list[str]:
+    classes = metrics["classes"]
+    counts = [[_cut_label(s), *(f"{s['events'].get(c, 0):,}" for c in classes)] for s in metrics["cutflow"]]
+    sums = [[_cut_label(s), *(_weight(s["weights"].get(c)) for c in classes)] for s in metrics["cutflow"]]
+    tests = [
+        [sample, f"{v['events']:,}", f"{v['weight']:.1f}", f"{v['effective_events']:.1f}"]
+        for sample, v in metrics["test"].items()
+    ]
+    return [
+        html.beside(
+            html.table("Events after each step", ["step", *classes], counts),
+            html.table("Sum of their weights, as generated", ["step", *classes], sums),
+        ),
+        html.table(
+            "Test events", ["sample", "events", "sum of weights, normalised", "worth so many of equal weight"], tests
+        ),
+    ]
+
+
+def _cut_label(step: Mapping[str, Any]) -> str:
+    name: str = step["name"]
+    return CUT_LABELS.get(name, name)
+
+
+def _weight(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:,.1f}"
+
+
+def _bad_files(metrics: Metrics) -> list[str]:
+    files = metrics["quarantined"]
+    if files:
+        parts = [
+            html.paragraph(
+                f"Bad input files that were left out: {len(files)}. None of their events is counted above.", "note"
+            ),
+            html.table("Quarantined files", ["file", "reason"], [[f["source"], f["reason"]] for f in files], [1]),
+        ]
+    else:
+        parts = [html.paragraph("No input file was quarantined.")]
+    if metrics["notes"]:
+        parts += [html.heading("Remarks of the stages"), html.bullets(metrics["notes"])]
+    return parts
+
+
+def _published(metrics: Metrics) -> list[str]:
+    classes = metrics["classes"]
+    header = ["classifier", *(f"AUC {sample}" for sample in classes), "accuracy", "training"]
+    rows = [[p.name, *(_plain(p.auc[sample]) for sample in classes), _plain(p.accuracy), p.hardware] for p in PUBLISHED]
+    ours = [
+        [f"{model} (this report)", *_quantities(metrics, values), ""] for model, values in metrics["models"].items()
+    ]
+    return [
+        html.paragraph(
+            "arXiv:1909.10389 and its notebooks, measured on 856,090 test events of another sample: another generator "
+            "set-up, another detector simulation and far more training events. Read the published values as the level "
+            "to expect of the method, not as a test of this report.",
+            "note",
+        ),
+        html.table("Ours and published", header, [*ours, *rows], [len(header) - 1]),
+    ]
+
+
+def _plain(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+def _configuration(metrics: Metrics) -> list[str]:
+    parts = []
+    for stage, values in metrics["configuration"].items():
+        rows = [[key, _setting(value)] for key, value in _flat(values)]
+        parts.append(html.table(stage, ["setting", "value"], rows, [1]))
+    return [html.beside(*parts)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        rows += _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
+    return rows
+
+
+def _setting(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _versions(metrics: Metrics) -> list[str]:
+    code = list(metrics["code_versions"].items())
+    return [
+        html.beside(
+            html.table("Code of this project", ["stage", "version"], code, [1]),
+            html.table("Packages", ["package", "version"], list(metrics["packages"].items()), [1]),
+        )
+    ]
+
+
+def _time(timings: Sequence[StageTime]) -> str:
+    rows = [[t.stage, t.output, *_duration(t.seconds, t.events)] for t in timings]
+    header = ["stage", "output", "seconds", "events", "events per second"]
+    return html.table("Wall-clock time of the run that made each output", header, rows, [1])
+
+
+def _duration(seconds: float, events: int | None) -> list[str]:
+    if not events:
+        return [f"{seconds:,.1f}", "n/a", "n/a"]
+    return [f"{seconds:,.1f}", f"{events:,}", f"{events / seconds:,.0f}" if seconds > 0 else "n/a"]

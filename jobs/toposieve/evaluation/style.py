@@ -1,0 +1,97 @@
+"""How every plot looks: mplhep's ROOT style at page size, one colour for each class, one line style for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import mplhep
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from toposieve import schema
+
+CLASS_COLOURS = {"qcd": "#D55E00", "ttbar": "#0072B2", "wjets": "#009E73"}
+"""From the palette of Okabe and Ito, which every kind of colour vision tells apart."""
+
+CLASS_LABELS = {"qcd": "QCD", "ttbar": r"$t\bar{t}$", "wjets": r"$W$+jets"}
+
+MODEL_STYLES: dict[str, dict[str, Any]] = {
+    "hlf": {"color": "#000000", "linestyle": (0, (1, 1)), "marker": "s"},
+    "particle_sequence": {"color": "#CC79A7", "linestyle": (0, (5, 2)), "marker": "^"},
+    "inclusive": {"color": "#56489C", "linestyle": "-", "marker": "o"},
+}
+"""Told apart by line and marker too, so that black-and-white print will do."""
+
+PAGE_WIDTH = 11.0
+"""Width of a figure over the full page, inch."""
+
+_PAGE_SIZES: dict[str, Any] = {
+    "font.size": 12,
+    "axes.labelsize": 12,
+    "axes.titlesize": 12,
+    "axes.linewidth": 1,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "legend.fontsize": 10.5,
+    "legend.handlelength": 2.2,
+    "xtick.major.size": 5,
+    "xtick.minor.size": 2.5,
+    "xtick.major.pad": 4,
+    "ytick.major.size": 5,
+    "ytick.minor.size": 2.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "errorbar.capsize": 0,
+    "savefig.dpi": 130,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.06,
+}
+
+
+@contextmanager
+def page_style() -> Iterator[None]:
+    """Draw and save figures in this block in the report's style."""
+    with mpl.style.context([mplhep.style.ROOT, _PAGE_SIZES]):
+        yield
+
+
+def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of page width with a grid of panels, row by row.
+
+    Args:
+        rows: Rows of panels.
+        columns: Panels in a row.
+        height: Height of one row, inch.
+        options: For ``Figure.subplots``.
+    """
+    figure = Figure(figsize=(PAGE_WIDTH, rows * height))
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(axes.flat)
+
+
+def model_label(model: str) -> str:
+    """A model's name for a legend."""
+    return model.replace("_", " ")
+
+
+def feature_label(name: str, symbol: str) -> str:
+    """An axis label with the feature's unit."""
+    unit = schema.UNITS.get(name, "1")
+    return symbol if unit == "1" else f"{symbol} [{unit}]"
+
+
+def figure_legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """One legend above all panels, from the handles of one of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG that is the same to the byte for the same figure."""
+    figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,79 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from support import evaluation_data
+from toposieve import schema
+from toposieve.config import EvaluationConfig, TrainingConfig
+from toposieve.evaluation import content, inputs, performance, report
+from toposieve.evaluation.predictions import Predictions
+
+CONFIG = EvaluationConfig(bootstrap_samples=4)
+
+
+def make_predictions(models):
+    labels = np.repeat(np.arange(3), 12)
+    random = np.random.default_rng(2)
+    return Predictions(
+        event_ids=pa.array([f"file:{number}" for number in range(len(labels))]),
+        labels=labels,
+        weights=random.uniform(0.5, 1.5, len(labels)),
+        features=random.uniform(0, 3, (len(labels), len(schema.HIGH_LEVEL_FEATURES))).astype(np.float32),
+        particles=np.empty(0, np.int64),
+        scores={model: random.dirichlet(np.ones(3), len(labels)).astype(np.float32) for model in models},
+        seconds=dict.fromkeys(models, 1.0),
+    )
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A dataset's test data and two runs on it."""
+    dataset = evaluation_data.write_dataset(tmp_path)
+    configs = [TrainingConfig(model=model) for model in ("hlf", "inclusive")]
+    for config in configs:
+        evaluation_data.write_run(tmp_path, dataset, config)
+    return inputs.open_test_data(dataset), [inputs.open_run(tmp_path, dataset, config) for config in configs]
+
+
+def summarise(sources):
+    predicted = make_predictions(["hlf", "inclusive"])
+    measured = performance.measure(predicted.labels, predicted.weights, predicted.scores, CONFIG)
+    return content.summarise("demo", *sources, predicted, measured, CONFIG), predicted, measured
+
+
+def test_cutflow_is_turned_into_steps_with_events_and_weights(sources):
+    steps = summarise(sources)[0]["cutflow"]
+    assert [step["name"] for step in steps] == [*schema.CUTFLOW, "balanced", *schema.SPLITS]
+    assert steps[1]["events"] == dict.fromkeys(schema.SAMPLES, 100)
+    assert steps[1]["weights"] == dict.fromkeys(schema.SAMPLES, 125.0)
+
+
+def test_weights_that_no_stage_recorded_are_undefined(sources):
+    data, runs = sources
+    del data.manifest.extra["weighted_cutflow"]
+    steps = summarise((data, runs))[0]["cutflow"]
+    assert steps[0]["weights"] == dict.fromkeys(schema.SAMPLES)
+
+
+def test_runs_and_configurations_are_recorded(sources):
+    metrics = summarise(sources)[0]
+    assert metrics["models"]["inclusive"]["run"] == sources[1][1].directory.name
+    assert metrics["models"]["hlf"]["training"] == evaluation_data.RUN_METRICS
+    assert "model" not in metrics["configuration"]["training"]
+    assert metrics["configuration"]["dataset"]["partitions"] == ["day"]
+    assert metrics["code_versions"]["hlf"] == "def5678"
+    assert metrics["report"] == metrics["dataset"] == "demo"
+
+
+def test_packages_that_are_not_installed_are_left_out(monkeypatch):
+    monkeypatch.setattr(content, "PACKAGES", ("numpy", "no-such-package"))
+    assert content.package_versions().keys() == {"python", "numpy"}
+    assert content.package_versions()["numpy"] == np.__version__
+
+
+def test_every_plot_of_the_report_is_drawn(sources, tmp_path):
+    metrics, predicted, measured = summarise(sources)
+    paths = content.draw(tmp_path, metrics, predicted, measured)
+    assert paths.keys() == report.EXPLANATIONS.keys()
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths.values())
+    assert {path.stem for path in paths.values()} == paths.keys()

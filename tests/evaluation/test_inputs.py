@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+
+from support import evaluation_data
+from toposieve.config import TrainingConfig
+from toposieve.errors import InvalidInputError
+from toposieve.evaluation import inputs
+from toposieve.io import manifests
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return evaluation_data.write_dataset(tmp_path)
+
+
+def edit_manifest(directory, **changes):
+    evaluation_data.save_manifest(directory, manifests.read_manifest(directory).model_copy(update=changes))
+
+
+def test_test_data_is_the_test_split_alone(dataset):
+    data = inputs.open_test_data(dataset)
+    assert [shard.path.parent.name for shard in data.split.shards] == ["test", "test"]
+    assert data.split.events == sum(evaluation_data.TEST_EVENTS.values())
+    assert data.counts == evaluation_data.TEST_EVENTS
+    np.testing.assert_array_equal(data.scaling.high_level_scale, evaluation_data.make_scaling().high_level_scale)
+
+
+def test_a_missing_dataset_names_the_stage_to_run(tmp_path):
+    with pytest.raises(InvalidInputError, match="prepare_features"):
+        inputs.open_test_data(tmp_path / "datasets" / "none")
+
+
+@pytest.mark.parametrize("name", ["test/shard-00001-of-00002.tfrecord", "scaling.json"])
+def test_a_missing_file_is_refused(dataset, name):
+    (dataset / name).unlink()
+    with pytest.raises(InvalidInputError, match="missing"):
+        inputs.open_test_data(dataset)
+
+
+@pytest.mark.parametrize("name", ["test/shard-00000-of-00002.tfrecord", "scaling.json"])
+def test_an_altered_file_is_refused(dataset, name):
+    content = bytearray((dataset / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (dataset / name).write_bytes(content)
+    with pytest.raises(InvalidInputError, match="altered"):
+        inputs.open_test_data(dataset)
+
+
+def test_a_dataset_without_test_events_is_refused(dataset):
+    units = manifests.read_manifest(dataset).units
+    edit_manifest(dataset, units=tuple(unit for unit in units if not unit.source.startswith("test/")))
+    with pytest.raises(InvalidInputError, match="no test events"):
+        inputs.open_test_data(dataset)
+
+
+def test_a_dataset_without_scaling_is_refused(dataset):
+    units = manifests.read_manifest(dataset).units
+    edit_manifest(dataset, units=tuple(unit for unit in units if unit.source != "scaling"))
+    with pytest.raises(InvalidInputError, match=r"lists no scaling\.json"):
+        inputs.open_test_data(dataset)
+
+
+def test_a_run_is_found_by_its_configuration(tmp_path, dataset):
+    config = TrainingConfig(model="hlf", epochs=2)
+    directory = evaluation_data.write_run(tmp_path, dataset, config)
+    run = inputs.open_run(tmp_path, dataset, config)
+    assert run.directory == directory
+    assert run.model_file == directory / "model.keras"
+    assert run.history == evaluation_data.HISTORY
+    assert run.metrics["best_epoch"] == 2
+
+
+def test_a_missing_run_gives_the_command_that_trains_it(tmp_path, dataset):
+    with pytest.raises(InvalidInputError) as caught:
+        inputs.open_run(tmp_path, dataset, TrainingConfig(model="inclusive", epochs=2))
+    command = f"python jobs/train.py --base {tmp_path} --dataset demo --config '"
+    assert command in str(caught.value)
+    changed = str(caught.value).partition("--config '")[2].rstrip("'")
+    assert json.loads(changed) == {"model": "inclusive", "epochs": 2}
+
+
+def test_a_run_with_a_damaged_model_is_refused(tmp_path, dataset):
+    config = TrainingConfig(model="hlf")
+    (evaluation_data.write_run(tmp_path, dataset, config) / "model.keras").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match=r"model\.keras"):
+        inputs.open_run(tmp_path, dataset, config)
+
+
+def test_checksums_change_with_dataset_and_run(tmp_path, dataset):
+    config = TrainingConfig(model="hlf")
+    directory = evaluation_data.write_run(tmp_path, dataset, config)
+    data, run = inputs.open_test_data(dataset), inputs.open_run(tmp_path, dataset, config)
+    before = inputs.input_checksums(tmp_path, data, [run])
+    assert set(before) == {"datasets/demo", f"models/hlf/{directory.name}"}
+    edit_manifest(directory, code_version="other")
+    after = inputs.input_checksums(tmp_path, data, [run])
+    assert after["datasets/demo"] == before["datasets/demo"]
+    assert after[f"models/hlf/{directory.name}"] != before[f"models/hlf/{directory.name}"]
+
+
+def save_stage(directory, *, upstream=(), sources=(), seconds=None):
+    """A stage's manifest and, if it took a time, its timing."""
+    directory.mkdir(parents=True)
+    units = tuple(
+        manifests.Unit(source=source, source_checksum="", entry_start=0, entry_stop=1, counts={}, outputs=())
+        for source in sources
+    )
+    manifest = manifests.Manifest(
+        stage="any", config_hash="", config={}, inputs=dict.fromkeys(upstream, ""), units=units, code_version=""
+    )
+    evaluation_data.save_manifest(directory, manifest)
+    if seconds is not None:
+        manifests.write_timing(directory, seconds=seconds, events=10)
+
+
+def test_times_of_everything_behind_the_report_in_order(tmp_path, dataset):
+    save_stage(tmp_path / "events" / "a", sources=["qcd/a/1.root", "wjets/a/1.root"], seconds=1)
+    save_stage(tmp_path / "selected" / "a", upstream=["events/a"], sources=["qcd/a/1.root"], seconds=2)
+    save_stage(tmp_path / "selected" / "b", upstream=["events/gone"], seconds=3)
+    (tmp_path / "raw" / "qcd" / "a").mkdir(parents=True)
+    manifests.write_timing(tmp_path / "raw" / "qcd" / "a", seconds=4, events=7)
+    edit_manifest(dataset, inputs={"selected/a": "", "selected/b": ""})
+    manifests.write_timing(dataset, seconds=5, events=9)
+    config = TrainingConfig(model="hlf")
+    directory = evaluation_data.write_run(tmp_path, dataset, config)
+    (directory / "timing.json").write_text('{"seconds": 6.5, "epoch_seconds": [3, 3.5]}')
+    data, run = inputs.open_test_data(dataset), inputs.open_run(tmp_path, dataset, config)
+    assert inputs.stage_times(tmp_path, data, [run]) == [
+        inputs.StageTime("raw", "raw/qcd/a", 4.0, 7),
+        inputs.StageTime("events", "events/a", 1.0, 10),
+        inputs.StageTime("selected", "selected/a", 2.0, 10),
+        inputs.StageTime("selected", "selected/b", 3.0, 10),
+        inputs.StageTime("datasets", "datasets/demo", 5.0, 9),
+        inputs.StageTime("models", f"models/hlf/{directory.name}", 6.5, None),
+    ]
+
+
+def test_a_broken_time_is_left_out_and_said(tmp_path, dataset, caplog):
+    (dataset / "timing.json").write_text("{}")
+    assert inputs.stage_times(tmp_path, inputs.open_test_data(dataset), []) == []
+    assert "not a time" in caplog.text

@@ -1,0 +1,132 @@
+import re
+
+import pytest
+
+from support.evaluation_data import make_metrics
+from toposieve.evaluation import report
+from toposieve.evaluation.inputs import StageTime
+from toposieve.evaluation.published import PUBLISHED
+from toposieve.evaluation.table import format_value
+
+IMAGES = {name: name.encode() for name in report.EXPLANATIONS}
+TIMES = [StageTime("events", "events/2026-01-01", 12.5, 25_000), StageTime("raw", "raw/qcd/2026-01-01", 3.0, None)]
+
+
+@pytest.fixture
+def metrics():
+    return make_metrics()
+
+
+def section_of(page, anchor):
+    """One section's HTML."""
+    return re.search(rf'<section id="{anchor}">.*?</section>', page, re.DOTALL).group()
+
+
+def cells_of(text):
+    """Rows of the table cells in some HTML."""
+    rows = re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+
+
+def test_every_section_is_there_and_in_the_contents(metrics):
+    page = report.render(metrics, TIMES, IMAGES)
+    for anchor, title in report.SECTIONS.items():
+        assert f"<h2>{title}</h2>" in section_of(page, anchor)
+        assert f'<a href="#{anchor}">{title}</a>' in page
+
+
+def test_every_plot_is_there_with_two_lines_of_explanation(metrics):
+    page = report.render(metrics, TIMES, IMAGES)
+    figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    assert len(figures) == len(report.EXPLANATIONS)
+    assert all(figure.count("<p>") == 2 for figure in figures)
+
+
+def test_page_loads_nothing_from_elsewhere(metrics):
+    page = report.render(metrics, TIMES, IMAGES)
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_results_equal_the_metrics(metrics):
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "results"))
+    for model, values in metrics["models"].items():
+        expected = [format_value(values["auc"][name]) for name in metrics["classes"]]
+        assert [model, *expected, format_value(values["accuracy"])] in rows
+    (difference,) = metrics["differences"]
+    expected = [format_value(difference["auc"][name], "+") for name in metrics["classes"]]
+    assert ["inclusive - hlf", *expected, format_value(difference["accuracy"], "+")] in rows
+
+
+def test_working_points_equal_the_metrics(metrics):
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "roc"))
+    point = metrics["models"]["hlf"]["working_points"]["ttbar"][1]
+    expected = f"{point['false_positive_rate']:.4f} ± {point['error']:.4f}"
+    assert any(row[:2] == ["hlf", "0.95"] and row[4] == expected for row in rows if row)
+
+
+def test_a_working_point_without_background_shows_its_limit(metrics):
+    point = metrics["models"]["hlf"]["working_points"]["qcd"][0]
+    point |= {"false_positive_rate": 0.0, "error": 0.0, "upper_limit_95": 0.0123}
+    text = section_of(report.render(metrics, TIMES, IMAGES), "roc")
+    assert "0 (&lt; 0.0123 at 95 %)" in text
+    assert "none passes" in text
+
+
+def test_cutflow_shows_events_and_weights(metrics):
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "events"))
+    assert ["raw events", "120,000", "900", "800"] in rows
+    assert ["raw events", "250,000.2", "900.0", "n/a"] in rows
+    assert ["test split", "50", "50", "50"] in rows
+
+
+def test_quarantined_files_and_remarks_are_shown_with_odd_names_escaped(metrics):
+    metrics["quarantined"] = [{"source": "qcd/<script>.root", "reason": "truncated & broken"}]
+    metrics["notes"] = ["ttbar/a.root: no MuonTight"]
+    page = report.render(metrics, TIMES, IMAGES)
+    text = section_of(page, "bad-files")
+    assert ["qcd/&lt;script&gt;.root", "truncated &amp; broken"] in cells_of(text)
+    assert "<li>ttbar/a.root: no MuonTight</li>" in text
+    assert "<script" not in page
+
+
+def test_no_quarantined_file_is_said(metrics):
+    assert "No input file was quarantined." in section_of(report.render(metrics, TIMES, IMAGES), "bad-files")
+
+
+def test_published_results_stand_beside_ours(metrics):
+    text = section_of(report.render(metrics, TIMES, IMAGES), "published")
+    rows = cells_of(text)
+    assert ["Inclusive, GRU", "0.9950", "0.9969", "0.9947", "0.9564", "2 h 02, T4"] in rows
+    assert ["Random forest", "n/a", "0.9824", "0.9769", "0.9078", "Spark"] in rows
+    assert len([row for row in rows if row]) == len(PUBLISHED) + len(metrics["models"])
+    assert "another sample" in text
+
+
+def test_configuration_versions_and_times_are_shown(metrics):
+    page = report.render(metrics, TIMES, IMAGES)
+    configuration = cells_of(section_of(page, "configuration"))
+    assert ["working_points", "0.9, 0.95, 0.99"] in configuration
+    assert ["btag_mask.qcd", "1"] in configuration
+    assert ["numpy", "2.4.6"] in cells_of(section_of(page, "versions"))
+    assert ["dataset", "abc1234"] in cells_of(section_of(page, "versions"))
+    times = cells_of(section_of(page, "time"))
+    assert ["events", "events/2026-01-01", "12.5", "25,000", "2,000"] in times
+    assert ["raw", "raw/qcd/2026-01-01", "3.0", "n/a", "n/a"] in times
+
+
+def test_learning_table_describes_the_runs(metrics):
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "learning"))
+    assert ["hlf", "2,013", "2", "2", "0.9000", "0.5000", "0123456789abcdef"] in rows
+
+
+def test_undefined_metrics_are_shown_as_such(metrics):
+    values = metrics["models"]["hlf"]
+    values["auc"]["qcd"] = {"value": None, "error": None}
+    values["working_points"]["qcd"] = []
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "results"))
+    assert next(row for row in rows if row and row[0] == "hlf")[1] == "n/a"

@@ -1,0 +1,193 @@
+import json
+import os
+import re
+import shutil
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import evaluate
+from support import evaluation_data
+from toposieve import cli, schema
+from toposieve.config import TrainingConfig
+from toposieve.errors import InvalidInputError
+from toposieve.evaluation.table import format_table
+from toposieve.io import manifests
+
+# Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+BAD_FILE = {"source": "qcd/day/<odd>.root", "reason": "truncated", "source_checksum": ""}
+DETERMINISTIC = ("metrics.json", "predictions.parquet", "manifest.json", "roc.png", "auc.png", "features.png")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A dataset with fresh models."""
+    base = tmp_path_factory.mktemp("trained")
+    dataset = evaluation_data.write_dataset(base, quarantined=[BAD_FILE])
+    for model in ("hlf", "inclusive"):
+        evaluation_data.write_run(base, dataset, TrainingConfig(model=model, epochs=2), bias=(0.1, 0.0, -0.1))
+    return base
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained):
+    """The report on them, and its folder."""
+    run_job(trained)
+    return trained / "reports" / "demo"
+
+
+@pytest.fixture
+def copy(evaluated, tmp_path):
+    """A base of one's own, with the report."""
+    return shutil.copytree(evaluated.parents[1], tmp_path / "base")
+
+
+def arguments(base, *more):
+    return [
+        *("--base", str(base), "--dataset", "demo", "--report", "demo", "--models", "inclusive", "hlf"),
+        *("--training", '{"epochs": 2}', "--set", "bootstrap_samples=10", *more),
+    ]
+
+
+def run_job(base, *more):
+    evaluate.main(evaluate.arg_parser().parse_args(arguments(base, *more)))
+
+
+class Made(Exception):
+    """The job began to make a report."""
+
+
+def mark_as_made(*_):
+    raise Made
+
+
+def test_report_is_complete(evaluated):
+    published = {file.path for file in manifests.read_manifest(evaluated).outputs()}
+    assert {"metrics.json", "predictions.parquet", "roc.png", "scores.png", "features.png", "cutflow.png"} <= published
+    assert {path.name for path in evaluated.iterdir()} == published | {"manifest.json", "report.html", "timing.json"}
+    for file in manifests.read_manifest(evaluated).outputs():
+        manifests.verify_file(evaluated, file)
+
+
+def test_metrics_follow_from_the_published_predictions(evaluated):
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    table = pq.read_table(evaluated / "predictions.parquet").to_pandas()
+    assert table.weight.max() > 1.3 * table.weight.min()
+    assert list(metrics["models"]) == ["hlf", "inclusive"]  # in the project's order, not that of the command line
+    for model, values in metrics["models"].items():
+        for sample, label in schema.LABELS.items():
+            expected = roc_auc_score(table.label == label, table[f"{model}_{sample}"], sample_weight=table.weight)
+            assert values["auc"][sample]["value"] == pytest.approx(expected, rel=1e-6)
+            assert 0 < values["auc"][sample]["error"] < 0.3
+    assert {name: values["events"] for name, values in metrics["test"].items()} == evaluation_data.TEST_EVENTS
+
+
+def test_metrics_carry_what_the_stages_before_recorded(evaluated):
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert metrics["cutflow"][0] == {
+        "name": "events",
+        "events": dict.fromkeys(schema.SAMPLES, 500),
+        "weights": dict.fromkeys(schema.SAMPLES, 625.0),
+    }
+    assert metrics["cutflow"][-1]["events"] == evaluation_data.TEST_EVENTS
+    assert metrics["quarantined"] == [{"source": BAD_FILE["source"], "reason": BAD_FILE["reason"]}]
+    assert metrics["notes"] == ["ttbar/day/ttbar-1.root: no MuonTight, Muon is used"]
+    assert metrics["configuration"]["training"]["epochs"] == 2
+    assert metrics["configuration"]["evaluation"]["bootstrap_samples"] == 10
+    assert metrics["configuration"]["selection"]["lepton_pt_min"] == 23.0
+    assert metrics["code_versions"]["dataset"] == "abc1234"
+    assert metrics["models"]["hlf"]["history"] == evaluation_data.HISTORY
+    assert {"python", "numpy", "keras"} <= set(metrics["packages"])
+
+
+def test_page_shows_the_numbers_of_the_metrics(evaluated):
+    page = (evaluated / "report.html").read_text()
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    for values in metrics["models"].values():
+        for quantity in (*values["auc"].values(), values["accuracy"]):
+            assert f"{quantity['value']:.4f} ± {quantity['error']:.4f}" in page
+    assert "qcd/day/&lt;odd&gt;.root" in page
+    assert "<odd>" not in page
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
+    assert "reports/demo" in page  # its own time
+
+
+def test_a_second_run_redoes_nothing_and_shows_the_table(copy, caplog):
+    before = {path: path.stat().st_mtime_ns for path in (copy / "reports" / "demo").iterdir()}
+    with caplog.at_level("INFO"):
+        run_job(copy)
+    assert "nothing to do" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in (copy / "reports" / "demo").iterdir()} == before
+    assert format_table(json.loads((copy / "reports" / "demo" / "metrics.json").read_text())) in caplog.text
+    assert str(copy / "reports" / "demo" / "report.html") in caplog.text
+
+
+def test_a_lost_report_comes_back_identical(copy, evaluated):
+    shutil.rmtree(copy / "reports")
+    run_job(copy)
+    for name in DETERMINISTIC:
+        assert (copy / "reports" / "demo" / name).read_bytes() == (evaluated / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", ["report.html", "roc.png", "metrics.json", "predictions.parquet"])
+def test_a_lost_file_makes_the_report_anew(copy, name, monkeypatch):
+    (copy / "reports" / "demo" / name).unlink()
+    monkeypatch.setattr(evaluate, "_make", mark_as_made)
+    with pytest.raises(Made):
+        run_job(copy)
+
+
+def test_changed_inputs_make_the_report_anew(copy):
+    run_job(copy, "--models", "hlf")
+    assert list(json.loads((copy / "reports" / "demo" / "metrics.json").read_text())["models"]) == ["hlf"]
+
+
+def test_another_configuration_needs_replace(copy):
+    with pytest.raises(InvalidInputError, match="--replace"):
+        run_job(copy, "--set", "seed=2")
+    before = json.loads((copy / "reports" / "demo" / "metrics.json").read_text())
+    run_job(copy, "--set", "seed=2", "--replace")
+    after = json.loads((copy / "reports" / "demo" / "metrics.json").read_text())
+    assert after["models"]["hlf"]["auc"]["qcd"]["value"] == before["models"]["hlf"]["auc"]["qcd"]["value"]
+    assert after["models"]["hlf"]["auc"]["qcd"]["error"] != before["models"]["hlf"]["auc"]["qcd"]["error"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--dataset", "none"], "prepare_features.py"),
+        (["--models", "particle_sequence"], "python jobs/train.py"),
+        (["--training", '{"epoch": 2}'], "epoch: unknown key"),
+        (["--set", "bootstrap=2"], "bootstrap: unknown key"),
+    ],
+)
+def test_invalid_input_ends_with_code_2(trained, more, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments(trained, *more)])
+    with pytest.raises(SystemExit) as caught:
+        cli.run(evaluate.main, evaluate.arg_parser())
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_altered_shard_ends_with_code_2_and_leaves_no_report(trained, tmp_path, monkeypatch, capsys):
+    base = shutil.copytree(trained, tmp_path / "base", ignore=shutil.ignore_patterns("reports"))
+    shard = base / "datasets" / "demo" / "test" / "shard-00000-of-00002.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments(base)])
+    with pytest.raises(SystemExit) as caught:
+        cli.run(evaluate.main, evaluate.arg_parser())
+    assert caught.value.code == 2
+    assert shard.name in capsys.readouterr().err
+    assert not (base / "reports").exists()
+
+
+def test_models_are_checked_by_the_parser(capsys):
+    with pytest.raises(SystemExit):
+        evaluate.arg_parser().parse_args(["--base", "b", "--dataset", "d", "--report", "r", "--models", "resnet"])
+    assert "resnet" in capsys.readouterr().err

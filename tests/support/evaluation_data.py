@@ -1,0 +1,211 @@
+"""A small dataset with its cutflow, and finished training runs on it, as evaluation finds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toposieve import schema
+from toposieve.config import EvaluationConfig, PreparationConfig, SelectionConfig, TrainingConfig
+from toposieve.evaluation import performance
+from toposieve.io import datasets, manifests
+from toposieve.io.tfrecord import encode_example, write_record
+from toposieve.preprocessing import Scaling
+from toposieve.training import runs
+
+HIGH, LOW = len(schema.HIGH_LEVEL_FEATURES), len(schema.LOW_LEVEL_FEATURES)
+TEST_EVENTS = {"qcd": 20, "ttbar": 16, "wjets": 18}
+SCALE = 50.0
+"""Of every high-level feature; the offset is a tenth of it."""
+
+
+def make_records(sizes: dict[str, int], seed: int, *, particles: int = 6) -> list[bytes]:
+    """Scaled records of three separable classes, in random order."""
+    random = np.random.default_rng(seed)
+    records = []
+    for sample, count in sizes.items():
+        label = schema.LABELS[sample]
+        for number in range(count):
+            length = int(random.integers(2, particles + 1))
+            high_level = random.uniform(0, 1, HIGH) + 0.7 * (np.arange(HIGH) == label)
+            rows = random.normal(size=(length, LOW)) + 0.8 * (np.arange(LOW) == label)
+            example = {
+                "hlf": high_level.astype(np.float32),
+                "particles": rows.astype(np.float32).ravel(),
+                "length": length,
+                "label": label,
+                "weight": np.array([random.uniform(0.5, 1.5)], np.float32),
+                "event_id": f"{sample}/day/{sample}-{seed}.root:{number}".encode(),
+            }
+            records.append(encode_example(example))
+    return [records[place] for place in random.permutation(len(records))]
+
+
+def write_dataset(
+    base: Path, name: str = "demo", *, sizes: dict[str, int] = TEST_EVENTS, quarantined: Sequence[dict[str, str]] = ()
+) -> Path:
+    """Write a dataset with two shards a split and everything its manifest tells."""
+    directory = base / "datasets" / name
+    directory.mkdir(parents=True)
+    units = [unit for seed, split in enumerate(schema.SPLITS) for unit in _write_split(directory, split, sizes, seed)]
+    (directory / datasets.SCALING_NAME).write_text(make_scaling().to_json())
+    scaling = manifests.describe_file(directory / datasets.SCALING_NAME, directory)
+    units.append(_unit(datasets.SCALING_SOURCE, 0, {}, scaling))
+    manifest = manifests.Manifest(
+        stage=datasets.STAGE,
+        config_hash="0" * 16,
+        config={"preparation": PreparationConfig().model_dump(mode="json"), "partitions": ["day"]},
+        units=tuple(units),
+        notes=("ttbar/day/ttbar-1.root: no MuonTight, Muon is used",),
+        extra={
+            "streams": 2,
+            "cutflow": {sample: _cutflow(sizes[sample], 1) for sample in schema.SAMPLES},
+            "weighted_cutflow": {sample: _cutflow(sizes[sample], 1.25) for sample in schema.SAMPLES},
+            "selection": SelectionConfig().model_dump(mode="json"),
+            "quarantined": list(quarantined),
+        },
+        code_version="abc1234",
+    )
+    save_manifest(directory, manifest)
+    return directory
+
+
+def save_manifest(directory: Path, manifest: manifests.Manifest) -> None:
+    """Write a manifest as it is, whatever the directory holds."""
+    (directory / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n")
+
+
+def make_scaling() -> Scaling:
+    """A scaling that is the same for all high-level features."""
+    return Scaling(
+        high_level_offset=np.full(HIGH, SCALE / 10, np.float32),
+        high_level_scale=np.full(HIGH, SCALE, np.float32),
+        particle_offset=np.zeros(LOW, np.float32),
+        particle_scale=np.ones(LOW, np.float32),
+        weight_factors=dict.fromkeys(schema.SAMPLES, 0.8),
+    )
+
+
+def _write_split(directory: Path, split: str, sizes: dict[str, int], seed: int) -> list[manifests.Unit]:
+    (directory / split).mkdir()
+    units = []
+    for shard in range(2):
+        part = {sample: count // 2 + (count % 2 if shard else 0) for sample, count in sizes.items()}
+        path = directory / split / f"shard-{shard:05d}-of-00002.tfrecord"
+        records = make_records(part, 10 * seed + shard)
+        with path.open("wb") as stream:
+            for record in records:
+                write_record(stream, record)
+        file = manifests.describe_file(path, directory)
+        units.append(_unit(f"{split}/{shard}", len(records), {"events": len(records), **part}, file))
+    return units
+
+
+def _unit(source: str, events: int, counts: dict[str, int], file: manifests.OutputFile) -> manifests.Unit:
+    return manifests.Unit(
+        source=source, source_checksum="", entry_start=0, entry_stop=events, counts=counts, outputs=(file,)
+    )
+
+
+def _cutflow(test: int, factor: float) -> dict[str, Any]:
+    steps = {"events": 500, "lepton_pt": 100, "isolated_lepton": 60, "balanced": 3 * test}
+    return {step: count * factor for step, count in (steps | dict.fromkeys(schema.SPLITS, test)).items()}
+
+
+def write_run(base: Path, dataset: Path, config: TrainingConfig, *, bias: Sequence[float] | None = None) -> Path:
+    """Publish a run as training does; its model file is a placeholder, or with ``bias`` that of :func:`save_model`."""
+    directory = runs.run_directory(base, dataset, config)
+    directory.mkdir(parents=True)
+    if bias is None:
+        (directory / runs.MODEL_FILE).write_bytes(b"a model")
+    else:
+        save_model(directory / runs.MODEL_FILE, config, bias)
+    (directory / runs.HISTORY_FILE).write_text(json.dumps(HISTORY))
+    (directory / runs.METRICS_FILE).write_text(json.dumps(RUN_METRICS))
+    names = (runs.MODEL_FILE, runs.HISTORY_FILE, runs.METRICS_FILE)
+    unit = manifests.Unit(
+        source=f"datasets/{dataset.name}",
+        source_checksum="",
+        entry_start=0,
+        entry_stop=1,
+        counts={},
+        outputs=tuple(manifests.describe_file(directory / name, directory) for name in names),
+    )
+    save_manifest(
+        directory,
+        manifests.Manifest(
+            stage="training",
+            config_hash=config.hash,
+            config=config.model_dump(mode="json"),
+            units=(unit,),
+            code_version="def5678",
+        ),
+    )
+    return directory
+
+
+HISTORY = {"loss": [1.0, 0.8], "accuracy": [0.4, 0.6], "validation_loss": [1.1, 0.9], "validation_accuracy": [0.4, 0.5]}
+RUN_METRICS = {
+    "parameters": 2013,
+    "best_epoch": 2,
+    "epochs": 2,
+    **{name: values[-1] for name, values in HISTORY.items()},
+}
+
+
+def save_model(path: Path, config: TrainingConfig, bias: Sequence[float]) -> None:
+    """Save a model with fresh weights; ``bias`` is added to the scores before the softmax."""
+    from toposieve.training.models import LOGITS_LAYER, build_model
+
+    model = build_model(config.model, config.seed)
+    layer = model.get_layer(LOGITS_LAYER)
+    layer.set_weights([layer.get_weights()[0], np.asarray(bias, np.float32)])
+    model.save(path)
+
+
+def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
+    """Content of a ``metrics.json`` with two models."""
+    random = np.random.default_rng(3)
+    labels = np.repeat(np.arange(3), events_per_class)
+    weights = random.uniform(0.5, 1.5, len(labels))
+    scores = {
+        name: random.dirichlet(np.ones(3), len(labels)) + 0.4 * np.eye(3)[labels] for name in ("hlf", "inclusive")
+    }
+    config = EvaluationConfig(bootstrap_samples=20)
+    measured = performance.measure(labels, weights, scores, config)
+    run = {"run": "0123456789abcdef", "training": RUN_METRICS, "history": HISTORY}
+    return {
+        "report": "demo",
+        "dataset": "demo",
+        "classes": list(schema.SAMPLES),
+        "test": performance.summarise_test_events(labels, weights),
+        "models": {
+            model: values | run
+            for model, values in performance.summarise_models(measured, labels, weights, scores).items()
+        },
+        "differences": performance.summarise_differences(measured),
+        "cutflow": [
+            {
+                "name": "events",
+                "events": {"qcd": 120_000, "ttbar": 900, "wjets": 800},
+                "weights": {"qcd": 250_000.25, "ttbar": 900.0, "wjets": None},
+            },
+            {
+                "name": "test",
+                "events": dict.fromkeys(schema.SAMPLES, 50),
+                "weights": dict.fromkeys(schema.SAMPLES, 61.5),
+            },
+        ],
+        "quarantined": [],
+        "notes": [],
+        "configuration": {
+            "evaluation": config.model_dump(mode="json"),
+            "selection": SelectionConfig().model_dump(mode="json"),
+        },
+        "code_versions": {"dataset": "abc1234", "evaluation": "def5678"},
+        "packages": {"numpy": "2.4.6"},
+    }
