@@ -95,4 +95,4 @@ golden: env  ## regenerate the golden files of rendered commands
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins --update-golden
 
 bench: env  ## speed and memory, as a table of ratios
-	$(JOBS)/python -m benchmarks
+	PYTHONPATH=tests $(JOBS)/python -m benchmarks $(BENCH)

@@ -24,8 +24,8 @@ def export_text() -> str:
 
 
 def _stage_schema(model: type[StageConfig]) -> dict[str, Any]:
-    schema = model.model_json_schema()
-    schema = _inline(schema, schema.pop("$defs", {}))
+    exported = model.model_json_schema()
+    schema: dict[str, Any] = _inline(exported, exported.pop("$defs", {}))
     defaults = model().model_dump(mode="json")
     for key, field in schema["properties"].items():
         field["default"] = defaults[key]

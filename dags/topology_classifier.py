@@ -1,0 +1,73 @@
+"""From ROOT files to evaluated event-topology classifiers.
+
+`simulate` (if asked) → `ingest` → `select` → `prepare` → `train`, one task per model → `evaluate`
+
+**Which data.** Every production day from `partition_start` to `partition_end`; without them, the run's partition key.
+A run starts by hand, over the REST API, or by itself when `build_dataset` has finished a day (unless this DAG is
+paused). Days that are complete pass through: nothing is done twice.
+
+**Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository):
+
+| task | input | output |
+|---|---|---|
+| `simulate` | none | `raw/{sample}/{day}/` |
+| `ingest` | `raw/{sample}/{day}/*.root` | `events/{day}/` |
+| `select` | `events/{day}/` | `selected/{day}/` with `cutflow.json` |
+| `prepare` | `selected/{day}/` of all days | `datasets/{dataset}/` |
+| `train` | `datasets/{dataset}/` | `models/{model}/{run}/` |
+| `evaluate` | dataset and models | `reports/{report}/report.html` |
+
+The names of dataset, run and report follow from the days and the configuration. The log of `plan` lists every path of
+the run.
+
+**If a task fails.** Exit code 2 means that input or configuration is wrong: the log says what to change, and there is
+no retry. Anything else is tried again and goes on from what is already done. Output of another configuration is refused
+unless `replace` is on.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from airflow.sdk import DAG, PartitionedAssetTimetable
+
+from toposieve_airflow import assets, params
+from toposieve_airflow.factory import form, task_defaults, tasks_for
+from toposieve_airflow.steps import topology_classifier_steps
+
+STAGES = ("simulation", "ingest", "selection", "preparation", "training", "evaluation")
+
+tasks = tasks_for(Path(__file__).parent / "config")
+
+with DAG(
+    dag_id="topology_classifier",
+    description="The whole chain: simulate? → ingest → select → prepare → train → evaluate",
+    doc_md=__doc__,
+    schedule=PartitionedAssetTimetable(assets=assets.SELECTED),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=2,
+    default_args=task_defaults(retries=1),
+    params=form(
+        params.day_params(),
+        {
+            "samples": tasks.schema.samples(),
+            "models": tasks.schema.models(),
+            "workers": params.workers_param(),
+            "simulate": params.switch("Generate the samples first, if they are not there yet."),
+            "on_bad_file": params.bad_file_param(),
+            "replace": params.replace_param(),
+        },
+        tasks.schema.stage_params(STAGES),
+    ),
+    tags=["toposieve"],
+):
+    plan = tasks.plan(STAGES, topology_classifier_steps)
+    simulate = tasks.spark_per_day("simulate", plan)
+    # Without simulation that task is skipped; what follows runs all the same.
+    ingest = tasks.spark_per_day("ingest", plan, trigger_rule="none_failed")
+    select = tasks.spark_per_day("select", plan)
+    prepare = tasks.spark("prepare", plan, outlets=[assets.DATASET])
+    train = tasks.gang_per_model("train", plan, outlets=[assets.MODEL], retries=2)
+    evaluate = tasks.gang("evaluate", plan)
+
+    plan >> simulate >> ingest >> select >> prepare >> train >> evaluate

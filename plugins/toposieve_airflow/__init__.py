@@ -1,0 +1,1 @@
+"""What the DAGs are made of: operators, and the pure functions that turn parameters into commands."""

@@ -1,0 +1,17 @@
+"""Assets: what a successful run of a DAG announces to others."""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+EVENTS = Asset(name="toposieve_events", uri="toposieve://events")
+"""Ingested events of one partition. Only ``build_dataset`` announces it."""
+
+SELECTED = Asset(name="toposieve_selected", uri="toposieve://selected")
+"""Selected events of one partition. Only ``build_dataset`` announces it."""
+
+DATASET = Asset(name="toposieve_dataset", uri="toposieve://datasets")
+"""A training dataset."""
+
+MODEL = Asset(name="toposieve_model", uri="toposieve://models")
+"""A trained model."""

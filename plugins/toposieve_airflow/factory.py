@@ -1,0 +1,149 @@
+"""Makes the tasks of a DAG with the operators of the chosen deployment profile; a DAG file only joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, XComArg
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+from toposieve_airflow.local_gang import LocalGangOperator
+from toposieve_airflow.params import ConfigurationSchema
+from toposieve_airflow.planning import PlanOperator, StepsOperator
+from toposieve_airflow.profiles import Pool, Profile, load_profile
+from toposieve_airflow.spark_job import SparkJobOperator
+from toposieve_airflow.steps import Commands, RunSteps
+
+SCRIPTS = {
+    "simulate": "simulate.py",
+    "ingest": "ingest.py",
+    "select": "select_events.py",
+    "prepare": "prepare_features.py",
+    "train": "train.py",
+    "evaluate": "evaluate.py",
+}
+"""Task → job script."""
+
+LABEL = "{{ task.step.label }}"
+"""What a mapped task is shown as."""
+
+StepsOfRun = Callable[[Commands, Mapping[str, Any], str | None, Profile], RunSteps]
+"""Commands, params, partition key and profile → steps of the run."""
+
+
+class LocalTasks:
+    """Tasks of the ``local`` profile: ``spark-submit`` and worker processes where the Airflow task runs.
+
+    Args:
+        profile: The deployment profile.
+        schema: Schema of the stages' configuration.
+    """
+
+    def __init__(self, profile: Profile, schema: ConfigurationSchema) -> None:
+        """Make no task yet."""
+        self.profile = profile
+        self.schema = schema
+
+    def plan(self, stages: Sequence[str], steps_of_run: StepsOfRun) -> PlanOperator:
+        """The task that checks the run's params and says what the others do.
+
+        Args:
+            stages: Stages whose configuration the run uses.
+            steps_of_run: Makes the steps.
+        """
+
+        def commands(params: Mapping[str, Any]) -> Commands:
+            return Commands(self.profile.base, params, self.schema)
+
+        return PlanOperator(
+            task_id="plan",
+            build_steps=lambda params, key: steps_of_run(commands(params), params, key, self.profile),
+            build_configs=lambda params: {stage: commands(params).config(stage) for stage in stages},
+            python=str(self.profile.python),
+            environment=self.profile.job_environment(),
+            retries=0,
+            execution_timeout=timedelta(minutes=self.profile.timeouts_min.plan),
+        )
+
+    def spark(self, task_id: str, plan: PlanOperator, **options: Any) -> SparkJobOperator:
+        """A Spark task.
+
+        Args:
+            task_id: Name of the task, which says what job it runs.
+            plan: The run's first task, which has the step for it.
+            options: As for BaseOperator.
+        """
+        return SparkJobOperator(**self._spark(task_id), step=_step(plan, task_id), **options)
+
+    def spark_per_day(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
+        """A Spark task, one instance for each day of the run; arguments as for :meth:`spark`."""
+        mapped = SparkJobOperator.partial(**self._spark(task_id), map_index_template=LABEL, **options)
+        return mapped.expand(step=plan.output.map(lambda day: day[task_id]))
+
+    def gang(self, task_id: str, plan: PlanOperator, **options: Any) -> LocalGangOperator:
+        """A Python task that is not Spark's; arguments as for :meth:`spark`."""
+        return LocalGangOperator(**self._gang(task_id), step=_step(plan, task_id), **options)
+
+    def gang_per_model(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
+        """A gang of workers for each model of the run; arguments as for :meth:`spark`."""
+        models = StepsOperator(task_id="models", steps=_step(plan, task_id), retries=0)
+        mapped = LocalGangOperator.partial(**self._gang(task_id), map_index_template=LABEL, **options)
+        return mapped.expand(step=models.output)
+
+    def _spark(self, task_id: str) -> dict[str, Any]:
+        spark = self.profile.spark
+        return {
+            **self._common(task_id, self.profile.pools.spark),
+            "name": f"toposieve-{task_id}",
+            "conn_id": spark.connection,
+            "spark_binary": str(spark.submit),
+            "conf": spark.conf,
+            "env_vars": self.profile.job_environment(),
+        }
+
+    def _gang(self, task_id: str) -> dict[str, Any]:
+        return {
+            **self._common(task_id, self.profile.pools.training),
+            "python": str(self.profile.python),
+            "environment": self.profile.job_environment(),
+        }
+
+    def _common(self, task_id: str, pool: Pool) -> dict[str, Any]:
+        return {
+            "task_id": task_id,
+            "pool": pool.name,
+            "execution_timeout": timedelta(minutes=getattr(self.profile.timeouts_min, task_id)),
+            "application": str(self.profile.jobs / SCRIPTS[task_id]),
+        }
+
+
+def _step(plan: PlanOperator, task_id: str) -> Any:
+    """What ``plan`` has for a task; known when the run is under way."""
+    return XComArg(plan, task_id)
+
+
+def tasks_for(config_folder: Path) -> LocalTasks:
+    """Tasks with the operators of the profile that ``TOPOSIEVE_PROFILE`` chooses.
+
+    Args:
+        config_folder: ``dags/config`` of the repository.
+
+    Raises:
+        ProfileError: The profile is missing or wrong.
+    """
+    makers = {"local": LocalTasks}
+    profile = load_profile(config_folder)
+    return makers[profile.operators](profile, ConfigurationSchema.load(config_folder))
+
+
+def task_defaults(retries: int) -> dict[str, Any]:
+    """``default_args`` of the DAGs: who answers for a task, and how often it is tried again."""
+    return {"owner": "toposieve", "retries": retries, "retry_delay": timedelta(seconds=30)}
+
+
+def form(*parts: Mapping[str, Param]) -> dict[str, Param]:
+    """Join groups of Params into one trigger form, in order."""
+    return {name: param for part in parts for name, param in part.items()}

@@ -1,0 +1,294 @@
+"""A local Airflow: SQLite, LocalExecutor, every server on 127.0.0.1, and nothing written outside of its home."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from toposieve_airflow.local.api import Api
+from toposieve_airflow.profiles import Profile, load_profile
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DEFAULT_PORT = 8080
+USER = "admin"
+PARALLELISM = 4
+READY_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 20
+
+SERVER = "api-server"
+COMPONENTS = {
+    # Without --skip-serve-logs the scheduler would serve logs on every address of the machine.
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    SERVER: ["api-server"],
+}
+
+
+class LocalAirflowError(Exception):
+    """Airflow cannot be started here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class AirflowHome:
+    """Where a local Airflow lives, and how it is reached.
+
+    Attributes:
+        folder: Database, logs, passwords, temporary files.
+        port: Port of API and UI on 127.0.0.1.
+    """
+
+    folder: Path = REPOSITORY / ".airflow"
+    port: int = DEFAULT_PORT
+
+    @property
+    def url(self) -> str:
+        """Address of API and UI."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def password(self) -> str:
+        """Password of the user ``admin``, made on first use; only this user can read the file."""
+        path = self.folder / "passwords.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as stream:
+                json.dump({USER: secrets.token_urlsafe(12)}, stream)
+        return str(json.loads(path.read_text())[USER])
+
+    def api(self) -> Api:
+        """Client for this Airflow."""
+        return Api(self.url, USER, self.password)
+
+    def log_file(self, component: str) -> Path:
+        """Log of a component, or of the set-up."""
+        return self.folder / "logs" / f"{component}.log"
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int) -> Path:
+        """Log of one try of a task (JSON lines)."""
+        folder = self.folder / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        if map_index >= 0:
+            folder /= f"map_index={map_index}"
+        return folder / f"attempt={try_number}.log"
+
+    def environment(self, profile: Profile) -> dict[str, str]:
+        """Environment of every Airflow process."""
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        connection = {"conn_type": "spark", "host": profile.spark.master}
+        return {
+            **inherited,
+            "AIRFLOW_HOME": str(self.folder),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.folder / "passwords.json"),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            f"AIRFLOW_CONN_{profile.spark.connection.upper()}": json.dumps(connection),
+            **self._own_folders(),
+            **_java_environment(profile),
+        }
+
+    def _own_folders(self) -> dict[str, str]:
+        """Where libraries keep temporary files, caches and settings that would else go to /tmp and the user's home."""
+        cache, config = self.folder / "cache", self.folder / "config"
+        return {
+            "TMPDIR": str(self.folder / "tmp"),
+            "XDG_CACHE_HOME": str(cache),
+            "XDG_CONFIG_HOME": str(config),
+            "MPLCONFIGDIR": str(config / "matplotlib"),
+            "KERAS_HOME": str(config / "keras"),
+        }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that starts a local Airflow."""
+    parser.add_argument("--home", type=Path, default=AirflowHome.folder, help="where Airflow lives (%(default)s)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=int(os.environ.get("PORT") or DEFAULT_PORT),
+        help="port on 127.0.0.1; default: the environment's PORT, or %(default)s",
+    )
+
+
+def home_of(args: argparse.Namespace) -> AirflowHome:
+    """The home that the command line names."""
+    return AirflowHome(args.home.resolve(), args.port)
+
+
+@contextmanager
+def local_airflow(home: AirflowHome) -> Iterator[Api]:
+    """Run Airflow while the block lasts.
+
+    Args:
+        home: Where it lives; set up on first use.
+
+    Yields:
+        A client for its API, once all components are healthy.
+
+    Raises:
+        LocalAirflowError: The port is in use, this home is in use, or a component does not start.
+    """
+    check_port(home.port)
+    # Whoever ends this process with TERM wants Airflow to end too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    profile = load_profile(REPOSITORY / "dags" / "config")
+    for name in ("logs", "tmp"):
+        (home.folder / name).mkdir(parents=True, exist_ok=True)
+    api = home.api()
+    with _only_one(home):
+        environment = home.environment(profile)
+        _migrate(home, environment)
+        with _components(home, environment) as processes:
+            _wait_until_ready(home, api, processes)
+            for pool in (profile.pools.spark, profile.pools.training):
+                api.set_pool(pool.name, pool.slots)
+            yield api
+
+
+def check_port(port: int) -> None:
+    """Check that nothing listens on a port of 127.0.0.1.
+
+    Raises:
+        LocalAirflowError: Something does.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise LocalAirflowError(
+                f"port {port} on 127.0.0.1 cannot be used ({error.strerror}): "
+                f"stop what listens there, or choose another port, for example PORT={port + 1} make demo"
+            ) from None
+
+
+@contextmanager
+def _only_one(home: AirflowHome) -> Iterator[None]:
+    descriptor = os.open(home.folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise LocalAirflowError(f"an Airflow already runs on {home.folder}: stop it first, or use its UI") from None
+    finally:
+        os.close(descriptor)
+
+
+def _migrate(home: AirflowHome, environment: dict[str, str]) -> None:
+    path = home.log_file("setup")
+    with path.open("a") as log:
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        if subprocess.run(command, env=environment, stdout=log, stderr=log).returncode != 0:
+            raise LocalAirflowError(f"Airflow's database could not be set up: see {path}")
+
+
+@contextmanager
+def _components(home: AirflowHome, environment: dict[str, str]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, arguments in COMPONENTS.items():
+            with home.log_file(name).open("a") as log:
+                command = [sys.executable, "-m", "airflow", *arguments]
+                # A session of its own: a Ctrl-C reaches this process alone, which then stops all in order.
+                processes[name] = subprocess.Popen(
+                    command, env=environment, stdout=log, stderr=log, start_new_session=True
+                )
+        yield processes
+    finally:
+        with _undisturbed():
+            # The server goes last, for tasks that end now report to it.
+            for part in (
+                [name for name in processes if name != SERVER],
+                [name for name in processes if name == SERVER],
+            ):
+                _stop([processes[name].pid for name in part])
+            for process in processes.values():
+                process.wait()
+
+
+def _wait_until_ready(home: AirflowHome, api: Api, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not _is_healthy(api):
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise LocalAirflowError(
+                    f"Airflow's {name} ended with exit code {process.returncode}: see {home.log_file(name)}"
+                )
+        if time.monotonic() > deadline:
+            raise LocalAirflowError(f"Airflow is not ready after {READY_TIMEOUT_S} s: see {home.folder / 'logs'}")
+        time.sleep(0.5)
+
+
+def _is_healthy(api: Api) -> bool:
+    health = api.health() or {}
+    parts = ("metadatabase", "scheduler", "dag_processor")
+    return all(health.get(part, {}).get("status") == "healthy" for part in parts)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore further requests to end meanwhile: a second Ctrl-C must not leave half of the processes behind."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(sessions: list[int]) -> None:
+    """End all processes of these sessions: ask first, so that tasks end their jobs, then insist."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in _members(sessions):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while _members(sessions) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _members(sessions: list[int]) -> list[int]:
+    members = []
+    for process in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if os.getsid(process.pid) in sessions and process.info["status"] != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+    return members
+
+
+def _java_environment(profile: Profile) -> dict[str, str]:
+    """The Java that the jobs will use, which ``spark-submit`` needs to know before any of our code runs.
+
+    Raises:
+        LocalAirflowError: There is none that Spark can use.
+    """
+    if profile.spark.java_home is not None:
+        return {}
+    command = [str(profile.python), "-m", "toposieve.spark.java"]
+    result = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(profile.jobs)}, capture_output=True, text=True
+    )
+    if result.returncode != 0:
+        raise LocalAirflowError(f"no Java for Spark: {result.stderr.strip().splitlines()[-1]}")
+    return {"JAVA_HOME": result.stdout.strip()}

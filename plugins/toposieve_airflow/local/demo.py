@@ -1,0 +1,181 @@
+"""The whole chain once, in a real Airflow on this machine.
+
+    python -m toposieve_airflow.local.demo            # what `make demo` does
+
+Simulates three samples of 1,000 selected events, makes a dataset of them, trains three models with two workers each,
+and ends with a table of AUCs, the path of the report and the command that opens Airflow's UI on this run. What an
+earlier demo has completed is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from toposieve_airflow.local.airflow_home import (
+    REPOSITORY,
+    AirflowHome,
+    LocalAirflowError,
+    add_arguments,
+    home_of,
+    local_airflow,
+)
+from toposieve_airflow.local.api import Api, ApiError
+from toposieve_airflow.local.progress import Display, TaskLine, errors, task_line
+from toposieve_airflow.profiles import Profile, ProfileError, load_profile
+
+DAG_ID = "topology_classifier"
+RUN_PREFIX = "demo_"
+CONF: dict[str, Any] = {
+    "simulate": True,
+    "partition_start": "2026-01-01",
+    "workers": 2,
+    "simulation_selected_events": 1000,
+    "simulation_pileup": 20,
+    # The published 6 epochs are 90 steps on so few events: go on until the validation loss is at its lowest.
+    "training_epochs": 100,
+    "training_patience": 10,
+}
+"""The demo's params; all others keep their defaults, which are the three samples and the three models."""
+
+PARSE_TIMEOUT_S = 120
+POLL_S = 1.0
+TASK_ORDER = ("plan", "models", "simulate", "ingest", "select", "prepare", "train", "evaluate")
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """Command line of the demo."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--conf", type=json.loads, default={}, metavar="JSON", help="params to change: a JSON object")
+    return parser
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the demo; returns the exit code."""
+    home = home_of(args)
+    try:
+        print(f"starting Airflow on {home.url} (logs in {home.folder / 'logs'})", flush=True)
+        profile = load_profile(REPOSITORY / "dags" / "config")
+        with local_airflow(home) as api:
+            return _demo(api, home, profile, {**CONF, **args.conf})
+    except (LocalAirflowError, ProfileError, DemoError, ApiError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; everything that was complete is kept", file=sys.stderr)
+        return 130
+
+
+def _demo(api: Api, home: AirflowHome, profile: Profile, conf: Mapping[str, Any]) -> int:
+    wait_for_dag(api, DAG_ID)
+    _end_earlier_runs(api)
+    api.unpause(DAG_ID)
+    run_id = RUN_PREFIX + datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
+    api.trigger(DAG_ID, run_id, conf)
+    print(f"run {run_id} of {DAG_ID}; data in {profile.base}\n", flush=True)
+    try:
+        state = follow(api, home, DAG_ID, run_id)
+    except BaseException:
+        _end_run(api, run_id)
+        raise
+    if state != "success":
+        return _report_failure(api, home, run_id)
+    return _show_result(api, profile, run_id)
+
+
+def wait_for_dag(api: Api, dag_id: str) -> None:
+    """Wait until Airflow knows a DAG.
+
+    Raises:
+        DemoError: Its file cannot be imported, or it does not appear.
+    """
+    deadline = time.monotonic() + PARSE_TIMEOUT_S
+    while dag_id not in {dag["dag_id"] for dag in api.get("/dags")["dags"]}:
+        for problem in api.get("/importErrors")["import_errors"]:
+            raise DemoError(f"{problem['filename']} cannot be imported:\n{problem['stack_trace']}")
+        if time.monotonic() > deadline:
+            raise DemoError(f"Airflow has not found the DAG {dag_id} after {PARSE_TIMEOUT_S} s")
+        time.sleep(0.5)
+
+
+def follow(api: Api, home: AirflowHome, dag_id: str, run_id: str) -> str:
+    """Show a run's tasks until it has ended; returns its state."""
+    display = Display(sys.stdout)
+    while True:
+        state = api.run_state(dag_id, run_id)
+        display.update(_lines(api, home, dag_id, run_id), time.monotonic())
+        if state in ("success", "failed"):
+            return state
+        time.sleep(POLL_S)
+
+
+def _lines(api: Api, home: AirflowHome, dag_id: str, run_id: str) -> list[TaskLine]:
+    now = datetime.now(UTC)
+    return [task_line(task, _log(home, dag_id, run_id, task), now) for task in _tasks(api, dag_id, run_id)]
+
+
+def _tasks(api: Api, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    tasks = api.tasks(dag_id, run_id)
+    order = {name: number for number, name in enumerate(TASK_ORDER)}
+    return sorted(tasks, key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"]))
+
+
+def _log(home: AirflowHome, dag_id: str, run_id: str, task: Mapping[str, Any]) -> Path:
+    return home.task_log(dag_id, run_id, task["task_id"], task["map_index"], max(task["try_number"], 1))
+
+
+def _end_earlier_runs(api: Api) -> None:
+    """Close demo runs that were cut off, so that they do not go on beside this one."""
+    for run in api.get(f"/dags/{DAG_ID}/dagRuns", state=["running", "queued"])["dag_runs"]:
+        if run["dag_run_id"].startswith(RUN_PREFIX):
+            _end_run(api, run["dag_run_id"])
+
+
+def _end_run(api: Api, run_id: str) -> None:
+    api.patch(f"/dags/{DAG_ID}/dagRuns/{run_id}", {"state": "failed"})
+
+
+def _report_failure(api: Api, home: AirflowHome, run_id: str) -> int:
+    for task in _tasks(api, DAG_ID, run_id):
+        if task["state"] == "failed":
+            log = _log(home, DAG_ID, run_id, task)
+            print(f"\nerror: task {task['task_id']} failed: " + "\n".join(errors(log)), file=sys.stderr)
+            print(f"log: {log}", file=sys.stderr)
+    return 1
+
+
+def _show_result(api: Api, profile: Profile, run_id: str) -> int:
+    step = api.get(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/plan/xcomEntries/evaluate")["value"]
+    report = Path(_decoded(step)["outputs"][0])
+    print(flush=True)
+    table = [str(profile.python), "-m", "toposieve.evaluation.table", str(report / "metrics.json")]
+    code = subprocess.run(table, env={**os.environ, **profile.job_environment()}).returncode
+    print(f"\nreport: {report / 'report.html'}")
+    print("Airflow's UI on this run: make airflow")
+    return code
+
+
+def _decoded(value: Any) -> dict[str, Any]:
+    return dict(json.loads(value) if isinstance(value, str) else value)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and run the demo; returns the exit code."""
+    return main(arg_parser().parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,138 @@
+"""The trigger form: Airflow Params made from ``dags/config/schema.json``, and back into a stage's configuration.
+
+The schema comes from the configuration classes of the jobs (``make schema``), so form, defaults and checks have one
+source. A key of a stage appears in the form as ``<stage>_<key>``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param
+
+RUN_SECTION = "Run"
+
+NOT_IN_FORM = {"simulation": ("samples",), "training": ("model",)}
+"""Keys that the form asks for once, as ``samples`` and ``models``."""
+
+
+class ConfigurationSchema:
+    """JSON schemas of all stages.
+
+    Args:
+        stages: Stage → JSON schema of its configuration.
+    """
+
+    def __init__(self, stages: Mapping[str, Any]) -> None:
+        """Keep the schemas."""
+        self._stages = stages
+
+    @classmethod
+    def load(cls, config_folder: Path) -> ConfigurationSchema:
+        """Read ``schema.json`` in ``dags/config``."""
+        return cls(json.loads((config_folder / "schema.json").read_text()))
+
+    def fields(self, stage: str) -> dict[str, dict[str, Any]]:
+        """Keys of a stage that the form shows, each with its JSON schema."""
+        hidden = NOT_IN_FORM.get(stage, ())
+        return {key: field for key, field in self._stages[stage]["properties"].items() if key not in hidden}
+
+    def stage_params(self, stages: Iterable[str]) -> dict[str, Param]:
+        """Params for every shown key of these stages, in a section of the form per stage."""
+        return {
+            f"{stage}_{key}": _param(field, section=f"{stage.capitalize()} configuration")
+            for stage in stages
+            for key, field in self.fields(stage).items()
+        }
+
+    def stage_config(self, params: Mapping[str, Any], stage: str) -> dict[str, Any]:
+        """A stage's configuration from a run's params, numbers as the schema types them: 20 and 20.0 are one."""
+        return {key: _typed(params[f"{stage}_{key}"], field) for key, field in self.fields(stage).items()}
+
+    def samples(self) -> Param:
+        """Param with the samples to process."""
+        return self._choice("simulation", "samples", "Samples to process: the classes that the models tell apart.")
+
+    def models(self) -> Param:
+        """Param with the models to train."""
+        field = self._stages["training"]["properties"]["model"]
+        names = field["enum"]
+        return _param(
+            {
+                "default": names,
+                "description": "Models to train, one task each.",
+                "type": "array",
+                "items": {"type": "string", "enum": names},
+            }
+            | _SOME_DISTINCT,
+            section=RUN_SECTION,
+        )
+
+    def _choice(self, stage: str, key: str, description: str) -> Param:
+        field = self._stages[stage]["properties"][key]
+        return _param({**field, "description": description} | _SOME_DISTINCT, section=RUN_SECTION)
+
+
+_SOME_DISTINCT: dict[str, Any] = {"minItems": 1, "uniqueItems": True}
+
+
+def day_params() -> dict[str, Param]:
+    """Params with a range of production days."""
+    return {
+        "partition_start": _day("First production day. Empty: the run's partition key."),
+        "partition_end": _day("Last production day, included. Empty: the first day."),
+    }
+
+
+def bad_file_param() -> Param:
+    """Param that says what to do about a broken input file."""
+    return _param(
+        {
+            "default": "fail",
+            "enum": ["fail", "quarantine"],
+            "type": "string",
+            "description": "A broken input file stops the run, or is left out and listed in manifest and report.",
+        },
+        section=RUN_SECTION,
+    )
+
+
+def switch(description: str) -> Param:
+    """Param that is off unless switched on."""
+    return _param({"default": False, "type": "boolean", "description": description}, section=RUN_SECTION)
+
+
+def replace_param() -> Param:
+    """Param that allows output of another configuration to be made anew."""
+    return switch("Make output of another configuration anew, in place of refusing to touch it.")
+
+
+def workers_param() -> Param:
+    """Param with the size of a training gang."""
+    description = "Training workers of one model. Any number that divides the dataset's streams gives the same result."
+    field = {"default": 2, "type": "integer", "minimum": 1, "maximum": 1024, "description": description}
+    return _param(field, section=RUN_SECTION)
+
+
+def _day(description: str) -> Param:
+    field = {"default": None, "type": ["null", "string"], "format": "date", "description": description}
+    return _param(field, section=RUN_SECTION)
+
+
+def _param(field: Mapping[str, Any], section: str) -> Param:
+    schema = {key: value for key, value in field.items() if key not in ("default", "description")}
+    choices = schema.get("items", {}).get("enum") if schema.get("type") == "array" else None
+    if choices:  # the form shows a list of choices for an array with examples
+        schema["examples"] = choices
+    return Param(field["default"], description=field["description"], section=section, **schema)
+
+
+def _typed(value: Any, field: Mapping[str, Any]) -> Any:
+    if field.get("type") == "number":
+        return float(value)
+    if field.get("type") == "array":
+        return [_typed(item, field["items"]) for item in value]
+    return value

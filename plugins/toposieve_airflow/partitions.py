@@ -1,0 +1,73 @@
+"""Which partitions (production days) a run works on."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+
+MAX_PARTITIONS = 1000
+"""A longer range is more likely a slip of the year than meant."""
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class PartitionError(ValueError):
+    """The run does not say which partitions it works on, or says it wrongly; the message gives the remedy."""
+
+
+def choose_partitions(start: str | None, end: str | None, partition_key: str | None) -> list[str]:
+    """Partitions of a run: the range of days if one is given, otherwise the run's partition key.
+
+    Args:
+        start: First day, ``YYYY-MM-DD``.
+        end: Last day, included; ``start`` if empty.
+        partition_key: The run's key: a day, or any other name of a folder under ``raw/<sample>/``.
+
+    Raises:
+        PartitionError: Neither is given, the range is wrong, or the key cannot be a folder's name.
+    """
+    if start:
+        return days(start, end or start)
+    if end:
+        raise PartitionError(f"partition_end is {end} but partition_start is empty: give both, or neither")
+    if partition_key is None:
+        raise PartitionError("which days? give partition_start and partition_end, or start the run with a key")
+    return [check_key(partition_key)]
+
+
+def check_key(partition_key: str) -> str:
+    """The key itself, if it can be a folder's name.
+
+    Raises:
+        PartitionError: It cannot.
+    """
+    if not _KEY.fullmatch(partition_key):
+        raise PartitionError(
+            f"partition key {partition_key!r}: use letters, digits, '.', '_' and '-', for example 2026-01-01"
+        )
+    return partition_key
+
+
+def days(start: str, end: str) -> list[str]:
+    """Every day from ``start`` to ``end``, both included.
+
+    >>> days("2026-02-28", "2026-03-01")
+    ['2026-02-28', '2026-03-01']
+
+    Raises:
+        PartitionError: A date is malformed, or the range is empty or too long.
+    """
+    first, last = _day(start, "partition_start"), _day(end, "partition_end")
+    count = (last - first).days + 1
+    if count < 1:
+        raise PartitionError(f"partition_end {end} is before partition_start {start}")
+    if count > MAX_PARTITIONS:
+        raise PartitionError(f"{start} to {end} is {count} days; one run takes at most {MAX_PARTITIONS}")
+    return [(first + timedelta(days=number)).isoformat() for number in range(count)]
+
+
+def _day(text: str, key: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise PartitionError(f"{key}: {text!r} is not a day; write it as 2026-01-01") from None

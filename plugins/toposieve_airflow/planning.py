@@ -1,0 +1,115 @@
+"""The first task of every run: turn its params into steps, or fail before any work is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from toposieve_airflow.partitions import PartitionError
+from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, error_line
+from toposieve_airflow.steps import RunSteps, Step, StepError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+BuildSteps = Callable[[Mapping[str, Any], str | None], RunSteps]
+"""Params and partition key → steps of the run."""
+
+BuildConfigs = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Params → configuration of every stage of the run."""
+
+
+class PlanOperator(BaseOperator):
+    """Decide what each task of the run does, and check every stage's configuration by the jobs' own rules.
+
+    Its result is the list of the run's days, each with the steps of its tasks; the steps that are not of one day travel
+    as XComs named by their tasks.
+
+    Args:
+        build_steps: Params and partition key → steps.
+        build_configs: Params → configuration of every stage.
+        python: Python of the jobs' environment.
+        environment: Environment variables on top of Airflow's own.
+        kwargs: As for BaseOperator.
+    """
+
+    ui_color = "#e3e3e3"
+
+    def __init__(
+        self,
+        *,
+        build_steps: BuildSteps,
+        build_configs: BuildConfigs,
+        python: str,
+        environment: Mapping[str, str],
+        **kwargs: Any,
+    ) -> None:
+        """Keep what makes the plan; nothing is made yet."""
+        super().__init__(**kwargs)
+        self.build_steps = build_steps
+        self.build_configs = build_configs
+        self.python = python
+        self.environment = dict(environment)
+
+    def execute(self, context: Context) -> list[dict[str, Step]]:
+        """Make the steps.
+
+        Raises:
+            AirflowFailException: The params do not make sense; nothing has been done.
+        """
+        params = context["params"]
+        try:
+            steps = self.build_steps(params, context.get("partition_key"))
+        except (PartitionError, StepError) as error:
+            raise AirflowFailException(str(error)) from None
+        self._check(self.build_configs(params))
+        for task, step in _flat(steps):
+            self.log.info("%s %s → %s", task, step["label"], ", ".join(step["outputs"]))
+        for task in ("prepare", "train", "evaluate"):
+            if task in steps:
+                context["ti"].xcom_push(key=task, value=steps[task])  # type: ignore[literal-required]
+        return steps["days"]
+
+    def _check(self, configs: Mapping[str, Any]) -> None:
+        command = [self.python, "-m", "toposieve.check_config", json.dumps(configs)]
+        result = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+        if result.returncode == 0:
+            return
+        error = error_line(result.stderr.splitlines())
+        raise (AirflowFailException if result.returncode == INVALID_INPUT_EXIT_CODE else AirflowException)(error)
+
+
+class StepsOperator(BaseOperator):
+    """Give a list of steps as the task's own result: Airflow maps over the result of a task only, not over other XComs.
+
+    Args:
+        steps: The list. (templated)
+        kwargs: As for BaseOperator.
+    """
+
+    template_fields: Sequence[str] = ("steps",)
+    ui_color = PlanOperator.ui_color
+
+    def __init__(self, *, steps: Any, **kwargs: Any) -> None:
+        """Keep the list, or the XCom that it will come from."""
+        super().__init__(**kwargs)
+        self.steps = steps
+
+    def execute(self, context: Context) -> list[Step]:
+        """Return the list."""
+        return list(self.steps)
+
+
+def _flat(steps: RunSteps) -> Iterator[tuple[str, Step]]:
+    for day in steps["days"]:
+        yield from ((task, step) for task, step in day.items() if step["wanted"])
+    if "prepare" in steps:
+        yield "prepare", steps["prepare"]
+        yield from (("train", step) for step in steps["train"])
+        yield "evaluate", steps["evaluate"]

@@ -1,0 +1,141 @@
+"""Deployment profiles: what differs between one deployment and another, read from ``dags/config/<profile>.yaml``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+
+PROFILE_VARIABLE = "TOPOSIEVE_PROFILE"
+"""Environment variable that chooses the profile: a name, or the path of a YAML file. Default: ``local``."""
+
+
+class ProfileError(ValueError):
+    """A profile is missing, or one of its keys is missing, unknown or wrong; the message names file and key."""
+
+
+def _under_repository(path: Path, info: ValidationInfo) -> Path:
+    return Path(info.context["repository"]) / path if info.context else path
+
+
+RepositoryPath = Annotated[Path, AfterValidator(_under_repository)]
+"""A path, relative to the repository unless absolute. Links stay as they are: a virtual environment needs them."""
+
+Minutes = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spark(_Section):
+    """How ``spark-submit`` runs."""
+
+    submit: RepositoryPath
+    home: RepositoryPath
+    java_home: RepositoryPath | None
+    connection: str
+    master: str
+    conf: dict[str, str]
+
+
+class Pool(_Section):
+    """An Airflow pool and the slots that the local set-up gives it."""
+
+    name: str
+    slots: int = Field(ge=1)
+
+
+class Pools(_Section):
+    """Pools by what runs in them."""
+
+    spark: Pool
+    training: Pool
+
+
+class Training(_Section):
+    """Sizes of a training gang that belong to the deployment."""
+
+    startup_timeout_s: int = Field(ge=1)
+
+
+class Timeouts(_Section):
+    """Minutes that one try of a task may take."""
+
+    plan: Minutes
+    simulate: Minutes
+    ingest: Minutes
+    select: Minutes
+    prepare: Minutes
+    train: Minutes
+    evaluate: Minutes
+
+
+class Profile(_Section):
+    """One deployment."""
+
+    operators: Literal["local"]
+    base: RepositoryPath
+    jobs: RepositoryPath
+    python: RepositoryPath
+    spark: Spark
+    pools: Pools
+    training: Training
+    timeouts_min: Timeouts
+
+    def job_environment(self) -> dict[str, str]:
+        """Environment variables that every job gets on top of Airflow's own."""
+        environment = {
+            "PYTHONPATH": str(self.jobs),
+            "PYTHONUNBUFFERED": "1",
+            "PYSPARK_PYTHON": str(self.python),
+            "SPARK_HOME": str(self.spark.home),
+        }
+        if self.spark.java_home is not None:
+            environment["JAVA_HOME"] = str(self.spark.java_home)
+        return environment
+
+
+def load_profile(config_folder: Path) -> Profile:
+    """Read the profile that ``TOPOSIEVE_PROFILE`` chooses.
+
+    Args:
+        config_folder: ``dags/config`` of the repository.
+
+    Raises:
+        ProfileError: There is no such profile, or a key is missing, misspelt or wrong.
+    """
+    chosen = os.environ.get(PROFILE_VARIABLE, "local")
+    path = Path(chosen) if chosen.endswith((".yaml", ".yml")) else config_folder / f"{chosen}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        known = ", ".join(sorted(file.stem for file in config_folder.glob("*.yaml")))
+        raise ProfileError(f"{PROFILE_VARIABLE}={chosen}: {path}: {error.strerror}; profiles here: {known}") from None
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path}: not valid YAML: {error}") from None
+    return parse_profile(values, path, repository=config_folder.resolve().parents[1])
+
+
+def parse_profile(values: Any, path: Path, repository: Path) -> Profile:
+    """Check a profile's values; ``path`` is where they came from, for the message.
+
+    Raises:
+        ProfileError: A key is missing, misspelt or wrong.
+    """
+    try:
+        return Profile.model_validate(values, context={"repository": repository})
+    except ValidationError as error:
+        raise ProfileError(f"{path}: {_describe(error)}") from None
+
+
+def _describe(error: ValidationError) -> str:
+    meanings = {"missing": "missing key", "extra_forbidden": "unknown key"}
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        lines.append(f"{key}: {meanings.get(problem['type'], problem['msg'])}")
+    return "; ".join(lines)

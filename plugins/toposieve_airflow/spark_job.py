@@ -1,0 +1,89 @@
+"""Run one of the repository's Spark jobs by ``spark-submit``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from toposieve_airflow.outputs import check_outputs
+from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, end_children, error_line
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from toposieve_airflow.steps import Step
+
+_EXIT_CODE = re.compile(r"Error code is: (\d+)")
+
+
+class SparkJobOperator(SparkSubmitOperator):
+    """``spark-submit`` with this repository's environment, errors and checks.
+
+    A job that ends with exit code 2 (invalid input or configuration) fails the task without retries, with the job's own
+    error. After success the manifests and files that the step promises are verified, so that no asset event goes out
+    for output that is not there.
+
+    Args:
+        step: What to do: arguments, inputs and outputs, as :mod:`toposieve_airflow.steps` makes it. (templated)
+        kwargs: As for SparkSubmitOperator.
+    """
+
+    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "step")
+    ui_color = "#f6e2c8"
+
+    def __init__(self, *, step: Step, **kwargs: Any) -> None:
+        """Keep the step; its arguments become the application's when the task runs."""
+        super().__init__(**kwargs)
+        self.step = step
+
+    def execute(self, context: Context) -> None:
+        """Run the job, then check its output.
+
+        Raises:
+            AirflowSkipException: The run does not ask for this step.
+            AirflowFailException: The job says that its input or configuration is at fault.
+            AirflowException: The job failed in another way.
+            OutputError: The job ended well but its output does not hold.
+        """
+        skip_unless_wanted(self.step)
+        self.application_args = self.step["arguments"]
+        log_places(self.log.info, self.step)
+        try:
+            super().execute(context)
+        except AirflowException as error:
+            if _exit_code(error) == INVALID_INPUT_EXIT_CODE:
+                raise AirflowFailException(error_line(str(error).splitlines())) from None
+            raise
+        check_outputs(self.step)
+        log_places(self.log.info, self.step)
+
+    def on_kill(self) -> None:
+        """End spark-submit and everything it has started, on this machine or on a cluster."""
+        end_children()
+        super().on_kill()
+
+
+def skip_unless_wanted(step: Step) -> None:
+    """End the task as skipped when its run does not want this step.
+
+    Raises:
+        AirflowSkipException: It does not.
+    """
+    if not step["wanted"]:
+        raise AirflowSkipException("this run does not ask for it")
+
+
+def log_places(log: Any, step: Step) -> None:
+    """Say in the log where a step reads and writes."""
+    for what in ("inputs", "outputs"):
+        for path in step[what]:
+            log("%s: %s", what.removesuffix("s"), path)
+
+
+def _exit_code(error: AirflowException) -> int | None:
+    match = _EXIT_CODE.search(str(error))
+    return int(match[1]) if match else None

@@ -1,0 +1,237 @@
+"""What each task of a run does: its command line, where its input is and where its output goes.
+
+Pure functions from a run's params to plain dictionaries, which travel from the first task to the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Required, TypedDict
+
+from toposieve_airflow.naming import dataset_name, report_name
+from toposieve_airflow.params import ConfigurationSchema
+from toposieve_airflow.partitions import PartitionError, check_key, choose_partitions
+from toposieve_airflow.profiles import Profile
+
+Config = Mapping[str, Any]
+
+
+class Step(TypedDict):
+    """One run of one job."""
+
+    label: str
+    """What the task is shown as: its partition, model or dataset."""
+    arguments: list[str]
+    """Command line after the script."""
+    inputs: list[str]
+    """Where it reads."""
+    outputs: list[str]
+    """Directories it writes."""
+    config: dict[str, Any]
+    """Configuration that the manifest in each output directory must show; empty if there is no manifest."""
+    files: list[str]
+    """Files in each output directory that must be there afterwards."""
+    workers: int
+    """Processes that share the work."""
+    wanted: bool
+    """Whether to do it at all; its task is skipped otherwise."""
+
+
+class RunSteps(TypedDict, total=False):
+    """The steps of one run."""
+
+    days: Required[list[dict[str, Step]]]
+    """For each partition: task → step."""
+    prepare: Step
+    train: list[Step]
+    """One step for each model."""
+    evaluate: Step
+
+
+class StepError(ValueError):
+    """Parameters that are each right but do not go together; the message gives the remedy."""
+
+
+class Commands:
+    """Builds the steps of one run.
+
+    Args:
+        base: Folder of all data.
+        params: The run's params.
+        schema: Schema of the stages' configuration.
+    """
+
+    def __init__(self, base: Path, params: Mapping[str, Any], schema: ConfigurationSchema) -> None:
+        """Build nothing yet."""
+        self._base = base
+        self._params = params
+        self._schema = schema
+
+    def config(self, stage: str) -> dict[str, Any]:
+        """Configuration of a stage."""
+        return self._schema.stage_config(self._params, stage)
+
+    def simulate(self, partition: str) -> Step:
+        """Generate one partition of every sample."""
+        samples, config = self._params["samples"], self.config("simulation")
+        return self._step(
+            partition,
+            ["--partition", partition, *self._replace()],
+            {"samples": samples, **config},
+            shows=config,
+            outputs=[self._base / "raw" / sample / partition for sample in samples],
+        )
+
+    def ingest(self, partition: str) -> Step:
+        """Read one partition's ROOT files."""
+        samples = self._params["samples"]
+        arguments = ["--partition", partition, "--samples", *samples, "--on-bad-file", self._params["on_bad_file"]]
+        return self._step(
+            partition,
+            [*arguments, *self._replace()],
+            self.config("ingest"),
+            shows=self.config("ingest"),
+            inputs=[self._base / "raw" / sample / partition for sample in samples],
+            outputs=[self._base / "events" / partition],
+        )
+
+    def select(self, partition: str) -> Step:
+        """Select one partition's events."""
+        return self._step(
+            partition,
+            ["--partition", partition, *self._replace()],
+            self.config("selection"),
+            shows=self.config("selection"),
+            inputs=[self._base / "events" / partition],
+            outputs=[self._base / "selected" / partition],
+        )
+
+    def prepare(self, partitions: Sequence[str], dataset: str) -> Step:
+        """Make a dataset of these partitions."""
+        return self._step(
+            dataset,
+            ["--partitions", *partitions, "--dataset", dataset, *self._replace()],
+            self.config("preparation"),
+            shows={"preparation": self.config("preparation")},
+            inputs=[self._base / "selected" / partition for partition in partitions],
+            outputs=[self._base / "datasets" / dataset],
+        )
+
+    def train(self, dataset: str, model: str, startup_timeout_s: int) -> Step:
+        """Train one model."""
+        step = self._step(
+            model,
+            ["--dataset", dataset, "--startup-timeout", str(startup_timeout_s)],
+            {"model": model, **self.config("training")},
+            inputs=[self._base / "datasets" / dataset],
+            outputs=[self._base / "models" / model],
+        )
+        return {**step, "workers": self._params["workers"]}
+
+    def evaluate(self, dataset: str, models: Sequence[str], report: str) -> Step:
+        """Evaluate the trained models and write the report."""
+        training = json.dumps(self.config("training"))
+        step = self._step(
+            report,
+            ["--dataset", dataset, "--report", report, "--training", training, *self._replace(), "--models", *models],
+            self.config("evaluation"),
+            inputs=[self._base / "datasets" / dataset, *(self._base / "models" / model for model in models)],
+            outputs=[self._base / "reports" / report],
+        )
+        return {**step, "files": ["metrics.json", "report.html"]}
+
+    def _replace(self) -> list[str]:
+        return ["--replace"] if self._params["replace"] else []
+
+    def _step(
+        self,
+        label: str,
+        arguments: Sequence[str],
+        config: Config,
+        *,
+        outputs: Sequence[Path],
+        inputs: Sequence[Path] = (),
+        shows: Config | None = None,
+    ) -> Step:
+        return {
+            "label": label,
+            "arguments": ["--base", str(self._base), "--config", json.dumps(config), *arguments],
+            "inputs": [str(path) for path in inputs],
+            "outputs": [str(path) for path in outputs],
+            "config": dict(shows or {}),
+            "files": [],
+            "workers": 1,
+            "wanted": True,
+        }
+
+
+def topology_classifier_steps(
+    commands: Commands, params: Mapping[str, Any], partition_key: str | None, profile: Profile
+) -> RunSteps:
+    """Steps of the whole chain.
+
+    Raises:
+        PartitionError: The run does not say which days, or says it wrongly.
+        StepError: Workers, streams and batch size do not go together.
+    """
+    partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
+    preparation, training = commands.config("preparation"), commands.config("training")
+    _check_gang(params["workers"], preparation["streams"], training["batch_size"])
+    made_of = {"samples": params["samples"], "selection": commands.config("selection"), "preparation": preparation}
+    dataset = dataset_name(partitions, made_of)
+    models = params["models"]
+    report = report_name(dataset, models, {"training": training, "evaluation": commands.config("evaluation")})
+    return {
+        "days": [
+            {
+                "simulate": {**commands.simulate(partition), "wanted": params["simulate"]},
+                "ingest": commands.ingest(partition),
+                "select": commands.select(partition),
+            }
+            for partition in partitions
+        ],
+        "prepare": commands.prepare(partitions, dataset),
+        "train": [commands.train(dataset, model, profile.training.startup_timeout_s) for model in models],
+        "evaluate": commands.evaluate(dataset, models, report),
+    }
+
+
+def build_dataset_steps(
+    commands: Commands, params: Mapping[str, Any], partition_key: str | None, profile: Profile
+) -> RunSteps:
+    """Steps of one production day.
+
+    Raises:
+        PartitionError: The run has no partition key, or one that cannot be a folder's name.
+    """
+    if partition_key is None:
+        raise PartitionError(
+            "this run has no partition key: give one in the trigger form, or use "
+            "`airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-01`"
+        )
+    partition = check_key(partition_key)
+    return {"days": [{"ingest": commands.ingest(partition), "select": commands.select(partition)}]}
+
+
+def simulate_events_steps(
+    commands: Commands, params: Mapping[str, Any], partition_key: str | None, profile: Profile
+) -> RunSteps:
+    """Steps of sample generation.
+
+    Raises:
+        PartitionError: The run does not say which days, or says it wrongly.
+    """
+    partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
+    return {"days": [{"simulate": commands.simulate(partition)} for partition in partitions]}
+
+
+def _check_gang(workers: int, streams: int, batch_size: int) -> None:
+    if streams % workers:
+        raise StepError(f"workers is {workers}: it must divide the dataset's streams (preparation_streams = {streams})")
+    if batch_size % streams:
+        raise StepError(
+            f"training_batch_size is {batch_size}: it must be a multiple of the dataset's streams "
+            f"(preparation_streams = {streams})"
+        )

@@ -1,0 +1,125 @@
+"""The command line of every task: kept as golden files, and parsed by the job's own parser."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from toposieve_airflow.factory import SCRIPTS
+from toposieve_airflow.local_gang import LocalGangOperator
+from toposieve_airflow.profiles import load_profile
+from toposieve_airflow.spark_job import SparkJobOperator
+from toposieve_airflow.steps import Step
+
+STAGE_OF = {
+    "simulate": "simulation",
+    "ingest": "ingest",
+    "select": "selection",
+    "prepare": "preparation",
+    "train": "training",
+    "evaluate": "evaluation",
+}
+
+RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
+    "demo": ("topology_classifier", {"simulate": True, "partition_start": "2026-01-01"}, None),
+    "range": (
+        "topology_classifier",
+        {
+            "partition_start": "2026-01-01",
+            "partition_end": "2026-01-03",
+            "models": ["hlf"],
+            "workers": 4,
+            "on_bad_file": "quarantine",
+            "replace": True,
+            "selection_jet_pt_min": 40,
+            "training_epochs": 2,
+        },
+        None,
+    ),
+    "by_asset": ("topology_classifier", {"workers": 1}, "2026-02-01"),
+    "one_day": ("build_dataset", {"samples": ["qcd", "wjets"]}, "2026-01-02"),
+    "samples": ("simulate_events", {"partition_start": "2026-01-01", "simulation_pileup": 0}, None),
+}
+"""Golden file → DAG, params that differ from the defaults, partition key."""
+
+
+def steps_of(dag: DAG, changes: dict[str, Any], key: str | None) -> Iterator[tuple[str, Step]]:
+    params = {**dag.params.validate(), **changes}
+    steps = dag.get_task("plan").build_steps(params, key)
+    for day in steps["days"]:
+        yield from ((task, step) for task, step in day.items() if step["wanted"])
+    if "prepare" in steps:
+        yield "prepare", steps["prepare"]
+        yield from (("train", step) for step in steps["train"])
+        yield "evaluate", steps["evaluate"]
+
+
+def command(dag: DAG, task_id: str, step: Step) -> list[str]:
+    """The whole command line that the operator of a task would run."""
+    task = dag.get_task(task_id)
+    operator = task.unmap({"step": step}) if task.is_mapped else task
+    if isinstance(operator, SparkJobOperator):
+        operator.application_args = step["arguments"]
+        hook = operator._get_hook()
+        return hook._build_spark_submit_command(operator.application)
+    assert isinstance(operator, LocalGangOperator)
+    operator.step = step
+    return operator._command()
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request: pytest.FixtureRequest, dags: dict[str, DAG]) -> tuple[str, DAG, list[tuple[str, Step]]]:
+    name, changes, key = RUNS[request.param]
+    return request.param, dags[name], list(steps_of(dags[name], changes, key))
+
+
+def test_golden(run: tuple[str, DAG, list[tuple[str, Step]]], check_golden: Callable[[str, str], None]) -> None:
+    name, dag, steps = run
+    lines = []
+    for task, step in steps:
+        lines.append(f"{task} {step['label']}, workers: {step['workers']}")
+        lines += [f"    {word}" for word in command(dag, task, step)]
+        lines += [f"    > {path}" for path in step["outputs"]]
+    check_golden(f"commands_{name}.txt", "\n".join(lines).replace(str(REPOSITORY), "{repository}") + "\n")
+
+
+def parse(steps: list[tuple[str, Step]]) -> list[dict[str, Any]]:
+    """What the jobs' own parsers make of these steps, in the jobs' environment."""
+    profile = load_profile(CONFIG_FOLDER)
+    commands = [[SCRIPTS[task], STAGE_OF[task], step["arguments"]] for task, step in steps]
+    result = subprocess.run(
+        [str(profile.python), str(REPOSITORY / "tests" / "support" / "parse_commands.py")],
+        env={**os.environ, **profile.job_environment()},
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_jobs_understand_their_commands(run: tuple[str, DAG, list[tuple[str, Step]]]) -> None:
+    _, _, steps = run
+    for parsed, (task, _) in zip(parse(steps), steps, strict=True):
+        assert parsed["base"] == str(load_profile(CONFIG_FOLDER).base)
+        assert parsed["config"] == {**parsed["config"], **parsed["given"]}, task
+
+
+def test_values_of_the_form_reach_the_jobs(dags: dict[str, DAG]) -> None:
+    changes = {"partition_start": "2026-01-01", "selection_jet_pt_min": 41.5, "training_epochs": 9, "models": ["hlf"]}
+    steps = list(steps_of(dags["topology_classifier"], changes, None))
+    parsed = dict(zip((task for task, _ in steps), parse(steps), strict=True))
+    assert parsed["select"]["config"]["jet_pt_min"] == 41.5
+    assert parsed["train"]["config"]["epochs"] == 9
+    assert parsed["train"]["config"]["model"] == "hlf"
+    assert parsed["evaluate"]["trained_with"] == [parsed["train"]["training_hash"]]
+    assert parsed["evaluate"]["dataset"] == parsed["train"]["dataset"] == parsed["prepare"]["dataset"]
+
+
+def test_every_script_exists() -> None:
+    assert all((REPOSITORY / "jobs" / script).is_file() for script in SCRIPTS.values())

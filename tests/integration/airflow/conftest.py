@@ -1,0 +1,73 @@
+"""One real Airflow for all tests here: its home, data and profile in a temporary folder."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.airflow_environment import CONFIG_FOLDER
+from toposieve_airflow.local.airflow_home import AirflowHome, local_airflow
+from toposieve_airflow.local.api import Api
+from toposieve_airflow.local.demo import wait_for_dag
+from toposieve_airflow.processes import free_ports
+from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
+
+RUN_TIMEOUT_S = 1200
+POLL_S = 1.0
+
+
+@dataclass
+class RealAirflow:
+    home: AirflowHome
+    api: Api
+    profile: Profile
+
+    @property
+    def base(self) -> Path:
+        return self.profile.base
+
+    def cli(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "airflow", *arguments]
+        subprocess.run(command, env=self.home.environment(self.profile), check=True, capture_output=True)
+
+    def run(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> str:
+        """Trigger a DAG and wait for the end of its run; returns the run's state."""
+        self.api.unpause(dag_id)
+        self.api.trigger(dag_id, run_id, conf, partition_key)
+        return self.wait(dag_id, run_id)
+
+    def wait(self, dag_id: str, run_id: str) -> str:
+        deadline = time.monotonic() + RUN_TIMEOUT_S
+        while (state := self.api.run_state(dag_id, run_id)) not in ("success", "failed"):
+            assert time.monotonic() < deadline, f"{dag_id} {run_id} is still {state}"
+            time.sleep(POLL_S)
+        return state
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        return self.api.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
+    folder = tmp_path_factory.mktemp("airflow")
+    values = yaml.safe_load((CONFIG_FOLDER / "local.yaml").read_text())
+    values["base"] = str(folder / "work")
+    values["spark"]["master"] = "local[1]"  # two days at a time, in place of two cores for one
+    values["pools"]["spark"]["slots"] = 2
+    (folder / "profile.yaml").write_text(yaml.safe_dump(values))
+    os.environ[PROFILE_VARIABLE] = str(folder / "profile.yaml")
+    home = AirflowHome(folder / "home", free_ports(1)[0])
+    try:
+        with local_airflow(home) as api:
+            for dag_id in ("topology_classifier", "build_dataset", "simulate_events"):
+                wait_for_dag(api, dag_id)
+            yield RealAirflow(home, api, load_profile(CONFIG_FOLDER))
+    finally:
+        del os.environ[PROFILE_VARIABLE]

@@ -1,0 +1,129 @@
+"""The DAGs in a real Airflow, on small data: samples, a backfill of three days, and training on their union.
+
+The tests build on one another, in order: each fixture is a run of a DAG.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toposieve_airflow.local import demo
+
+DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
+SAMPLES = ["qcd", "ttbar", "wjets"]
+SIMULATION = {
+    "simulation_selected_events": 24,
+    "simulation_pileup": 0,
+    "simulation_qcd_fast": True,
+    "simulation_events_per_file": 40,
+}
+RANGE = {"partition_start": DAYS[0], "partition_end": DAYS[-1]}
+TRAINING = {
+    "models": ["hlf"],
+    "workers": 2,
+    "training_epochs": 2,
+    "training_batch_size": 16,
+    "preparation_streams": 2,
+    "evaluation_bootstrap_samples": 10,
+}
+DEADLINE_S = 120
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def count(manifest: Path, name: str, sample: str) -> int:
+    units = read(manifest)["units"]
+    return sum(unit["counts"][name] for unit in units if unit["source"].startswith(f"{sample}/"))
+
+
+def state_of_files(base: Path) -> dict[str, int]:
+    """When each file of the per-day stages was last written."""
+    folders = [base / stage for stage in ("raw", "events", "selected")]
+    return {str(path): path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*.*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def simulated(airflow) -> Path:
+    """Samples of three days, from the DAG simulate_events."""
+    assert airflow.run("simulate_events", "samples", {**RANGE, **SIMULATION}) == "success"
+    return airflow.base
+
+
+@pytest.fixture(scope="module")
+def backfilled(airflow, simulated: Path) -> Path:
+    """Three days of build_dataset, from the command line."""
+    airflow.api.unpause("build_dataset")
+    airflow.cli("backfill", "create", "--dag-id", "build_dataset", "--from-date", DAYS[0], "--to-date", DAYS[-1])
+    runs = [run for run in airflow.runs("build_dataset") if run["run_type"] == "backfill"]
+    assert sorted(run["partition_key"] for run in runs) == DAYS
+    assert [airflow.wait("build_dataset", run["dag_run_id"]) for run in runs] == ["success"] * 3
+    return airflow.base
+
+
+@pytest.fixture(scope="module")
+def report(airflow, backfilled: Path) -> Path:
+    """The whole chain on the union of the days, by the demo's own code; what is complete passes through."""
+    before = state_of_files(backfilled)
+    conf = {**demo.CONF, **RANGE, **SIMULATION, **TRAINING}
+    assert demo._demo(airflow.api, airflow.home, airflow.profile, conf) == 0
+    assert state_of_files(backfilled) == before
+    (folder,) = (backfilled / "reports").iterdir()
+    return folder
+
+
+def test_samples_of_every_day(simulated: Path) -> None:
+    for day in DAYS:
+        for sample in SAMPLES:
+            assert list((simulated / "raw" / sample / day).glob("*.root"))
+
+
+def test_backfill_builds_every_day_and_announces_it(airflow, backfilled: Path) -> None:
+    for day in DAYS:
+        assert read(backfilled / "selected" / day / "manifest.json")["units"]
+    events = airflow.api.get("/assets/events", limit=100)["asset_events"]
+    announced = {(event["name"], event["partition_key"]) for event in events}
+    assert announced == {(name, day) for name in ("toposieve_events", "toposieve_selected") for day in DAYS}
+
+
+def test_report_counts_equal_the_sum_of_the_manifests(backfilled: Path, report: Path) -> None:
+    cutflow = {step["name"]: step["events"] for step in read(report / "metrics.json")["cutflow"]}
+    for sample in SAMPLES:
+        events = sum(count(backfilled / "events" / day / "manifest.json", "events", sample) for day in DAYS)
+        assert cutflow["events"][sample] == events
+        for cut in ("lepton_pt", "isolated_lepton"):
+            selected = sum(count(backfilled / "selected" / day / "manifest.json", cut, sample) for day in DAYS)
+            assert cutflow[cut][sample] == selected
+
+
+def test_report_is_one_page(report: Path) -> None:
+    assert (report / "report.html").stat().st_size > 10_000
+
+
+def test_a_finished_day_starts_the_classifier_with_its_key(airflow, report: Path) -> None:
+    airflow.api.unpause(demo.DAG_ID)
+    assert airflow.run("build_dataset", "again", {}, partition_key=DAYS[1]) == "success"
+    deadline = time.monotonic() + DEADLINE_S
+    while not (started := [run for run in airflow.runs(demo.DAG_ID) if run["partition_key"] == DAYS[1]]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    demo._end_run(airflow.api, started[0]["dag_run_id"])
+    assert started[0]["run_type"].startswith("asset")
+
+
+def test_wrong_params_are_refused_before_any_work(airflow) -> None:
+    with pytest.raises(demo.ApiError, match="400: Invalid input for param workers"):
+        airflow.api.trigger(demo.DAG_ID, "wrong", {"workers": "two"})
+
+
+def test_params_that_do_not_go_together_end_the_demo(airflow, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = {**RANGE, "workers": 3, "samples": ["qcd"]}
+    assert demo._demo(airflow.api, airflow.home, airflow.profile, conf) == 1
+    shown = capsys.readouterr()
+    assert "task plan failed: workers is 3: it must divide" in shown.err
+    assert "simulate" in shown.out
+    assert "upstream_failed" in shown.out

@@ -1,0 +1,39 @@
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
+
+if TYPE_CHECKING:
+    from toposieve_airflow.steps import Step
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> "Step":
+    """A step whose output folder is empty and promises nothing."""
+    return {
+        "label": "2026-01-01",
+        "arguments": ["--base", str(tmp_path)],
+        "inputs": [str(tmp_path / "raw")],
+        "outputs": [str(tmp_path / "events")],
+        "config": {},
+        "files": [],
+        "workers": 1,
+        "wanted": True,
+    }
+
+
+@pytest.fixture
+def make_script(tmp_path: Path):
+    """Write an executable Python script and return its path."""
+
+    def make(text: str, name: str = "job.py") -> str:
+        path = tmp_path / name
+        path.write_text(f"#!{sys.executable}\n{text}")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return str(path)
+
+    return make

@@ -1,0 +1,113 @@
+import json
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from toposieve_airflow.local import airflow_home, demo, server
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflowError, check_port
+from toposieve_airflow.profiles import Profile, load_profile
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> AirflowHome:
+    return AirflowHome(tmp_path / "home", 18080)
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Profile:
+    profile = load_profile(CONFIG_FOLDER)
+    return profile.model_copy(update={"spark": profile.spark.model_copy(update={"java_home": tmp_path})})
+
+
+@pytest.fixture
+def busy_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_everything_is_inside_the_home_and_on_this_machine_only(home: AirflowHome, profile: Profile) -> None:
+    environment = home.environment(profile)
+    assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
+    assert environment["AIRFLOW__CORE__LOAD_EXAMPLES"] == "False"
+    assert "PYTHONPATH" not in environment
+    for name in ("AIRFLOW_HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "KERAS_HOME"):
+        assert Path(environment[name]).is_relative_to(home.folder)
+
+
+def test_spark_connection_is_json(home: AirflowHome, profile: Profile) -> None:
+    connection = json.loads(home.environment(profile)["AIRFLOW_CONN_SPARK_LOCAL"])
+    assert connection == {"conn_type": "spark", "host": profile.spark.master}
+
+
+def test_java_of_the_jobs_is_found(home: AirflowHome) -> None:
+    java_home = home.environment(load_profile(CONFIG_FOLDER))["JAVA_HOME"]
+    assert (Path(java_home) / "bin" / "java").exists()
+
+
+def test_java_that_spark_cannot_use_is_refused(home: AirflowHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(LocalAirflowError, match="JAVA_HOME"):
+        home.environment(load_profile(CONFIG_FOLDER))
+
+
+def test_password_is_made_once_and_is_private(home: AirflowHome) -> None:
+    password = home.password
+    assert len(password) >= 12
+    assert home.password == password
+    assert stat.S_IMODE((home.folder / "passwords.json").stat().st_mode) == 0o600
+
+
+def test_busy_port_is_refused_with_the_remedy(busy_port: int) -> None:
+    with pytest.raises(LocalAirflowError, match=f"port {busy_port} .* PORT={busy_port + 1} make demo"):
+        check_port(busy_port)
+
+
+@pytest.mark.parametrize("program", [demo, server])
+def test_busy_port_stops_everything_before_it_begins(
+    program, busy_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = program.arg_parser().parse_args(["--home", str(tmp_path / "home"), "--port", str(busy_port)])
+    assert program.main(args) == 1
+    assert f"error: port {busy_port}" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
+def test_port_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "8123")
+    args = demo.arg_parser().parse_args([])
+    assert airflow_home.home_of(args) == AirflowHome(REPOSITORY / ".airflow", 8123)
+
+
+def test_one_airflow_per_home(home: AirflowHome) -> None:
+    home.folder.mkdir()
+    with (
+        airflow_home._only_one(home),
+        pytest.raises(LocalAirflowError, match="already runs"),
+        airflow_home._only_one(home),
+    ):
+        pass
+
+
+def test_stop_ends_a_whole_session(tmp_path: Path) -> None:
+    code = "import subprocess, sys; print('up', flush=True); subprocess.run(['sleep', '1000'])"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    with process.stdout as output:
+        output.readline()
+    airflow_home._stop([process.pid])
+    assert process.wait(5) == -signal.SIGTERM
+    assert airflow_home._members([process.pid]) == []
+
+
+def test_task_logs_are_found(home: AirflowHome) -> None:
+    path = home.task_log("d", "r", "train", 2, 1)
+    assert path == home.folder / "logs/dag_id=d/run_id=r/task_id=train/map_index=2/attempt=1.log"
+    assert home.task_log("d", "r", "plan", -1, 3).parent.name == "task_id=plan"

@@ -1,0 +1,98 @@
+import json
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from toposieve_airflow.local_gang import LocalGangOperator
+from toposieve_airflow.outputs import OutputError
+from toposieve_airflow.steps import Step
+
+
+@pytest.fixture
+def make_gang(make_script, step: Step):
+    def make(text: str, workers: int) -> LocalGangOperator:
+        step["workers"] = workers
+        return LocalGangOperator(
+            task_id="train",
+            application=make_script(text),
+            python=sys.executable,
+            environment={"GIVEN": "yes"},
+            step=step,
+        )
+
+    return make
+
+
+def test_each_worker_gets_its_tf_config_and_the_jobs_arguments(make_gang, tmp_path: Path, step: Step) -> None:
+    text = (
+        "import json, os, sys\nconfig = json.loads(os.environ['TF_CONFIG'])\nindex = config['task']['index']\n"
+        f"json.dump([config, sys.argv[1:], os.environ['GIVEN']], open({str(tmp_path)!r} + f'/worker{{index}}', 'w'))"
+    )
+    make_gang(text, workers=3).execute({})
+    notes = [json.loads((tmp_path / f"worker{index}").read_text()) for index in range(3)]
+    clusters = [note[0]["cluster"] for note in notes]
+    assert clusters[0] == clusters[1] == clusters[2]
+    assert len(set(clusters[0]["worker"])) == 3
+    assert all(note[1:] == [step["arguments"], "yes"] for note in notes)
+
+
+def test_one_worker_runs_without_tf_config(make_gang, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", "left over")
+    make_gang("import os, sys\nsys.exit('TF_CONFIG' in os.environ)", workers=1).execute({})
+
+
+def test_logs_show_the_workers_index(make_gang, capsys: pytest.CaptureFixture[str]) -> None:
+    make_gang("import os, json\nprint('epoch of', json.loads(os.environ['TF_CONFIG'])['task']['index'])", 2).execute({})
+    assert "[worker 1] epoch of 1" in capsys.readouterr().out
+
+
+def test_invalid_input_is_not_retried(make_gang) -> None:
+    with pytest.raises(AirflowFailException, match="exit code 2: no such dataset"):
+        make_gang("import sys\nprint('error: no such dataset', file=sys.stderr)\nsys.exit(2)", 2).execute({})
+
+
+def test_a_lost_worker_fails_the_task_so_that_it_is_retried(make_gang) -> None:
+    text = (
+        "import json, os, signal, sys\nif json.loads(os.environ['TF_CONFIG'])['task']['index'] == 1:\n"
+        "    print('last words', flush=True); os.kill(os.getpid(), signal.SIGKILL)\nsignal.pause()"
+    )
+    with pytest.raises(AirflowException, match="worker 1 was ended by signal 9: last words") as caught:
+        make_gang(text, 2).execute({})
+    assert not isinstance(caught.value, AirflowFailException)
+    assert not psutil.Process().children()
+
+
+def test_promised_files_are_checked(make_gang, step: Step) -> None:
+    step["files"] = ["metrics.json"]
+    with pytest.raises(OutputError, match=r"metrics\.json"):
+        make_gang("", 1).execute({})
+
+
+@pytest.mark.parametrize("on_term", ["SIG_DFL", "exit with 0"])
+def test_kill_ends_all_workers_and_is_no_success(make_gang, tmp_path: Path, on_term: str) -> None:
+    handler = "signal.SIG_DFL" if on_term == "SIG_DFL" else "lambda *_: sys.exit(0)"
+    text = (
+        f"import os, signal, sys\nsignal.signal(signal.SIGTERM, {handler})\n"
+        f"open({str(tmp_path)!r} + f'/pid{{os.getpid()}}', 'w').close()\nsignal.pause()"
+    )
+    gang = make_gang(text, 2)
+    failures: list[BaseException] = []
+
+    def execute() -> None:
+        try:
+            gang.execute({})
+        except AirflowException as error:
+            failures.append(error)
+
+    task = threading.Thread(target=execute)
+    task.start()
+    while len(list(tmp_path.glob("pid*"))) < 2:
+        assert task.is_alive()
+    gang.on_kill()
+    task.join(20)
+    assert failures
+    assert not psutil.Process().children()

@@ -1,0 +1,73 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from toposieve_airflow.profiles import PROFILE_VARIABLE, ProfileError, load_profile, parse_profile
+
+FILE = Path("somewhere.yaml")
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return yaml.safe_load((CONFIG_FOLDER / "local.yaml").read_text())
+
+
+def test_local_profile_is_under_the_repository() -> None:
+    profile = load_profile(CONFIG_FOLDER)
+    assert profile.base == REPOSITORY / "work"
+    assert profile.job_environment()["PYTHONPATH"] == str(REPOSITORY / "jobs")
+    assert profile.job_environment()["SPARK_HOME"].startswith(str(REPOSITORY))
+    assert "JAVA_HOME" not in profile.job_environment()
+
+
+def test_absolute_paths_stay(values: dict[str, Any]) -> None:
+    values["base"] = "/data"
+    values["spark"]["java_home"] = "/opt/java"
+    profile = parse_profile(values, FILE, Path("/repo"))
+    assert profile.base == Path("/data")
+    assert profile.jobs == Path("/repo/jobs")
+    assert profile.job_environment()["JAVA_HOME"] == "/opt/java"
+
+
+def test_missing_and_misspelt_keys_are_named_with_the_file(values: dict[str, Any]) -> None:
+    del values["base"]
+    values["spark"]["hoem"] = values["spark"].pop("home")
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(values, FILE, Path("/repo"))
+    for part in ("somewhere.yaml", "base: missing key", "spark.home: missing key", "spark.hoem: unknown key"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["pools", "training", "timeouts_min"])
+def test_every_key_is_needed(values: dict[str, Any], section: str) -> None:
+    key = next(iter(values[section]))
+    del values[section][key]
+    with pytest.raises(ProfileError, match=f"{section}.{key}: missing key"):
+        parse_profile(values, FILE, Path("/repo"))
+
+
+def test_profile_is_chosen_by_the_environment(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values["base"] = "/elsewhere"
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(values))
+    monkeypatch.setenv(PROFILE_VARIABLE, str(other))
+    assert load_profile(CONFIG_FOLDER).base == Path("/elsewhere")
+
+
+def test_unknown_profile_names_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, "lokal")
+    with pytest.raises(ProfileError, match=r"lokal.*profiles here: .*local"):
+        load_profile(CONFIG_FOLDER)
+
+
+def test_file_that_is_not_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    monkeypatch.setenv(PROFILE_VARIABLE, str(broken))
+    with pytest.raises(ProfileError, match=r"broken\.yaml: not valid YAML"):
+        load_profile(CONFIG_FOLDER)

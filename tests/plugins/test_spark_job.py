@@ -1,0 +1,108 @@
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from toposieve_airflow.outputs import OutputError
+from toposieve_airflow.spark_job import SparkJobOperator
+from toposieve_airflow.steps import Step
+
+
+@pytest.fixture
+def make_operator(make_script, step: Step):
+    """An operator whose spark-submit is a script."""
+    operators: list[SparkJobOperator] = []
+
+    def make(text: str, **options: Any) -> SparkJobOperator:
+        operator = SparkJobOperator(
+            task_id="ingest",
+            application="jobs/ingest.py",
+            conn_id="spark_local",
+            spark_binary=make_script(text, "spark-submit"),
+            step=step,
+            **options,
+        )
+        operators.append(operator)
+        return operator
+
+    yield make
+    for operator in operators:  # the provider's hook leaves the pipe open, which is a warning in a long-lived process
+        if operator._hook is not None and operator._hook._submit_sp is not None:
+            operator._hook._submit_sp.stdout.close()
+
+
+def test_job_gets_its_arguments_and_environment(make_operator, step: Step, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    operator = make_operator(
+        f"import json, os, sys\njson.dump([sys.argv[1:], os.environ['PYTHONPATH']], open({str(note)!r}, 'w'))",
+        env_vars={"PYTHONPATH": "/jobs"},
+        name="toposieve-ingest",
+    )
+    operator.execute({})
+    arguments, path = json.loads(note.read_text())
+    assert arguments == ["--master", "local[2]", "--name", "toposieve-ingest", "jobs/ingest.py", *step["arguments"]]
+    assert path == "/jobs"
+
+
+def test_log_says_where_input_and_output_are(make_operator, step: Step, capsys: pytest.CaptureFixture[str]) -> None:
+    make_operator("").execute({})
+    log = capsys.readouterr().out
+    assert f"input: {step['inputs'][0]}" in log
+    assert f"output: {step['outputs'][0]}" in log
+
+
+def test_exit_code_2_fails_without_retries_and_says_the_jobs_own_error(make_operator) -> None:
+    text = "import sys\nprint('error: a.root: no tree Delphes')\nprint('26/01/01 INFO bye')\nsys.exit(2)"
+    with pytest.raises(AirflowFailException) as caught:
+        make_operator(text).execute({})
+    assert str(caught.value) == "a.root: no tree Delphes"
+
+
+def test_other_exit_codes_may_be_retried(make_operator) -> None:
+    with pytest.raises(AirflowException, match=r"code is: 3(.|\n)*disk on fire") as caught:
+        make_operator("import sys\nprint('disk on fire')\nsys.exit(3)").execute({})
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_success_without_output_is_a_failure(make_operator, step: Step) -> None:
+    step["config"] = {"seed": 1}
+    with pytest.raises(OutputError, match=r"manifest\.json"):
+        make_operator("").execute({})
+
+
+def test_step_that_the_run_does_not_want_is_skipped(make_operator, step: Step) -> None:
+    step["wanted"] = False
+    with pytest.raises(AirflowSkipException):
+        make_operator("raise SystemExit(1)").execute({})
+
+
+def test_kill_ends_spark_submit_and_what_it_started(make_operator, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    operator = make_operator(
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}\\n')\nprint('up', flush=True)\nchild.wait()"
+    )
+    failures: list[BaseException] = []
+
+    def execute() -> None:
+        try:
+            operator.execute({})
+        except AirflowException as error:
+            failures.append(error)
+
+    task = threading.Thread(target=execute)
+    task.start()
+    while not (pids.exists() and pids.read_text().endswith("\n")):
+        assert task.is_alive()
+    operator.on_kill()
+    task.join(20)
+    assert failures
+    for pid in map(int, pids.read_text().split()):
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert os.getpid() not in map(int, pids.read_text().split())

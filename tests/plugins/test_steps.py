@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.airflow_environment import CONFIG_FOLDER
+from toposieve_airflow.params import ConfigurationSchema
+from toposieve_airflow.partitions import PartitionError
+from toposieve_airflow.profiles import Profile, load_profile
+from toposieve_airflow.steps import (
+    Commands,
+    RunSteps,
+    StepError,
+    build_dataset_steps,
+    simulate_events_steps,
+    topology_classifier_steps,
+)
+
+STAGES = ("simulation", "ingest", "selection", "preparation", "training", "evaluation")
+BASE = Path("/data")
+
+
+@pytest.fixture(scope="module")
+def schema() -> ConfigurationSchema:
+    return ConfigurationSchema.load(CONFIG_FOLDER)
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return load_profile(CONFIG_FOLDER)
+
+
+@pytest.fixture
+def params(schema: ConfigurationSchema) -> dict[str, Any]:
+    return {
+        "partition_start": "2026-01-01",
+        "partition_end": "2026-01-02",
+        "samples": ["qcd", "ttbar", "wjets"],
+        "models": ["hlf", "inclusive"],
+        "workers": 2,
+        "simulate": False,
+        "on_bad_file": "fail",
+        "replace": False,
+        **{name: param.resolve() for name, param in schema.stage_params(STAGES).items()},
+    }
+
+
+@pytest.fixture
+def build(schema: ConfigurationSchema, profile: Profile):
+    def build(params: dict[str, Any], key: str | None = None) -> RunSteps:
+        return topology_classifier_steps(Commands(BASE, params, schema), params, key, profile)
+
+    return build
+
+
+def test_one_step_for_each_day_and_each_model(build, params: dict[str, Any]) -> None:
+    steps = build(params)
+    assert [day["ingest"]["label"] for day in steps["days"]] == ["2026-01-01", "2026-01-02"]
+    assert [step["label"] for step in steps["train"]] == ["hlf", "inclusive"]
+    assert all(step["workers"] == 2 for step in steps["train"])
+    assert steps["prepare"]["inputs"] == ["/data/selected/2026-01-01", "/data/selected/2026-01-02"]
+
+
+def test_simulation_is_wanted_only_if_asked_for(build, params: dict[str, Any]) -> None:
+    assert not any(day["simulate"]["wanted"] for day in build(params)["days"])
+    assert all(day["simulate"]["wanted"] for day in build({**params, "simulate": True})["days"])
+
+
+def test_partition_key_is_used_without_a_range(build, params: dict[str, Any]) -> None:
+    steps = build({**params, "partition_start": None, "partition_end": None}, "2026-03-03")
+    assert [day["select"]["label"] for day in steps["days"]] == ["2026-03-03"]
+
+
+def test_what_changes_a_dataset_changes_its_name_and_nothing_else_does(build, params: dict[str, Any]) -> None:
+    def dataset(**changes: Any) -> str:
+        return build({**params, **changes})["prepare"]["label"]
+
+    assert dataset(selection_jet_pt_min=40) != dataset()
+    assert dataset(preparation_seed=2) != dataset()
+    assert dataset(samples=["qcd", "ttbar"]) != dataset()
+    assert dataset(partition_end="2026-01-03") != dataset()
+    assert dataset(training_epochs=1, workers=4, models=["hlf"], simulate=True, replace=True) == dataset()
+
+
+def test_what_changes_a_report_changes_its_name(build, params: dict[str, Any]) -> None:
+    def report(**changes: Any) -> str:
+        return build({**params, **changes})["evaluate"]["label"]
+
+    assert len({report(), report(models=["hlf"]), report(training_epochs=1), report(evaluation_seed=2)}) == 4
+    assert report(workers=4) == report()
+
+
+def test_evaluation_gets_the_training_configuration_without_the_model(build, params: dict[str, Any]) -> None:
+    arguments = build({**params, "training_epochs": 3})["evaluate"]["arguments"]
+    training = json.loads(arguments[arguments.index("--training") + 1])
+    assert training["epochs"] == 3
+    assert "model" not in training
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workers": 3}, "workers is 3: it must divide"),
+        ({"training_batch_size": 100}, "training_batch_size is 100"),
+        ({"preparation_streams": 12, "workers": 8}, "workers is 8"),
+    ],
+)
+def test_gangs_that_cannot_share_the_dataset_are_refused(
+    build, params: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StepError, match=message):
+        build({**params, **changes})
+
+
+def test_replace_and_bad_files_reach_the_jobs(build, params: dict[str, Any]) -> None:
+    steps = build({**params, "replace": True, "on_bad_file": "quarantine"})
+    day = steps["days"][0]
+    assert all("--replace" in step["arguments"] for step in (*day.values(), steps["prepare"]))
+    ingest = day["ingest"]["arguments"]
+    assert ingest[ingest.index("--on-bad-file") + 1] == "quarantine"
+
+
+def test_build_dataset_needs_a_partition_key(
+    schema: ConfigurationSchema, profile: Profile, params: dict[str, Any]
+) -> None:
+    commands = Commands(BASE, params, schema)
+    steps = build_dataset_steps(commands, params, "2026-01-05", profile)
+    assert list(steps["days"][0]) == ["ingest", "select"]
+    assert steps["days"][0]["ingest"]["outputs"] == ["/data/events/2026-01-05"]
+    with pytest.raises(PartitionError, match="airflow backfill create"):
+        build_dataset_steps(commands, params, None, profile)
+
+
+def test_simulate_events_has_a_step_for_each_day(
+    schema: ConfigurationSchema, profile: Profile, params: dict[str, Any]
+) -> None:
+    steps = simulate_events_steps(Commands(BASE, params, schema), params, None, profile)
+    assert [day["simulate"]["wanted"] for day in steps["days"]] == [True, True]

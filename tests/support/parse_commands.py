@@ -1,0 +1,40 @@
+"""Parse command lines with the jobs' own parsers; runs in the jobs' environment, for tests that run in Airflow's.
+
+Reads ``[[script, stage, arguments], ...]`` as JSON and prints, for each, the parsed arguments and the configuration.
+"""
+
+import importlib.util
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from toposieve.cli import stage_config
+from toposieve.config import STAGES, TrainingConfig, load_config
+
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+
+
+def parse(script: str, stage: str, arguments: list[str]) -> dict[str, Any]:
+    args = arg_parser(script).parse_args(arguments)
+    given = json.loads(args.config)
+    config = stage_config(args, STAGES[stage]).model_dump(mode="json")
+    trained_with = None
+    if stage == "evaluation":
+        trained_with = [load_config(TrainingConfig, args.training, {"model": model}).hash for model in args.models]
+    training = load_config(TrainingConfig, args.config).hash if stage == "training" else None
+    return {**vars(args), "given": given, "config": config, "training_hash": training, "trained_with": trained_with}
+
+
+def arg_parser(script: str) -> ArgumentParser:
+    spec = importlib.util.spec_from_file_location(Path(script).stem, JOBS / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.arg_parser()
+
+
+if __name__ == "__main__":
+    print(json.dumps([parse(*command) for command in json.load(sys.stdin)]))
