@@ -1,0 +1,45 @@
+"""Speed and memory of the hot paths, measured in one run on this machine.
+
+    make bench                      # everything, about fifteen minutes on two cores
+    make bench BENCH=selection      # one part: simulation, selection, preparation, training
+
+Rates are per CPU second, JVM and Python together, after a warm-up; ratios compare two ways of doing the same thing in
+this run. Memory is the largest process. Data are simulated into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+
+from benchmarks import preparation, selection, simulation, training
+from benchmarks.table import Row, format_table
+
+PARTS = {
+    "simulation": simulation.rows,
+    "selection": selection.rows,
+    "preparation": preparation.rows,
+    "training": training.rows,
+}
+"""In order: each finds the data of those before it under the same base."""
+
+
+def main() -> None:
+    """Run the parts asked for, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=list(PARTS), help="parts to measure (default: all)")
+    parser.add_argument("--base", type=Path, help="keep the data here, and find them again")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary:
+        base = args.base or Path(temporary)
+        rows: list[Row] = []
+        for name in args.parts or PARTS:
+            rows += PARTS[name](base)
+    print(format_table(rows))
+
+
+if __name__ == "__main__":
+    main()

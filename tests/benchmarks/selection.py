@@ -1,0 +1,64 @@
+"""ROOT → selected features through Spark, against a per-event Python loop over the same arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import uproot
+
+from benchmarks.jobs import run_job
+from benchmarks.measure import measured
+from benchmarks.simulation import PARTITION, simulate
+from benchmarks.table import Row
+from support.reference import reference_select
+from toposieve import schema
+from toposieve.config import SelectionConfig
+from toposieve.io.manifests import read_manifest
+
+SAMPLE = "ttbar"
+COPIES = 4
+"""Each simulated file is read this often, under another name: enough events to measure, little to simulate."""
+LOOP_EVENTS = 100
+GOAL = 2000.0
+
+
+def rows(base: Path) -> list[Row]:
+    """The Spark jobs, warm, and the loop."""
+    simulate(base, SAMPLE)
+    loop = _loop_row(next((base / "raw" / SAMPLE / PARTITION).glob("*.root")))
+    _copy_files(base, "warm-up", 1)
+    _copy_files(base, "measured", COPIES)
+    _ingest_and_select(base, "warm-up")
+    with measured() as usage:
+        _ingest_and_select(base, "measured")
+    events = read_manifest(base / "selected" / "measured").total("events")
+    return [loop, Row("ROOT → selected, ingest + select on Spark", events, usage, loop.rate, GOAL)]
+
+
+def _copy_files(base: Path, partition: str, copies: int) -> None:
+    target = base / "raw" / SAMPLE / partition
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted((base / "raw" / SAMPLE / PARTITION).glob("*.root")):
+        for copy in range(copies):
+            link = target / f"{path.stem}-{copy}.root"
+            link.unlink(missing_ok=True)
+            link.hardlink_to(path)
+
+
+def _ingest_and_select(base: Path, partition: str) -> None:
+    run_job("ingest", base, "--partition", partition, "--samples", SAMPLE)
+    run_job("select_events", base, "--partition", partition)
+
+
+def _loop_row(path: Path) -> Row:
+    tree = uproot.open(path)[schema.TREE_NAME]
+    config = SelectionConfig()
+    with measured() as usage:
+        leaves = {
+            collection: {leaf: tree[f"{collection}.{leaf}"].array(entry_stop=LOOP_EVENTS).to_list() for leaf in names}
+            for collection, names in schema.DELPHES_LEAVES.items()
+        }
+        for entry in range(LOOP_EVENTS):
+            event = {name: {leaf: values[entry] for leaf, values in of.items()} for name, of in leaves.items()}
+            reference_select(event, config, 1)
+    return Row("ROOT → selected, per-event Python loop", LOOP_EVENTS, usage)
