@@ -21,24 +21,24 @@ help:  ## list the targets
 env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the locked requirements (about a minute)
 
 .uv/.ready: requirements/uv.txt
-	$(PYTHON) -m venv .uv
-	.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	touch $@
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
 
 .venv-jobs/.ready: requirements/jobs.txt .uv/.ready
 	@echo "building .venv-jobs: Spark, HEP libraries, TensorFlow"
-	$(UV) venv --quiet --clear --python $(PYTHON) .venv-jobs
-	$(INSTALL) --python $(JOBS)/python -r requirements/jobs.txt
-	echo "$(CURDIR)/jobs" > "$$($(JOBS)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
-	$(JOBS)/python -m toposieve.spark.java
-	touch $@
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-jobs
+	@$(INSTALL) --python $(JOBS)/python -r requirements/jobs.txt
+	@echo "$(CURDIR)/jobs" > "$$($(JOBS)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
+	@$(JOBS)/python -m toposieve.spark.java > /dev/null
+	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
 	@echo "building .venv-airflow: Airflow and its providers"
-	$(UV) venv --quiet --clear --python $(PYTHON) .venv-airflow
-	$(INSTALL) --python $(AIRFLOW)/python -r requirements/airflow.txt
-	echo "$(CURDIR)/plugins" > "$$($(AIRFLOW)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
-	touch $@
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-airflow
+	@$(INSTALL) --python $(AIRFLOW)/python -r requirements/airflow.txt
+	@echo "$(CURDIR)/plugins" > "$$($(AIRFLOW)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
+	@touch $@
 
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
 	echo "uv==$$($(UV) --version | cut -d ' ' -f 2)" | $(COMPILE) - -o requirements/uv.txt
@@ -52,13 +52,13 @@ schema: env  ## write the configuration's JSON schema for the DAGs' trigger form
 # --- running ---------------------------------------------------------------------------------------------------------
 
 demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (ten minutes)
-	$(AIRFLOW)/python -m toposieve_airflow.local.demo
+	@$(AIRFLOW)/python -m toposieve_airflow.local.demo
 
 airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
-	$(AIRFLOW)/python -m toposieve_airflow.local.server
+	@$(AIRFLOW)/python -m toposieve_airflow.local.server
 
 clean:  ## remove environments, data and everything else that make made
-	rm -rf .uv .venv-jobs .venv-airflow .airflow work build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .uv .venv-jobs .venv-airflow .airflow work .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- checking --------------------------------------------------------------------------------------------------------
@@ -94,5 +94,5 @@ test-airflow: env  ## the whole DAG and a backfill in a real Airflow
 golden: env  ## regenerate the golden files of rendered commands
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins --update-golden
 
-bench: env  ## speed and memory, as a table of ratios
-	PYTHONPATH=tests $(JOBS)/python -m benchmarks $(BENCH)
+bench: env  ## speed and memory, as a table of ratios (BENCH=selection: one part)
+	@PYTHONPATH=tests $(JOBS)/python -m benchmarks $(BENCH)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 GOLDEN_FOLDER = TESTS / "golden"
 DELPHES_VARIABLE = "TOPOSIEVE_TEST_DELPHES"
+
+# The same examples in every run, and no time limit: kernels compile on their first call.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,11 +42,12 @@ def spark() -> "Iterator[SparkSession]":
 
 @pytest.fixture(scope="session")
 def delphes_file() -> Path:
-    """A true Delphes file, with split branches and without MuonTight."""
+    """A true Delphes file, with split branches and without MuonTight; in CI there must be one."""
     path = os.environ.get(DELPHES_VARIABLE)
-    if not path:
-        pytest.fail(f"set {DELPHES_VARIABLE} to the path of a true Delphes ROOT file, which this test reads", False)
-    return Path(path)
+    if path:
+        return Path(path)
+    remedy = f"left out: set {DELPHES_VARIABLE} to the path of a true Delphes ROOT file, which this test reads"
+    return pytest.fail(remedy, pytrace=False) if os.environ.get("CI") else pytest.skip(remedy)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def helix_end(particles: Columns) -> Array:
 
 
 def _path_to_endcap(z: Array, slope: Array) -> Array:
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):  # a slope of nearly 0 never gets there
         path = (np.copysign(HALF_LENGTH, slope) - z) / slope
     return np.where(slope != 0, path, 1e9)
 
