@@ -8,7 +8,8 @@ UV := .uv/bin/uv
 JOBS := .venv-jobs/bin
 AIRFLOW := .venv-airflow/bin
 PYTEST := -m pytest -q
-INSTALL = $(UV) pip install --quiet --require-hashes --only-binary pythia8mc
+# Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
+INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help env lock schema lint format test test-unit test-spark test-training test-dags test-airflow golden bench demo airflow clean
