@@ -44,7 +44,7 @@ QUARK_ETA_MAX = 2.5
 """c and b quarks that can give a jet its flavour: PT above, |η| below."""
 
 BATCH = 50
-"""Events that Pythia makes at a time."""
+"""Events that Pythia makes at a time: few, since what the last batch of a file has too many is lost."""
 
 
 @dataclass(frozen=True)
@@ -88,29 +88,21 @@ def generate(sample: str, seed: int) -> Iterator[TruthEvents]:
     pythia = make_pythia(PROCESSES[sample], seed)
     while True:
         batch = pythia.nextBatch(BATCH)
-        tried = len(batch)
         particles = final_particles(pythia, batch)
         kept = events_with_lepton(particles)
         yield TruthEvents(
             count=len(kept),
-            particles=keep_events(particles, kept, tried),
-            quarks=keep_events(heavy_quarks(batch), kept, tried),
+            particles=keep_events(particles, kept, len(batch)),
+            quarks=keep_events(heavy_quarks(batch), kept, len(batch)),
             weights=np.ones(len(kept)),
-            tried=tried,
+            tried=len(batch),
         )
 
 
-def final_particles(pythia: Any, batch: Any, *, lifetimes: bool = False) -> Columns:
-    """Flat final-state particles of a batch, see :class:`TruthEvents`. A vertex that Pythia leaves out is the origin.
-
-    Args:
-        pythia: The generator of the batch.
-        batch: What ``nextBatch`` returned.
-        lifetimes: Add the columns mass (GeV) and lifetime (mm), for particles that are to decay later.
-    """
+def final_particles(pythia: Any, batch: Any) -> Columns:
+    """Final-state particles of a batch, see :class:`TruthEvents`. A vertex that Pythia leaves out is the origin."""
     final = batch.prt[batch.prt.status > 0]
     pdg = _flat(final.id)
-    more = {"mass": _flat(final.m), "lifetime": _flat(final.tau)} if lifetimes else {}
     return {
         "event": _event_of(final.id),
         "pdg": pdg,
@@ -118,7 +110,6 @@ def final_particles(pythia: Any, batch: Any, *, lifetimes: bool = False) -> Colu
         **{axis: _flat(final.p[axis]) for axis in ("px", "py", "pz")},
         "energy": _flat(final.p.e),
         **{axis: _flat(ak.fill_none(final.vProd[f"p{axis}"], 0.0)) for axis in ("x", "y", "z")},
-        **more,
     }
 
 

@@ -1,0 +1,108 @@
+"""Pythia's events, as the detector sees them."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from toposieve.simulation.generator import (
+    PROCESSES,
+    events_with_lepton,
+    final_particles,
+    generate,
+    heavy_quarks,
+    make_pythia,
+)
+
+
+def particles(*rows):
+    """Rows of event, pdg, px, py, pz."""
+    event, pdg, px, py, pz = np.array(rows, dtype=float).reshape(-1, 5).T
+    return {"event": event.astype(int), "pdg": pdg.astype(int), "px": px, "py": py, "pz": pz}
+
+
+@pytest.mark.parametrize(
+    ("row", "passes"),
+    [
+        ((0, 13, 20.1, 0, 0), True),
+        ((0, 13, 20.0, 0, 0), False),
+        ((0, -13, 0, -20.1, 20.1 * np.sinh(2.59)), True),
+        ((0, -13, 0, -20.1, 20.1 * np.sinh(2.61)), False),
+        ((0, 11, 20.1, 0, 20.1 * np.sinh(1.49)), True),
+        ((0, 11, 19.9, 0, 19.9 * np.sinh(1.49)), False),
+        ((0, 11, 14.1, 0, 14.1 * np.sinh(-1.51)), True),  # endcap: a wide resolution
+        ((0, 11, 13.9, 0, 13.9 * np.sinh(-1.51)), False),
+        ((0, 13, 19.0, 0, 19.0 * np.sinh(1.51)), False),  # for electrons only
+        ((0, 15, 50.0, 0, 0), False),
+        ((0, 211, 50.0, 0, 0), False),
+    ],
+)
+def test_lepton_filter(row, passes):
+    assert (len(events_with_lepton(particles(row))) == 1) is passes
+
+
+def test_lepton_filter_lists_each_event_once_in_order():
+    rows = [(4, 11, 30, 0, 0), (1, 13, 30, 0, 0), (1, -13, 30, 0, 0), (2, 22, 30, 0, 0)]
+    assert events_with_lepton(particles(*rows)).tolist() == [1, 4]
+
+
+@pytest.fixture(scope="module")
+def wjets():
+    return list(itertools.islice(generate("wjets", seed=5), 2))
+
+
+def test_same_seed_same_events_whatever_was_made_before(wjets):
+    again = list(itertools.islice(generate("wjets", seed=5), 2))
+    for first, second in zip(wjets, again, strict=True):
+        assert first.count == second.count
+        for name in first.particles:
+            np.testing.assert_array_equal(first.particles[name], second.particles[name])
+    other = next(generate("wjets", seed=6))
+    assert other.particles["px"][:10].tolist() != wjets[0].particles["px"][:10].tolist()
+
+
+def test_every_event_has_a_lepton_and_no_more_were_kept_than_tried(wjets):
+    for chunk in wjets:
+        assert events_with_lepton(chunk.particles).tolist() == list(range(chunk.count))
+        assert 0 < chunk.count <= chunk.tried
+        assert chunk.weights.tolist() == [1.0] * chunk.count
+
+
+def test_particles_are_physical(wjets):
+    table = wjets[0].particles
+    mass2 = table["energy"] ** 2 - table["px"] ** 2 - table["py"] ** 2 - table["pz"] ** 2
+    assert mass2.min() > -1e-3 * table["energy"].max()
+    assert set(np.abs(table["charge"])) == {0.0, 1.0}
+    assert np.all(np.isfinite(table["x"]))
+    # Nothing that lives for up to 10 mm is final: charged pions are, b hadrons and K0s' shorter cousins are not.
+    final = set(np.abs(table["pdg"]))
+    assert {11, 22, 211, 310} <= final
+    assert not final & {511, 521, 421, 411, 15, 111}
+
+
+def test_energy_and_charge_of_whole_events_are_those_of_the_beams():
+    pythia = make_pythia(PROCESSES["wjets"], seed=9)
+    table = final_particles(pythia, pythia.nextBatch(3))
+    assert np.bincount(table["event"], table["energy"]) == pytest.approx([13000.0] * 3, rel=1e-5)
+    assert np.bincount(table["event"], table["charge"]) == pytest.approx([2.0] * 3)
+
+
+def test_top_pairs_have_two_b_quarks_and_a_leptonic_w():
+    chunk = next(generate("ttbar", seed=5))
+    b = chunk.quarks["flavour"] == 5
+    assert len(np.unique(chunk.quarks["event"][b])) >= 0.9 * chunk.count  # both may be forward
+    assert np.abs(chunk.quarks["eta"]).max() < 2.5
+    assert chunk.tried > chunk.count
+
+
+def test_quarks_are_central_c_and_b():
+    pythia = make_pythia(PROCESSES["ttbar"], seed=9)
+    quarks = heavy_quarks(pythia.nextBatch(4))
+    assert set(quarks["flavour"]) <= {4, 5}
+    assert set(quarks["event"]) <= {0, 1, 2, 3}
+    assert np.abs(quarks["phi"]).max() <= np.pi
+
+
+def test_a_setting_that_pythia_does_not_know_is_named():
+    with pytest.raises(RuntimeError, match="does not know the setting 'HardQCD:some = on'"):
+        make_pythia(("HardQCD:some = on",), seed=1)

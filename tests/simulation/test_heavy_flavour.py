@@ -1,0 +1,245 @@
+"""QCD by decaying c and b hadrons again and again."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from toposieve.simulation import heavy_flavour
+from toposieve.simulation.heavy_flavour import (
+    HEAVY_HADRONS,
+    TRIES,
+    HeavyQuarkVeto,
+    copy_of,
+    decay_copies,
+    events_with_hard_hadron,
+    fill_with_copies,
+    generate_qcd,
+    is_hard_lepton,
+    let_decay,
+    make_decayer,
+    products_of_copy,
+    pt_around,
+    redecay,
+    visible_particles,
+)
+
+
+class Particle:
+    """What the code asks of a Pythia particle."""
+
+    def __init__(self, pdg, pt=30.0, eta=0.0, status=1):
+        self._values = (pdg, pt, eta, status)
+
+    def id(self):
+        return self._values[0]
+
+    def pT(self):
+        return self._values[1]
+
+    def eta(self):
+        return self._values[2]
+
+    def status(self):
+        return self._values[3]
+
+
+class Event(list):
+    """What the code asks of a Pythia event; the first three entries are the event and its beams."""
+
+    def __init__(self, *particles):
+        super().__init__([None, None, None, *particles])
+
+    def size(self):
+        return len(self)
+
+
+@pytest.mark.parametrize(
+    ("quark", "vetoed"),
+    [
+        (Particle(5, 28.1), False),
+        (Particle(-5, 27.9), True),
+        (Particle(4, 32.1), False),
+        (Particle(-4, 31.9), True),
+        (Particle(5, 50.0, eta=-2.69), False),
+        (Particle(5, 50.0, eta=-2.71), True),
+        (Particle(5, 50.0, status=-23), True),
+        (Particle(3, 50.0), True),
+    ],
+)
+def test_events_without_a_hard_quark_are_dropped(quark, vetoed):
+    veto = HeavyQuarkVeto()
+    event = Event(Particle(21, 90.0), quark, Particle(21, 90.0))
+    assert veto.doVetoPT(0, event) is vetoed
+    assert veto.doVetoPartonLevel(event) is vetoed
+
+
+def test_the_veto_counts_hard_collisions_and_drops_none_of_them_yet():
+    veto = HeavyQuarkVeto()
+    assert not any(veto.doVetoProcessLevel(None) for _ in range(3))
+    assert veto.tried == 3
+
+
+@pytest.mark.parametrize(
+    ("particle", "hard"),
+    [
+        (Particle(11, 22.1), True),
+        (Particle(-13, 22.1, eta=2.59), True),
+        (Particle(13, 21.9), False),
+        (Particle(13, 30.0, eta=-2.61), False),
+        (Particle(15, 30.0), False),
+    ],
+)
+def test_hard_leptons(particle, hard):
+    assert is_hard_lepton(particle) is hard
+
+
+def table(*rows):
+    """Rows of event, pdg, px, py, pz."""
+    event, pdg, px, py, pz = np.array(rows, dtype=float).reshape(-1, 5).T
+    return {"event": event.astype(int), "pdg": pdg.astype(int), "px": px, "py": py, "pz": pz}
+
+
+def test_isolation_sums_visible_particles_in_the_cone():
+    rows = [
+        (0, 211, -5.0, -0.5, 0.0),  # φ just above -π: across the wrap, at .1
+        (0, 22, -3.0, 0.3, 0.0),
+        (0, 14, -50.0, 0.0, 0.0),  # a neutrino
+        (0, 211, -0.29, 0.0, 0.0),  # too soft
+        (0, 211, -4.0, 0.0, 4.0 * math.sinh(0.31)),  # outside in η
+    ]
+    around = visible_particles(table(*rows))
+    assert pt_around(around, 0.0, math.pi) == pytest.approx(math.hypot(5, 0.5) + math.hypot(3, 0.3))
+    assert pt_around(around, 0.0, 0.0) == 0.0
+
+
+def test_only_events_with_a_hard_hadron_are_decayed():
+    assert events_with_hard_hadron(table((3, 511, 26.1, 0, 0), (1, 511, 25.9, 0, 0))).tolist() == [3]
+
+
+@pytest.fixture(scope="module")
+def decayer():
+    return make_decayer(seed=3)
+
+
+def hadrons(*rows):
+    """Rows of pdg, charge, px, mass; all fly along x."""
+    pdg, charge, px, mass = np.array(rows, dtype=float).reshape(-1, 4).T
+    same = {name: np.zeros(len(px)) for name in ("event", "py", "pz", "x", "y", "z")}
+    own = {"charge": charge, "px": px, "energy": np.hypot(px, mass)}
+    return {"pdg": pdg.astype(int), **same, **own}
+
+
+def b_meson(pt):
+    return hadrons((511, 0, pt, 5.28))
+
+
+NOTHING = visible_particles(table())
+MANY = hadrons((521, 1, 60, 5.28), (-5122, 0, 60, 5.62), (431, 1, 60, 1.97), (-4122, -1, 60, 2.29))
+
+
+def test_copies_are_apart_and_each_conserves_momentum_and_charge(decayer):
+    # moreDecays of Pythia 8.317 gets the charge of one decay in twenty wrong.
+    fill_with_copies(decayer, MANY)
+    assert decayer.event.size() == 1 + 4 * TRIES
+    let_decay(decayer, HEAVY_HADRONS, True)
+    assert decayer.forceHadronLevel(False)
+    for number in range(TRIES):
+        products = products_of_copy(decayer.event, number, 4)
+        assert sum(p.px() for p in products) == pytest.approx(240.0, rel=1e-6)
+        assert sum(p.charge() for p in products) == pytest.approx(1.0)
+        assert {copy_of(decayer.event, p.index(), 4) for p in products} == {number}
+
+
+def share_with_hard_lepton(decayer, n):
+    """Reference: decay one b meson at a time, all of it at once."""
+    found = 0
+    for _ in range(n):
+        event = decayer.event
+        event.reset()
+        event.append(511, 81, 0, 0, 0, 0, 0, 0, 60.0, 0.0, 0.0, math.hypot(60.0, 5.28), 5.28)
+        let_decay(decayer, HEAVY_HADRONS, True)
+        decayer.forceHadronLevel(False)
+        found += any(is_hard_lepton(p) and p.status() > 0 for p in (event[i] for i in range(1, event.size())))
+    return found / n
+
+
+def test_decaying_copies_in_two_steps_gives_what_decaying_at_once_gives(decayer, monkeypatch):
+    monkeypatch.setattr(heavy_flavour, "ISOLATION_MAX", 1e9)
+    rng, events, n = np.random.default_rng(1), 60, 3000
+    successes = [redecay(decayer, b_meson(60.0), NOTHING, rng)[1] for _ in range(events)]
+    expected = share_with_hard_lepton(decayer, n)
+    error = math.sqrt(expected / n + expected / (events * TRIES))
+    assert np.mean(successes) / TRIES == pytest.approx(expected, abs=4 * error)
+    assert expected > 20 * error / 4
+
+
+def test_a_kept_decay_holds_the_whole_hadron(decayer):
+    rng = np.random.default_rng(1)
+    tries = (redecay(decayer, b_meson(80.0), NOTHING, rng) for _ in range(50))
+    kept, successes = next(result for result in tries if result[1])
+    assert successes >= 1
+    assert kept["px"].sum() == pytest.approx(80.0, rel=1e-6)
+    assert kept["energy"].sum() == pytest.approx(math.hypot(80, 5.28), rel=1e-6)
+    assert kept["charge"].sum() == pytest.approx(0.0)
+    assert np.isin(np.abs(kept["pdg"]), (11, 13)).any()
+
+
+def test_products_start_where_lifetime_and_boost_have_brought_the_hadron(decayer):
+    fill_with_copies(decayer, b_meson(80.0))
+    decay_copies(decayer, 1)
+    first = [decayer.event[decayer.event[1 + number].daughter1()].xProd() for number in range(TRIES)]
+    expected = 80 / 5.28 * decayer.particleData.tau0(511)  # p/m · cτ, mm
+    assert np.mean(first) == pytest.approx(expected, abs=4 * expected / math.sqrt(TRIES))
+    assert np.std(first) == pytest.approx(expected, rel=0.5)
+
+
+def test_no_success_no_particles(decayer):
+    wall = visible_particles(table((0, 211, 500.0, 0, 0)))
+    kept, successes = redecay(decayer, b_meson(80.0), wall, np.random.default_rng(1))
+    assert successes == 0
+    assert len(kept["pdg"]) == 0
+
+
+@pytest.fixture(scope="module")
+def qcd():
+    return [chunk for chunk in itertools.islice(generate_qcd(seed=4, fast=True), 2) if chunk.count]
+
+
+def test_events_have_a_hard_lepton_and_no_heavy_hadron(qcd):
+    for chunk in qcd:
+        assert not np.isin(np.abs(chunk.particles["pdg"]), HEAVY_HADRONS).any()
+        pt = np.hypot(chunk.particles["px"], chunk.particles["py"])
+        lepton = np.isin(np.abs(chunk.particles["pdg"]), (11, 13)) & (pt > heavy_flavour.LEPTON_PT_MIN)
+        assert set(chunk.particles["event"][lepton]) == set(range(chunk.count))
+
+
+def test_weights_are_numbers_of_successes(qcd):
+    weights = np.concatenate([chunk.weights for chunk in qcd])
+    assert weights.min() >= 1
+    assert weights.max() <= TRIES
+    assert np.array_equal(weights, np.round(weights))
+    assert len(weights) < sum(chunk.tried for chunk in qcd)
+
+
+def test_whole_events_conserve_the_energy_of_the_beams(qcd):
+    chunk = qcd[0]
+    energy = np.bincount(chunk.particles["event"], chunk.particles["energy"])
+    assert energy == pytest.approx(np.full(chunk.count, 13000.0), rel=1e-4)
+    charge = np.bincount(chunk.particles["event"], chunk.particles["charge"])
+    assert charge == pytest.approx(np.full(chunk.count, 2.0))
+
+
+def test_same_seed_same_events(qcd):
+    again = [chunk for chunk in itertools.islice(generate_qcd(seed=4, fast=True), 2) if chunk.count]
+    for first, second in zip(qcd, again, strict=True):
+        assert first.weights.tolist() == second.weights.tolist()
+        np.testing.assert_array_equal(first.particles["px"], second.particles["px"])
+
+
+def test_the_full_mixture_tries_more_events_than_the_fast_one(qcd, monkeypatch):
+    monkeypatch.setattr(heavy_flavour, "BATCH", 5)
+    chunk = next(generate_qcd(seed=4))
+    assert chunk.tried > 50  # most events of the full hard process have no hard c or b quark
+    assert qcd[0].tried < 5 * heavy_flavour.BATCH * 10
