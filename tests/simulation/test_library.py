@@ -5,7 +5,7 @@ import pytest
 
 from toposieve.config import SimulationConfig
 from toposieve.io.manifests import read_manifest
-from toposieve.simulation.library import BlockTask, block_sizes, ensure_library, library_hash, make_block
+from toposieve.simulation.library import block_sizes, ensure_library, library_hash
 from toposieve.simulation.pileup import load_library
 
 CONFIG = SimulationConfig(pileup_library_events=12)
@@ -24,15 +24,6 @@ def test_the_library_is_shared_where_it_can_be(same):
 @pytest.mark.parametrize("other", [{"seed": 2}, {"pileup_library_events": 13}])
 def test_another_seed_or_size_is_another_library(other):
     assert library_hash(CONFIG.model_copy(update=other)) != library_hash(CONFIG)
-
-
-def test_a_block_is_the_same_to_the_byte(tmp_path):
-    units = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        units.append(make_block(BlockTask(0, 5, seed=9, folder=tmp_path / name)))
-    assert units[0] == units[1]
-    assert units[0].counts == {"events": 5}
 
 
 def test_the_library_is_made_once_and_mended(spark, tmp_path):
