@@ -13,7 +13,7 @@ from toposieve.simulation.heavy_flavour import (
     HeavyQuarkVeto,
     copy_of,
     decay_copies,
-    events_with_hard_hadron,
+    decay_once,
     fill_with_copies,
     generate_qcd,
     is_hard_lepton,
@@ -22,6 +22,7 @@ from toposieve.simulation.heavy_flavour import (
     products_of_copy,
     pt_around,
     redecay,
+    split_hadrons,
     visible_particles,
 )
 
@@ -114,8 +115,10 @@ def test_isolation_sums_visible_particles_in_the_cone():
     assert pt_around(around, 0.0, 0.0) == 0.0
 
 
-def test_only_events_with_a_hard_hadron_are_decayed():
-    assert events_with_hard_hadron(table((3, 511, 26.1, 0, 0), (1, 511, 25.9, 0, 0))).tolist() == [3]
+def test_soft_hadrons_are_kept_where_a_hard_one_has_a_chance():
+    rows = [(1, 511, 25.9, 0, 0), (3, 511, 26.1, 0, 0), (3, 411, 25.9, 0, 0), (3, 211, 50.0, 0, 0)]
+    hard, soft, others = split_hadrons(table(*rows))
+    assert [part["pdg"].tolist() for part in (hard, soft, others)] == [[511], [411], [211]]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +144,7 @@ MANY = hadrons((521, 1, 60, 5.28), (-5122, 0, 60, 5.62), (431, 1, 60, 1.97), (-4
 
 def test_copies_are_apart_and_each_conserves_momentum_and_charge(decayer):
     # moreDecays of Pythia 8.317 gets the charge of one decay in twenty wrong.
-    fill_with_copies(decayer, MANY)
+    fill_with_copies(decayer, MANY, TRIES)
     assert decayer.event.size() == 1 + 4 * TRIES
     let_decay(decayer, HEAVY_HADRONS, True)
     assert decayer.forceHadronLevel(False)
@@ -150,6 +153,17 @@ def test_copies_are_apart_and_each_conserves_momentum_and_charge(decayer):
         assert sum(p.px() for p in products) == pytest.approx(240.0, rel=1e-6)
         assert sum(p.charge() for p in products) == pytest.approx(1.0)
         assert {copy_of(decayer.event, p.index(), 4) for p in products} == {number}
+
+
+def test_one_decay_of_each_hadron_stays_in_its_event(decayer):
+    events = np.array([7, 7, 2, 5])
+    products = decay_once(decayer, {**MANY, "event": events})
+    assert not np.isin(np.abs(products["pdg"]), HEAVY_HADRONS).any()
+    for event, (momentum, charge) in {7: (120.0, 1), 2: (60.0, 1), 5: (60.0, -1)}.items():
+        of_event = products["event"] == event
+        assert products["px"][of_event].sum() == pytest.approx(momentum, rel=1e-6)
+        assert products["charge"][of_event].sum() == pytest.approx(charge)
+    assert len(decay_once(decayer, hadrons())["pdg"]) == 0
 
 
 def share_with_hard_lepton(decayer, n):
@@ -187,7 +201,7 @@ def test_a_kept_decay_holds_the_whole_hadron(decayer):
 
 
 def test_products_start_where_lifetime_and_boost_have_brought_the_hadron(decayer):
-    fill_with_copies(decayer, b_meson(80.0))
+    fill_with_copies(decayer, b_meson(80.0), TRIES)
     decay_copies(decayer, 1)
     first = [decayer.event[decayer.event[1 + number].daughter1()].xProd() for number in range(TRIES)]
     expected = 80 / 5.28 * decayer.particleData.tau0(511)  # p/m · cτ, mm

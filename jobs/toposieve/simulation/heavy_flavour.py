@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pythia8mc
-from numpy.typing import NDArray
 
 from toposieve.simulation.columns import Columns, concatenate, keep_events, rows, take
 from toposieve.simulation.generator import (
@@ -158,16 +157,14 @@ def decay_batch(decayer: Any, batch: Any, rng: np.random.Generator, tried: int) 
         rng: Chooses among an event's successful decays.
         tried: Events that Pythia tried to make the batch.
     """
-    particles = final_particles(decayer, batch)
-    is_heavy = np.isin(np.abs(particles["pdg"]), HEAVY_HADRONS)
-    hadrons, rest = take(particles, is_heavy), take(particles, ~is_heavy)
+    hard, soft, others = split_hadrons(final_particles(decayer, batch))
+    rest = concatenate([others, decay_once(decayer, soft)])
     visible = visible_particles(rest)
     weights = np.zeros(len(batch))
     tables = [rest]
-    for event in events_with_hard_hadron(hadrons):
-        heavy = take(hadrons, hadrons["event"] == event)
+    for event in np.unique(hard["event"]):
         around = take(visible, slice(*np.searchsorted(visible["event"], [event, event + 1])))
-        products, weights[event] = redecay(decayer, heavy, around, rng)
+        products, weights[event] = redecay(decayer, take(hard, hard["event"] == event), around, rng)
         tables.append({**products, "event": np.full(len(products["pdg"]), event)})
     kept = np.flatnonzero(weights)
     return TruthEvents(
@@ -179,17 +176,43 @@ def decay_batch(decayer: Any, batch: Any, rng: np.random.Generator, tried: int) 
     )
 
 
-def events_with_hard_hadron(hadrons: Columns) -> NDArray[np.int64]:
-    """Events with a c or b hadron that can give the lepton wanted."""
-    return np.unique(hadrons["event"][np.hypot(hadrons["px"], hadrons["py"]) > HADRON_PT_MIN])
+def split_hadrons(particles: Columns) -> tuple[Columns, Columns, Columns]:
+    """Separate the c and b hadrons that can give the lepton wanted from those that cannot.
+
+    Returns:
+        The hard hadrons; the soft ones of events that have a hard one; all particles that are neither. The soft ones of
+        other events are left out, as these events have no chance.
+    """
+    heavy = np.isin(np.abs(particles["pdg"]), HEAVY_HADRONS)
+    hard = heavy & (np.hypot(particles["px"], particles["py"]) > HADRON_PT_MIN)
+    soft = heavy & ~hard & np.isin(particles["event"], particles["event"][hard])
+    return take(particles, hard), take(particles, soft), take(particles, ~heavy)
+
+
+def decay_once(decayer: Any, hadrons: Columns) -> Columns:
+    """Final particles of the hadrons' decays, each in its hadron's event.
+
+    What becomes of a soft hadron has no influence on the leptons of the hard ones but through their isolation; so one
+    decay of it serves all :data:`TRIES` of theirs, and the mean number of successes stays the same.
+    """
+    n_hadrons = len(hadrons["pdg"])
+    fill_with_copies(decayer, hadrons, copies=1)
+    let_decay(decayer, HEAVY_HADRONS, True)
+    decayer.forceHadronLevel(False)
+    event = decayer.event
+    final = [i for i in range(1, event.size()) if event[i].status() > 0]
+    products = from_records(decayer, [record(event[i]) for i in final])
+    ancestors = np.array([ancestor_of(event, i, n_hadrons) for i in final], dtype=np.int64)
+    return {**products, "event": hadrons["event"][ancestors - 1]}
 
 
 def visible_particles(particles: Columns) -> Columns:
-    """Particles that count in the isolation: event, pt, eta, phi."""
+    """Particles that count in the isolation: event, pt, eta, phi; in the order of their events."""
     px, py, pz = (particles[axis] for axis in ("px", "py", "pz"))
     visible = (np.hypot(px, py) > VISIBLE_PT_MIN) & ~np.isin(np.abs(particles["pdg"]), NEUTRINOS)
     directions = {"pt": np.hypot(px, py), "eta": eta_of(px, py, pz), "phi": np.arctan2(py, px)}
-    return take({"event": particles["event"], **directions}, visible)
+    found = take({"event": particles["event"], **directions}, visible)
+    return take(found, np.argsort(found["event"], kind="stable"))
 
 
 def pt_around(visible: Columns, eta: float, phi: float) -> float:
@@ -212,9 +235,8 @@ def redecay(decayer: Any, hadrons: Columns, around: Columns, rng: np.random.Gene
         particles without success.
     """
     n_hadrons = len(hadrons["pdg"])
-    fill_with_copies(decayer, hadrons)
-    decay_copies(decayer, n_hadrons)
-    leptons = [i for i in final_of(decayer.event, _LEPTONS) if is_hard_lepton(decayer.event[i])]
+    fill_with_copies(decayer, hadrons, TRIES)
+    leptons = [i for i in decay_copies(decayer, n_hadrons) if is_hard_lepton(decayer.event[i])]
     tries = sorted({copy_of(decayer.event, i, n_hadrons) for i in leptons})
     decays = [products_of_copy(decayer.event, number, n_hadrons) for number in tries]
     successes = [products for products in decays if has_isolated_lepton(products, around)]
@@ -222,8 +244,8 @@ def redecay(decayer: Any, hadrons: Columns, around: Columns, rng: np.random.Gene
     return from_records(decayer, [record(product) for product in kept]), len(successes)
 
 
-def fill_with_copies(decayer: Any, hadrons: Columns) -> None:
-    """Replace the decayer's event by :data:`TRIES` copies of these hadrons, one after the other.
+def fill_with_copies(decayer: Any, hadrons: Columns, copies: int) -> None:
+    """Replace the decayer's event by so many copies of these hadrons, one after the other.
 
     Decaying them all at once, without the rest of the event, is many times faster than decaying the event repeatedly.
     """
@@ -236,36 +258,48 @@ def fill_with_copies(decayer: Any, hadrons: Columns) -> None:
         once.back().vProd(h["x"], h["y"], h["z"], 0.0)
     event = decayer.event
     event.reset()
-    for _ in range(TRIES):
+    for _ in range(copies):
         event += once
 
 
-def decay_copies(decayer: Any, n_hadrons: int) -> None:
-    """Decay all copies. b hadrons go first: where they leave nothing hard enough, c hadrons need not decay."""
+def decay_copies(decayer: Any, n_hadrons: int) -> list[int]:
+    """Decay all copies. b hadrons go first: where they leave nothing hard enough, c hadrons need not decay.
+
+    Returns:
+        Positions of the final electrons and muons; none of the copies given up.
+    """
     event = decayer.event
     let_decay(decayer, CHARM_HADRONS, False)
     let_decay(decayer, BOTTOM_HADRONS, True)
     decayer.forceHadronLevel(False)
-    of_interest = final_of(event, _CHARM | _LEPTONS)
+    of_interest = final_of(event, _CHARM | _LEPTONS, start=1)
     promising = {copy_of(event, i, n_hadrons) for i in of_interest if event[i].pT() > LEPTON_PT_MIN}
     for i in of_interest:
         if copy_of(event, i, n_hadrons) not in promising:
             event[i].statusNeg()
+    before = event.size()
     let_decay(decayer, CHARM_HADRONS, True)
     decayer.forceHadronLevel(False)
+    early = [i for i in of_interest if event[i].status() > 0]
+    return early + final_of(event, _LEPTONS, start=before)
 
 
-def final_of(event: Any, codes: frozenset[int]) -> list[int]:
-    """Positions of the final particles with these PDG codes in a Pythia event."""
-    found = [i for i in range(1, event.size()) if event[i].id() in codes]
+def final_of(event: Any, codes: frozenset[int], start: int) -> list[int]:
+    """Positions, from ``start`` on, of the final particles with these PDG codes in a Pythia event."""
+    found = [i for i in range(start, event.size()) if event[i].id() in codes]
     return [i for i in found if event[i].status() > 0]
 
 
 def copy_of(event: Any, index: int, n_hadrons: int) -> int:
     """Number of the copy that a particle descends from."""
-    while index > TRIES * n_hadrons:
+    return (ancestor_of(event, index, TRIES * n_hadrons) - 1) // n_hadrons
+
+
+def ancestor_of(event: Any, index: int, n_first: int) -> int:
+    """Position of the one of the first ``n_first`` particles that a particle descends from."""
+    while index > n_first:
         index = event[index].mother1()
-    return (index - 1) // n_hadrons
+    return index
 
 
 def products_of_copy(event: Any, number: int, n_hadrons: int) -> list[Any]:
