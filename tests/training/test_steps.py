@@ -48,7 +48,7 @@ def test_validation_sums_are_weighted() -> None:
     assert sums["weighted_hits"] == pytest.approx(WEIGHTS[predicted == LABELS].sum())
 
 
-def test_the_gradient_is_that_of_the_weighted_mean_loss() -> None:
+def test_the_gradient_is_that_of_the_weighted_loss_per_event() -> None:
     model, steps = build()
     bias = model.get_layer("logits").bias
     before = np.array(bias)
@@ -58,7 +58,7 @@ def test_the_gradient_is_that_of_the_weighted_mean_loss() -> None:
         values = []
         for sign in (1, -1):
             bias.assign(before + sign * step * np.eye(3, dtype=np.float32)[place])
-            values.append(weighted_loss(model, WEIGHTS))
+            values.append(weighted_loss(model, WEIGHTS) * WEIGHTS.sum() / ROWS)
         slopes.append((values[0] - values[1]) / (2 * step))
     bias.assign(before)
     steps.train(batch_of(), 0)
@@ -69,10 +69,10 @@ def test_events_that_are_not_there_change_nothing() -> None:
     half = np.where(np.arange(ROWS) < 5, WEIGHTS, 0.0)
     partial, steps = build()
     sums = steps.train(batch_of(half, np.arange(ROWS) < 5), 0)
-    doubled, other_steps = build()
-    other_steps.train(batch_of(2 * half), 0)  # the scale of all weights cancels
+    scaled, other_steps = build()
+    other_steps.train(batch_of(half * ROWS / 5), 0)  # as many events as rows, with the same weight per event
     assert sums[SUM_NAMES.index("events")] == 5
-    for one, two in zip(partial.get_weights(), doubled.get_weights(), strict=True):
+    for one, two in zip(partial.get_weights(), scaled.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 

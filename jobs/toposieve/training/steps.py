@@ -1,7 +1,8 @@
 """One step of training and one of validation, the same on one worker and on many.
 
-Losses are sums over the events at hand; sums and gradients are added up over the workers and divided by the global
-batch's sum of weights. So partial batches and events that are not there need no special case.
+Losses are sums over the events at hand; sums and gradients are added up over the workers and divided by the number of
+events in the global batch. So partial batches and events that are not there need no special case, and a heavy event
+counts the same in whatever batch it comes.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def build_steps(
     def train_replica(batch: Batch, step: tf.Tensor) -> tf.Tensor:
         sums, local = compiled_gradients(batch, step)
         sums = _sum_over_workers(sums)
-        weight = tf.cast(sums[SUM_NAMES.index("weight")], tf.float32)
-        shares = [tf.math.divide_no_nan(gradient, weight) for gradient in local]
+        events = tf.cast(sums[SUM_NAMES.index("events")], tf.float32)
+        shares = [tf.math.divide_no_nan(gradient, events) for gradient in local]
         optimizer.apply_gradients(zip(shares, model.trainable_variables, strict=True))  # adds them up over the workers
         return sums
 
