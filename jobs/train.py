@@ -28,6 +28,7 @@ from toposieve.training.gang import (
     exit_on_sigterm,
     gang_from_environment,
     meet,
+    threads_per_worker,
 )
 from toposieve.training.runs import is_complete, run_directory
 from toposieve.training.shards import check_share, open_dataset, verify_shards
@@ -70,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
         logger.info("complete already: nothing to do")
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads_per_worker(gang, len(os.sched_getaffinity(0)))))
     from toposieve.training.loop import Task
 
     task = Task(config, dataset, gang, directory)

@@ -10,7 +10,7 @@ import pytest
 
 from support.gangs import JOBS, free_addresses, tf_config
 from toposieve.errors import InvalidInputError
-from toposieve.training.gang import Gang, PeersMissingError, gang_from_environment, meet
+from toposieve.training.gang import Gang, PeersMissingError, gang_from_environment, meet, threads_per_worker
 
 
 def test_without_tf_config_a_worker_is_alone() -> None:
@@ -39,6 +39,14 @@ def test_tf_config_gives_the_gang() -> None:
 def test_a_wrong_tf_config_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="TF_CONFIG"):
         gang_from_environment({"TF_CONFIG": text})
+
+
+@pytest.mark.parametrize(
+    ("addresses", "cores", "threads"),
+    [((), 2, 2), (("a:1", "a:2"), 2, 1), (("a:1", "a:2", "a:3"), 2, 1), (("a:1", "b:1"), 2, 2), (("[::1]:1",), 3, 3)],
+)
+def test_workers_on_one_machine_share_its_cores(addresses: tuple[str, ...], cores: int, threads: int) -> None:
+    assert threads_per_worker(Gang(0, addresses), cores) == threads
 
 
 def meet_in_threads(gangs: list[tuple[Gang, str]], timeout: float) -> list[Exception | None]:

