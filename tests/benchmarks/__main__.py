@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import preparation, selection, simulation, training
 from benchmarks.table import Row, format_table
+from toposieve.spark.session import spark_session
 
 PARTS = {
     "simulation": simulation.rows,
@@ -33,7 +34,8 @@ def main() -> None:
     parser.add_argument("--base", type=Path, help="keep the data here, and find them again")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary:
+    # One session for all parts: the jobs find it, warm.
+    with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary, spark_session("bench"):
         base = args.base or Path(temporary)
         rows: list[Row] = []
         for name in args.parts or PARTS:

@@ -12,6 +12,9 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SAMPLING_SECONDS = 0.2
 
+Process = tuple[int, str]
+"""Number and start time."""
+
 
 @dataclass
 class Usage:
@@ -24,23 +27,28 @@ class Usage:
 
 @contextmanager
 def measured() -> Iterator[Usage]:
-    """Measure a block: CPU seconds of the whole process tree, and the largest process in it."""
+    """Measure a block: CPU seconds of the whole process tree, and the largest process in it.
+
+    Processes are looked at a few times a second: Spark's Python workers end without telling anybody what they used.
+    """
     usage = Usage()
+    before, last = _cpu_seconds(), {}
     done = threading.Event()
-    sampler = threading.Thread(target=_watch_memory, args=(usage, done), daemon=True)
-    start = _tree_cpu_seconds()
+    sampler = threading.Thread(target=_watch, args=(usage, last, done), daemon=True)
     sampler.start()
     try:
         yield usage
     finally:
-        usage.cpu_seconds = _tree_cpu_seconds() - start
         done.set()
         sampler.join()
+        last |= _cpu_seconds()
+        usage.cpu_seconds = sum(seconds - before.get(process, 0.0) for process, seconds in last.items())
 
 
-def _watch_memory(usage: Usage, done: threading.Event) -> None:
+def _watch(usage: Usage, last: dict[Process, float], done: threading.Event) -> None:
     while not done.wait(_SAMPLING_SECONDS):
-        sizes = [_resident_bytes(pid) for pid in _tree()]
+        last |= _cpu_seconds()
+        sizes = [_resident_bytes(pid) for pid, _ in last]
         usage.peak_process_bytes = max(usage.peak_process_bytes, *sizes)
 
 
@@ -63,13 +71,11 @@ def _stat(pid: int | str) -> list[str]:
         return []
 
 
-def _tree_cpu_seconds() -> float:
-    return sum(_cpu_ticks(pid) for pid in _tree()) / _TICKS
-
-
-def _cpu_ticks(pid: int) -> int:
-    # utime, stime, and those of the children that ended and were waited for
-    return sum(int(value) for value in _stat(pid)[11:15])
+def _cpu_seconds() -> dict[Process, float]:
+    """What each living process of the tree has used itself so far."""
+    stats = {pid: _stat(pid) for pid in _tree()}
+    # utime and stime; the start time tells processes apart that have the same number one after the other
+    return {(pid, stat[19]): (int(stat[11]) + int(stat[12])) / _TICKS for pid, stat in stats.items() if stat}
 
 
 def _resident_bytes(pid: int) -> int:

@@ -18,7 +18,7 @@ from toposieve.io.manifests import read_manifest
 SAMPLE = "ttbar"
 COPIES = 4
 """Each simulated file is read this often, under another name: enough events to measure, little to simulate."""
-LOOP_EVENTS = 100
+LOOP_EVENTS = 500
 GOAL = 2000.0
 
 
