@@ -28,7 +28,8 @@ def arg_parser() -> argparse.ArgumentParser:
         "--samples",
         nargs="+",
         choices=schema.SAMPLES,
-        help="samples to ingest; others in the output stay as they are; default: all that have files",
+        help="samples to ingest; others in the output stay as they are, unless --replace changes the configuration, "
+        "which removes them; default: all that have files",
     )
     parser.add_argument(
         "--on-bad-file",

@@ -176,6 +176,28 @@ def test_samples_not_asked_for_stay(base: Path) -> None:
     ]
 
 
+def test_a_damaged_file_of_a_sample_not_asked_for_stays_listed(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    everything = run(base)
+    (damaged,) = [unit for unit in everything.units if unit.source.startswith("ttbar")]
+    (base / "events" / DAY / damaged.outputs[0].path).write_bytes(b"damaged")
+    write_events(raw(base, "new.root"), EVENTS[:2])
+    manifest = run(base, "--samples", "qcd")
+    assert [unit for unit in manifest.units if "new.root" not in unit.source] == list(everything.units)
+    assert "doing it again" not in caplog.text
+    assert damaged in run(base).units
+    assert read_manifest(base / "events" / DAY).total("events") == 18
+    assert "doing it again" in caplog.text
+
+
+def test_replacing_one_sample_removes_the_others_of_the_old_configuration(
+    base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(base)
+    manifest = run(base, "--samples", "qcd", "--set", "entries_per_unit=4", "--replace")
+    assert {unit.source.split("/")[0] for unit in manifest.units} == {"qcd"}
+    assert f"ttbar/{DAY}/loose.root is no longer an input of this configuration" in caplog.text
+
+
 def test_the_run_that_ends_second_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real_publish = Publication.publish
 

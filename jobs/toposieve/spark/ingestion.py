@@ -159,7 +159,7 @@ def ingest_files(
     if quarantine:
         bad += _known_bad(publication.previous, good)
     works = plan((file for file in good.values() if file.id not in _sources(bad)), config)
-    kept, todo = split_done(works, reusable_units(publication.directory, publication.previous, config.hash))
+    kept, todo = split_done(works, _reusable(publication, config, set(good)))
     logger.info("%d files, %d units: %d done before, %d to do", len(files), len(works), len(kept), len(todo))
     outcome = run_units(spark, ingest_unit, todo, publication.staging, keep_going=quarantine)
     bad += [file.model_copy(update={"source_checksum": good[file.source].checksum}) for file in outcome.bad_files]
@@ -182,17 +182,15 @@ def events_manifest(
         samples: Samples that this run answers for. Of these, inputs that are gone leave the manifest.
     """
     previous = publication.previous
-    others = [
-        unit
-        for unit in reusable_units(publication.directory, previous, config.hash)
-        if sample_of(unit.source) not in samples
-    ]
-    other_bad = [bad for bad in (previous.quarantined if previous else ()) if sample_of(bad.source) not in samples]
+    kept = previous if previous and previous.config_hash == config.hash else None
+    # As listed, whole or not: a damaged file is for the run that answers for its sample, and readers refuse it.
+    others = [unit for unit in (kept.units if kept else ()) if sample_of(unit.source) not in samples]
+    other_bad = [bad for bad in (kept.quarantined if kept else ()) if sample_of(bad.source) not in samples]
     units = in_order((*ingested.units, *others))
     quarantined = sorted((*ingested.quarantined, *other_bad), key=lambda bad: bad.source)
     gone = {unit.source for unit in previous.units} - {unit.source for unit in units} if previous else set()
     for source in sorted(gone):
-        logger.warning("%s is no longer an input: its events leave the output", source)
+        logger.warning("%s is no longer an input of this configuration: its events leave the output", source)
     for bad in quarantined:
         logger.warning("quarantined: %s", bad.reason)
     return Manifest(
@@ -204,6 +202,15 @@ def events_manifest(
         notes=gather_notes(units),
         code_version=code_version(),
     )
+
+
+def _reusable(publication: Publication, config: IngestConfig, sources: set[str]) -> list[Unit]:
+    """Units of the previous manifest that were made from these files, and are still whole."""
+    previous = publication.previous
+    if previous is not None:
+        units = tuple(unit for unit in previous.units if unit.source in sources)
+        previous = previous.model_copy(update={"units": units})
+    return reusable_units(publication.directory, previous, config.hash)
 
 
 def _known_bad(previous: Manifest | None, files: Mapping[str, SourceFile]) -> list[BadFile]:
