@@ -78,21 +78,21 @@ def main(args: argparse.Namespace) -> None:
         for model in get_args(ModelName)
         if model in args.models
     ]
-    checksums = inputs.input_checksums(base, data, runs)
+    fingerprints = inputs.input_fingerprints(base, data, runs)
     with manifests.Publication(directory) as publication:
         manifests.check_same_config(directory, publication.previous, config.hash, replace=args.replace)
-        if _is_complete(directory, publication.previous, config, checksums):
+        if _is_complete(directory, publication.previous, config, fingerprints):
             logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
         else:
-            _make(publication, config, data, runs, checksums, inputs.stage_times(base, data, runs))
+            _make(publication, config, data, runs, fingerprints, inputs.stage_times(base, data, runs))
     logger.info("results:\n\n%s\n", format_table(json.loads((directory / METRICS_NAME).read_text())))
     logger.info("report: %s", directory / REPORT_NAME)
 
 
 def _is_complete(
-    directory: Path, previous: manifests.Manifest | None, config: EvaluationConfig, checksums: dict[str, str]
+    directory: Path, previous: manifests.Manifest | None, config: EvaluationConfig, fingerprints: dict[str, str]
 ) -> bool:
-    if previous is None or previous.inputs != checksums or not (directory / REPORT_NAME).is_file():
+    if previous is None or previous.inputs != fingerprints or not (directory / REPORT_NAME).is_file():
         return False
     return len(manifests.reusable_units(directory, previous, config.hash)) == len(previous.units)
 
@@ -102,7 +102,7 @@ def _make(
     config: EvaluationConfig,
     data: TestData,
     runs: Sequence[ModelRun],
-    checksums: dict[str, str],
+    fingerprints: dict[str, str],
     times: Sequence[StageTime],
 ) -> None:
     from toposieve.evaluation import content, performance, predictions, report
@@ -125,7 +125,11 @@ def _make(
     )
     (staging / REPORT_NAME).write_text(page)
     _publish(
-        publication, config, checksums, data, [METRICS_NAME, PREDICTIONS_NAME, *(path.name for path in images.values())]
+        publication,
+        config,
+        fingerprints,
+        data,
+        [METRICS_NAME, PREDICTIONS_NAME, *(path.name for path in images.values())],
     )
     manifests.write_timing(publication.directory, seconds=time.monotonic() - start, events=events)
 
@@ -133,7 +137,7 @@ def _make(
 def _publish(
     publication: manifests.Publication,
     config: EvaluationConfig,
-    checksums: dict[str, str],
+    fingerprints: dict[str, str],
     data: TestData,
     names: Sequence[str],
 ) -> None:
@@ -151,7 +155,7 @@ def _publish(
         stage=STAGE,
         config_hash=config.hash,
         config=config.model_dump(mode="json"),
-        inputs=checksums,
+        inputs=fingerprints,
         units=(unit,),
         code_version=code_version(),
     )

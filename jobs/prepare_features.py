@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     inputs = datasets.read_inputs(base, args.partitions)
     config = datasets.DatasetConfig(preparation=preparation, partitions=tuple(inputs.manifests))
     directory = base / "datasets" / args.dataset
-    logger.info("input %s, output %s", ", ".join(str(base / name) for name in inputs.checksums), directory)
+    logger.info("input %s, output %s", ", ".join(str(base / name) for name in inputs.fingerprints), directory)
     with manifests.Publication(directory) as publication:
         manifests.check_same_config(directory, publication.previous, config.hash, replace=args.replace)
         if datasets.is_complete(directory, publication.previous, inputs, config):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,14 +89,16 @@ def test_a_run_with_a_damaged_model_is_refused(tmp_path, dataset):
         inputs.open_run(tmp_path, dataset, config)
 
 
-def test_checksums_change_with_dataset_and_run(tmp_path, dataset):
+def test_fingerprints_change_with_dataset_and_run(tmp_path, dataset):
     config = TrainingConfig(model="hlf")
     directory = evaluation_data.write_run(tmp_path, dataset, config)
     data, run = inputs.open_test_data(dataset), inputs.open_run(tmp_path, dataset, config)
-    before = inputs.input_checksums(tmp_path, data, [run])
+    before = inputs.input_fingerprints(tmp_path, data, [run])
     assert set(before) == {"datasets/demo", f"models/hlf/{directory.name}"}
-    edit_manifest(directory, code_version="other")
-    after = inputs.input_checksums(tmp_path, data, [run])
+    edit_manifest(dataset, notes=("read before this note was written",))
+    edit_manifest(directory, code_version="other", notes=("another run",))
+    other = replace(run, manifest=manifests.read_manifest(directory))
+    after = inputs.input_fingerprints(tmp_path, data, [other])
     assert after["datasets/demo"] == before["datasets/demo"]
     assert after[f"models/hlf/{directory.name}"] != before[f"models/hlf/{directory.name}"]
 

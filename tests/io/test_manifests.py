@@ -19,6 +19,7 @@ from toposieve.io.manifests import (
     Unit,
     check_same_config,
     describe_file,
+    fingerprint,
     gather_notes,
     is_up_to_date,
     read_manifest,
@@ -242,6 +243,14 @@ def test_only_the_version_of_the_code_does_not_make_output_stale() -> None:
     assert is_up_to_date(old, manifest_of(unit("a"), code_version="v2"))
     assert not is_up_to_date(old, manifest_of(unit("b")))
     assert not is_up_to_date(None, old)
+
+
+def test_a_fingerprint_changes_with_all_but_the_version_of_the_code() -> None:
+    known = fingerprint(manifest_of(unit("a")))
+    assert len(known) == 32
+    assert fingerprint(manifest_of(unit("a"), code_version="v2")) == known
+    assert fingerprint(manifest_of(unit("b"))) != known
+    assert fingerprint(manifest_of(unit("a"), config_hash="2e")) != known
 
 
 def test_notes_name_each_input_once() -> None:

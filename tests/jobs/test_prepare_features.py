@@ -368,6 +368,17 @@ def test_changed_inputs_make_it_anew(copy: Path, caplog: pytest.LogCaptureFixtur
     assert after["scaling.json"] != before["scaling.json"]
 
 
+def test_a_selection_by_another_version_of_the_code_changes_nothing(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = content(copy / "datasets" / "demo")
+    path = copy / "selected" / DAYS[0] / manifests.MANIFEST_NAME
+    path.write_text(path.read_text().replace('"code_version": "test"', '"code_version": "later"'))
+    with caplog.at_level(logging.INFO):
+        assert content(run(copy)) == before
+    assert "nothing to do" in caplog.text
+
+
 def test_another_configuration_is_refused_unless_it_may_replace(copy: Path) -> None:
     before = content(copy / "datasets" / "demo")
     with pytest.raises(InvalidInputError, match="another configuration"):
@@ -423,7 +434,7 @@ def test_a_selection_older_than_its_events(copy: Path) -> None:
     (directory / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json())
     assert datasets.read_inputs(copy, DAYS).units  # the events are gone: fine
     (copy / "events" / DAYS[0]).mkdir(parents=True)
-    (copy / "events" / DAYS[0] / manifests.MANIFEST_NAME).write_text("newer")
+    (copy / "events" / DAYS[0] / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json())
     refuse(copy, f"events changed after the selection of {DAYS[0]}")
 
 

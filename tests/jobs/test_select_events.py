@@ -25,7 +25,7 @@ from support.reference import Event, reference_cutflow, reference_select
 from toposieve import schema
 from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
-from toposieve.io.manifests import MANIFEST_NAME, Manifest, Publication, read_manifest, replace_file
+from toposieve.io.manifests import MANIFEST_NAME, Manifest, Publication, fingerprint, read_manifest, replace_file
 from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA
 from toposieve.physics.features import low_level_features
 
@@ -237,6 +237,26 @@ def test_lost_output_comes_back_byte_for_byte(base: Path, damage: str) -> None:
         (folder / (damage if damage == "cutflow.json" else next(manifest.outputs()).path)).unlink()
     run(base)
     assert files_of(base) == before
+
+
+def test_events_ingested_by_another_version_of_the_code_change_nothing(base: Path) -> None:
+    before = run(base)
+    path = base / "events" / DAY / MANIFEST_NAME
+    events = read_manifest(base / "events" / DAY)
+    replace_file(path, events.model_copy(update={"code_version": "later"}).model_dump_json().encode())
+    assert run(base) == before
+
+
+def test_the_manifest_names_the_events_that_were_read(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = read_manifest(base / "events" / DAY)
+
+    def ingesting_meanwhile(*_: object) -> tuple[()]:
+        other = events.model_copy(update={"notes": ("ingested again",)})
+        replace_file(base / "events" / DAY / MANIFEST_NAME, other.model_dump_json().encode())
+        return ()
+
+    monkeypatch.setattr("toposieve.spark.selection._run", ingesting_meanwhile)
+    assert run(base).inputs == {f"events/{DAY}": fingerprint(events)}
 
 
 def test_changed_cuts_need_replace_and_recompute(base: Path) -> None:

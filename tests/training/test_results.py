@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -7,7 +9,7 @@ import tensorflow as tf
 
 from support.training_data import write_dataset
 from toposieve.config import TrainingConfig
-from toposieve.io.manifests import MANIFEST_NAME, file_checksum, read_manifest
+from toposieve.io.manifests import fingerprint, read_manifest
 from toposieve.training import loop
 from toposieve.training.gang import Gang
 from toposieve.training.loop import Task, Trained
@@ -63,10 +65,20 @@ def test_the_manifest_comes_from_the_dataset_and_lists_the_results(finished: tup
     task, _ = finished
     manifest = read_manifest(task.run_directory)
     assert manifest.config_hash == task.config.hash
-    assert manifest.inputs == {"datasets/d": file_checksum(task.dataset.directory / MANIFEST_NAME)}
+    assert manifest.inputs == {"datasets/d": fingerprint(read_manifest(task.dataset.directory))}
     assert [file.path for file in manifest.outputs()] == ["model.keras", "history.json", "metrics.json"]
     assert manifest.total("train") == 60
     assert is_complete(task.run_directory)
+
+
+def test_the_manifest_names_the_dataset_as_it_was_opened(finished: tuple[Task, Trained], tmp_path: Path) -> None:
+    task, trained = finished
+    dataset = open_dataset(write_dataset(tmp_path / "datasets" / "d"))
+    publish(replace(task, dataset=dataset, run_directory=tmp_path / "run"), trained)
+    before = read_manifest(tmp_path / "run").inputs
+    write_dataset(tmp_path / "datasets" / "d", train=72)
+    publish(replace(task, dataset=dataset, run_directory=tmp_path / "run"), trained)
+    assert read_manifest(tmp_path / "run").inputs == before
 
 
 def test_lost_results_are_written_again(finished: tuple[Task, Trained]) -> None:

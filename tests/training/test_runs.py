@@ -42,10 +42,10 @@ def test_run_id_changes_with_the_dataset_but_not_with_its_code_version(dataset: 
 
 def test_a_dataset_without_a_manifest_is_known_by_its_files(tmp_path: Path) -> None:
     dataset = write_published_dataset(tmp_path / "foreign")
-    before = dataset_fingerprint(dataset)
-    assert before == dataset_fingerprint(dataset)
+    before = dataset_fingerprint(dataset, None)
+    assert before == dataset_fingerprint(dataset, None)
     (dataset / "train" / "part-r-00002").write_bytes(b"more")
-    assert dataset_fingerprint(dataset) != before
+    assert dataset_fingerprint(dataset, None) != before
 
 
 def test_run_directory_names_model_and_run(dataset: Path, tmp_path: Path) -> None:

@@ -113,13 +113,10 @@ def _training_command(base: Path, dataset: Path, config: TrainingConfig) -> str:
     )
 
 
-def input_checksums(base: Path, data: TestData, models: Sequence[ModelRun]) -> dict[str, str]:
-    """Every manifest that the report depends on, relative to the base → its checksum."""
-    directories = [data.directory, *(run.directory for run in models)]
-    return {
-        directory.relative_to(base).as_posix(): manifests.file_checksum(directory / manifests.MANIFEST_NAME)
-        for directory in directories
-    }
+def input_fingerprints(base: Path, data: TestData, models: Sequence[ModelRun]) -> dict[str, str]:
+    """Folder of every manifest that the report depends on, relative to the base → the manifest's fingerprint."""
+    sources: list[TestData | ModelRun] = [data, *models]
+    return {each.directory.relative_to(base).as_posix(): manifests.fingerprint(each.manifest) for each in sources}
 
 
 def stage_times(base: Path, data: TestData, models: Sequence[ModelRun]) -> list[StageTime]:

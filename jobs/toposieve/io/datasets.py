@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,15 @@ class SelectedInputs:
     Attributes:
         base: Folder under which all data lives.
         manifests: Partition → manifest of its selection.
-        checksums: ``selected/{partition}`` → checksum of that manifest.
     """
 
     base: Path
     manifests: Mapping[str, manifests.Manifest]
-    checksums: Mapping[str, str]
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """``selected/{partition}`` → fingerprint of its manifest."""
+        return {f"selected/{name}": manifests.fingerprint(manifest) for name, manifest in self.manifests.items()}
 
     @property
     def units(self) -> list[SelectedUnit]:
@@ -110,7 +114,7 @@ class SelectedInputs:
         Raises:
             ConflictError: A partition's manifest is another one now.
         """
-        changed = [name for name, checksum in self.checksums.items() if _checksum(self.base / name) != checksum]
+        changed = [name for name, known in self.fingerprints.items() if _fingerprint(self.base / name) != known]
         if changed:
             raise ConflictError(
                 f"{', '.join(changed)} changed under {self.base} meanwhile; run again to use what is there"
@@ -132,11 +136,7 @@ def read_inputs(base: Path, partitions: Iterable[str]) -> SelectedInputs:
         raise InvalidInputError(
             f"not selected under {base / 'selected'}: {', '.join(missing)}; run select_events.py for each of them first"
         )
-    inputs = SelectedInputs(
-        base=base,
-        manifests={name: manifest for name, manifest in found.items() if manifest is not None},
-        checksums={f"selected/{name}": _checksum(folder) for name, folder in folders.items()},
-    )
+    inputs = SelectedInputs(base, {name: manifest for name, manifest in found.items() if manifest is not None})
     _check_current(inputs)
     _check_same_selection(inputs)
     _check_samples(inputs)
@@ -147,9 +147,9 @@ def _check_current(inputs: SelectedInputs) -> None:
     stale = [
         partition
         for partition, manifest in inputs.manifests.items()
-        for upstream, checksum in manifest.inputs.items()
+        for upstream, known in manifest.inputs.items()
         # Events may have been deleted to save space; where they are, the selection must be of these.
-        if (inputs.base / upstream / manifests.MANIFEST_NAME).exists() and _checksum(inputs.base / upstream) != checksum
+        if _fingerprint(inputs.base / upstream) not in (None, known)
     ]
     if stale:
         raise InvalidInputError(
@@ -178,8 +178,9 @@ def _check_samples(inputs: SelectedInputs) -> None:
         )
 
 
-def _checksum(directory: Path) -> str:
-    return manifests.file_checksum(directory / manifests.MANIFEST_NAME)
+def _fingerprint(directory: Path) -> str | None:
+    manifest = manifests.read_manifest_if_any(directory)
+    return manifests.fingerprint(manifest) if manifest else None
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
         stage=STAGE,
         config_hash=config.hash,
         config=config.model_dump(mode="json"),
-        inputs=dict(inputs.checksums),
+        inputs=inputs.fingerprints,
         units=(*content.shards, scaling),
         notes=tuple(sorted({note for manifest in inputs.manifests.values() for note in manifest.notes})),
         extra={
@@ -238,7 +239,7 @@ def is_complete(
     """Whether a dataset is there already, whole, and made of these inputs; if not, the log says why."""
     if previous is None:
         return False
-    changed = sorted(name for name, checksum in inputs.checksums.items() if previous.inputs.get(name) != checksum)
+    changed = sorted(name for name, known in inputs.fingerprints.items() if previous.inputs.get(name) != known)
     if previous.config_hash == config.hash and changed:
         logger.info("%s changed since %s was made: making it again", ", ".join(changed), directory)
         return False

@@ -8,6 +8,7 @@ Nothing in a manifest comes from chance or a clock: the same inputs and configur
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -77,7 +78,7 @@ class Manifest(_Record):
     config_hash: str
     config: dict[str, Any]
     inputs: dict[str, str] = {}
-    """Upstream manifest, relative to the base → its checksum."""
+    """Folder of an upstream manifest, relative to the base → the manifest's :func:`fingerprint`."""
     units: tuple[Unit, ...]
     quarantined: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
@@ -100,6 +101,13 @@ class Manifest(_Record):
 def gather_notes(units: Iterable[Unit]) -> tuple[str, ...]:
     """Every remark of the units once for each input, as "input: remark"."""
     return tuple(sorted({f"{unit.source}: {note}" for unit in units for note in unit.notes}))
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """Thirty-two hexadecimal digits that change with anything a manifest says, except the version of the code."""
+    content = manifest.model_dump(mode="json", exclude={"code_version"})
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
 def file_checksum(path: Path) -> str:
@@ -191,7 +199,7 @@ def check_same_config(directory: Path, manifest: Manifest | None, config_hash: s
 
 def is_up_to_date(previous: Manifest | None, manifest: Manifest) -> bool:
     """Whether publishing ``manifest`` would change nothing but the recorded version of the code."""
-    return previous is not None and previous == manifest.model_copy(update={"code_version": previous.code_version})
+    return previous is not None and fingerprint(previous) == fingerprint(manifest)
 
 
 class Publication:

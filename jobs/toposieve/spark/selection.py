@@ -18,12 +18,11 @@ from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import sample_of
 from toposieve.io.manifests import (
-    MANIFEST_NAME,
     Manifest,
     OutputFile,
     Publication,
     Unit,
-    file_checksum,
+    fingerprint,
     gather_notes,
     read_manifest,
     replace_file,
@@ -81,7 +80,7 @@ def select_partition(
         stage="select",
         config_hash=config.hash,
         config=config.model_dump(mode="json"),
-        inputs={f"events/{partition}": file_checksum(source / MANIFEST_NAME)},
+        inputs={f"events/{partition}": fingerprint(events)},
         units=units,
         quarantined=events.quarantined,
         notes=tuple(sorted({*events.notes, *gather_notes(units)})),

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from toposieve.io.manifests import (
-    MANIFEST_NAME,
     Manifest,
     Publication,
     Unit,
     describe_file,
-    file_checksum,
 )
 from toposieve.training.loop import Task, Trained, best_epoch
 from toposieve.training.models import build_model
@@ -21,7 +19,6 @@ from toposieve.training.runs import (
     METRICS_FILE,
     MODEL_FILE,
     TIMING_FILE,
-    dataset_fingerprint,
 )
 from toposieve.version import code_version
 
@@ -82,14 +79,12 @@ def _timing(task: Task, trained: Trained) -> dict[str, Any]:
 
 
 def _manifest(task: Task, files: tuple[Any, ...]) -> Manifest:
-    directory = task.dataset.directory
-    manifest_path = directory / MANIFEST_NAME
-    checksum = file_checksum(manifest_path) if manifest_path.is_file() else dataset_fingerprint(directory)
+    directory, fingerprint = task.dataset.directory, task.dataset.fingerprint
     name = f"{directory.parent.name}/{directory.name}"
     events = {"train": task.dataset.train.events, "validation": task.dataset.validation.events}
     unit = Unit(
         source=name,
-        source_checksum=checksum,
+        source_checksum=fingerprint,
         entry_start=0,
         entry_stop=sum(events.values()),
         counts=events,
@@ -99,7 +94,7 @@ def _manifest(task: Task, files: tuple[Any, ...]) -> Manifest:
         stage="training",
         config_hash=task.config.hash,
         config=task.config.model_dump(mode="json"),
-        inputs={name: checksum},
+        inputs={name: fingerprint},
         units=(unit,),
         code_version=code_version(),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import STAGING_NAME, read_manifest_if_any, verify_file
+from toposieve.io.manifests import STAGING_NAME, Manifest, fingerprint, read_manifest_if_any, verify_file
 
 MODELS_DIRECTORY = "models"
 MODEL_FILE = "model.keras"
@@ -22,18 +22,16 @@ TENSORBOARD_DIRECTORY = "tensorboard"
 logger = logging.getLogger(__name__)
 
 
-def dataset_fingerprint(dataset_dir: Path) -> str:
+def dataset_fingerprint(dataset_dir: Path, manifest: Manifest | None) -> str:
     """Thirty-two hexadecimal digits that change with a dataset's content.
 
-    They come from its manifest, the code version left out; a folder of TFRecord files without a manifest is known by
-    the names and sizes of its files.
+    Args:
+        dataset_dir: The dataset.
+        manifest: Its manifest; a folder of TFRecord files without one is known by the names and sizes of its files.
     """
-    manifest = read_manifest_if_any(dataset_dir)
     if manifest is not None:
-        content = manifest.model_dump(mode="json", exclude={"code_version"})
-    else:
-        content = {"files": _file_sizes(dataset_dir)}
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return fingerprint(manifest)
+    canonical = json.dumps({"files": _file_sizes(dataset_dir)}, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
@@ -49,7 +47,7 @@ def run_id(dataset_dir: Path, config: TrainingConfig) -> str:
     Raises:
         InvalidInputError: The dataset's manifest is not a manifest.
     """
-    identity = f"{dataset_fingerprint(dataset_dir)} {config.hash}"
+    identity = f"{dataset_fingerprint(dataset_dir, read_manifest_if_any(dataset_dir))} {config.hash}"
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
 
 

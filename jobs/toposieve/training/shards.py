@@ -13,6 +13,7 @@ from pathlib import Path
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, read_manifest_if_any, verify_file
+from toposieve.training.runs import dataset_fingerprint
 
 TRAINING_SPLITS = ("train", "validation")
 FOREIGN_STREAMS = 8
@@ -62,6 +63,8 @@ class Dataset:
     """What training reads of a dataset directory."""
 
     directory: Path
+    fingerprint: str
+    """Of its content, as it was when it was opened."""
     train: Split
     validation: Split
 
@@ -108,7 +111,7 @@ def open_dataset(directory: Path) -> Dataset:
         raise InvalidInputError(f"{directory} does not exist: run prepare_features.py first, or check --dataset")
     manifest = read_manifest_if_any(directory)
     splits = _foreign_splits(directory) if manifest is None else _listed_splits(directory, manifest)
-    return Dataset(directory, *splits)
+    return Dataset(directory, dataset_fingerprint(directory, manifest), *splits)
 
 
 def _listed_splits(directory: Path, manifest: Manifest) -> list[Split]:
