@@ -29,7 +29,7 @@ from toposieve import cli
 from toposieve.config import EvaluationConfig, ModelName, TrainingConfig, load_config
 from toposieve.evaluation.table import format_table
 from toposieve.io import manifests
-from toposieve.io.filesystems import base_path
+from toposieve.io.filesystems import base_path, path_key
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def main(args: argparse.Namespace) -> None:
     from toposieve.evaluation import inputs
 
     base = base_path(args.base)
-    dataset, directory = base / "datasets" / args.dataset, base / "reports" / args.report
+    dataset = base / "datasets" / path_key("--dataset", args.dataset)
+    directory = base / "reports" / path_key("--report", args.report)
     logger.info("input %s and its models under %s, output %s", dataset, base / "models", directory)
     data = inputs.open_test_data(dataset)
     runs = [

@@ -33,16 +33,16 @@ def arg_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Read the selected partitions' manifests, prepare the dataset unless it is there, publish it."""
     from toposieve.io import datasets, manifests
-    from toposieve.io.filesystems import base_path
+    from toposieve.io.filesystems import base_path, path_key
     from toposieve.spark.preparation import prepare
     from toposieve.spark.session import spark_session
 
     start = time.monotonic()
     base = base_path(args.base)
     preparation = cli.stage_config(args, PreparationConfig)
-    inputs = datasets.read_inputs(base, args.partitions)
+    directory = base / "datasets" / path_key("--dataset", args.dataset)
+    inputs = datasets.read_inputs(base, [path_key("--partitions", partition) for partition in args.partitions])
     config = datasets.DatasetConfig(preparation=preparation, partitions=tuple(inputs.manifests))
-    directory = base / "datasets" / args.dataset
     logger.info("input %s, output %s", ", ".join(str(base / name) for name in inputs.fingerprints), directory)
     with manifests.Publication(directory) as publication:
         manifests.check_same_config(directory, publication.previous, config.hash, replace=args.replace)

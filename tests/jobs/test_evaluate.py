@@ -162,6 +162,8 @@ def test_another_configuration_needs_replace(copy):
     ("more", "message"),
     [
         (["--dataset", "none"], "prepare_features.py"),
+        (["--dataset", "../datasets/demo"], "--dataset '../datasets/demo': use letters"),
+        (["--report", "a/b"], "--report 'a/b': use letters"),
         (["--models", "particle_sequence"], "python jobs/train.py"),
         (["--training", '{"epoch": 2}'], "epoch: unknown key"),
         (["--set", "bootstrap=2"], "bootstrap: unknown key"),

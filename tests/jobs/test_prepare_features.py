@@ -415,6 +415,17 @@ def refuse(base: Path, pattern: str, *arguments: str, days: tuple[str, ...] = DA
     assert not [path for path in (base / "datasets" / "refused").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [({"dataset": "../models"}, "--dataset '../models'"), ({"days": (DAYS[0], "a/b")}, "--partitions 'a/b'")],
+)
+def test_names_that_lead_elsewhere(base: Path, arguments: dict[str, Any], option: str) -> None:
+    before = set(base.rglob("*"))
+    with pytest.raises(InvalidInputError, match=f"{option}: use letters"):
+        run(base, **arguments)
+    assert set(base.rglob("*")) == before
+
+
 def test_a_partition_that_is_not_selected(base: Path) -> None:
     refuse(
         base,
