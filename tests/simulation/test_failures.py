@@ -11,6 +11,10 @@ def full_disk(_task):
     raise OSError(errno.ENOSPC, "No space left on device", "a.root")
 
 
+def short_write(_task):
+    raise OSError("4096 requested and 0 written")
+
+
 def bad_input(_task):
     raise InvalidInputError("lower the key pileup")
 
@@ -29,6 +33,11 @@ def test_a_full_disk_arrives_in_the_driver():
         result_of(outcome)
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == "a.root"
+
+
+def test_an_error_of_the_file_system_without_a_number_is_no_bad_input():
+    with pytest.raises(OSError, match="4096 requested and 0 written"):
+        result_of(attempt(short_write)(None))
 
 
 def test_bad_input_arrives_in_the_driver():

@@ -1,11 +1,13 @@
 """The pile-up library of a base folder."""
 
+import errno
+
 import numpy as np
 import pytest
 
 from toposieve.config import SimulationConfig
 from toposieve.io.manifests import read_manifest
-from toposieve.simulation.library import block_sizes, ensure_library, library_hash
+from toposieve.simulation.library import BlockTask, block_sizes, ensure_library, library_hash, make_block
 from toposieve.simulation.pileup import load_library
 
 CONFIG = SimulationConfig(pileup_library_events=12)
@@ -24,6 +26,13 @@ def test_the_library_is_shared_where_it_can_be(same):
 @pytest.mark.parametrize("other", [{"seed": 2}, {"pileup_library_events": 13}])
 def test_another_seed_or_size_is_another_library(other):
     assert library_hash(CONFIG.model_copy(update=other)) != library_hash(CONFIG)
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "block-00000.npy").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        make_block(BlockTask(index=0, events=1, seed=1, folder=tmp_path))
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_the_library_is_made_once_and_mended(spark, tmp_path):

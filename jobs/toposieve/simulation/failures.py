@@ -17,8 +17,10 @@ ResultT = TypeVar("ResultT")
 class Failure:
     """Why a task failed."""
 
-    errno: int | None
     message: str
+    invalid_input: bool = False
+    """Whether input or configuration is bad; if not, the file system met an error."""
+    errno: int | None = None
     path: str | None = None
 
 
@@ -31,9 +33,9 @@ def _attempt(function: Callable[[TaskT], ResultT], task: TaskT) -> ResultT | Fai
     try:
         return function(task)
     except InvalidInputError as error:
-        return Failure(None, str(error))
+        return Failure(str(error), invalid_input=True)
     except OSError as error:
-        return Failure(error.errno, error.strerror or str(error), error.filename)
+        return Failure(error.strerror or str(error), errno=error.errno, path=error.filename)
 
 
 def result_of(outcome: ResultT | Failure) -> ResultT:
@@ -45,6 +47,6 @@ def result_of(outcome: ResultT | Failure) -> ResultT:
     """
     if not isinstance(outcome, Failure):
         return outcome
-    if outcome.errno is None:
+    if outcome.invalid_input:
         raise InvalidInputError(outcome.message)
     raise OSError(outcome.errno, outcome.message, outcome.path)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import time
@@ -114,8 +115,9 @@ def _make_blocks(
 def make_block(task: BlockTask) -> Unit:
     """Generate and write one block."""
     path = task.folder / f"block-{task.index:05d}.npy"
-    with path.open("wb") as stream:
-        np.save(stream, generate_block(task.seed, task.events))
+    content = io.BytesIO()  # written to a file by numpy, a block on a full disk is an error that does not say so
+    np.save(content, generate_block(task.seed, task.events))
+    path.write_bytes(content.getbuffer())
     return Unit(
         source=task.source,
         source_checksum="",
