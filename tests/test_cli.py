@@ -5,7 +5,7 @@ import pytest
 
 from toposieve import cli
 from toposieve.config import SelectionConfig
-from toposieve.errors import INVALID_INPUT_EXIT_CODE, InvalidInputError
+from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError
 
 
 @pytest.fixture
@@ -61,6 +61,13 @@ def test_full_disk_exits_with_two_and_says_where(monkeypatch, parser, capsys):
         run_job(monkeypatch, parser, fail(full))
     assert stop.value.code == INVALID_INPUT_EXIT_CODE
     assert "no space left under data (data/events/part)" in capsys.readouterr().err
+
+
+def test_a_conflict_is_one_line_and_may_be_retried(monkeypatch, parser, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_job(monkeypatch, parser, fail(ConflictError("another run published to data/events meanwhile; run again")))
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: another run published to data/events meanwhile; run again\n"
 
 
 def test_other_errors_keep_their_trace(monkeypatch, parser):

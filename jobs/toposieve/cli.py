@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from toposieve.config import ConfigT, StageConfig, load_config
-from toposieve.errors import INVALID_INPUT_EXIT_CODE, InvalidInputError
+from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError
+
+CONFLICT_EXIT_CODE = 1
+"""Exit code of a job that lost to another run: as good as any other error that may be retried."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -62,17 +65,20 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     try:
         main(args)
     except InvalidInputError as error:
-        _exit_invalid(str(error))
+        _exit(str(error), INVALID_INPUT_EXIT_CODE)
+    except ConflictError as error:
+        _exit(str(error), CONFLICT_EXIT_CODE)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        _exit_invalid(f"no space left under {args.base}{where}: free some and run the same command again")
+        message = f"no space left under {args.base}{where}: free some and run the same command again"
+        _exit(message, INVALID_INPUT_EXIT_CODE)
 
 
-def _exit_invalid(message: str) -> None:
+def _exit(message: str, code: int) -> None:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(INVALID_INPUT_EXIT_CODE)
+    sys.exit(code)
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

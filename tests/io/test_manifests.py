@@ -205,6 +205,22 @@ def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None
         pass
 
 
+def test_an_output_folder_that_is_read_only_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_mkdir = Path.mkdir
+
+    def mkdir(self: Path, *args: int, **kwargs: bool) -> None:
+        if self != tmp_path:  # root may write anywhere, so the permission itself cannot be taken away
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        real_mkdir(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with (
+        pytest.raises(InvalidInputError, match=r"cannot be made \(Permission denied\).*mend its permissions"),
+        Publication(tmp_path),
+    ):
+        pass
+
+
 def test_verify_file_finds_missing_altered_and_cut_files(tmp_path: Path) -> None:
     file = publish(tmp_path, {"a.parquet": "content"}).units[0].outputs[0]
     path = tmp_path / file.path

@@ -212,7 +212,7 @@ class Publication:
     ConflictError. Plan from ``previous``, not from a manifest read separately: otherwise another run may come between.
 
     Raises:
-        InvalidInputError: The directory's manifest cannot be read.
+        InvalidInputError: The directory's manifest cannot be read, or the directory cannot be made or written to.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -228,7 +228,7 @@ class Publication:
         _make_directory(self.directory)
         with _locked(self.directory):
             # Made and locked before any other run may sweep: sweeping takes the same lock.
-            self.staging.mkdir(parents=True)
+            _make_directory(self.staging)
             self._staging_lock = os.open(self.staging, os.O_RDONLY)
             fcntl.flock(self._staging_lock, fcntl.LOCK_EX)
             _sweep(self.staging.parent, keep=self.staging)
