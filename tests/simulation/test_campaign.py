@@ -1,14 +1,17 @@
 """What a run finds, keeps and publishes; no event is generated."""
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from toposieve.config import SimulationConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import OutputFile, Unit, describe_file, read_manifest
-from toposieve.simulation.campaign import Campaign, file_index, open_samples, publish_sample
+from toposieve.simulation.campaign import Campaign, file_index, open_samples, publish_sample, simulate_samples
 
 CONFIG = SimulationConfig(samples=("wjets", "qcd"), selected_events=50, events_per_file=100)
 
@@ -71,6 +74,29 @@ def test_a_sample_does_not_depend_on_the_others(campaign, tmp_path):
     publish(campaign)
     alone = CONFIG.model_copy(update={"samples": ("qcd",)})
     assert missing(Campaign(tmp_path, "2026-01-01", alone)) == {"qcd": None}
+
+
+def test_how_qcd_is_made_matters_to_qcd_alone(campaign, tmp_path):
+    publish(campaign)
+    fast = Campaign(tmp_path, "2026-01-01", CONFIG.model_copy(update={"qcd_fast": True}))
+    assert missing(fast, replace=True) == {"qcd": 0, "wjets": None}
+
+
+def test_each_sample_tells_its_own_time(campaign, monkeypatch):
+    """One file at a time, each of which takes 10 s: the second sample starts when the first is complete."""
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("toposieve.simulation.campaign.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("toposieve.simulation.campaign.ensure_library", lambda *_: None)
+    monkeypatch.setattr(
+        "toposieve.simulation.campaign._run_on_spark",
+        lambda _spark, task: fake_file(task.folder, task.sample, task.index, 60),
+    )
+    with ExitStack() as stack:
+        simulate_samples(
+            Mock(sparkContext=Mock(defaultParallelism=1)), campaign, open_samples(campaign, stack, replace=False)
+        )
+    timings = [json.loads((campaign.directory(name) / "timing.json").read_text()) for name in ("qcd", "wjets")]
+    assert [timing["seconds"] for timing in timings] == [10, 10]
 
 
 def test_another_configuration_is_refused_or_replaces(campaign, tmp_path):

@@ -50,8 +50,9 @@ class Campaign:
         return self.base / "raw" / sample / self.partition
 
     def sample_config(self, sample: Sample) -> SimulationConfig:
-        """The configuration that decides a sample's content: the other samples are not part of it."""
-        return self.config.model_copy(update={"samples": (sample,)})
+        """The configuration that decides a sample's content: nothing of the other samples is part of it."""
+        qcd_fast = self.config.qcd_fast and sample == "qcd"
+        return self.config.model_copy(update={"samples": (sample,), "qcd_fast": qcd_fast})
 
     def events_in_file(self, sample: str) -> int:
         """Events in each file of a sample (see :data:`FILE_SHARE`)."""
@@ -122,17 +123,19 @@ def simulate_samples(spark: SparkSession, campaign: Campaign, samples: list[Open
     library = ensure_library(spark, campaign.base, campaign.config) if campaign.config.pileup > 0 else None
     by_name = {sample.sample: sample for sample in samples}
     already = {name: set(sample.progress.finished) for name, sample in by_name.items()}
-    started, made = time.monotonic(), 0
+    started: dict[Sample, float] = {}
+    made = 0
     with _job_pool(spark) as pool:
 
         def submit(sample: Sample, index: int) -> Future[Unit]:
+            started.setdefault(sample, time.monotonic())
             folder = by_name[sample].publication.staging
             return pool.submit(_run_on_spark, spark, campaign.task(sample, index, folder, library))
 
         progress = [sample.progress for sample in samples]
         for name, files in run_schedule(progress, submit, slots=spark.sparkContext.defaultParallelism):
             new = [unit for unit in files if file_index(unit) not in already[name]]
-            publish_sample(campaign, by_name[name], files, new, seconds=time.monotonic() - started)
+            publish_sample(campaign, by_name[name], files, new, seconds=time.monotonic() - started[name])
             made += sum(unit.counts["events"] for unit in new)
     return made
 
@@ -163,7 +166,7 @@ def publish_sample(
         sample: The sample; its staging directory holds the new files.
         files: Records of all its files.
         new: Records of those made now.
-        seconds: How long that took.
+        seconds: How long that took, from the start of its first file.
     """
     config = campaign.sample_config(sample.sample)
     library = {"pileup_library": f"raw/_pileup/{library_hash(config)}"} if config.pileup > 0 else {}
