@@ -284,7 +284,7 @@ def test_only_bad_files_are_an_error_even_with_quarantine(tmp_path: Path) -> Non
         run(tmp_path, "--on-bad-file", "quarantine")
 
 
-def test_a_simulated_file_that_its_manifest_lists_must_be_there(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_simulated_file_must_be_there_as_its_manifest_lists_it(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = raw(base, "")
     with Publication(folder) as publication:
         staged = write_events(publication.staging / "listed.root", EVENTS[:2])
@@ -296,6 +296,9 @@ def test_a_simulated_file_that_its_manifest_lists_must_be_there(base: Path, capl
     manifest = run(base, "--samples", "qcd")
     assert [unit.source for unit in manifest.units] == [f"qcd/{DAY}/listed.root"]
     assert "does not list them: large.root, none.root, small.root" in caplog.text
+    write_events(folder / "listed.root", EVENTS[:3])
+    with pytest.raises(InvalidInputError, match=r"listed.root: not the file that manifest.json lists; run simulate"):
+        run(base)
     (folder / "listed.root").unlink()
     with pytest.raises(InvalidInputError, match=r"listed.root: cannot be read .*No such file"):
         run(base)

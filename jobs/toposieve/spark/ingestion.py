@@ -15,6 +15,7 @@ from toposieve.config import IngestConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events, sample_of
 from toposieve.io.manifests import (
+    MANIFEST_NAME,
     BadFile,
     Manifest,
     Publication,
@@ -58,8 +59,8 @@ def ingest_unit(work: IngestWork, path: Path) -> Summary:
     return Summary({"events": events}, {"events": weight}, work.file.notes)
 
 
-def find_files(raw: Path, samples: Sequence[str] | None, partition: str) -> list[str]:
-    """File ids of a partition's ROOT files.
+def find_files(raw: Path, samples: Sequence[str] | None, partition: str) -> dict[str, str]:
+    """A partition's ROOT files: file id → checksum that the simulation's manifest lists, "" where there is none.
 
     Args:
         raw: The folder ``{base}/raw``.
@@ -76,38 +77,49 @@ def find_files(raw: Path, samples: Sequence[str] | None, partition: str) -> list
         raise InvalidInputError(f"no ROOT files (*.root) in {folders}: put some there, or run simulate.py")
     if empty:
         logger.info("no files of %s in partition %s", ", ".join(empty), partition)
-    return [file for files in found.values() for file in files]
+    return {file: listed for files in found.values() for file, listed in files.items()}
 
 
-def _sample_files(raw: Path, sample: str, partition: str) -> list[str]:
+def _sample_files(raw: Path, sample: str, partition: str) -> dict[str, str]:
     folder = raw / sample / partition
-    present = {path.name for path in folder.glob("*.root")}
+    files = {path.name: "" for path in folder.glob("*.root")}
     manifest = read_manifest_if_any(folder)
     if manifest is not None:
-        present = _listed_files(folder, manifest, present)
-    return [f"{sample}/{partition}/{name}" for name in sorted(present)]
+        files = _listed_files(folder, manifest, set(files))
+    return {f"{sample}/{partition}/{name}": files[name] for name in sorted(files)}
 
 
-def _listed_files(folder: Path, manifest: Manifest, present: set[str]) -> set[str]:
-    listed = {file.path for file in manifest.outputs()}
-    if unlisted := sorted(present - listed):
+def _listed_files(folder: Path, manifest: Manifest, present: set[str]) -> dict[str, str]:
+    listed = {file.path: file.checksum for file in manifest.outputs()}
+    if unlisted := sorted(present - listed.keys()):
         logger.warning("%s: left out since the manifest there does not list them: %s", folder, ", ".join(unlisted))
     return listed
 
 
-def inspect_files(spark: SparkSession, raw: Path, files: Sequence[str]) -> list[SourceFile | BadFile]:
+def inspect_files(spark: SparkSession, raw: Path, files: Mapping[str, str]) -> list[SourceFile | BadFile]:
     """Inspect files on Spark: it reads every byte, for the checksum."""
     slices = min(len(files), 4 * spark.sparkContext.defaultParallelism)
     folder = str(raw)
-    return spark.sparkContext.parallelize(files, slices).map(lambda file: inspect(Path(folder), file)).collect()
+    return (
+        spark.sparkContext.parallelize(list(files.items()), slices)
+        .map(lambda file: inspect(Path(folder), *file))
+        .collect()
+    )
 
 
-def inspect(raw: Path, file_id: str) -> SourceFile | BadFile:
-    """Inspect one file; if it is bad, say why."""
+def inspect(raw: Path, file_id: str, listed: str) -> SourceFile | BadFile:
+    """Inspect one file; if it is bad, or not the one that the simulation listed (see :func:`find_files`), say why."""
     try:
-        return inspect_file(raw, file_id)
+        file = inspect_file(raw, file_id)
     except InvalidInputError as error:
         return BadFile(source=file_id, reason=str(error))
+    if listed in ("", file.checksum):
+        return file
+    reason = (
+        f"{file_id}: not the file that {MANIFEST_NAME} lists; run simulate.py again to have that back, "
+        f"or remove {MANIFEST_NAME} there to take the files as they are"
+    )
+    return BadFile(source=file_id, source_checksum=file.checksum, reason=reason)
 
 
 def plan(files: Iterable[SourceFile], config: IngestConfig) -> list[IngestWork]:
@@ -132,7 +144,7 @@ class Ingested:
 def ingest_files(
     spark: SparkSession,
     raw: Path,
-    files: Sequence[str],
+    files: Mapping[str, str],
     publication: Publication,
     config: IngestConfig,
     *,
@@ -143,7 +155,7 @@ def ingest_files(
     Args:
         spark: The session.
         raw: The folder ``{base}/raw``.
-        files: File ids.
+        files: From :func:`find_files`.
         publication: Where to; publishing is left to the caller.
         config: How to cut files into units.
         quarantine: Go on without bad files, and list them. A file known to be bad is not tried again until it changes.
