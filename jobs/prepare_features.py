@@ -3,9 +3,9 @@
     python jobs/prepare_features.py --base DATA --partitions 2026-01-01 2026-01-02 --dataset demo
 
 reads {base}/selected/{partition}/ and writes {base}/datasets/demo/: train/, validation/ and test/ with
-shard-00000-of-00008.tfrecord and so on, scaling.json, and manifest.json with the cutflow from raw to splits. Which
-event goes where depends on the seed and the event alone. A second run redoes nothing, unless an input changed or a file
-is gone.
+shard-00000-of-00008-1a2b3c4d.tfrecord and so on (the last digits follow from inputs and configuration), scaling.json,
+and manifest.json with the cutflow from raw to splits. Which event goes where depends on the seed and the event alone.
+A second run redoes nothing, unless an input changed or a file is gone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
             logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
             return
         with spark_session("prepare", args.master) as spark:
-            content = prepare(spark, inputs, preparation, publication.staging)
+            content = prepare(spark, inputs, config, publication.staging)
         inputs.check_unchanged()
         manifest = datasets.dataset_manifest(inputs, config, content)
         publication.publish(manifest, manifest.outputs())

@@ -255,9 +255,10 @@ def test_scaling_json_can_be_read_back(dataset: Path) -> None:
 
 def test_the_parquet_form_holds_the_same_events(spark: SparkSession, base: Path, dataset: Path) -> None:
     other = run(base, "--set", "parquet=true", dataset="parquet")
-    for path in sorted((dataset / "train").glob("*.tfrecord")):
-        assert (other / "train" / path.name).read_bytes() == path.read_bytes()
-        rows = pq.read_table((other / "train" / path.name).with_suffix(".parquet")).to_pylist()
+    pairs = zip(*(sorted((each / "train").glob("*.tfrecord")) for each in (dataset, other)), strict=True)
+    for path, same in pairs:
+        assert same.read_bytes() == path.read_bytes()
+        rows = pq.read_table(same.with_suffix(".parquet")).to_pylist()
         found = [parse(record) for record in tfrecord.read_records(path)]
         assert [row["event_id"] for row in rows] == [f"{file}:{entry}" for file, entry in (r.event for r in found)]
         assert [row["Pt"] for row in rows] == [r.particles[:, 4].tolist() for r in found]
@@ -349,13 +350,13 @@ def test_a_lost_dataset_comes_back_byte_for_byte(copy: Path) -> None:
     assert content(run(copy)) == before
 
 
-@pytest.mark.parametrize("name", ["train/shard-00003-of-00008.tfrecord", datasets.SCALING_NAME])
+@pytest.mark.parametrize("name", ["train/shard-00003-of-00008-*.tfrecord", datasets.SCALING_NAME])
 def test_a_damaged_file_comes_back_byte_for_byte(copy: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     before = content(copy / "datasets" / "demo")
-    path = copy / "datasets" / "demo" / name
+    (path,) = (copy / "datasets" / "demo").glob(name)
     path.write_bytes(path.read_bytes()[:-5])
     assert content(run(copy)) == before
-    assert f"{name} is not the file that manifest.json lists" in caplog.text
+    assert f"{path} is not the file that manifest.json lists" in caplog.text
 
 
 def test_changed_inputs_make_it_anew(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -364,7 +365,8 @@ def test_changed_inputs_make_it_anew(copy: Path, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         after = content(run(copy))
     assert f"selected/{DAYS[1]} changed since" in caplog.text
-    assert after.keys() == before.keys()
+    assert {name for name in after if "shard" in name}.isdisjoint(before)
+    assert len(after) == len(before)
     assert after["scaling.json"] != before["scaling.json"]
 
 
@@ -387,8 +389,26 @@ def test_another_configuration_is_refused_unless_it_may_replace(copy: Path) -> N
         run(copy, days=DAYS[:1])
     assert content(copy / "datasets" / "demo") == before
     after = content(run(copy, "--set", "events_per_shard=100", "--replace"))
-    assert "train/shard-00001-of-00002.tfrecord" in after
-    assert "train/shard-00003-of-00008.tfrecord" not in after
+    assert {name.rpartition("-")[0] for name in after if name.startswith("train")} == {
+        f"train/shard-0000{i}-of-00002" for i in range(2)
+    }
+
+
+def test_a_run_killed_while_it_replaces_a_dataset_leaves_the_old_shards(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = copy / "datasets" / "demo"
+    monkeypatch.setattr(manifests.Publication, "_replace_manifest", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(copy, "--set", "seed=6", "--replace")
+    shards = [file for file in manifests.read_manifest(dataset).outputs() if "shard" in file.path]
+    assert all(manifests.verify_file(dataset, file) for file in shards)
+    assert len(list(dataset.glob("*/*.tfrecord"))) == 2 * len(shards)
+
+
+def interrupt(*_: object) -> None:
+    """As SIGKILL would, as far as files go."""
+    raise KeyboardInterrupt
 
 
 def test_a_selection_replaced_meanwhile_is_a_conflict(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

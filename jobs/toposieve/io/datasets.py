@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +36,15 @@ class DatasetConfig(StageConfig):
 
     preparation: PreparationConfig
     partitions: tuple[str, ...]
+
+
+def name_digits(inputs: SelectedInputs, config: DatasetConfig) -> str:
+    """Digits that name a dataset's shards: other inputs or values, other names.
+
+    So a run that is killed while it replaces a dataset leaves every file that the old manifest lists as it was.
+    """
+    identity = json.dumps([config.hash, inputs.fingerprints], sort_keys=True)
+    return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
 
 
 @dataclass(frozen=True)

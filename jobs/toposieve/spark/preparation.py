@@ -15,7 +15,15 @@ from toposieve import schema
 from toposieve.config import PreparationConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
-from toposieve.io.datasets import SCALING_NAME, Cutflow, DatasetContent, SelectedInputs, SelectedUnit
+from toposieve.io.datasets import (
+    SCALING_NAME,
+    Cutflow,
+    DatasetConfig,
+    DatasetContent,
+    SelectedInputs,
+    SelectedUnit,
+    name_digits,
+)
 from toposieve.preprocessing import (
     Scaling,
     SplitSizes,
@@ -44,20 +52,20 @@ MAX_NAMED_FILES = 5
 logger = logging.getLogger(__name__)
 
 
-def prepare(spark: SparkSession, inputs: SelectedInputs, config: PreparationConfig, staging: Path) -> DatasetContent:
+def prepare(spark: SparkSession, inputs: SelectedInputs, dataset: DatasetConfig, staging: Path) -> DatasetContent:
     """Make a dataset's files in a staging folder.
 
     Args:
         spark: The session.
         inputs: Selected partitions.
-        config: Balance, split, shards.
+        dataset: Balance, split, shards, and the partitions.
         staging: Existing folder to write below.
 
     Raises:
         InvalidInputError: A selected file is missing or altered, an event has a NaN or infinite feature, or there are
             too few events.
     """
-    units = inputs.units
+    config, units = dataset.preparation, inputs.units
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     sizes = class_sizes(available, config)
     splits = split_sizes(sizes, config)
@@ -76,7 +84,8 @@ def prepare(spark: SparkSession, inputs: SelectedInputs, config: PreparationConf
     scaling = fit_scaling(reports, units)
     _make_folders(staging, scaling)
     with progress(spark, "writing shards", sum(sizes.values())) as done:
-        written = write_shards(events, units, plan, ShardOutput(staging, scaling, config.parquet), done)
+        output = ShardOutput(staging, scaling, config.parquet, name_digits(inputs, dataset))
+        written = write_shards(events, units, plan, output, done)
     rows.unpersist()
     return DatasetContent(
         shards=shard_units(plan, written, splits),

@@ -150,10 +150,10 @@ class ShardPlan:
         """Split and number of every shard; the position in this list is the shard's number in the shuffle."""
         return [(schema.SPLITS[split], i) for split, stops in self.stops.items() for i in range(len(stops))]
 
-    def stem(self, shard: int) -> str:
+    def stem(self, shard: int, digits: str) -> str:
         """Path of a shard's files in the dataset, without suffix."""
         split, number = self.shards[shard]
-        return f"{split}/shard-{number:05d}-of-{len(self.stops[schema.SPLITS.index(split)]):05d}"
+        return f"{split}/shard-{number:05d}-of-{len(self.stops[schema.SPLITS.index(split)]):05d}-{digits}"
 
     def find(self, split: int, position: Position) -> int:
         """Number of the shard that an event belongs to."""
@@ -169,11 +169,13 @@ class ShardOutput:
         staging: Folder with one folder per split.
         scaling: Fitted on the training split.
         parquet: Write the Parquet form too.
+        digits: End of every file's name, from what decides its content.
     """
 
     staging: Path
     scaling: Scaling
     parquet: bool
+    digits: str
 
 
 def write_shards(
@@ -294,7 +296,7 @@ def _shard_writer(
         if first is not None:
             shard = first.column("shard")[0].as_py()
             scaled = (_scale(batch, units, output.scaling) for batch in _small(chain([first], filled)))
-            yield result_batch(shard, partial(_write, plan.stem(shard), scaled, output, done))
+            yield result_batch(shard, partial(_write, plan.stem(shard, output.digits), scaled, output, done))
             deque(filled, maxlen=0)  # Spark wants its input read to the end, even after a full disk
 
     return task
