@@ -11,7 +11,7 @@ from support.delphes_files import collections, read_naively, with_leaf, write_co
 from support.events import edge_cases, from_events, random_events
 from toposieve import schema
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import entry_ranges, inspect_file, read_events, sample_of
+from toposieve.io.delphes import entry_ranges, inspect_file, read_events
 from toposieve.physics.events import Jagged
 
 EVENTS = random_events(seed=1, n=7, particles=10)
@@ -96,12 +96,6 @@ def test_a_file_without_entries_is_fine(tmp_path: Path) -> None:
 )
 def test_entry_ranges(entries: int, expected: list[tuple[int, int]]) -> None:
     assert entry_ranges(entries, 2) == expected
-
-
-def test_sample_is_the_first_folder() -> None:
-    assert sample_of("ttbar/2026-01-01/a.root") == "ttbar"
-    with pytest.raises(InvalidInputError, match=r"higgs/d/a.root: unknown sample 'higgs'; known are qcd, ttbar, wjets"):
-        sample_of("higgs/d/a.root")
 
 
 # --- bad files -----------------------------------------------------------------------------------------------------

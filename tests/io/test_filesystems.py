@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from toposieve.errors import InvalidInputError
-from toposieve.io.filesystems import base_path, path_key
+from toposieve.io.filesystems import base_path, path_key, sample_of
 
 
 def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +29,9 @@ def test_good_partitions(key: str) -> None:
 def test_bad_partitions_are_refused(key: str) -> None:
     with pytest.raises(InvalidInputError, match=r"--partition .*letters, digits"):
         path_key("--partition", key)
+
+
+def test_sample_is_the_first_folder() -> None:
+    assert sample_of("ttbar/2026-01-01/a.root") == "ttbar"
+    with pytest.raises(InvalidInputError, match=r"higgs/d/a.root: unknown sample 'higgs'; known are qcd, ttbar, wjets"):
+        sample_of("higgs/d/a.root")

@@ -11,7 +11,6 @@ from support.events import edge_cases, from_events, to_events
 from toposieve import schema
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import EventBatch
 from toposieve.io.parquet import (
     EVENTS_SCHEMA,
     SELECTED_SCHEMA,
@@ -21,6 +20,7 @@ from toposieve.io.parquet import (
     read_event_batches,
     selected_to_arrow,
 )
+from toposieve.physics.events import EventBatch
 from toposieve.physics.selection import select_events
 
 EVENTS = list(edge_cases().values())

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import file_checksum
-from toposieve.physics.events import Events, Jagged
+from toposieve.physics.events import EventBatch, Jagged
 
 REMEDY = "replace or remove the file, or pass --on-bad-file quarantine to go on without it"
 Leaf: TypeAlias = tuple[NDArray[np.int64], NDArray[Any]]
@@ -52,35 +52,6 @@ class SourceFile:
     def notes(self) -> tuple[str, ...]:
         """What a reader of the output should know about this file."""
         return () if self.muon == schema.MUON else (f"no {schema.MUON}; muons are those of {self.muon}",)
-
-
-@dataclass(frozen=True)
-class EventBatch:
-    """Consecutive events of one file.
-
-    Attributes:
-        entry_start: Entry of the first event in the file.
-        events: The needed leaves; the muon collection is always called ``schema.MUON``.
-        weight: (n,) float32, 1 where the file has no weights.
-    """
-
-    entry_start: int
-    events: Events
-    weight: NDArray[np.float32]
-
-
-def sample_of(file_id: str) -> str:
-    """Sample of a file: the first component of its id.
-
-    Raises:
-        InvalidInputError: It is none of ``schema.SAMPLES``.
-    """
-    sample = file_id.partition("/")[0]
-    if sample not in schema.LABELS:
-        raise InvalidInputError(
-            f"{file_id}: unknown sample {sample!r}; known are {', '.join(schema.SAMPLES)}: rename its folder under raw/"
-        )
-    return sample
 
 
 def inspect_file(raw: Path, file_id: str) -> SourceFile:

@@ -1,10 +1,11 @@
-"""Where data lives: the base folder that every stage reads and writes under."""
+"""Where data lives: the base folder that every stage reads and writes under, and the names below it."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from toposieve import schema
 from toposieve.errors import InvalidInputError
 
 
@@ -38,3 +39,17 @@ def path_key(option: str, value: str) -> str:
             f"{option} {value!r}: use letters, digits and . _ = - only, and start with a letter or digit"
         )
     return value
+
+
+def sample_of(file_id: str) -> str:
+    """Sample of a file: the first component of its id.
+
+    Raises:
+        InvalidInputError: It is none of ``schema.SAMPLES``.
+    """
+    sample = file_id.partition("/")[0]
+    if sample not in schema.LABELS:
+        raise InvalidInputError(
+            f"{file_id}: unknown sample {sample!r}; known are {', '.join(schema.SAMPLES)}: rename its folder under raw/"
+        )
+    return sample

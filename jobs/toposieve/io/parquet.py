@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import EventBatch
-from toposieve.physics.events import Jagged
+from toposieve.physics.events import EventBatch, Jagged
 from toposieve.physics.selection import SelectedEvents
 
 _ARROW_TYPES = {"float32": pa.float32(), "int32": pa.int32(), "uint32": pa.uint32(), "int8": pa.int8()}

@@ -47,6 +47,21 @@ Events: TypeAlias = Mapping[str, Jagged]
 """Collection → its objects, for every collection of ``schema.DELPHES_LEAVES``."""
 
 
+@dataclass(frozen=True)
+class EventBatch:
+    """Consecutive events of one file.
+
+    Attributes:
+        entry_start: Entry of the first event in the file.
+        events: The needed leaves; the muon collection is always called ``schema.MUON``.
+        weight: (n,) float32, 1 where the file has no weights.
+    """
+
+    entry_start: int
+    events: Events
+    weight: NDArray[np.float32]
+
+
 class Objects(NamedTuple):
     """What kernels see of a collection: contiguous and read-only, so that one compiled version serves all callers."""
 

@@ -13,7 +13,8 @@ import numpy as np
 from toposieve import schema
 from toposieve.config import IngestConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events, sample_of
+from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events
+from toposieve.io.filesystems import sample_of
 from toposieve.io.manifests import (
     MANIFEST_NAME,
     BadFile,

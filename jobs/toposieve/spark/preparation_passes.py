@@ -36,6 +36,9 @@ from toposieve.spark.tasks import RESULT_ROW, collect_results, result_batch
 TASKS_PER_CORE = 8
 """Tasks of a pass over the units, at most: enough to even out units of different size."""
 
+EVENTS_PER_TASK = 2000
+"""Events worth a task of their own: below, it takes longer to start than to do."""
+
 NOT_KEPT = len(schema.SPLITS)
 """Slot of the events that balancing leaves out; smaller slots are positions in ``schema.SPLITS``."""
 
@@ -87,7 +90,7 @@ def check_units(spark: SparkSession, units: Sequence[SelectedUnit]) -> None:
         for index in _indices(batches):
             yield result_batch(index, partial(check_file, units[index].directory, units[index].unit))
 
-    collect_results(_units_frame(spark, len(units)).mapInArrow(task, RESULT_ROW))
+    collect_results(_units_frame(spark, units).mapInArrow(task, RESULT_ROW))
 
 
 def event_rows(spark: SparkSession, units: Sequence[SelectedUnit], seed: int) -> DataFrame:
@@ -107,7 +110,7 @@ def event_rows(spark: SparkSession, units: Sequence[SelectedUnit], seed: int) ->
                 }
             )
 
-    rows = _units_frame(spark, len(units)).mapInArrow(read, "unit int, label int, row int, entry long, file string")
+    rows = _units_frame(spark, units).mapInArrow(read, "unit int, label int, row int, entry long, file string")
     keys = [hash_key(seed, salt, "file", "entry").alias(f"{salt}_key") for salt in ("split", "shuffle")]
     return rows.select("unit", "label", "row", "entry", *keys).persist()
 
@@ -343,9 +346,11 @@ def _scale(batch: pa.RecordBatch, units: Sequence[SelectedUnit], scaling: Scalin
 # --- passes over units -------------------------------------------------------------------------------------------
 
 
-def _units_frame(spark: SparkSession, units: int) -> DataFrame:
-    tasks = min(units, TASKS_PER_CORE * spark.sparkContext.defaultParallelism)
-    return spark.range(0, units, 1, max(tasks, 1))
+def _units_frame(spark: SparkSession, units: Sequence[SelectedUnit]) -> DataFrame:
+    cores = spark.sparkContext.defaultParallelism
+    events = sum(each.unit.counts[schema.CUTFLOW[-1]] for each in units)
+    tasks = min(len(units), max(cores, math.ceil(events / EVENTS_PER_TASK)), TASKS_PER_CORE * cores)
+    return spark.range(0, len(units), 1, max(tasks, 1))
 
 
 def _indices(batches: Batches) -> Iterator[int]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import sample_of
+from toposieve.io.filesystems import sample_of
 from toposieve.io.manifests import (
     Manifest,
     OutputFile,
