@@ -46,7 +46,6 @@ def main(args: argparse.Namespace) -> None:
     """Inspect the files, read what is new on Spark, publish."""
     from toposieve.io.manifests import Publication, check_same_config
     from toposieve.spark.ingestion import events_manifest, find_files, ingest_files
-    from toposieve.spark.session import spark_session
     from toposieve.spark.sink import publish
 
     started = time.monotonic()
@@ -57,9 +56,8 @@ def main(args: argparse.Namespace) -> None:
     files = find_files(raw, args.samples, partition)
     with Publication(target) as publication:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
-        with spark_session("ingest", args.master) as spark:
-            quarantine = args.on_bad_file == "quarantine"
-            ingested = ingest_files(spark, raw, files, publication, config, quarantine=quarantine)
+        quarantine = args.on_bad_file == "quarantine"
+        ingested = ingest_files(raw, files, publication, config, args.master, quarantine=quarantine)
         manifest = events_manifest(ingested, publication, config, args.samples or schema.SAMPLES)
         publish(publication, manifest, ingested.new, started)
 

@@ -117,6 +117,21 @@ def test_running_again_redoes_nothing(base: Path, caplog: pytest.LogCaptureFixtu
     assert "nothing to do" in caplog.text
 
 
+def test_spark_does_not_start_when_there_is_nothing_to_do(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(base)
+    monkeypatch.delattr("toposieve.spark.ingestion.spark_session")
+    assert run(base) == first
+
+
+def test_many_bytes_are_inspected_on_spark(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw(base, "bad.root").write_bytes(b"")
+    here = run(base, "--on-bad-file", "quarantine")
+    shutil.rmtree(base / "events")
+    monkeypatch.setattr("toposieve.spark.ingestion.INSPECTED_HERE", 0)
+    monkeypatch.delattr("toposieve.spark.ingestion.inspect_files")
+    assert run(base, "--on-bad-file", "quarantine") == here
+
+
 def test_new_changed_and_vanished_inputs(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = run(base)
     write_events(raw(base, "new.root", "wjets"), EVENTS[:2])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +29,8 @@ from toposieve.io.manifests import (
     reusable_units,
 )
 from toposieve.io.parquet import EVENTS_SCHEMA, event_writer, events_to_arrow
-from toposieve.spark.sink import Summary, Work, in_order, run_units, split_done, unit_name
+from toposieve.spark.session import spark_session
+from toposieve.spark.sink import Outcome, Summary, Work, in_order, run_units, split_done, unit_name
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 
 BATCH_ENTRIES = 1000
 """Events in memory at a time, and in one row group."""
+
+INSPECTED_HERE = 256 << 20
+"""Bytes of files that are read for their checksums in less time than Spark takes to start."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +104,13 @@ def _listed_files(folder: Path, manifest: Manifest, present: set[str]) -> dict[s
     return listed
 
 
-def inspect_files(spark: SparkSession, raw: Path, files: Mapping[str, str]) -> list[SourceFile | BadFile]:
+def inspect_files(raw: Path, files: Mapping[str, str]) -> list[SourceFile | BadFile]:
+    """Inspect a few files in threads of this process: done before Spark has started."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(partial(inspect, raw), files, files.values()))
+
+
+def inspect_on_spark(spark: SparkSession, raw: Path, files: Mapping[str, str]) -> list[SourceFile | BadFile]:
     """Inspect files on Spark: it reads every byte, for the checksum."""
     slices = min(len(files), 4 * spark.sparkContext.defaultParallelism)
     folder = str(raw)
@@ -143,28 +156,48 @@ class Ingested:
 
 
 def ingest_files(
-    spark: SparkSession,
     raw: Path,
     files: Mapping[str, str],
     publication: Publication,
     config: IngestConfig,
+    master: str | None,
     *,
     quarantine: bool,
 ) -> Ingested:
     """Bring files into the staging directory of a publication; units of its previous manifest are kept if still good.
 
     Args:
-        spark: The session.
         raw: The folder ``{base}/raw``.
         files: From :func:`find_files`.
         publication: Where to; publishing is left to the caller.
         config: How to cut files into units.
+        master: Spark master; Spark starts only if there is something to do, or much to inspect.
         quarantine: Go on without bad files, and list them. A file known to be bad is not tried again until it changes.
 
     Raises:
         InvalidInputError: A file is bad and ``quarantine`` is false, or every file is bad.
     """
-    inspected = inspect_files(spark, raw, files)
+    with ExitStack() as stack:
+        if _total_bytes(raw, files) <= INSPECTED_HERE:
+            inspected = inspect_files(raw, files)
+        else:
+            inspected = inspect_on_spark(stack.enter_context(spark_session("ingest", master)), raw, files)
+        return _ingest_inspected(inspected, publication, config, master, quarantine=quarantine)
+
+
+def _total_bytes(raw: Path, files: Iterable[str]) -> int:
+    paths = [raw / file for file in files]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _ingest_inspected(
+    inspected: Sequence[SourceFile | BadFile],
+    publication: Publication,
+    config: IngestConfig,
+    master: str | None,
+    *,
+    quarantine: bool,
+) -> Ingested:
     good = {file.id: file for file in inspected if isinstance(file, SourceFile)}
     bad = [file for file in inspected if isinstance(file, BadFile)]
     if bad and not quarantine:
@@ -173,14 +206,21 @@ def ingest_files(
         bad += _known_bad(publication.previous, good)
     works = plan((file for file in good.values() if file.id not in _sources(bad)), config)
     kept, todo = split_done(works, _reusable(publication, config, set(good)))
-    logger.info("%d files, %d units: %d done before, %d to do", len(files), len(works), len(kept), len(todo))
-    outcome = run_units(spark, ingest_unit, todo, publication.staging, keep_going=quarantine)
+    logger.info("%d files, %d units: %d done before, %d to do", len(inspected), len(works), len(kept), len(todo))
+    outcome = _run(todo, publication.staging, master, keep_going=quarantine)
     bad += [file.model_copy(update={"source_checksum": good[file.source].checksum}) for file in outcome.bad_files]
     new = tuple(unit for unit in outcome.units if unit.source not in _sources(bad))
     units = in_order(unit for unit in (*kept, *new) if unit.source not in _sources(bad))
     if not units:
         raise InvalidInputError("every file is bad:\n" + "\n".join(file.reason for file in bad))
     return Ingested(units, new, tuple(sorted(bad, key=lambda file: file.source)))
+
+
+def _run(works: Sequence[IngestWork], staging: Path, master: str | None, *, keep_going: bool) -> Outcome:
+    if not works:
+        return Outcome((), ())
+    with spark_session("ingest", master) as spark:
+        return run_units(spark, ingest_unit, works, staging, keep_going=keep_going)
 
 
 def events_manifest(
