@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -18,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 import prepare_features
+from support import sink_handlers
 from support.selected_files import SelectedUnit, random_units, with_value, write_selected
 from toposieve import schema
 from toposieve.config import SelectionConfig
@@ -423,6 +425,16 @@ def test_a_selection_replaced_meanwhile_is_a_conflict(copy: Path, monkeypatch: p
     with pytest.raises(ConflictError, match=f"selected/{DAYS[0]} changed"):
         run(copy)
     assert content(copy / "datasets" / "demo").keys() == before.keys() - {datasets.SCALING_NAME}
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_full_disk_is_said_and_the_old_dataset_stays(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(copy / "datasets" / "demo")
+    monkeypatch.setattr("toposieve.spark.preparation_passes._write", sink_handlers.write_to_full_disk)
+    with pytest.raises(OSError, match="No space left on device") as caught:  # cli.run turns it into exit code 2
+        run(copy, "--set", "seed=6", "--replace")
+    assert caught.value.errno == errno.ENOSPC
+    assert content(copy / "datasets" / "demo") == before
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The simulation job on tiny samples."""
 
+import errno
 import importlib.util
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
+from support import sink_handlers
 from toposieve import schema
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
@@ -125,6 +127,14 @@ def test_every_partition_has_events_of_its_own_and_the_same_pileup_library(simul
     ours = uproot.open(tmp_path / "raw/wjets/2026-01-02/wjets-000000.root")[schema.TREE_NAME]["MissingET.MET"]
     theirs = uproot.open(simulated / f"raw/wjets/{PARTITION}/wjets-000000.root")[schema.TREE_NAME]["MissingET.MET"]
     assert ours.array().to_list() != theirs.array().to_list()
+
+
+def test_a_full_disk_is_said_and_nothing_published(spark, tmp_path, monkeypatch):
+    monkeypatch.setattr("toposieve.simulation.campaign.simulate_file", sink_handlers.write_to_full_disk)
+    with pytest.raises(OSError, match="No space left on device") as caught:  # cli.run turns it into exit code 2
+        simulate(tmp_path, "--set=pileup=0", '--set=samples=["wjets"]')
+    assert caught.value.errno == errno.ENOSPC
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_another_configuration_is_refused_and_loses_nothing(simulated, arrays):

@@ -1,4 +1,4 @@
-"""What tasks do in the tests of the sink; Spark's workers import it."""
+"""What tasks do in the tests of the sink and of full disks; Spark's workers import it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def fill_disk(work: Work, path: Path) -> Summary:
     write_name(work, path)
     with event_writer(Path("/dev/full"), EVENTS_SCHEMA):
         return Summary({}, {})
+
+
+def write_to_full_disk(*_: object) -> None:
+    """Meets a full disk, whatever the task."""
+    Path("/dev/full").write_bytes(b"content")
 
 
 def crash(work: Work, path: Path) -> Summary:
