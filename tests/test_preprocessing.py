@@ -230,8 +230,11 @@ def test_weights_have_mean_one_in_each_class() -> None:
     events = Events(500, seed=10)
     factors = weight_factors({**dict.fromkeys(schema.SAMPLES, (1, 1.0)), "qcd": (500, float(events.weights.sum()))})
     scaling = Scaling.fit([("qcd", events.fit())], factors)
-    assert scaling.apply_weights("qcd", events.weights).mean() == pytest.approx(1)
-    np.testing.assert_array_equal(scaling.apply_weights("ttbar", events.weights), events.weights)
+    samples = ["qcd", "ttbar"] * (len(events.weights) // 2)
+    applied = scaling.apply_weights(samples, events.weights)
+    np.testing.assert_array_equal(applied[1::2], events.weights[1::2])
+    np.testing.assert_allclose(applied[::2], events.weights[::2] * factors["qcd"], rtol=1e-6)
+    assert scaling.apply_weights(["qcd"] * len(samples), events.weights).mean() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("total", [0.0, -1.0])

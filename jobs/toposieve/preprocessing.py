@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,9 +246,10 @@ class Scaling:
         scaled /= self.particle_scale
         return scaled
 
-    def apply_weights(self, sample: str, weights: NDArray[Any]) -> NDArray[np.float32]:
-        """Normalise event weights of one sample, (events,)."""
-        return (weights.astype(np.float64) * self.weight_factors[sample]).astype(np.float32)
+    def apply_weights(self, samples: Sequence[str], weights: NDArray[Any]) -> NDArray[np.float32]:
+        """Normalise weights of events of these samples, (events,)."""
+        factors: NDArray[np.float64] = np.array([self.weight_factors[sample] for sample in samples])
+        return (weights.astype(np.float64) * factors).astype(np.float32)
 
     def to_json(self) -> str:
         """Content of ``scaling.json``: names, units, offset and scale of every feature. Same scaling, same bytes."""

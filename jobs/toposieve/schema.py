@@ -136,9 +136,7 @@ STORED_PARTICLE_FEATURES: tuple[str, ...] = (
 PARTICLE_KIND_COLUMN = "kind"
 
 # Identity of an event, in every Parquet file from ``selected`` on.
-FILE_COLUMN = "file"  # file id: the path under {base}/raw/
-ENTRY_COLUMN = "entry"  # entry number in that file
-LABEL_COLUMN = "label"
+ENTRY_COLUMN = "entry"  # entry number in its ROOT file
 WEIGHT_COLUMN = "weight"
 HIGH_LEVEL_COLUMN = "hlf"  # fixed_size_list<float32>[14]
 

@@ -13,7 +13,6 @@ from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation import inputs, predictions
-from toposieve.io.tfrecord import read_records
 from toposieve.training.models import build_model
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
@@ -48,7 +47,8 @@ def predicted(base):
 def stored_examples(base):
     """The test split's records, one by one."""
     paths = sorted((base / "datasets" / "demo" / "test").iterdir())
-    return [tf.train.Example.FromString(record).features.feature for path in paths for record in read_records(path)]
+    records = tf.data.TFRecordDataset([str(path) for path in paths])
+    return [tf.train.Example.FromString(record.numpy()).features.feature for record in records]
 
 
 def test_columns_are_those_of_the_records_in_order(base, predicted):

@@ -13,7 +13,7 @@ from support.selected_files import SelectedUnit, random_unit, selected_table, wr
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
-from toposieve.io.selected import BATCH_EVENTS, SelectedBatch, check_file, read_column, read_events
+from toposieve.io.selected import BATCH_EVENTS, SelectedBatch, check_file, read_column, read_selected
 
 FILE = "qcd/d/qcd-000000.root"
 EVENTS = 3 * BATCH_EVENTS + 400
@@ -49,7 +49,7 @@ def check_events(batches: list[SelectedBatch], unit: SelectedUnit, rows: np.ndar
 
 def test_all_events(path: Path, unit: SelectedUnit) -> None:
     rows = np.arange(EVENTS)
-    batches = list(read_events(path, rows))
+    batches = list(read_selected(path, rows))
     check_events(batches, unit, rows)
     assert max(len(batch.rows) for batch in batches) <= BATCH_EVENTS
 
@@ -57,19 +57,19 @@ def test_all_events(path: Path, unit: SelectedUnit) -> None:
 @pytest.mark.parametrize("step", [2, 7, 333])
 def test_some_events(path: Path, unit: SelectedUnit, step: int) -> None:
     rows = np.arange(1, EVENTS, step)
-    check_events(list(read_events(path, rows)), unit, rows)
+    check_events(list(read_selected(path, rows)), unit, rows)
 
 
 def test_one_event_of_the_last_row_group(path: Path, unit: SelectedUnit) -> None:
-    check_events(list(read_events(path, np.array([EVENTS - 1]))), unit, np.array([EVENTS - 1]))
+    check_events(list(read_selected(path, np.array([EVENTS - 1]))), unit, np.array([EVENTS - 1]))
 
 
 def test_no_events(path: Path) -> None:
-    assert list(read_events(path, np.array([], int))) == []
+    assert list(read_selected(path, np.array([], int))) == []
 
 
 def test_packed_particles_hold_the_same_values(path: Path) -> None:
-    batch = next(read_events(path, np.arange(5)))
+    batch = next(read_selected(path, np.arange(5)))
     records = batch.particle_records()
     for name, values in batch.particles.items():
         np.testing.assert_array_equal(records[name], values)
@@ -116,4 +116,4 @@ def test_particle_columns_of_different_length_are_refused(tmp_path: Path, unit: 
     index = table.schema.get_field_index("Eta")
     changed = rewritten(directory, record, table.set_column(index, table.schema.field(index), shifted))
     with pytest.raises(InvalidInputError, match="column Eta has other lengths than Pt"):
-        list(read_events(directory / changed.outputs[0].path, np.arange(EVENTS)))
+        list(read_selected(directory / changed.outputs[0].path, np.arange(EVENTS)))

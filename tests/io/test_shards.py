@@ -13,7 +13,7 @@ import tensorflow as tf
 from support.selected_files import random_unit, write_selected
 from toposieve import schema
 from toposieve.io import manifests
-from toposieve.io.selected import SelectedBatch, read_events
+from toposieve.io.selected import SelectedBatch, read_selected
 from toposieve.io.shards import ShardBatch, scale_particles, write_shard
 from toposieve.physics.features import low_level_features, pad_sequences
 from toposieve.preprocessing import FeatureStatistics, Scaling
@@ -26,7 +26,7 @@ EVENTS = 40
 def selected(tmp_path_factory: pytest.TempPathFactory) -> SelectedBatch:
     directory = write_selected(tmp_path_factory.mktemp("shards"), "d", [random_unit("qcd/d/a.root", EVENTS, seed=2)])
     [output] = manifests.read_manifest(directory).outputs()
-    [batch] = read_events(directory / output.path, np.arange(EVENTS))
+    [batch] = read_selected(directory / output.path, np.arange(EVENTS))
     return batch
 
 
@@ -43,7 +43,7 @@ def batch(selected: SelectedBatch, scaling: Scaling) -> ShardBatch:
     return ShardBatch(
         event_ids=[f"qcd/d/a.root:{entry}" for entry in selected.entries],
         labels=np.zeros(EVENTS, np.int64),
-        weights=scaling.apply_weights("qcd", selected.weights),
+        weights=scaling.apply_weights(["qcd"] * EVENTS, selected.weights),
         high_level=scaling.apply_high_level(selected.high_level),
         offsets=selected.offsets,
         particles=scale_particles(selected.particle_records(), selected.offsets, scaling),

@@ -1,4 +1,4 @@
-"""Our TFRecord encoder and reader against TensorFlow's."""
+"""Our TFRecord encoder against TensorFlow's reader and writer."""
 
 from __future__ import annotations
 
@@ -64,39 +64,28 @@ def test_tensorflow_reads_the_file(tmp_path: Path) -> None:
     assert [record.numpy() for record in tf.data.TFRecordDataset(str(path))] == RECORDS
 
 
-def test_we_read_tensorflows_file(tmp_path: Path) -> None:
+def test_we_write_as_tensorflow_does(tmp_path: Path) -> None:
     path = tmp_path / "x.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in RECORDS:
             writer.write(record)
-    assert list(tfrecord.read_records(path)) == RECORDS
     assert path.read_bytes() == write(tmp_path / "ours.tfrecord", RECORDS).read_bytes()
 
 
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
-    assert tfrecord.count_records(write(tmp_path / "x.tfrecord", [])) == 0
+    assert tfrecord.record_count(write(tmp_path / "x.tfrecord", [])) == 0
 
 
 @pytest.mark.parametrize("missing", [1, 4, 5, 2_000, 70_000 + 4, 70_000 + 8, 70_000 + 15])
 def test_a_file_cut_short_is_noticed(tmp_path: Path, missing: int) -> None:
     path = write(tmp_path / "x.tfrecord", RECORDS)
     path.write_bytes(path.read_bytes()[:-missing])
-    with pytest.raises(InvalidInputError, match=r"x\.tfrecord: record 2 is cut short"):
-        tfrecord.count_records(path)
+    with pytest.raises(InvalidInputError, match=r"x\.tfrecord is cut short: record 2 is incomplete"):
+        tfrecord.record_count(path)
 
 
 def test_a_file_cut_between_records_is_shorter_but_sound(tmp_path: Path) -> None:
     """The framing cannot tell; only the manifest's size, count and checksum can."""
     path = write(tmp_path / "x.tfrecord", RECORDS)
     path.write_bytes(path.read_bytes()[: -(70_000 + 16)])
-    assert tfrecord.count_records(path) == 2
-
-
-@pytest.mark.parametrize("position", [0, 9, 16 + 12, 16 + 14, 16 + 12 + 5])
-def test_an_altered_byte_is_noticed(tmp_path: Path, position: int) -> None:
-    path = write(tmp_path / "x.tfrecord", RECORDS)
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(InvalidInputError, match="does not match its checksum"):
-        tfrecord.count_records(path)
+    assert tfrecord.record_count(path) == 2

@@ -24,7 +24,7 @@ from support.selected_files import SelectedUnit, random_units, with_value, write
 from toposieve import schema
 from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
-from toposieve.io import datasets, manifests, tfrecord
+from toposieve.io import datasets, manifests
 from toposieve.preprocessing import Scaling
 
 if TYPE_CHECKING:
@@ -84,7 +84,12 @@ def parse(serialised: bytes) -> Record:
 def records(dataset: Path, split: str) -> list[Record]:
     """Events of a split, shard after shard."""
     paths = sorted((dataset / split).glob("*.tfrecord"))
-    return [parse(record.numpy()) for path in paths for record in tf.data.TFRecordDataset(str(path))]
+    return [record for path in paths for record in read(path)]
+
+
+def read(path: Path) -> list[Record]:
+    """Events of a shard."""
+    return [parse(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
 
 
 def events_of(units: list[SelectedUnit]) -> dict[Event, tuple[SelectedUnit, int]]:
@@ -261,7 +266,7 @@ def test_the_parquet_form_holds_the_same_events(spark: SparkSession, base: Path,
     for path, same in pairs:
         assert same.read_bytes() == path.read_bytes()
         rows = pq.read_table(same.with_suffix(".parquet")).to_pylist()
-        found = [parse(record) for record in tfrecord.read_records(path)]
+        found = read(path)
         assert [row["event_id"] for row in rows] == [f"{file}:{entry}" for file, entry in (r.event for r in found)]
         assert [row["Pt"] for row in rows] == [r.particles[:, 4].tolist() for r in found]
 
@@ -279,10 +284,9 @@ def test_shards_are_equal_and_listed(dataset: Path) -> None:
     for unit in shards:
         [output] = unit.outputs
         path = manifests.verify_file(dataset, output)
-        assert tfrecord.count_records(path) == unit.counts["events"] == unit.entry_stop - unit.entry_start
-        assert Counter(parse(record).sample for record in tfrecord.read_records(path)) == {
-            sample: unit.counts[sample] for sample in schema.SAMPLES
-        }
+        found = read(path)
+        assert len(found) == unit.counts["events"] == unit.entry_stop - unit.entry_start
+        assert Counter(record.sample for record in found) == {sample: unit.counts[sample] for sample in schema.SAMPLES}
     assert {unit.counts["events"] for unit in shards if unit.source.startswith("train")} == {24}
     assert scaling.source == datasets.SCALING_SOURCE
     assert [output.path for output in scaling.outputs] == [datasets.SCALING_NAME]

@@ -75,7 +75,7 @@ def read_column(path: Path, name: str) -> NDArray[Any]:
     return values
 
 
-def read_events(path: Path, rows: NDArray[np.int64]) -> Iterator[SelectedBatch]:
+def read_selected(path: Path, rows: NDArray[np.int64]) -> Iterator[SelectedBatch]:
     """Read some events of a file, in file order and bounded memory.
 
     The batches depend on the file and on ``rows`` alone.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from toposieve import schema
 from toposieve.config import SelectionConfig
 from toposieve.physics.events import AnyArray, Events, FloatArray, IntArray
 from toposieve.physics.features import high_level_features
@@ -24,16 +25,14 @@ class SelectedEvents:
         high_level: ``schema.HIGH_LEVEL_FEATURES``, (n, 14).
         offsets: Event ``i`` owns the particles ``offsets[i]:offsets[i + 1]``; the first is the lepton. (n + 1,)
         particles: Flat columns: float32 per name in ``schema.STORED_PARTICLE_FEATURES``, int8 ``kind`` and ``Charge``.
-        cutflow: Events after each of ``schema.CUTFLOW``.
-        cuts: Name → which of the events that came in pass this cut; for sums of weights.
+        passing: Name of ``schema.CUTFLOW`` → which of the events that came in are left after it, (events,).
     """
 
     rows: IntArray
     high_level: FloatArray
     offsets: IntArray
     particles: dict[str, AnyArray]
-    cutflow: dict[str, int]
-    cuts: dict[str, NDArray[np.bool_]]
+    passing: dict[str, NDArray[np.bool_]]
 
 
 def select_events(events: Events, config: SelectionConfig, *, btag_mask: int) -> SelectedEvents:
@@ -48,19 +47,19 @@ def select_events(events: Events, config: SelectionConfig, *, btag_mask: int) ->
         InvalidInputError: The collections do not fit together, or an event has no or several ``MissingET``.
     """
     leptons = find_leptons(events, config)
-    cuts: dict[str, NDArray[np.bool_]] = {
+    cuts = {
         "lepton_pt": leptons.candidates > 0,
         "isolated_lepton": leptons.kind >= 0,
     }
-    selected, cutflow = apply_cuts(cuts, len(leptons.kind))
-    rows = np.flatnonzero(selected)
+    passing = apply_cuts(cuts, len(leptons.kind))
+    rows = np.flatnonzero(passing[schema.CUTFLOW[-1]])
     leptons = leptons.take(rows)
     high_level = high_level_features(events, rows, leptons, config, btag_mask=btag_mask)
     offsets, particles = particle_rows(events, rows, leptons, config)
-    return SelectedEvents(rows, high_level, offsets, particles, cutflow, cuts)
+    return SelectedEvents(rows, high_level, offsets, particles, passing)
 
 
-def apply_cuts(cuts: Mapping[str, NDArray[np.bool_]], n: int) -> tuple[NDArray[np.bool_], dict[str, int]]:
+def apply_cuts(cuts: Mapping[str, NDArray[np.bool_]], n: int) -> dict[str, NDArray[np.bool_]]:
     """Apply named masks one after the other.
 
     Args:
@@ -68,11 +67,11 @@ def apply_cuts(cuts: Mapping[str, NDArray[np.bool_]], n: int) -> tuple[NDArray[n
         n: Events before any cut.
 
     Returns:
-        Which events pass all, (n,), and the number of events left after each cut; ``events`` counts what came in.
+        Name → which events are left after this cut, (n,); the first is ``schema.CUTFLOW[0]``, all that came in.
     """
-    passing = np.ones(n, np.bool_)
-    cutflow = {"events": n}
+    left = np.ones(n, np.bool_)
+    passing = {schema.CUTFLOW[0]: left}
     for name, mask in cuts.items():
-        passing &= mask
-        cutflow[name] = int(passing.sum())
-    return passing, cutflow
+        left = left & mask
+        passing[name] = left
+    return passing

@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from toposieve import schema
 from toposieve.io import manifests
 from toposieve.io.datasets import SelectedUnit
-from toposieve.io.selected import BATCH_EVENTS, PARTICLE_RECORD, SelectedBatch, check_file, read_column, read_events
+from toposieve.io.selected import BATCH_EVENTS, PARTICLE_RECORD, SelectedBatch, check_file, read_column, read_selected
 from toposieve.io.shards import ShardBatch, scale_particles, write_shard
 from toposieve.physics.features import low_level_features
 from toposieve.preprocessing import FeatureStatistics, Scaling
@@ -211,7 +211,7 @@ def write_shards(
 def _report(path: Path, slots: NDArray[np.int32]) -> dict[str, Any]:
     kept = np.flatnonzero(slots < NOT_KEPT)
     statistics, bad = FeatureStatistics.empty(), []
-    for batch in read_events(path, kept):
+    for batch in read_selected(path, kept):
         features = low_level_features(batch.particles)
         bad += _bad_events(batch, features)
         training = slots[batch.rows] == schema.SPLITS.index("train")
@@ -252,7 +252,7 @@ def _packer(units: Sequence[SelectedUnit], plan: ShardPlan) -> Callable[[Batches
         for index, rows in _by_unit(batches):
             places = zip(rows["slot"].tolist(), rows["shuffle_key"].tolist(), rows["entry"].tolist(), strict=True)
             shards = np.array([plan.find(slot, (key, index, entry)) for slot, key, entry in places], np.int32)
-            for batch in read_events(units[index].path, rows["row"].astype(np.int64)):
+            for batch in read_selected(units[index].path, rows["row"].astype(np.int64)):
                 chosen = np.searchsorted(rows["row"], batch.rows)
                 yield _pack(batch, index, shards[chosen], rows["shuffle_key"][chosen])
 
@@ -332,11 +332,10 @@ def _scale(batch: pa.RecordBatch, units: Sequence[SelectedUnit], scaling: Scalin
     high_level, _ = _from_binary(batch.column("hlf"), np.dtype(np.float32))
     records, offsets = _from_binary(batch.column("particles"), PARTICLE_RECORD)
     samples = [units[number].sample for number in numbers]
-    factors = np.array([scaling.weight_factors[sample] for sample in samples])
     return ShardBatch(
         event_ids=[f"{units[number].unit.source}:{entry}" for number, entry in zip(numbers, entries, strict=True)],
         labels=np.array([schema.LABELS[sample] for sample in samples]),
-        weights=(batch.column("weight").to_numpy() * factors).astype(np.float32),
+        weights=scaling.apply_weights(samples, batch.column("weight").to_numpy()),
         high_level=scaling.apply_high_level(high_level.reshape(-1, len(schema.HIGH_LEVEL_FEATURES))),
         offsets=offsets,
         particles=scale_particles(records, offsets, scaling),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.config import SelectionConfig
@@ -126,7 +125,7 @@ def select_unit(work: SelectWork, path: Path) -> Summary:
         for batch in read_event_batches(verify_file(work.directory, work.file)):
             selected = select_events(batch.events, work.config, btag_mask=mask)
             writer.write_batch(selected_to_arrow(batch, selected))
-            for cut, passing in _passing(selected.cuts, len(batch.weight)).items():
+            for cut, passing in selected.passing.items():
                 counts[cut] += int(passing.sum())
                 weights[cut] += float(batch.weight[passing].sum(dtype=np.float64))
             other_bits |= _has_other_bits(batch.events, mask)
@@ -136,15 +135,6 @@ def select_unit(work: SelectWork, path: Path) -> Summary:
             f"delete {work.directory} and run ingest.py again"
         )
     return Summary(counts, weights, (f"Jet.BTag has bits beside the mask {mask} (btag_mask)",) if other_bits else ())
-
-
-def _passing(cuts: Mapping[str, NDArray[np.bool_]], events: int) -> dict[str, NDArray[np.bool_]]:
-    passing = np.ones(events, dtype=np.bool_)
-    after = {schema.CUTFLOW[0]: passing}
-    for name, mask in cuts.items():
-        passing = passing & mask
-        after[name] = passing
-    return after
 
 
 def _has_other_bits(events: Events, mask: int) -> bool:

@@ -7,21 +7,17 @@ depend on the number of workers.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, read_manifest_if_any, verify_file
+from toposieve.io.tfrecord import record_count
 from toposieve.training.runs import dataset_fingerprint
 
 TRAINING_SPLITS = ("train", "validation")
 FOREIGN_STREAMS = 8
 """Most streams of a dataset that has no manifest to say."""
-
-_LENGTH = struct.Struct("<Q")
-_LENGTH_CRC_BYTES = 4
-_DATA_CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -150,7 +146,7 @@ def _foreign_shards(directory: Path) -> tuple[Shard, ...]:
     if not directory.is_dir():
         raise InvalidInputError(f"{directory} is missing: a dataset holds TFRecord files in train/ and validation/")
     files = [path for path in sorted(directory.iterdir()) if path.is_file() and not path.name.startswith(("_", "."))]
-    return tuple(Shard(path, _count_records(path), None) for path in files)
+    return tuple(Shard(path, record_count(path), None) for path in files)
 
 
 def _checked_split(directory: Path, name: str, shards: tuple[Shard, ...], streams: int) -> Split:
@@ -158,26 +154,6 @@ def _checked_split(directory: Path, name: str, shards: tuple[Shard, ...], stream
     if split.events == 0:
         raise InvalidInputError(f"{directory} has no events in its {name} split: prepare it from more events")
     return split
-
-
-def _count_records(path: Path) -> int:
-    """Count records by walking over their lengths; TensorFlow compares the checksums when it reads them.
-
-    Raises:
-        InvalidInputError: The file ends within a record.
-    """
-    size = path.stat().st_size
-    records = position = 0
-    with path.open("rb") as stream:
-        while position < size:
-            stream.seek(position)
-            header = stream.read(_LENGTH.size)
-            length = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else size
-            position += _LENGTH.size + _LENGTH_CRC_BYTES + length + _DATA_CRC_BYTES
-            records += 1
-    if position != size:
-        raise InvalidInputError(f"{path} is cut short: record {records - 1} is incomplete; copy or write it again")
-    return records
 
 
 def check_share(dataset: Dataset, batch_size: int, workers: int) -> None:
