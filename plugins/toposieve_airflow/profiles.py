@@ -92,7 +92,10 @@ class Profile(_Section):
             "PYTHONPATH": str(self.jobs),
             "PYTHONUNBUFFERED": "1",
             "PYSPARK_PYTHON": str(self.python),
+            "PYSPARK_DRIVER_PYTHON": str(self.python),
             "SPARK_HOME": str(self.spark.home),
+            # Spark's own default: the settings of another Spark on this machine are not ours.
+            "SPARK_CONF_DIR": str(self.spark.home / "conf"),
         }
         if self.spark.java_home is not None:
             environment["JAVA_HOME"] = str(self.spark.java_home)

@@ -38,8 +38,33 @@ def test_everything_is_inside_the_home_and_on_this_machine_only(home: AirflowHom
     assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
     assert environment["AIRFLOW__CORE__LOAD_EXAMPLES"] == "False"
     assert "PYTHONPATH" not in environment
-    for name in ("AIRFLOW_HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "KERAS_HOME"):
+    folders = ("AIRFLOW_HOME", "TMPDIR", "SPARK_LOCAL_DIRS", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
+    for name in (*folders, "KERAS_HOME"):
         assert Path(environment[name]).is_relative_to(home.folder)
+    assert f'-Djava.io.tmpdir="{environment["TMPDIR"]}"' in environment["SPARK_SUBMIT_OPTS"]
+
+
+def test_settings_of_another_airflow_are_not_inherited(
+    home: AirflowHome, profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = "postgresql://production/airflow"
+    for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW_CONN_SPARK_LOCAL", "_AIRFLOW_PATCH", "AIRFLOW_CONFIG"):
+        monkeypatch.setenv(name, foreign)
+    monkeypatch.setenv("TOPOSIEVE_PROFILE", "mine")
+    environment = home.environment(profile)
+    assert foreign not in environment.values()
+    assert environment["TOPOSIEVE_PROFILE"] == "mine"
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_a_proxy_is_not_asked_for_this_machine(
+    home: AirflowHome, profile: Profile, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, "example.org")
+    environment = home.environment(profile)
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
 
 
 def test_spark_connection_is_json(home: AirflowHome, profile: Profile) -> None:

@@ -19,8 +19,12 @@ def test_local_profile_is_under_the_repository() -> None:
     profile = load_profile(CONFIG_FOLDER)
     assert profile.base == REPOSITORY / "work"
     assert profile.job_environment()["PYTHONPATH"] == str(REPOSITORY / "jobs")
-    assert profile.job_environment()["SPARK_HOME"].startswith(str(REPOSITORY))
     assert "JAVA_HOME" not in profile.job_environment()
+
+
+@pytest.mark.parametrize("name", ["SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"])
+def test_jobs_have_the_spark_and_python_of_the_profile_whatever_the_user_has(name: str) -> None:
+    assert load_profile(CONFIG_FOLDER).job_environment()[name].startswith(str(REPOSITORY / ".venv-jobs"))
 
 
 def test_absolute_paths_stay(values: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def java_home() -> Path:
 def java_version(java: Path) -> int | None:
     """Feature version of a ``java`` executable (8, 17, 21, ...), or None when it does not run."""
     try:
-        text = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+        text = subprocess.run([java, "-XX:-UsePerfData", "-version"], capture_output=True, text=True, check=True).stderr
     except (OSError, subprocess.CalledProcessError):
         return None
     match = re.search(r'version "(?:1\.)?(\d+)', text)

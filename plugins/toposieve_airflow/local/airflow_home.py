@@ -86,10 +86,9 @@ class AirflowHome:
 
     def environment(self, profile: Profile) -> dict[str, str]:
         """Environment of every Airflow process."""
-        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         connection = {"conn_type": "spark", "host": profile.spark.master}
         return {
-            **inherited,
+            **_inherited_environment(),
             "AIRFLOW_HOME": str(self.folder),
             "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
@@ -99,6 +98,8 @@ class AirflowHome:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.folder / "passwords.json"),
+            # A file that has changed is read at once all the same; others would cost a tenth of two cores.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -110,9 +111,14 @@ class AirflowHome:
 
     def _own_folders(self) -> dict[str, str]:
         """Where libraries keep temporary files, caches and settings that would else go to /tmp and the user's home."""
-        cache, config = self.folder / "cache", self.folder / "config"
+        cache, config, temporary = self.folder / "cache", self.folder / "config", self.folder / "tmp"
+        # Java writes its performance data to /tmp, whatever its temporary folder is.
+        java_options = f'-Djava.io.tmpdir="{temporary}" -XX:-UsePerfData'
         return {
-            "TMPDIR": str(self.folder / "tmp"),
+            "TMPDIR": str(temporary),
+            "SPARK_LOCAL_DIRS": str(temporary),
+            "SPARK_LAUNCHER_OPTS": "-XX:-UsePerfData",
+            "SPARK_SUBMIT_OPTS": " ".join(filter(None, [os.environ.get("SPARK_SUBMIT_OPTS"), java_options])),
             "XDG_CACHE_HOME": str(cache),
             "XDG_CONFIG_HOME": str(config),
             "MPLCONFIGDIR": str(config / "matplotlib"),
@@ -275,6 +281,15 @@ def _members(sessions: list[int]) -> list[int]:
             if os.getsid(process.pid) in sessions and process.info["status"] != psutil.STATUS_ZOMBIE:
                 members.append(process.pid)
     return members
+
+
+def _inherited_environment() -> dict[str, str]:
+    """The caller's environment, without the settings of another Airflow: its database must not be touched."""
+    foreign = ("AIRFLOW_", "_AIRFLOW_", "PYTHONPATH")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    exceptions = inherited.get("no_proxy") or inherited.get("NO_PROXY")
+    direct = ",".join(filter(None, [exceptions, "127.0.0.1,localhost"]))
+    return {**inherited, "NO_PROXY": direct, "no_proxy": direct}
 
 
 def _java_environment(profile: Profile) -> dict[str, str]:
