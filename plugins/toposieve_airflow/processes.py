@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import queue
+import signal
 import socket
 import subprocess
 import threading
@@ -10,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 import psutil
 
@@ -23,6 +26,9 @@ TAIL_LINES = 20
 POLL_S = 0.05
 SETTLE_S = 2.0
 """Seconds in which other workers may end too, so that the one at fault can be told from those that lost it."""
+
+PR_SET_PDEATHSIG = 1
+_C_LIBRARY = ctypes.CDLL(None)
 
 Log = Callable[[str], None]
 
@@ -95,6 +101,7 @@ class JobProcesses:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            preexec_fn=end_with_parent(signal.SIGKILL),
         )
         index = len(self._processes)
         self._processes.append(process)
@@ -155,6 +162,11 @@ def free_ports(count: int) -> list[int]:
             listener.bind(("127.0.0.1", 0))
             ports.append(int(listener.getsockname()[1]))
     return ports
+
+
+def end_with_parent(number: signal.Signals) -> Callable[[], object]:
+    """For ``preexec_fn``: Linux sends the new process this signal when the thread that starts it ends, even by KILL."""
+    return partial(_C_LIBRARY.prctl, PR_SET_PDEATHSIG, int(number))
 
 
 def end_children() -> None:

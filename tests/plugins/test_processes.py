@@ -6,10 +6,13 @@ import time
 import psutil
 import pytest
 
+from support.airflow_environment import REPOSITORY
 from toposieve_airflow.processes import (
     GRACE_S,
     JobFailed,
     JobProcesses,
+    _family,
+    _wait_for,
     end_children,
     end_processes,
     error_line,
@@ -86,6 +89,21 @@ def test_processes_that_ignore_term_are_killed_with_their_children() -> None:
         end_processes([process.pid])
         assert time.monotonic() - started < 2 * GRACE_S + 1
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_workers_end_with_the_task_even_if_it_is_killed() -> None:
+    worker = f"import os; print(os.getpid()); {WAIT_FOR_EVER}"
+    task = (
+        "import sys; from toposieve_airflow.processes import JobProcesses\n"
+        f"JobProcesses(['job']).run([sys.executable, '-c', {worker!r}], [{{}}], lambda line: print(line, flush=True))"
+    )
+    environment = {"PYTHONPATH": str(REPOSITORY / "plugins")}
+    command = [sys.executable, "-c", task]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    assert not _wait_for(_family(pid), DEADLINE_S)
 
 
 def test_exit_codes_stay_with_whoever_started_the_process() -> None:
