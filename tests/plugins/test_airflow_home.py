@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import socket
 import stat
@@ -102,7 +103,7 @@ def test_busy_port_stops_everything_before_it_begins(
     args = program.arg_parser().parse_args(["--home", str(tmp_path / "home"), "--port", str(busy_port)])
     assert program.main(args) == 1
     assert f"error: port {busy_port}" in capsys.readouterr().err
-    assert not (tmp_path / "home").exists()
+    assert not list((tmp_path / "home").iterdir())
 
 
 def test_port_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +120,52 @@ def test_one_airflow_per_home(home: AirflowHome) -> None:
         airflow_home._only_one(home),
     ):
         pass
+
+
+def test_only_a_lock_that_is_taken_means_that_another_airflow_runs(home: AirflowHome) -> None:
+    with pytest.raises(BlockingIOError), airflow_home._only_one(home):
+        raise BlockingIOError
+
+
+def test_home_stays_locked_while_a_component_lives(
+    home: AirflowHome, make_script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home.folder / "logs").mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", make_script("import signal; signal.pause()", "python"))
+    monkeypatch.setattr(airflow_home, "COMPONENTS", {"scheduler": []})
+    with airflow_home._only_one(home) as lock, airflow_home._components(home, {}, lock) as components:
+        with open(os.devnull) as nothing:  # what a kill of this process would do to its own copy of the lock
+            os.dup2(nothing.fileno(), lock)
+        with pytest.raises(LocalAirflowError, match="already runs"), airflow_home._only_one(home):
+            pass
+        assert components["scheduler"].poll() is None
+
+
+def test_components_end_with_this_process(home: AirflowHome, make_script, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home.folder / "logs").mkdir(parents=True)
+    get_signal = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
+    monkeypatch.setattr(sys, "executable", make_script(get_signal, "python"))
+    monkeypatch.setattr(airflow_home, "COMPONENTS", {"scheduler": []})
+    with airflow_home._only_one(home) as lock, airflow_home._components(home, {}, lock) as components:
+        assert components["scheduler"].wait(20) == 0
+    assert int(home.log_file("scheduler").read_text()) == signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_request_to_end_is_an_interrupt(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), airflow_home._on_request_to_end(signal.default_int_handler):
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with airflow_home._on_request_to_end(signal.default_int_handler):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_stop_ends_a_whole_session(tmp_path: Path) -> None:

@@ -12,14 +12,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from toposieve_airflow.local.api import Api
+from toposieve_airflow.processes import end_with_parent
 from toposieve_airflow.profiles import Profile, load_profile
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -155,17 +157,15 @@ def local_airflow(home: AirflowHome) -> Iterator[Api]:
     Raises:
         LocalAirflowError: The port is in use, this home is in use, or a component does not start.
     """
-    check_port(home.port)
-    # Whoever ends this process with TERM wants Airflow to end too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    profile = load_profile(REPOSITORY / "dags" / "config")
-    for name in ("logs", "tmp"):
-        (home.folder / name).mkdir(parents=True, exist_ok=True)
-    api = home.api()
-    with _only_one(home):
+    with _only_one(home) as lock, _on_request_to_end(signal.default_int_handler):
+        check_port(home.port)
+        profile = load_profile(REPOSITORY / "dags" / "config")
+        for name in ("logs", "tmp"):
+            (home.folder / name).mkdir(parents=True, exist_ok=True)
+        api = home.api()
         environment = home.environment(profile)
-        _migrate(home, environment)
-        with _components(home, environment) as processes:
+        _migrate(home, environment, lock)
+        with _components(home, environment, lock) as processes:
             _wait_until_ready(home, api, processes)
             for pool in (profile.pools.spark, profile.pools.training):
                 api.set_pool(pool.name, pool.slots)
@@ -190,39 +190,56 @@ def check_port(port: int) -> None:
 
 
 @contextmanager
-def _only_one(home: AirflowHome) -> Iterator[None]:
+def _only_one(home: AirflowHome) -> Iterator[int]:
+    """Lock a home; it stays locked as long as this process, or one that inherits the descriptor, keeps it open."""
+    home.folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(home.folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise LocalAirflowError(f"an Airflow already runs on {home.folder}: stop it first, or use its UI") from None
+        _lock(descriptor, home)
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _migrate(home: AirflowHome, environment: dict[str, str]) -> None:
+def _lock(descriptor: int, home: AirflowHome) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LocalAirflowError(f"an Airflow already runs on {home.folder}: stop it first, or use its UI") from None
+
+
+def _migrate(home: AirflowHome, environment: dict[str, str], lock: int) -> None:
     path = home.log_file("setup")
     with path.open("a") as log:
         command = [sys.executable, "-m", "airflow", "db", "migrate"]
-        if subprocess.run(command, env=environment, stdout=log, stderr=log).returncode != 0:
+        if subprocess.run(command, env=environment, stdout=log, stderr=log, pass_fds=(lock,)).returncode != 0:
             raise LocalAirflowError(f"Airflow's database could not be set up: see {path}")
 
 
 @contextmanager
-def _components(home: AirflowHome, environment: dict[str, str]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def _components(
+    home: AirflowHome, environment: dict[str, str], lock: int
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, arguments in COMPONENTS.items():
             with home.log_file(name).open("a") as log:
                 command = [sys.executable, "-m", "airflow", *arguments]
-                # A session of its own: a Ctrl-C reaches this process alone, which then stops all in order.
+                # A session of its own: a Ctrl-C reaches this process alone, which then stops all in order. Should this
+                # process be killed, the components end by themselves, and keep the home locked until they have.
                 processes[name] = subprocess.Popen(
-                    command, env=environment, stdout=log, stderr=log, start_new_session=True
+                    command,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                    preexec_fn=end_with_parent(signal.SIGTERM),
                 )
         yield processes
     finally:
-        with _undisturbed():
+        # A second Ctrl-C must not leave half of the processes behind.
+        with _on_request_to_end(signal.SIG_IGN):
             # The server goes last, for tasks that end now report to it.
             for part in (
                 [name for name in processes if name != SERVER],
@@ -253,14 +270,18 @@ def _is_healthy(api: Api) -> bool:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore further requests to end meanwhile: a second Ctrl-C must not leave half of the processes behind."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+def _on_request_to_end(handler: Callable[..., Any] | signal.Handlers) -> Iterator[None]:
+    """Handle Ctrl-C, TERM and a closed terminal alike meanwhile; what is ignored (``nohup``) stays ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:
+            signal.signal(number, before[number])
 
 
 def _stop(sessions: list[int]) -> None:
