@@ -5,13 +5,15 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.local import airflow_home, demo, server
-from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflowError, check_port
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, LocalAirflowError, check_port
 from toposieve_airflow.profiles import Profile, load_profile
 
 
@@ -177,6 +179,20 @@ def test_stop_ends_a_whole_session(tmp_path: Path) -> None:
     airflow_home._stop([process.pid])
     assert process.wait(5) == -signal.SIGTERM
     assert airflow_home._members([process.pid]) == []
+
+
+def test_server_ends_with_a_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def airflow_without_scheduler(home: AirflowHome):
+        with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process:
+            process.wait()
+            yield LocalAirflow(home, home.api(), {"scheduler": process}, datetime.now(UTC))
+
+    monkeypatch.setattr(server, "local_airflow", airflow_without_scheduler)
+    assert server.main(server.arg_parser().parse_args(["--home", str(tmp_path)])) == 1
+    assert "Airflow's scheduler ended with exit code 3" in capsys.readouterr().err
 
 
 def test_task_logs_are_found(home: AirflowHome) -> None:

@@ -1,14 +1,18 @@
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 
 from support.airflow_environment import CONFIG_FOLDER
 from toposieve_airflow.local import demo
-from toposieve_airflow.local.airflow_home import AirflowHome
-from toposieve_airflow.local.api import Api
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, LocalAirflowError
+from toposieve_airflow.local.api import Api, ApiError
 from toposieve_airflow.profiles import Profile, load_profile
+
+STARTED = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class FakeApi(Api):
@@ -19,6 +23,7 @@ class FakeApi(Api):
         self.state = state
         self.answers = {
             "/dags": {"dags": [{"dag_id": demo.DAG_ID}]},
+            f"/dags/{demo.DAG_ID}": {"is_paused": True},
             f"/dags/{demo.DAG_ID}/dagRuns": {"dag_runs": []},
             **(answers or {}),
         }
@@ -39,9 +44,32 @@ class FakeApi(Api):
         return self.state
 
 
+class Ended:
+    """A component's process that has ended, or runs if it has no exit code."""
+
+    def __init__(self, code: int | None) -> None:
+        self.returncode = code
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> AirflowHome:
     return AirflowHome(tmp_path, 1)
+
+
+@pytest.fixture
+def make_airflow(home: AirflowHome):
+    def make(api: Api, **exit_codes: int | None) -> LocalAirflow:
+        return LocalAirflow(home, api, {name: Ended(code) for name, code in exit_codes.items()}, STARTED)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "POLL_S", 0.0)
 
 
 @pytest.fixture
@@ -54,19 +82,16 @@ def task(task_id: str, state: str, map_index: int = -1) -> dict[str, Any]:
     return {"task_id": task_id, "state": state, "map_index": map_index, "try_number": 1, **times}
 
 
-def test_params_of_the_command_line_win(
-    home: AirflowHome, profile: Profile, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_params_of_the_command_line_win(make_airflow, profile: Profile, capsys: pytest.CaptureFixture[str]) -> None:
     api = FakeApi([], "failed")
-    demo._demo(api, home, profile, {**demo.CONF, "workers": 4})
-    path, body = api.sent[-1]
-    assert path.endswith(f"{demo.DAG_ID}/dagRuns")
+    demo._demo(make_airflow(api), profile, {**demo.CONF, "workers": 4})
+    ((_, body),) = [sent for sent in api.sent if sent[0] == f"/dags/{demo.DAG_ID}/dagRuns"]
     assert body["conf"] == {**demo.CONF, "workers": 4}
     assert body["dag_run_id"] in capsys.readouterr().out
 
 
 def test_failed_task_ends_the_demo_with_its_error_and_log(
-    home: AirflowHome, profile: Profile, capsys: pytest.CaptureFixture[str]
+    make_airflow, home: AirflowHome, profile: Profile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing(FakeApi):
         def trigger(self, dag_id: str, run_id: str, conf: Any, partition_key: str | None = None) -> None:
@@ -76,7 +101,7 @@ def test_failed_task_ends_the_demo_with_its_error_and_log(
             self.log.write_text(json.dumps(entry))
 
     api = Failing([task("select", "upstream_failed"), task("ingest", "failed", 0)], "failed")
-    assert demo._demo(api, home, profile, demo.CONF) == 1
+    assert demo._demo(make_airflow(api), profile, demo.CONF) == 1
     shown = capsys.readouterr()
     assert "error: task ingest failed: a.root: no tree Delphes" in shown.err
     assert f"log: {api.log}" in shown.err
@@ -84,38 +109,90 @@ def test_failed_task_ends_the_demo_with_its_error_and_log(
 
 
 def test_success_ends_with_table_report_and_command(
-    home: AirflowHome, profile: Profile, tmp_path: Path, make_script, capfd: pytest.CaptureFixture[str]
+    make_airflow, profile: Profile, tmp_path: Path, make_script, capfd: pytest.CaptureFixture[str]
 ) -> None:
     profile = profile.model_copy(update={"python": Path(make_script("import sys; print('table of', sys.argv[-1])"))})
     api = FakeApi([task("plan", "success")], "success", {"evaluate": {"value": {"outputs": [str(tmp_path)]}}})
-    assert demo._demo(api, home, profile, demo.CONF) == 0
+    assert demo._demo(make_airflow(api), profile, demo.CONF) == 0
     shown = capfd.readouterr().out
     assert f"table of {tmp_path / 'metrics.json'}" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
     assert "make airflow" in shown
 
 
-def test_runs_that_were_cut_off_are_closed_first(home: AirflowHome, profile: Profile) -> None:
+def test_runs_that_were_cut_off_are_closed_first(make_airflow, profile: Profile) -> None:
     runs = [{"dag_run_id": "demo_old"}, {"dag_run_id": "manual__mine"}]
     api = FakeApi([], "failed", {f"/dags/{demo.DAG_ID}/dagRuns": {"dag_runs": runs}})
-    demo._demo(api, home, profile, demo.CONF)
+    demo._demo(make_airflow(api), profile, demo.CONF)
     closed = [path for path, body in api.sent if body == {"state": "failed"}]
     assert closed == [f"/dags/{demo.DAG_ID}/dagRuns/demo_old"]
 
 
-def test_interrupted_run_is_closed(home: AirflowHome, profile: Profile) -> None:
+def test_interrupted_run_is_closed(make_airflow, profile: Profile) -> None:
     class Interrupted(FakeApi):
         def run_state(self, dag_id: str, run_id: str) -> str:
             raise KeyboardInterrupt
 
     api = Interrupted([], "running")
     with pytest.raises(KeyboardInterrupt):
-        demo._demo(api, home, profile, demo.CONF)
-    assert api.sent[-1][1] == {"state": "failed"}
+        demo._demo(make_airflow(api), profile, demo.CONF)
+    assert [body for _, body in api.sent[-2:]] == [{"state": "failed"}, {"is_paused": True}]
 
 
-def test_broken_dag_file_is_reported() -> None:
-    problem = {"filename": "dags/x.py", "stack_trace": "ProfileError: base: missing key"}
-    api = FakeApi([], "failed", {"/dags": {"dags": []}, "/importErrors": {"import_errors": [problem]}})
+@pytest.mark.parametrize("was_paused", [True, False])
+def test_dag_is_paused_again_unless_it_was_not(make_airflow, profile: Profile, was_paused: bool) -> None:
+    api = FakeApi([], "failed", {f"/dags/{demo.DAG_ID}": {"is_paused": was_paused}})
+    demo._demo(make_airflow(api), profile, demo.CONF)
+    assert (api.sent[-1] == (f"/dags/{demo.DAG_ID}", {"is_paused": True})) is was_paused
+
+
+def test_a_component_that_has_ended_ends_the_demo(make_airflow, home: AirflowHome) -> None:
+    airflow = make_airflow(FakeApi([], "running"), scheduler=9)
+    with pytest.raises(LocalAirflowError, match=f"Airflow's scheduler ended with exit code 9: see {home.folder}/logs"):
+        demo.follow(airflow, demo.DAG_ID, "demo_1")
+
+
+class Unsteady(FakeApi):
+    """Fails so many times before each answer."""
+
+    def __init__(self, failures: int, error: Exception) -> None:
+        super().__init__([], "success")
+        self.failures, self.error = failures, error
+        self.calls = 0
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise self.error
+        return self.state
+
+
+@pytest.mark.parametrize("error", [ApiError(500, "busy"), URLError("refused"), TimeoutError("timed out")])
+def test_some_failures_of_the_api_are_borne(make_airflow, error: Exception) -> None:
+    airflow = make_airflow(Unsteady(demo.API_TRIES - 1, error))
+    assert demo.follow(airflow, demo.DAG_ID, "demo_1") == "success"
+
+
+def test_an_api_that_keeps_failing_ends_the_demo(make_airflow) -> None:
+    airflow = make_airflow(Unsteady(demo.API_TRIES, ApiError(500, "out of memory")))
+    with pytest.raises(demo.DemoError, match=r"5 times in a row: Airflow answers 500: out of memory; see .*api-server"):
+        demo.follow(airflow, demo.DAG_ID, "demo_1")
+
+
+def airflow_with_import_error(make_airflow, timestamp: str) -> LocalAirflow:
+    problem = {"filename": "dags/x.py", "stack_trace": "ProfileError: base: missing key", "timestamp": timestamp}
+    answers = {"/dags": {"dags": []}, "/importErrors": {"import_errors": [problem]}}
+    return make_airflow(FakeApi([], "failed", answers))
+
+
+def test_broken_dag_file_is_reported(make_airflow) -> None:
+    airflow = airflow_with_import_error(make_airflow, "2026-01-01T12:00:03Z")
     with pytest.raises(demo.DemoError, match=r"dags/x\.py cannot be imported:\nProfileError: base: missing key"):
-        demo.wait_for_dag(api, demo.DAG_ID)
+        demo.wait_for_dag(airflow, demo.DAG_ID)
+
+
+def test_import_error_of_an_earlier_start_is_no_reason_to_stop(make_airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "PARSE_TIMEOUT_S", 0)
+    airflow = airflow_with_import_error(make_airflow, "2026-01-01T11:59:59Z")
+    with pytest.raises(demo.DemoError, match="has not found the DAG"):
+        demo.wait_for_dag(airflow, demo.DAG_ID)

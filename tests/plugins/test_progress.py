@@ -60,6 +60,11 @@ def test_errors_are_those_of_the_exceptions(log: Path) -> None:
     assert errors(log) == ["a.root: no tree"]
 
 
+def test_without_an_exception_the_last_lines_are_shown(log: Path) -> None:
+    write(log, *[{"event": f"line {number}"} for number in range(50)])
+    assert errors(log) == [f"line {number}" for number in range(40, 50)]
+
+
 def test_line_of_a_running_task(log: Path) -> None:
     write(log, {"event": "2026-01-01 12:00:01,000 INFO train: epoch 2/6"})
     shown = task_line(task(), log, NOW)

@@ -12,9 +12,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,39 @@ class AirflowHome:
         }
 
 
+Components = Mapping[str, subprocess.Popen[bytes]]
+"""Name → process."""
+
+
+@dataclass(frozen=True)
+class LocalAirflow:
+    """An Airflow that runs.
+
+    Attributes:
+        home: Where it lives.
+        api: Client for its API.
+        components: Its processes.
+        started: When it was started.
+    """
+
+    home: AirflowHome
+    api: Api
+    components: Components
+    started: datetime
+
+    def check(self) -> None:
+        """Check that all of it runs.
+
+        Raises:
+            LocalAirflowError: A component has ended.
+        """
+        for name, process in self.components.items():
+            if process.poll() is not None:
+                raise LocalAirflowError(
+                    f"Airflow's {name} ended with exit code {process.returncode}: see {self.home.log_file(name)}"
+                )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every command that starts a local Airflow."""
     parser.add_argument("--home", type=Path, default=AirflowHome.folder, help="where Airflow lives (%(default)s)")
@@ -145,14 +179,14 @@ def home_of(args: argparse.Namespace) -> AirflowHome:
 
 
 @contextmanager
-def local_airflow(home: AirflowHome) -> Iterator[Api]:
+def local_airflow(home: AirflowHome) -> Iterator[LocalAirflow]:
     """Run Airflow while the block lasts.
 
     Args:
         home: Where it lives; set up on first use.
 
     Yields:
-        A client for its API, once all components are healthy.
+        It, once all components are healthy.
 
     Raises:
         LocalAirflowError: The port is in use, this home is in use, or a component does not start.
@@ -162,14 +196,15 @@ def local_airflow(home: AirflowHome) -> Iterator[Api]:
         profile = load_profile(REPOSITORY / "dags" / "config")
         for name in ("logs", "tmp"):
             (home.folder / name).mkdir(parents=True, exist_ok=True)
-        api = home.api()
         environment = home.environment(profile)
+        started = datetime.now(UTC)
         _migrate(home, environment, lock)
-        with _components(home, environment, lock) as processes:
-            _wait_until_ready(home, api, processes)
+        with _components(home, environment, lock) as components:
+            airflow = LocalAirflow(home, home.api(), components, started)
+            _wait_until_ready(airflow)
             for pool in (profile.pools.spark, profile.pools.training):
-                api.set_pool(pool.name, pool.slots)
-            yield api
+                airflow.api.set_pool(pool.name, pool.slots)
+            yield airflow
 
 
 def check_port(port: int) -> None:
@@ -217,9 +252,7 @@ def _migrate(home: AirflowHome, environment: dict[str, str], lock: int) -> None:
 
 
 @contextmanager
-def _components(
-    home: AirflowHome, environment: dict[str, str], lock: int
-) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def _components(home: AirflowHome, environment: dict[str, str], lock: int) -> Iterator[Components]:
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, arguments in COMPONENTS.items():
@@ -250,16 +283,13 @@ def _components(
                 process.wait()
 
 
-def _wait_until_ready(home: AirflowHome, api: Api, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+def _wait_until_ready(airflow: LocalAirflow) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _is_healthy(api):
-        for name, process in processes.items():
-            if process.poll() is not None:
-                raise LocalAirflowError(
-                    f"Airflow's {name} ended with exit code {process.returncode}: see {home.log_file(name)}"
-                )
+    while not _is_healthy(airflow.api):
+        airflow.check()
         if time.monotonic() > deadline:
-            raise LocalAirflowError(f"Airflow is not ready after {READY_TIMEOUT_S} s: see {home.folder / 'logs'}")
+            logs = airflow.home.folder / "logs"
+            raise LocalAirflowError(f"Airflow is not ready after {READY_TIMEOUT_S} s: see {logs}")
         time.sleep(0.5)
 
 

@@ -76,6 +76,14 @@ class Api:
         body = {"dag_run_id": run_id, "conf": conf, "logical_date": None, "partition_key": partition_key}
         self.post(f"/dags/{dag_id}/dagRuns", body)
 
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether a DAG is kept from running."""
+        return bool(self.get(f"/dags/{dag_id}")["is_paused"])
+
+    def pause(self, dag_id: str) -> None:
+        """Keep a DAG from running."""
+        self.patch(f"/dags/{dag_id}", {"is_paused": True})
+
     def unpause(self, dag_id: str) -> None:
         """Let a DAG run."""
         self.patch(f"/dags/{dag_id}", {"is_paused": False})

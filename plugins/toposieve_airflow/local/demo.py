@@ -15,14 +15,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from toposieve_airflow.local.airflow_home import (
     REPOSITORY,
+    SERVER,
     AirflowHome,
+    LocalAirflow,
     LocalAirflowError,
     add_arguments,
     home_of,
@@ -50,6 +53,7 @@ CONF: dict[str, Any] = {
 
 PARSE_TIMEOUT_S = 120
 POLL_S = 1.0
+API_TRIES = 5
 TASK_ORDER = ("plan", "models", "simulate", "ingest", "select", "prepare", "train", "evaluate")
 
 
@@ -71,8 +75,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         print(f"starting Airflow on {home.url} (logs in {home.folder / 'logs'})", flush=True)
         profile = load_profile(REPOSITORY / "dags" / "config")
-        with local_airflow(home) as api:
-            return _demo(api, home, profile, {**CONF, **args.conf})
+        with local_airflow(home) as airflow:
+            return _demo(airflow, profile, {**CONF, **args.conf})
     except (LocalAirflowError, ProfileError, DemoError, ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -81,52 +85,96 @@ def main(args: argparse.Namespace) -> int:
         return 130
 
 
-def _demo(api: Api, home: AirflowHome, profile: Profile, conf: Mapping[str, Any]) -> int:
-    wait_for_dag(api, DAG_ID)
-    _end_earlier_runs(api)
-    api.unpause(DAG_ID)
+def _demo(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any]) -> int:
+    wait_for_dag(airflow, DAG_ID)
+    with _unpaused(airflow.api):
+        run_id, state = _run(airflow, profile, conf)
+    if state != "success":
+        return _report_failure(airflow, run_id)
+    return _show_result(airflow.api, profile, run_id)
+
+
+def _run(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any]) -> tuple[str, str]:
+    """Trigger a run and follow it to its end; returns its name and its state."""
+    _end_earlier_runs(airflow.api)
     run_id = RUN_PREFIX + datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
-    api.trigger(DAG_ID, run_id, conf)
+    airflow.api.trigger(DAG_ID, run_id, conf)
     print(f"run {run_id} of {DAG_ID}; data in {profile.base}\n", flush=True)
     try:
-        state = follow(api, home, DAG_ID, run_id)
+        return run_id, follow(airflow, DAG_ID, run_id)
     except BaseException:
-        _end_run(api, run_id)
+        with suppress(ApiError, OSError):  # the API may be what has failed
+            _end_run(airflow.api, run_id)
         raise
-    if state != "success":
-        return _report_failure(api, home, run_id)
-    return _show_result(api, profile, run_id)
 
 
-def wait_for_dag(api: Api, dag_id: str) -> None:
+@contextmanager
+def _unpaused(api: Api) -> Iterator[None]:
+    """Let the DAG run meanwhile. Afterwards it is as before: a day that is finished later starts it only if wanted."""
+    was_paused = api.is_paused(DAG_ID)
+    api.unpause(DAG_ID)
+    try:
+        yield
+    finally:
+        if was_paused:
+            with suppress(ApiError, OSError):
+                api.pause(DAG_ID)
+
+
+def wait_for_dag(airflow: LocalAirflow, dag_id: str) -> None:
     """Wait until Airflow knows a DAG.
 
     Raises:
         DemoError: Its file cannot be imported, or it does not appear.
+        LocalAirflowError: A part of Airflow has ended.
     """
     deadline = time.monotonic() + PARSE_TIMEOUT_S
-    while dag_id not in {dag["dag_id"] for dag in api.get("/dags")["dags"]}:
-        for problem in api.get("/importErrors")["import_errors"]:
-            raise DemoError(f"{problem['filename']} cannot be imported:\n{problem['stack_trace']}")
+    while dag_id not in {dag["dag_id"] for dag in airflow.api.get("/dags")["dags"]}:
+        airflow.check()
+        for problem in airflow.api.get("/importErrors")["import_errors"]:
+            # An older one may be mended: its file has not been read again yet.
+            if datetime.fromisoformat(problem["timestamp"]) >= airflow.started:
+                raise DemoError(f"{problem['filename']} cannot be imported:\n{problem['stack_trace']}")
         if time.monotonic() > deadline:
             raise DemoError(f"Airflow has not found the DAG {dag_id} after {PARSE_TIMEOUT_S} s")
         time.sleep(0.5)
 
 
-def follow(api: Api, home: AirflowHome, dag_id: str, run_id: str) -> str:
-    """Show a run's tasks until it has ended; returns its state."""
+def follow(airflow: LocalAirflow, dag_id: str, run_id: str) -> str:
+    """Show a run's tasks until it has ended; returns its state.
+
+    Raises:
+        DemoError: The API fails several times in a row.
+        LocalAirflowError: A part of Airflow has ended.
+    """
     display = Display(sys.stdout)
     while True:
-        state = api.run_state(dag_id, run_id)
-        display.update(_lines(api, home, dag_id, run_id), time.monotonic())
+        state, lines = _progress(airflow, dag_id, run_id)
+        display.update(lines, time.monotonic())
         if state in ("success", "failed"):
             return state
         time.sleep(POLL_S)
 
 
-def _lines(api: Api, home: AirflowHome, dag_id: str, run_id: str) -> list[TaskLine]:
+def _progress(airflow: LocalAirflow, dag_id: str, run_id: str) -> tuple[str, list[TaskLine]]:
+    """State and tasks of a run; a busy machine may delay or spoil an answer."""
+    problem: Exception | None = None
+    for _ in range(API_TRIES):
+        airflow.check()
+        try:
+            state = airflow.api.run_state(dag_id, run_id)
+            return state, _lines(airflow, dag_id, run_id)
+        except (ApiError, OSError) as error:
+            problem = error
+        time.sleep(POLL_S)
+    log = airflow.home.log_file(SERVER)
+    raise DemoError(f"Airflow's API has failed {API_TRIES} times in a row: {problem}; see {log}")
+
+
+def _lines(airflow: LocalAirflow, dag_id: str, run_id: str) -> list[TaskLine]:
     now = datetime.now(UTC)
-    return [task_line(task, _log(home, dag_id, run_id, task), now) for task in _tasks(api, dag_id, run_id)]
+    tasks = _tasks(airflow.api, dag_id, run_id)
+    return [task_line(task, _log(airflow.home, dag_id, run_id, task), now) for task in tasks]
 
 
 def _tasks(api: Api, dag_id: str, run_id: str) -> list[dict[str, Any]]:
@@ -150,10 +198,10 @@ def _end_run(api: Api, run_id: str) -> None:
     api.patch(f"/dags/{DAG_ID}/dagRuns/{run_id}", {"state": "failed"})
 
 
-def _report_failure(api: Api, home: AirflowHome, run_id: str) -> int:
-    for task in _tasks(api, DAG_ID, run_id):
+def _report_failure(airflow: LocalAirflow, run_id: str) -> int:
+    for task in _tasks(airflow.api, DAG_ID, run_id):
         if task["state"] == "failed":
-            log = _log(home, DAG_ID, run_id, task)
+            log = _log(airflow.home, DAG_ID, run_id, task)
             print(f"\nerror: task {task['task_id']} failed: " + "\n".join(errors(log)), file=sys.stderr)
             print(f"log: {log}", file=sys.stderr)
     return 1

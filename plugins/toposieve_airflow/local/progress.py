@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 TAIL_BYTES = 20_000
+LAST_LINES = 10
 QUIET_S = 30.0
 """Where lines cannot be redrawn, a running task is shown again after this long."""
 
@@ -69,12 +70,10 @@ def last_message(log: Path) -> str:
 
 
 def errors(log: Path) -> list[str]:
-    """Messages of the exceptions in a task's log: the errors that ended it."""
-    found = []
-    for line in _last_lines(log):
-        for error in _parse(line).get("error_detail") or []:
-            found.append(str(error["exc_value"]))
-    return found
+    """Messages of the exceptions in a task's log, the errors that ended it; without any, the last lines of the log."""
+    entries = [_parse(line) for line in _last_lines(log)]
+    found = [str(error["exc_value"]) for entry in entries for error in entry.get("error_detail") or []]
+    return found or [str(entry["event"]) for entry in entries if "event" in entry][-LAST_LINES:]
 
 
 class Display:

@@ -8,12 +8,14 @@ It prints the address, the user and the password.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
+import time
 
 from toposieve_airflow.local.airflow_home import USER, LocalAirflowError, add_arguments, home_of, local_airflow
 from toposieve_airflow.local.api import ApiError
 from toposieve_airflow.profiles import ProfileError
+
+POLL_S = 1.0
 
 
 def arg_parser() -> argparse.ArgumentParser:
@@ -27,15 +29,17 @@ def main(args: argparse.Namespace) -> int:
     """Run Airflow until Ctrl-C; returns the exit code."""
     home = home_of(args)
     try:
-        with local_airflow(home):
+        with local_airflow(home) as airflow:
             print(f"Airflow: {home.url}   user: {USER}   password: {home.password}   (Ctrl-C ends it)", flush=True)
-            signal.pause()
+            while True:
+                airflow.check()
+                time.sleep(POLL_S)
     except (LocalAirflowError, ProfileError, ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped")
-    return 0
+        return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from support.airflow_environment import CONFIG_FOLDER
-from toposieve_airflow.local.airflow_home import AirflowHome, local_airflow
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, local_airflow
 from toposieve_airflow.local.api import Api
 from toposieve_airflow.local.demo import wait_for_dag
 from toposieve_airflow.processes import free_ports
@@ -25,9 +25,12 @@ POLL_S = 1.0
 
 @dataclass
 class RealAirflow:
-    home: AirflowHome
-    api: Api
+    local: LocalAirflow
     profile: Profile
+
+    @property
+    def api(self) -> Api:
+        return self.local.api
 
     @property
     def base(self) -> Path:
@@ -35,7 +38,7 @@ class RealAirflow:
 
     def cli(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "airflow", *arguments]
-        subprocess.run(command, env=self.home.environment(self.profile), check=True, capture_output=True)
+        subprocess.run(command, env=self.local.home.environment(self.profile), check=True, capture_output=True)
 
     def run(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> str:
         """Trigger a DAG and wait for the end of its run; returns the run's state."""
@@ -65,9 +68,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
     os.environ[PROFILE_VARIABLE] = str(folder / "profile.yaml")
     home = AirflowHome(folder / "home", free_ports(1)[0])
     try:
-        with local_airflow(home) as api:
+        with local_airflow(home) as local:
             for dag_id in ("topology_classifier", "build_dataset", "simulate_events"):
-                wait_for_dag(api, dag_id)
-            yield RealAirflow(home, api, load_profile(CONFIG_FOLDER))
+                wait_for_dag(local, dag_id)
+            yield RealAirflow(local, load_profile(CONFIG_FOLDER))
     finally:
         del os.environ[PROFILE_VARIABLE]

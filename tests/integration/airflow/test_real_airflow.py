@@ -70,7 +70,7 @@ def report(airflow, backfilled: Path) -> Path:
     """The whole chain on the union of the days, by the demo's own code; what is complete passes through."""
     before = state_of_files(backfilled)
     conf = {**demo.CONF, **RANGE, **SIMULATION, **TRAINING}
-    assert demo._demo(airflow.api, airflow.home, airflow.profile, conf) == 0
+    assert demo._demo(airflow.local, airflow.profile, conf) == 0
     assert state_of_files(backfilled) == before
     (folder,) = (backfilled / "reports").iterdir()
     return folder
@@ -122,7 +122,7 @@ def test_wrong_params_are_refused_before_any_work(airflow) -> None:
 
 def test_params_that_do_not_go_together_end_the_demo(airflow, capsys: pytest.CaptureFixture[str]) -> None:
     conf = {**RANGE, "workers": 3, "samples": ["qcd"]}
-    assert demo._demo(airflow.api, airflow.home, airflow.profile, conf) == 1
+    assert demo._demo(airflow.local, airflow.profile, conf) == 1
     shown = capsys.readouterr()
     assert "task plan failed: workers is 3: it must divide" in shown.err
     assert "simulate" in shown.out
