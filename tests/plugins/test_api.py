@@ -3,10 +3,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from toposieve_airflow.local.api import Api, ApiError
+
+TASKS = 250
 
 
 class FakeAirflow(BaseHTTPRequestHandler):
@@ -30,7 +33,16 @@ class FakeAirflow(BaseHTTPRequestHandler):
             return 409, {"detail": "exists"}
         if self.path.endswith("/bad"):
             return 400, {"detail": "Invalid input for param workers"}
-        return 200, {"state": "running", "task_instances": [], "scheduler": {"status": "healthy"}}
+        if "/taskInstances?" in self.path:
+            return 200, self.page(TASKS)
+        return 200, {"state": "running", "scheduler": {"status": "healthy"}}
+
+    def page(self, tasks: int) -> dict[str, Any]:
+        """The tasks that are asked for, at most 100."""
+        query = parse_qs(urlsplit(self.path).query)
+        offset, limit = int(query["offset"][0]), min(int(query["limit"][0]), 100)
+        numbers = range(tasks)[offset : offset + limit]
+        return {"task_instances": [{"map_index": number} for number in numbers], "total_entries": tasks}
 
     do_GET = do_POST = do_PATCH = answer
 
@@ -82,6 +94,10 @@ def test_pools_are_made_or_changed(api: Api, pool: str, method: str) -> None:
     api.set_pool(pool, 3)
     assert FakeAirflow.requests[-1][0] == method
     assert FakeAirflow.requests[-1][2]["slots"] == 3
+
+
+def test_tasks_of_long_runs_come_in_pages(api: Api) -> None:
+    assert [task["map_index"] for task in api.tasks("d", "r")] == list(range(TASKS))
 
 
 def test_refusal_says_why(api: Api) -> None:

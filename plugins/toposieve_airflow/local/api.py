@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 TIMEOUT_S = 30
+PAGE = 100
+"""Entries of one answer: the most that Airflow gives by default."""
 
 
 class ApiError(Exception):
@@ -94,7 +96,13 @@ class Api:
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Task instances of a run."""
-        return list(self.get(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances", limit=1000)["task_instances"])
+        path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances"
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.get(path, limit=PAGE, offset=len(found), order_by="id")
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if self._token is None:
