@@ -55,6 +55,12 @@ def test_invalid_input_exits_with_two_and_a_plain_message(monkeypatch, parser, c
     assert capsys.readouterr().err == "error: raw/qcd/a.root: truncated; copy it again\n"
 
 
+def test_every_line_of_an_error_is_marked(monkeypatch, parser, capsys):
+    with pytest.raises(SystemExit):
+        run_job(monkeypatch, parser, fail(InvalidInputError("2 bad files:\n  a.root: truncated")))
+    assert capsys.readouterr().err == "error: 2 bad files:\nerror:   a.root: truncated\n"
+
+
 def test_full_disk_exits_with_two_and_says_where(monkeypatch, parser, capsys):
     full = OSError(errno.ENOSPC, "No space left on device", "data/events/part")
     with pytest.raises(SystemExit) as stop:

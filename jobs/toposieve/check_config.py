@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from toposieve.cli import print_error
 from toposieve.config import STAGES, load_config
 from toposieve.errors import INVALID_INPUT_EXIT_CODE, InvalidInputError
 
@@ -44,8 +45,7 @@ def main(arguments: list[str]) -> int:
     try:
         check(json.loads(arguments[0]))
     except InvalidInputError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        print_error(str(error))
         return INVALID_INPUT_EXIT_CODE
     return 0
 

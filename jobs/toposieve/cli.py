@@ -76,8 +76,14 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
         _exit(message, INVALID_INPUT_EXIT_CODE)
 
 
+def print_error(message: str) -> None:
+    """Print an error, each line marked: Spark prints between them, and Airflow picks them out of the log."""
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr, flush=True)
+
+
 def _exit(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print_error(message)
     sys.exit(code)
 
 
