@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from toposieve_airflow.gang import local_hosts, worker_environments
-from toposieve_airflow.outputs import check_outputs
+from toposieve_airflow.outputs import OutputError, check_outputs
 from toposieve_airflow.processes import JobFailed, JobProcesses, free_ports
 from toposieve_airflow.spark_job import log_places
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from toposieve_airflow.steps import Step
+
+_RUN = re.compile(r"results in (/.+)")
 
 
 class LocalGangOperator(BaseOperator):
@@ -61,14 +64,21 @@ class LocalGangOperator(BaseOperator):
         log_places(self.log.info, self.step)
         workers = self.step["workers"]
         self._gang = JobProcesses([f"worker {index}" for index in range(workers)])
+        runs: list[str] = []
+
+        def log(line: str) -> None:
+            self.log.info(line)
+            runs.extend(_RUN.findall(line))
+
         try:
-            self._gang.run(self._command(), self._environments(workers), self.log.info)
+            self._gang.run(self._command(), self._environments(workers), log)
         except JobFailed as error:
             raise (AirflowFailException if error.is_invalid_input else AirflowException)(str(error)) from None
         if self._killed:
             raise AirflowException("ended from outside before it was done")
-        check_outputs(self.step)
-        log_places(self.log.info, self.step)
+        step = _with_run(self.step, runs) if self.step["run_in_log"] else self.step
+        check_outputs(step)
+        log_places(self.log.info, step)
 
     def on_kill(self) -> None:
         """End every worker."""
@@ -83,3 +93,9 @@ class LocalGangOperator(BaseOperator):
         inherited = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
         hosts = local_hosts(free_ports(workers))
         return [{**inherited, **self.environment, **own} for own in worker_environments(hosts)]
+
+
+def _with_run(step: Step, runs: Sequence[str]) -> Step:
+    if not runs:
+        raise OutputError(f"the job says that it is done but not where in {', '.join(step['outputs'])} its results are")
+    return {**step, "outputs": [runs[-1]]}

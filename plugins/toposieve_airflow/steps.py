@@ -33,6 +33,8 @@ class Step(TypedDict):
     """Configuration that the manifest in each output directory must show; empty if there is no manifest."""
     files: list[str]
     """Files in each output directory that must be there afterwards."""
+    run_in_log: bool
+    """Whether the job works in a directory under ``outputs`` that only its log names, as ``results in DIRECTORY``."""
     workers: int
     """Processes that share the work."""
     wanted: bool
@@ -121,14 +123,16 @@ class Commands:
 
     def train(self, dataset: str, model: str, startup_timeout_s: int) -> Step:
         """Train one model."""
+        config = {"model": model, **self.config("training")}
         step = self._step(
             model,
             ["--dataset", dataset, "--startup-timeout", str(startup_timeout_s)],
-            {"model": model, **self.config("training")},
+            config,
+            shows=config,
             inputs=[self._base / "datasets" / dataset],
             outputs=[self._base / "models" / model],
         )
-        return {**step, "workers": self._params["workers"]}
+        return {**step, "workers": self._params["workers"], "run_in_log": True}
 
     def evaluate(self, dataset: str, models: Sequence[str], report: str) -> Step:
         """Evaluate the trained models and write the report."""
@@ -137,6 +141,7 @@ class Commands:
             report,
             ["--dataset", dataset, "--report", report, "--training", training, *self._replace(), "--models", *models],
             self.config("evaluation"),
+            shows=self.config("evaluation"),
             inputs=[self._base / "datasets" / dataset, *(self._base / "models" / model for model in models)],
             outputs=[self._base / "reports" / report],
         )
@@ -162,6 +167,7 @@ class Commands:
             "outputs": [str(path) for path in outputs],
             "config": dict(shows or {}),
             "files": [],
+            "run_in_log": False,
             "workers": 1,
             "wanted": True,
         }

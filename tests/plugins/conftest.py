@@ -21,6 +21,7 @@ def step(tmp_path: Path) -> "Step":
         "outputs": [str(tmp_path / "events")],
         "config": {},
         "files": [],
+        "run_in_log": False,
         "workers": 1,
         "wanted": True,
     }

@@ -72,6 +72,23 @@ def test_promised_files_are_checked(make_gang, step: Step) -> None:
         make_gang("", 1).execute({})
 
 
+def test_the_run_that_the_log_names_is_checked(make_gang, step: Step, tmp_path: Path) -> None:
+    step["run_in_log"], step["config"] = True, {"epochs": 2}
+    run = tmp_path / "models" / "hlf" / "1a2b"
+    gang = make_gang(f"print('2026-01-01 12:00:00,000 INFO train: training hlf on x, results in {run}')", 2)
+    with pytest.raises(OutputError, match=rf"{run}/manifest\.json: No such file"):
+        gang.execute({})
+    run.mkdir(parents=True)
+    (run / "manifest.json").write_text(json.dumps({"config": {"epochs": 2}, "units": []}))
+    gang.execute({})
+
+
+def test_a_job_that_names_no_run_is_a_failure(make_gang, step: Step) -> None:
+    step["run_in_log"] = True
+    with pytest.raises(OutputError, match=f"not where in {step['outputs'][0]}"):
+        make_gang("", 1).execute({})
+
+
 @pytest.mark.parametrize("on_term", ["SIG_DFL", "exit with 0"])
 def test_kill_ends_all_workers_and_is_no_success(make_gang, tmp_path: Path, on_term: str) -> None:
     handler = "signal.SIG_DFL" if on_term == "SIG_DFL" else "lambda *_: sys.exit(0)"

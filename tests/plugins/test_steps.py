@@ -113,6 +113,13 @@ def test_gangs_that_cannot_share_the_dataset_are_refused(
         build({**params, **changes})
 
 
+def test_output_of_training_and_evaluation_is_checked_too(build, params: dict[str, Any]) -> None:
+    steps = build({**params, "training_epochs": 3, "evaluation_seed": 4})
+    assert [step["config"]["model"] for step in steps["train"]] == ["hlf", "inclusive"]
+    assert all(step["config"]["epochs"] == 3 and step["run_in_log"] for step in steps["train"])
+    assert steps["evaluate"]["config"]["seed"] == 4
+
+
 def test_replace_and_bad_files_reach_the_jobs(build, params: dict[str, Any]) -> None:
     steps = build({**params, "replace": True, "on_bad_file": "quarantine"})
     day = steps["days"][0]
