@@ -89,7 +89,9 @@ class LocalTasks:
 
     def gang_per_model(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
         """A gang of workers for each model of the run; arguments as for :meth:`spark`."""
-        models = StepsOperator(task_id="models", steps=_step(plan, task_id), retries=0)
+        models = StepsOperator(
+            task_id="models", steps=_step(plan, task_id), retries=0, execution_timeout=plan.execution_timeout
+        )
         mapped = LocalGangOperator.partial(**self._gang(task_id), map_index_template=LABEL, **options)
         return mapped.expand(step=models.output)
 

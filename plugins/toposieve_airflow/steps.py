@@ -75,6 +75,19 @@ class Commands:
         """Configuration of a stage."""
         return self._schema.stage_config(self._params, stage)
 
+    def check_samples(self) -> None:
+        """Check that the run has every sample: a dataset needs all classes.
+
+        Raises:
+            StepError: One is missing.
+        """
+        missing = [name for name in self._schema.samples().value if name not in self._params["samples"]]
+        if missing:
+            raise StepError(
+                f"samples: {', '.join(missing)} left out, but the models tell all samples apart: give all of them, "
+                "or process some with build_dataset or simulate_events"
+            )
+
     def simulate(self, partition: str) -> Step:
         """Generate one partition of every sample."""
         samples, config = self._params["samples"], self.config("simulation")
@@ -180,11 +193,12 @@ def topology_classifier_steps(
 
     Raises:
         PartitionError: The run does not say which days, or says it wrongly.
-        StepError: Workers, streams and batch size do not go together.
+        StepError: Workers, streams and batch size do not go together, or a sample is missing.
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
     preparation, training = commands.config("preparation"), commands.config("training")
     _check_gang(params["workers"], preparation["streams"], training["batch_size"])
+    commands.check_samples()
     made_of = {"samples": params["samples"], "selection": commands.config("selection"), "preparation": preparation}
     dataset = dataset_name(partitions, made_of)
     models = params["models"]

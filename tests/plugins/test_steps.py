@@ -78,7 +78,6 @@ def test_what_changes_a_dataset_changes_its_name_and_nothing_else_does(build, pa
 
     assert dataset(selection_jet_pt_min=40) != dataset()
     assert dataset(preparation_seed=2) != dataset()
-    assert dataset(samples=["qcd", "ttbar"]) != dataset()
     assert dataset(partition_end="2026-01-03") != dataset()
     assert dataset(training_epochs=1, workers=4, models=["hlf"], simulate=True, replace=True) == dataset()
 
@@ -118,6 +117,11 @@ def test_output_of_training_and_evaluation_is_checked_too(build, params: dict[st
     assert [step["config"]["model"] for step in steps["train"]] == ["hlf", "inclusive"]
     assert all(step["config"]["epochs"] == 3 and step["run_in_log"] for step in steps["train"])
     assert steps["evaluate"]["config"]["seed"] == 4
+
+
+def test_a_run_without_one_of_the_samples_is_refused(build, params: dict[str, Any]) -> None:
+    with pytest.raises(StepError, match=r"samples: ttbar left out.*give all"):
+        build({**params, "samples": ["wjets", "qcd"]})
 
 
 def test_replace_and_bad_files_reach_the_jobs(build, params: dict[str, Any]) -> None:
