@@ -12,7 +12,7 @@ PYTEST := -m pytest -q
 INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help env lock schema lint format test test-unit test-spark test-training test-dags test-airflow golden bench demo airflow clean
+.PHONY: help env lock schema lint format test test-unit test-spark test-training test-dags test-airflow golden bench demo airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ help:  ## list the targets
 env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the locked requirements (about a minute)
 
 .uv/.ready: requirements/uv.txt
+	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null || { echo "error: \
+	$(PYTHON) is missing, is not Python 3.11 or cannot make environments: install it (Debian: python3.11-venv), or name \
+	another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
@@ -58,9 +61,18 @@ demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (
 airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
 	@$(AIRFLOW)/python -m toposieve_airflow.local.server
 
-clean:  ## remove environments, data and everything else that make made
-	rm -rf .uv .venv-jobs .venv-airflow .airflow work .mypy_cache .ruff_cache .pytest_cache .hypothesis
+backfill: env  ## ingest and select a range of days while `make airflow` runs: FROM=2026-01-01 TO=2026-01-31
+	@$(AIRFLOW)/python -m toposieve_airflow.local.backfill "$(FROM)" "$(TO)"
+
+clean:  ## remove environments, data and everything else that make made; ROOT files of your own stay
+	rm -rf .uv .venv-jobs .venv-airflow .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@# A folder work/raw/SAMPLE/DAY without a manifest is not ours, nor is what a link leads to.
+	if [ -d work ]; then find work -mindepth 1 -maxdepth 1 ! -name raw -exec rm -rf {} +; fi
+	if [ -d work/raw ]; then find work/raw -mindepth 2 -maxdepth 2 -type d \
+		\( -exec test -e {}/manifest.json \; -o -path '*/_pileup/*' \) -exec rm -rf {} +; fi
+	@if [ -d work ]; then find work/ -depth -type d -empty -delete; fi
+	@if [ -d work ]; then echo "kept, for they have no manifest and may be yours:"; find work/ -mindepth 3 -maxdepth 3; fi
 
 # --- checking --------------------------------------------------------------------------------------------------------
 

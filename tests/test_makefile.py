@@ -1,0 +1,61 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with the Makefile and what its first target needs."""
+    folder = tmp_path / "clone"
+    shutil.copytree(REPOSITORY / "requirements", folder / "requirements")
+    shutil.copy(REPOSITORY / "Makefile", folder)
+    return folder
+
+
+def make(folder, *arguments):
+    return subprocess.run(["make", "-C", str(folder), *arguments], capture_output=True, text=True)
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return path
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "false"])
+def test_a_python_that_cannot_be_used_is_named_with_the_remedy(clone, python):
+    result = make(clone, "env", f"PYTHON={python}")
+    assert result.returncode != 0
+    assert f"error: {python} is missing" in result.stderr
+    assert "python3.11-venv" in result.stderr
+    assert not (clone / ".uv").exists()
+
+
+def test_clean_removes_what_was_made_and_keeps_files_of_the_users_own(clone, tmp_path):
+    raw = clone / "work" / "raw"
+    made = [
+        raw / "qcd/2026-01-01/manifest.json",
+        raw / "_pileup/ab12/library.npz",
+        clone / "work/reports/a/report.html",
+    ]
+    made += [raw / "qcd/2026-01-01/part.root", clone / ".airflow/airflow.db"]
+    own = [write(raw / "qcd/2026-02-01/mine.root"), write(tmp_path / "elsewhere/a.root")]
+    (raw / "ttbar").mkdir()
+    (raw / "ttbar" / "2026-02-01").symlink_to(tmp_path / "elsewhere")
+    result = make(clone, "clean")
+    assert result.returncode == 0
+    assert not any(path.exists() for path in made)
+    assert all(path.exists() for path in (*own, raw / "ttbar/2026-02-01/a.root"))
+    assert "work/raw/qcd/2026-02-01" in result.stdout
+    assert not (raw / "_pileup").exists()
+
+
+def test_clean_leaves_nothing_behind_without_own_files(clone):
+    write(clone / "work/raw/qcd/2026-01-01/manifest.json")
+    assert make(clone, "clean").returncode == 0
+    assert not (clone / "work").exists()
+    assert make(clone, "clean").returncode == 0
