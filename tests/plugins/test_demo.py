@@ -120,6 +120,20 @@ def test_success_ends_with_table_report_and_command(
     assert "make airflow" in shown
 
 
+def test_mapped_tasks_are_not_shown_by_their_number(make_airflow, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = [task("plan", "success"), {**task("ingest", "running", 0), "rendered_map_index": None}]
+    demo.follow(make_airflow(FakeApi(tasks, "success")), demo.DAG_ID, "demo_1")
+    shown = capsys.readouterr().out
+    assert "plan" in shown
+    assert "ingest" not in shown
+
+
+def test_paths_are_shown_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert demo._from_here(tmp_path / "work" / "reports") == Path("work/reports")
+    assert demo._from_here(Path("/elsewhere/work")) == Path("/elsewhere/work")
+
+
 def test_runs_that_were_cut_off_are_closed_first(make_airflow, profile: Profile) -> None:
     runs = [{"dag_run_id": "demo_old"}, {"dag_run_id": "manual__mine"}]
     api = FakeApi([], "failed", {f"/dags/{demo.DAG_ID}/dagRuns": {"dag_runs": runs}})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from toposieve_airflow.local.progress import Display, TaskLine, errors, last_message, task_line
+from toposieve_airflow.local.progress import Display, TaskLine, errors, has_name, last_message, task_line
 
 NOW = datetime(2026, 1, 1, 12, 1, 5, tzinfo=UTC)
 
@@ -80,6 +80,20 @@ def test_line_of_a_task_that_has_ended_or_not_begun(log: Path) -> None:
     assert (waiting.name, waiting.state, waiting.seconds) == ("train", "waiting", None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, True),
+        ({"rendered_map_index": None}, False),
+        ({"rendered_map_index": None, "state": None}, False),
+        ({"rendered_map_index": None, "state": "upstream_failed"}, True),
+        ({"rendered_map_index": None, "map_index": -1}, True),
+    ],
+)
+def test_mapped_tasks_are_shown_once_their_label_is_known(changes: dict[str, Any], shown: bool) -> None:
+    assert has_name(task(**changes)) is shown
+
+
 def test_without_a_terminal_only_changes_are_written() -> None:
     stream = io.StringIO()
     display = Display(stream)
@@ -109,4 +123,4 @@ def test_on_a_terminal_lines_are_redrawn_in_place(monkeypatch: pytest.MonkeyPatc
     display.update([line("running"), line("waiting")], 0.0)
     assert "\x1b[2A" not in stream.getvalue()
     display.update([line("success"), line("running")], 1.0)
-    assert "\x1b[2A" in stream.getvalue()
+    assert "\x1b[2A\x1b[J" in stream.getvalue()

@@ -32,7 +32,7 @@ from toposieve_airflow.local.airflow_home import (
     local_airflow,
 )
 from toposieve_airflow.local.api import Api, ApiError
-from toposieve_airflow.local.progress import Display, TaskLine, errors, task_line
+from toposieve_airflow.local.progress import Display, TaskLine, errors, has_name, task_line
 from toposieve_airflow.profiles import Profile, ProfileError, load_profile
 
 DAG_ID = "topology_classifier"
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
     home = home_of(args)
     try:
-        print(f"starting Airflow on {home.url} (logs in {home.folder / 'logs'})", flush=True)
+        print(f"starting Airflow on {home.url} (logs in {_from_here(home.folder / 'logs')})", flush=True)
         profile = load_profile(REPOSITORY / "dags" / "config")
         with local_airflow(home) as airflow:
             return _demo(airflow, profile, {**CONF, **args.conf})
@@ -99,7 +99,7 @@ def _run(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any]) -> tu
     _end_earlier_runs(airflow.api)
     run_id = RUN_PREFIX + datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
     airflow.api.trigger(DAG_ID, run_id, conf)
-    print(f"run {run_id} of {DAG_ID}; data in {profile.base}\n", flush=True)
+    print(f"run {run_id} of {DAG_ID}; data in {_from_here(profile.base)}\n", flush=True)
     try:
         return run_id, follow(airflow, DAG_ID, run_id)
     except BaseException:
@@ -174,7 +174,7 @@ def _progress(airflow: LocalAirflow, dag_id: str, run_id: str) -> tuple[str, lis
 def _lines(airflow: LocalAirflow, dag_id: str, run_id: str) -> list[TaskLine]:
     now = datetime.now(UTC)
     tasks = _tasks(airflow.api, dag_id, run_id)
-    return [task_line(task, _log(airflow.home, dag_id, run_id, task), now) for task in tasks]
+    return [task_line(task, _log(airflow.home, dag_id, run_id, task), now) for task in tasks if has_name(task)]
 
 
 def _tasks(api: Api, dag_id: str, run_id: str) -> list[dict[str, Any]]:
@@ -203,7 +203,7 @@ def _report_failure(airflow: LocalAirflow, run_id: str) -> int:
         if task["state"] == "failed":
             log = _log(airflow.home, DAG_ID, run_id, task)
             print(f"\nerror: task {task['task_id']} failed: " + "\n".join(errors(log)), file=sys.stderr)
-            print(f"log: {log}", file=sys.stderr)
+            print(f"log: {_from_here(log)}", file=sys.stderr)
     return 1
 
 
@@ -213,9 +213,14 @@ def _show_result(api: Api, profile: Profile, run_id: str) -> int:
     print(flush=True)
     table = [str(profile.python), "-m", "toposieve.evaluation.table", str(report / "metrics.json")]
     code = subprocess.run(table, env={**os.environ, **profile.job_environment()}).returncode
-    print(f"\nreport: {report / 'report.html'}")
+    print(f"\nreport: {_from_here(report / 'report.html')}")
     print("Airflow's UI on this run: make airflow")
     return code
+
+
+def _from_here(path: Path) -> Path:
+    """A path that is shorter to read, and to type, from the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _decoded(value: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ QUIET_S = 30.0
 """Where lines cannot be redrawn, a running task is shown again after this long."""
 
 NOT_STARTED = {"waiting", "scheduled", "queued"}
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 # A line that one of our jobs has logged, as opposed to one of Spark's, Pythia's or Airflow's.
 _JOB_LINE = re.compile(
@@ -63,6 +64,11 @@ def task_line(task: Mapping[str, Any], log: Path, now: datetime) -> TaskLine:
     )
 
 
+def has_name(task: Mapping[str, Any]) -> bool:
+    """Whether a task instance can be shown: the label of a mapped one is known once it has begun, or never."""
+    return task["map_index"] < 0 or bool(task.get("rendered_map_index")) or task["state"] in ENDED
+
+
 def last_message(log: Path) -> str:
     """What the job that a task runs has logged last."""
     messages = [message for message in map(_message, _last_lines(log)) if message]
@@ -106,9 +112,9 @@ class Display:
     def _redraw(self, lines: Sequence[TaskLine]) -> None:
         width = shutil.get_terminal_size().columns
         if self._height:
-            self._stream.write(f"\x1b[{self._height}A")
+            self._stream.write(f"\x1b[{self._height}A\x1b[J")
         for line in lines:
-            self._stream.write(f"\x1b[2K{line.text(width)}\n")
+            self._stream.write(f"{line.text(width)}\n")
         self._height = len(lines)
 
     def _append(self, lines: Sequence[TaskLine], time_s: float) -> None:
