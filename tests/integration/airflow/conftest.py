@@ -1,26 +1,26 @@
 """One real Airflow for all tests here: its home, data and profile in a temporary folder."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
 from support.airflow_environment import CONFIG_FOLDER
-from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, local_airflow
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, check_port, local_airflow
 from toposieve_airflow.local.api import Api
 from toposieve_airflow.local.demo import wait_for_dag
 from toposieve_airflow.processes import free_ports
 from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
 
 RUN_TIMEOUT_S = 1200
-POLL_S = 1.0
+POLL_S = 0.5
 
 
 @dataclass
@@ -35,10 +35,6 @@ class RealAirflow:
     @property
     def base(self) -> Path:
         return self.profile.base
-
-    def cli(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "airflow", *arguments]
-        subprocess.run(command, env=self.local.home.environment(self.profile), check=True, capture_output=True)
 
     def run(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> str:
         """Trigger a DAG and wait for the end of its run; returns the run's state."""
@@ -57,6 +53,16 @@ class RealAirflow:
         return self.api.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]
 
 
+def processes_of(home: AirflowHome) -> list[str]:
+    """Airflow's processes that live in a home, and those of the jobs that they have started."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            if process.environ().get("AIRFLOW_HOME") == str(home.folder):
+                found.append(str(process))
+    return found
+
+
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
     folder = tmp_path_factory.mktemp("airflow")
@@ -72,5 +78,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
             for dag_id in ("topology_classifier", "build_dataset", "simulate_events"):
                 wait_for_dag(local, dag_id)
             yield RealAirflow(local, load_profile(CONFIG_FOLDER))
+        check_port(home.port)
+        assert not processes_of(home)
     finally:
         del os.environ[PROFILE_VARIABLE]

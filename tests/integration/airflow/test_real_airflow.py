@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from toposieve_airflow.local import demo
+from toposieve_airflow.local import backfill, demo
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 SAMPLES = ["qcd", "ttbar", "wjets"]
@@ -56,9 +56,9 @@ def simulated(airflow) -> Path:
 
 @pytest.fixture(scope="module")
 def backfilled(airflow, simulated: Path) -> Path:
-    """Three days of build_dataset, from the command line."""
-    airflow.api.unpause("build_dataset")
-    airflow.cli("backfill", "create", "--dag-id", "build_dataset", "--from-date", DAYS[0], "--to-date", DAYS[-1])
+    """Three days of build_dataset, as `make backfill` starts them."""
+    home = ["--home", str(airflow.local.home.folder), "--port", str(airflow.local.home.port)]
+    assert backfill.main(backfill.arg_parser().parse_args([*home, DAYS[0], DAYS[-1]])) == 0
     runs = [run for run in airflow.runs("build_dataset") if run["run_type"] == "backfill"]
     assert sorted(run["partition_key"] for run in runs) == DAYS
     assert [airflow.wait("build_dataset", run["dag_run_id"]) for run in runs] == ["success"] * 3
@@ -69,9 +69,10 @@ def backfilled(airflow, simulated: Path) -> Path:
 def report(airflow, backfilled: Path) -> Path:
     """The whole chain on the union of the days, by the demo's own code; what is complete passes through."""
     before = state_of_files(backfilled)
-    conf = {**demo.CONF, **RANGE, **SIMULATION, **TRAINING}
+    conf = {**demo.CONF, **RANGE, **SIMULATION, **TRAINING, "simulate": False}
     assert demo._demo(airflow.local, airflow.profile, conf) == 0
     assert state_of_files(backfilled) == before
+    assert airflow.api.is_paused(demo.DAG_ID)
     (folder,) = (backfilled / "reports").iterdir()
     return folder
 
@@ -100,11 +101,18 @@ def test_report_counts_equal_the_sum_of_the_manifests(backfilled: Path, report: 
             assert cutflow[cut][sample] == selected
 
 
+def test_samples_that_are_there_already_are_not_simulated(airflow, report: Path) -> None:
+    (run,) = [run for run in airflow.runs(demo.DAG_ID) if run["dag_run_id"].startswith(demo.RUN_PREFIX)]
+    states = [(task["task_id"], task["state"]) for task in airflow.api.tasks(demo.DAG_ID, run["dag_run_id"])]
+    assert states.count(("simulate", "skipped")) == states.count(("ingest", "success")) == len(DAYS)
+
+
 def test_report_is_one_page(report: Path) -> None:
     assert (report / "report.html").stat().st_size > 10_000
 
 
 def test_a_finished_day_starts_the_classifier_with_its_key(airflow, report: Path) -> None:
+    before = state_of_files(airflow.base)
     airflow.api.unpause(demo.DAG_ID)
     assert airflow.run("build_dataset", "again", {}, partition_key=DAYS[1]) == "success"
     deadline = time.monotonic() + DEADLINE_S
@@ -112,6 +120,7 @@ def test_a_finished_day_starts_the_classifier_with_its_key(airflow, report: Path
         assert time.monotonic() < deadline
         time.sleep(0.5)
     demo._end_run(airflow.api, started[0]["dag_run_id"])
+    assert state_of_files(airflow.base) == before
     assert started[0]["run_type"].startswith("asset")
 
 
