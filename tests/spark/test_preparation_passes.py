@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("module", ["preparation", "selection"])
 def test_every_worker_starts_without_the_libraries_for_root_files(module: str) -> None:
-    """They take a second of CPU to import, in each Python worker and in the driver."""
+    """They take .2 s of CPU to import, in each Python worker and in the driver."""
     program = f"import sys, toposieve.spark.{module}; print({{'uproot', 'awkward'}} & sys.modules.keys())"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

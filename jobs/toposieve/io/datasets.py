@@ -41,7 +41,7 @@ class DatasetConfig(StageConfig):
 def name_digits(inputs: SelectedInputs, config: DatasetConfig) -> str:
     """Digits that name a dataset's shards: other inputs or values, other names.
 
-    So a run that is killed while it replaces a dataset leaves every file that the old manifest lists as it was.
+    So a run that is killed while it replaces a dataset leaves every shard that the old manifest lists as it was.
     """
     identity = json.dumps([config.hash, inputs.fingerprints], sort_keys=True)
     return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
