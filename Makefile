@@ -35,6 +35,7 @@ env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the
 	@$(INSTALL) --python $(JOBS)/python -r requirements/jobs.txt
 	@echo "$(CURDIR)/jobs" > "$$($(JOBS)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
+	@$(JOBS)/python -m toposieve.warm_up > /dev/null
 	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready

@@ -1,0 +1,26 @@
+"""Compile every kernel once, so that no Spark task has to: ``python -m toposieve.warm_up`` (a quarter of a minute).
+
+Numba keeps what it compiles beside the sources, for this kind of processor.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from toposieve.config import SimulationConfig
+from toposieve.physics.features import sequence_order
+from toposieve.simulation.files import FileTask, simulate_file
+
+
+def warm_up() -> None:
+    """Simulate and select a few events, and bring a particle into order."""
+    with TemporaryDirectory() as folder:
+        simulate_file(FileTask("wjets", "warm-up", 0, 20, SimulationConfig(pileup=0), None, Path(folder)))
+    sequence_order(np.array([0, 1]), np.zeros(1), np.zeros(1))
+
+
+if __name__ == "__main__":
+    warm_up()
