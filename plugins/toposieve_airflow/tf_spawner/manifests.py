@@ -1,0 +1,181 @@
+"""Manifests of a gang: an Indexed Job and a headless Service. Pure functions: no client, no cluster.
+
+Objects are plain mappings with the keys of Kubernetes' own documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toposieve_airflow.gang import POD_PORT, pod_environment, pod_hosts
+from toposieve_airflow.naming import short_hash
+from toposieve_airflow.tf_spawner.pod_defaults import Accelerator, hardened, spread, with_accelerator
+
+Manifest = dict[str, Any]
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "toposieve"}
+"""Label of everything that is made here."""
+
+GANG_LABEL = "toposieve/gang"
+"""Label that holds the gang's name: on Job, Service and pods."""
+
+TRY_LABEL = "try_number"
+DIGEST_LABEL = "toposieve/digest"
+"""Label of the Job that changes with anything in its pods: only the same work is taken over after a restart."""
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+KEEP_S = 3600
+"""Seconds that a finished Job stays when Airflow is gone and cannot delete it."""
+
+NAME_LENGTH = 52
+"""Longest name of a Job: a pod's hostname adds its index and has to stay below 64 characters."""
+
+
+@dataclass(frozen=True)
+class Gang:
+    """What one try of a task starts.
+
+    Args:
+        name: Name of Job and Service.
+        namespace: Where they live.
+        labels: Of the task instance; on everything that belongs to the gang.
+        workers: Number of pods.
+        container: Name of the container that trains.
+        accelerator: ``cpu`` or ``gpu``.
+        accelerator_count: GPUs of each worker.
+        queue: Kueue's local queue that admits the gang as a unit, if there is one.
+        run_limit_s: Seconds after which Kubernetes ends the gang.
+    """
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    workers: int
+    container: str = "base"
+    accelerator: Accelerator = "cpu"
+    accelerator_count: int = 1
+    queue: str | None = None
+    run_limit_s: int | None = None
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        """Labels of everything that belongs to this gang."""
+        return {**self.labels, **MANAGED_BY, GANG_LABEL: self.name}
+
+    @property
+    def selector(self) -> str:
+        """Label selector of everything that belongs to this gang."""
+        return f"{GANG_LABEL}={self.name}"
+
+
+def task_selector(labels: Mapping[str, str]) -> str:
+    """Label selector of the gangs of a task instance, whichever try made them.
+
+    Args:
+        labels: Of the task instance.
+    """
+    return _selector({key: value for key, value in labels.items() if key != TRY_LABEL})
+
+
+def run_selector(dag_id: str, run_id: str) -> str:
+    """Label selector of every gang of a run; both as labels hold them."""
+    return _selector({"dag_id": dag_id, "run_id": run_id})
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted({**labels, **MANAGED_BY}.items()))
+
+
+def gang_name(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int) -> str:
+    """Name of one try's gang: a valid host name (DNS-1035) of at most 52 characters, another one for every try.
+
+    >>> gang_name("topology_classifier", "manual__1", "train", 0, 2)
+    'train-3ad7e7ae-2'
+    """
+    ending = f"-{short_hash([dag_id, run_id, task_id, map_index])}-{try_number}"
+    readable = re.sub(r"[^a-z0-9]+", "-", task_id.lower()).lstrip("-0123456789") or "gang"
+    return readable[: NAME_LENGTH - len(ending)].rstrip("-") + ending
+
+
+def job_manifest(pod: Manifest, gang: Gang) -> Manifest:
+    """The Indexed Job whose pods are the gang's workers.
+
+    Kubernetes ends all of them when one fails, is evicted or is deleted, and starts none a second time.
+
+    Args:
+        pod: A pod as KubernetesPodOperator builds it.
+        gang: What to start.
+    """
+    template = _template(pod, gang)
+    digest = short_hash([_without_names(template, gang), gang.queue, gang.run_limit_s])
+    spec: Manifest = {
+        "completionMode": "Indexed",
+        "completions": gang.workers,
+        "parallelism": gang.workers,
+        "backoffLimit": 0,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {"rules": _FAILURE_RULES},
+        "ttlSecondsAfterFinished": KEEP_S,
+        "template": template,
+    }
+    if gang.run_limit_s is not None:
+        spec["activeDeadlineSeconds"] = gang.run_limit_s
+    labels = {**gang.all_labels, DIGEST_LABEL: digest}
+    if gang.queue is not None:
+        spec["suspend"] = True
+        labels[QUEUE_LABEL] = gang.queue
+    metadata = {"name": gang.name, "namespace": gang.namespace, "labels": labels}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+_FAILURE_RULES: list[Manifest] = [
+    {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
+]
+
+
+def service_manifest(gang: Gang, job_uid: str) -> Manifest:
+    """The headless Service that gives each worker a host name from the start; Kubernetes deletes it with the Job."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": gang.name, "uid": job_uid}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": gang.name,
+            "namespace": gang.namespace,
+            "labels": gang.all_labels,
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {GANG_LABEL: gang.name},
+            "ports": [{"name": "grpc", "port": POD_PORT}],
+        },
+    }
+
+
+def _template(pod: Manifest, gang: Gang) -> Manifest:
+    spec = hardened(pod["spec"])
+    spec = with_accelerator(spec, gang.container, gang.accelerator, gang.accelerator_count)
+    spec = spread(spec, {GANG_LABEL: gang.name})
+    hosts = pod_hosts(gang.name, gang.name, gang.workers)
+    for container in spec["containers"]:
+        if container["name"] == gang.container:
+            container["env"] = [*container.get("env", []), *pod_environment(hosts)]
+    spec |= {"restartPolicy": "Never", "subdomain": gang.name}
+    spec.pop("activeDeadlineSeconds", None)  # the Job's, which counts for all pods together
+    metadata: Manifest = {"labels": {**pod["metadata"].get("labels", {}), **gang.all_labels}}
+    if annotations := pod["metadata"].get("annotations"):
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": spec}
+
+
+def _without_names(template: Manifest, gang: Gang) -> str:
+    """The template as text without what differs between two tries of the same work."""
+    labels = {key: value for key, value in template["metadata"]["labels"].items() if key != TRY_LABEL}
+    return repr([sorted(labels.items()), template["spec"]]).replace(gang.name, "")

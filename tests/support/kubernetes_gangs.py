@@ -1,0 +1,94 @@
+"""Objects as Kubernetes would send them, and the context of a task, for tests of gangs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+GANG = "train-0a1b2c3d-1"
+LABELS = {"dag_id": "topology_classifier", "task_id": "train", "run_id": "manual__1", "try_number": "1"}
+
+
+def job(*conditions: dict[str, str], suspend: bool = False, **metadata: Any) -> dict[str, Any]:
+    """A Job as the API server describes it."""
+    return {
+        "metadata": {"name": GANG, "labels": LABELS, "uid": "1234", **metadata},
+        "spec": {"suspend": suspend},
+        "status": {"conditions": list(conditions)},
+    }
+
+
+def condition(kind: str, reason: str = "", message: str = "", status: str = "True") -> dict[str, str]:
+    """A condition of a Job or a pod."""
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:10Z",
+    }
+
+
+def pod(
+    index: int, state: dict[str, Any] | None = None, *conditions: dict[str, str], **metadata: Any
+) -> dict[str, Any]:
+    """A worker's pod; ``state`` is its container's."""
+    statuses = [{"name": "base", "state": state}] if state else []
+    return {
+        "metadata": {
+            "name": f"{GANG}-{index}-abcde",
+            "labels": {"batch.kubernetes.io/job-completion-index": str(index)},
+            **metadata,
+        },
+        "spec": {
+            "nodeName": f"node-{index}",
+            "containers": [{"name": "base", "resources": {"limits": {"memory": "64Mi"}}}],
+        },
+        "status": {"phase": "Running", "containerStatuses": statuses, "conditions": list(conditions)},
+    }
+
+
+def running() -> dict[str, Any]:
+    """State of a container that runs."""
+    return {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    """State of a container that does not run yet."""
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+def terminated(code: int, at: str = "2026-01-01T00:00:10Z", reason: str = "Error") -> dict[str, Any]:
+    """State of a container that has ended."""
+    return {"terminated": {"exitCode": code, "reason": reason, "finishedAt": at}}
+
+
+def warning(about: str, reason: str, message: str, kind: str = "Pod") -> dict[str, Any]:
+    """An event."""
+    return {
+        "metadata": {"name": f"{about}.{reason}"},
+        "involvedObject": {"kind": kind, "name": about},
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": "2026-01-01T00:00:05Z",
+    }
+
+
+@dataclass
+class TaskInstance:
+    """As much of a task instance as the operator uses."""
+
+    dag_id: str = "topology_classifier"
+    task_id: str = "train"
+    run_id: str = "manual__1"
+    map_index: int = -1
+    try_number: int = 1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def context(self) -> Any:
+        """The context of this task instance."""
+        return {"ti": self, "run_id": self.run_id, "dag": SimpleNamespace()}
