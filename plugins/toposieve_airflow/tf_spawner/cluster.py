@@ -1,0 +1,166 @@
+"""What a gang needs of the API server: make Job and Service, find what is left of earlier tries, remove everything."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
+from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
+from kubernetes.client.exceptions import ApiException
+
+from toposieve_airflow.tf_spawner.manifests import GANG_LABEL, Gang, Manifest, service_manifest
+from toposieve_airflow.tf_spawner.watching import ListCall, Objects, gone_within
+
+FORCE_AFTER_S = 1.0
+"""Seconds on top of the grace period after which a pod counts as lost with its node."""
+
+GONE_S = 15.0
+"""Seconds that Kubernetes may take to forget everything after that."""
+
+_CONFLICT, _FORBIDDEN, _NOT_FOUND = 409, 403, 404
+_RIGHT = re.compile(
+    r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+)
+
+
+_retried: Callable[[Callable[..., Any]], Callable[..., Any]] = generic_api_retry
+
+
+class Refused(Exception):
+    """The API server refuses a request and would refuse it again; the message says what to change."""
+
+
+class StillThere(Exception):
+    """Something of a gang could not be removed; the message names it."""
+
+
+class GangCluster:
+    """Gangs in one namespace.
+
+    Args:
+        client: Connection to the API server.
+        namespace: Where the gangs live.
+    """
+
+    def __init__(self, client: ApiClient, namespace: str) -> None:
+        """Ask nothing yet."""
+        self._core = CoreV1Api(client)
+        self._batch = BatchV1Api(client)
+        self.namespace = namespace
+
+    def jobs(self, selector: str) -> ListCall:
+        """Lists and watches Jobs."""
+        return partial(self._batch.list_namespaced_job, self.namespace, label_selector=selector)
+
+    def pods(self, selector: str) -> ListCall:
+        """Lists and watches pods."""
+        return partial(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
+
+    def warnings(self) -> ListCall:
+        """Lists and watches the warnings about everything in the namespace."""
+        return partial(self._core.list_namespaced_event, self.namespace, field_selector="type=Warning")
+
+    def log(self, pod: str, container: str) -> Callable[..., Any]:
+        """Reads a container's log."""
+        return partial(self._core.read_namespaced_pod_log, pod, self.namespace, container=container)
+
+    def find_jobs(self, selector: str) -> list[Manifest]:
+        """Jobs with these labels, the newest first.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        items = self._ask(self._batch.list_namespaced_job, self.namespace, label_selector=selector)["items"]
+        return sorted(items, key=lambda job: str(job["metadata"]["creationTimestamp"]), reverse=True)
+
+    def create_job(self, job: Manifest) -> Manifest:
+        """Make a gang's Job, unless there is one of its name, and return it.
+
+        Raises:
+            Refused: The API server does not take the manifest.
+        """
+        self._create(self._batch.create_namespaced_job, job)
+        return self.find_jobs(f"{GANG_LABEL}={job['metadata']['name']}")[0]
+
+    def create_service(self, gang: Gang, job: Manifest) -> None:
+        """Make the Service that a gang's Job owns, unless it is there already.
+
+        Raises:
+            Refused: The API server does not take the manifest.
+        """
+        self._create(self._core.create_namespaced_service, service_manifest(gang, job["metadata"]["uid"]))
+
+    def remove(self, selector: str, grace_s: float) -> None:
+        """Delete everything with these labels and wait until it is gone. Pods of a node that is lost go by force.
+
+        Raises:
+            StillThere: Something is left all the same.
+            Refused: The API server does not allow it.
+        """
+        for job in self.find_jobs(selector):
+            self.delete_job(job["metadata"]["name"])
+        if not self._pods_within(selector, grace_s + FORCE_AFTER_S):
+            return
+        for name in self._pods_within(selector, 0):
+            self._ask(self._core.delete_namespaced_pod, name, self.namespace, grace_period_seconds=0)
+        if left := self._pods_within(selector, GONE_S):
+            raise StillThere(f"pods in namespace {self.namespace} that Kubernetes does not remove: {', '.join(left)}")
+
+    def delete_job(self, name: str) -> None:
+        """Delete a Job; Kubernetes then deletes its pods and its Service."""
+        self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
+
+    def _pods_within(self, selector: str, seconds: float) -> Objects:
+        left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))
+        return left
+
+    def _create(self, call: Callable[..., Any], manifest: Manifest) -> None:
+        self._ask(call, self.namespace, manifest, missing=(_CONFLICT,))
+
+    def _ask(
+        self, call: Callable[..., Any], *arguments: Any, missing: tuple[int, ...] = (_NOT_FOUND,), **options: Any
+    ) -> Any:
+        """Ask the API server, again and again while it is away; None if the answer is one of ``missing``."""
+
+        def ask() -> Any:
+            try:
+                return json.loads(call(*arguments, **options, _preload_content=False).data)
+            except ApiException as error:
+                if error.status in missing:
+                    return None
+                raise
+
+        return _asked(ask)
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """The answer to a request that is made again and again while the API server is away."""
+    try:
+        return _retried(ask)()
+    except ApiException as error:
+        raise Refused(in_words(error)) if refuses(error) else error from None
+
+
+def refuses(error: ApiException) -> bool:
+    """Whether the same request would be refused again. A namespace's quota is not for ever."""
+    return 400 <= error.status < 500 and error.status not in (401, 408, 409, 429) and "quota" not in str(error.body)
+
+
+def in_words(error: ApiException) -> str:
+    """What the API server does not like, in plain words: a missing right names user, verb and resource."""
+    try:
+        message = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        message = str(error.body or error.reason)
+    right = _RIGHT.search(message)
+    if error.status != _FORBIDDEN or right is None:
+        return f"Kubernetes refuses (HTTP {error.status}): {message}"
+    group = f" of the API group {right['group']}" if right["group"] else ""
+    return (
+        f"{right['user']} lacks a right: the verb {right['verb']} on {right['resource']}{group}. "
+        f"Add it to a Role of that account. ({message})"
+    )

@@ -1,0 +1,249 @@
+"""What the state of a gang means, in plain words. Pure functions on Kubernetes' objects as mappings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from toposieve_airflow.gang import INDEX_LABEL
+from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE
+
+Manifest = Mapping[str, Any]
+
+_FAILED = ("FailureTarget", "Failed")
+_DISRUPTIONS = {
+    "PreemptionByScheduler": "was preempted by a pod of higher priority",
+    "EvictionByEvictionAPI": "was evicted",
+    "DeletionByTaintManager": "was lost with its node, or its node was emptied",
+    "DeletionByPodGC": "was lost with its node, which is gone",
+    "TerminationByKubelet": "was ended by its node",
+}
+_BROKEN = {
+    "InvalidImageName": "the name of its image is not valid",
+    "ErrImagePull": "its image cannot be pulled",
+    "ImagePullBackOff": "its image cannot be pulled",
+    "ErrImageNeverPull": "its image is not on the node and may not be pulled",
+    "CreateContainerConfigError": "its container cannot be configured",
+    "CreateContainerError": "its container cannot be created",
+}
+"""Reasons of a waiting container that waiting alone seldom mends."""
+
+_NO_WORKER = -1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a gang failed.
+
+    Args:
+        why: The reason, in words.
+        worker: Index of the worker at fault, if there is one.
+        pod: Its pod.
+        may_retry: Whether another try may do better.
+        is_cause: Whether this is surely the cause, and no consequence of another worker's end.
+    """
+
+    why: str
+    worker: int | None = None
+    pod: str | None = None
+    may_retry: bool = True
+    is_cause: bool = False
+
+
+@dataclass
+class State:
+    """What is known of a gang: its Job, its pods and the warnings about them, each by name.
+
+    ``job`` is None before the first look, and an empty mapping when there is no such Job (any more).
+    """
+
+    job: Manifest | None = None
+    pods: Mapping[str, Manifest] = field(default_factory=dict)
+    warnings: Mapping[str, Manifest] = field(default_factory=dict)
+
+
+def worker_of(pod: Manifest) -> int:
+    """Index of a pod's worker."""
+    return int(pod["metadata"]["labels"].get(INDEX_LABEL, _NO_WORKER))
+
+
+def is_complete(job: Manifest) -> bool:
+    """Whether every worker of a Job has ended well."""
+    return _condition(job, ("SuccessCriteriaMet", "Complete")) is not None
+
+
+def is_suspended(job: Manifest) -> bool:
+    """Whether a Job still waits to be admitted."""
+    return bool(job["spec"].get("suspend"))
+
+
+def may_be_adopted(job: Manifest, digest_label: str, digest: str) -> bool:
+    """Whether a Job left by a process that is gone does the same work and has not failed."""
+    same_work = job["metadata"]["labels"].get(digest_label) == digest
+    return same_work and _condition(job, _FAILED) is None and "deletionTimestamp" not in job["metadata"]
+
+
+def container_state(pod: Manifest, container: str) -> tuple[str, Manifest]:
+    """State of a container (``waiting``, ``running`` or ``terminated``) and what Kubernetes says about it."""
+    for status in pod.get("status", {}).get("containerStatuses", []):
+        if status["name"] == container and status.get("state"):
+            (name, details), *_ = status["state"].items()
+            return name, details
+    return "waiting", {}
+
+
+def has_started(pod: Manifest, container: str) -> bool:
+    """Whether a container runs or has run."""
+    return container_state(pod, container)[0] != "waiting"
+
+
+def failure_of(state: State, container: str) -> Failure | None:
+    """Why the gang has failed, if it has. A worker that names its own fault comes before those it has taken along."""
+    if state.job is None or is_complete(state.job):
+        return None
+    condition = _condition(state.job, _FAILED)
+    if condition and condition["reason"] == "DeadlineExceeded":
+        return Failure("it ran longer than its limit", is_cause=True)
+    failures = [failure for pod in state.pods.values() if (failure := _pod_failure(pod, container))]
+    if failures:
+        return min(failures, key=lambda each: (not each[1].is_cause, each[0]))[1]
+    if not state.job or "deletionTimestamp" in state.job["metadata"]:
+        return Failure("its Job was deleted")
+    return _job_failure(condition) if condition else None
+
+
+def broken_pods(state: State, container: str) -> dict[str, tuple[str, Failure]]:
+    """Pods whose container cannot start, each with the kind of fault and what to say when it lasts."""
+    found = {}
+    for name, pod in state.pods.items():
+        kind, details = container_state(pod, container)
+        reason = details.get("reason")
+        if kind == "waiting" and reason in _BROKEN:
+            found[name] = reason, Failure(_waiting(details), worker_of(pod), name, may_retry=False)
+    return found
+
+
+def refusal_of(state: State) -> Failure | None:
+    """The reason why Kubernetes will never make the pods, if their manifest breaks a rule of the namespace."""
+    for text in _job_warnings(state):
+        if "violates PodSecurity" in text:
+            return Failure(f"Kubernetes refuses its pods: {text}", may_retry=False)
+    return None
+
+
+def pending_reasons(state: State, container: str) -> dict[str, list[int]]:
+    """What workers wait for, in words, each with the workers that it holds up (none: the whole gang)."""
+    if not state.job:
+        return {}
+    if is_suspended(state.job):
+        return {"the gang waits for its queue to admit it": []}
+    reasons: dict[str, list[int]] = {text: [] for text in map(_creation, _job_warnings(state))}
+    for name, pod in sorted(state.pods.items()):
+        if not has_started(pod, container) and (text := _pending(pod, container, _last_warning(state, name))):
+            reasons.setdefault(text, []).append(worker_of(pod))
+    return reasons
+
+
+def last_words(state: State, pod: str) -> str | None:
+    """The last warning about a pod, if there is one."""
+    warning = _last_warning(state, pod)
+    return f"{warning['reason']}: {warning['message']}" if warning else None
+
+
+def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failure] | None:
+    """A pod's failure with what it is ranked by: its time, and at the same time those deleted last."""
+    kind, details = container_state(pod, container)
+    code = details.get("exitCode", 0) if kind == "terminated" else 0
+    disruption = _condition(pod, ("DisruptionTarget",))
+    if disruption:
+        why = _DISRUPTIONS.get(disruption["reason"], f"was disrupted ({disruption['reason']})")
+        why, when = f"{why}: {disruption.get('message', '')}", disruption["lastTransitionTime"]
+    elif "deletionTimestamp" in pod["metadata"]:
+        why, when = "was deleted", _deleted_at(pod["metadata"])
+    elif code:
+        why, when = _exit(code, details, pod, container), details["finishedAt"]
+    elif pod.get("status", {}).get("phase") == "Failed":
+        status = pod["status"]
+        why, when = f"failed: {status.get('reason', '')} {status.get('message', '')}".rstrip(), ""
+    else:
+        return None
+    invalid = code == INVALID_INPUT_EXIT_CODE or details.get("reason") == "StartError"
+    failure = Failure(why, worker_of(pod), pod["metadata"]["name"], may_retry=not invalid, is_cause=invalid)
+    return (when, why == "was deleted"), failure
+
+
+def _deleted_at(metadata: Manifest) -> str:
+    """When a pod was deleted: its time stamp says when its grace period ends."""
+    end = datetime.fromisoformat(metadata["deletionTimestamp"])
+    return (end - timedelta(seconds=metadata.get("deletionGracePeriodSeconds", 0))).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _exit(code: int, details: Manifest, pod: Manifest, container: str) -> str:
+    reason = details.get("reason")
+    if reason == "OOMKilled":
+        return f"was killed because it used more memory than its limit of {_memory_limit(pod, container)}"
+    if reason == "StartError":
+        return f"could not be started: {details.get('message', '')}"
+    how = f" (ended by signal {code - 128})" if code > 128 else ""
+    return f"failed with exit code {code}{how}"
+
+
+def _memory_limit(pod: Manifest, container: str) -> str:
+    for each in pod["spec"]["containers"]:
+        if each["name"] == container:
+            return str(each.get("resources", {}).get("limits", {}).get("memory", "its node"))
+    return "its node"
+
+
+def _job_failure(condition: Manifest) -> Failure:
+    worker = re.search(r"[Pp]od \S+-(\d+)-\w+ ", condition.get("message", ""))
+    return Failure(f"{condition['reason']}: {condition.get('message', '')}", int(worker[1]) if worker else None)
+
+
+def _pending(pod: Manifest, container: str, warning: Manifest | None) -> str | None:
+    scheduled = _condition(pod, ("PodScheduled",), status="False")
+    if scheduled:
+        return f"no node can take it: {scheduled.get('message', scheduled.get('reason'))}"
+    details = container_state(pod, container)[1]
+    if details.get("reason") in _BROKEN:
+        return _waiting(details)
+    return f"{warning['reason']}: {warning['message']}" if warning else None
+
+
+def _waiting(details: Manifest) -> str:
+    return f"{_BROKEN[details['reason']]}: {details.get('message', details['reason'])}"
+
+
+def _creation(text: str) -> str:
+    if "exceeded quota" in text:
+        return f"the namespace's quota leaves no room: {text}"
+    return f"pods cannot be made: {text}"
+
+
+def _job_warnings(state: State) -> list[str]:
+    """Messages of the Job controller about pods that it could not make, without the pods' names, which change."""
+    texts = [
+        re.sub(r'^Error creating: (pods "[^"]*" is forbidden: )?', "", warning["message"])
+        for warning in state.warnings.values()
+        if warning["involvedObject"]["kind"] == "Job" and warning["reason"] == "FailedCreate"
+    ]
+    return list(dict.fromkeys(texts))
+
+
+def _last_warning(state: State, pod: str) -> Manifest | None:
+    about = [each for each in state.warnings.values() if each["involvedObject"]["name"] == pod]
+    return max(about, key=_time_of, default=None)
+
+
+def _time_of(event: Manifest) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def _condition(thing: Manifest, types: Iterable[str], status: str = "True") -> Manifest | None:
+    for condition in thing.get("status", {}).get("conditions", []):
+        if condition["type"] in types and condition["status"] == status:
+            return dict(condition)
+    return None

@@ -1,0 +1,259 @@
+"""Follow a gang to its end: pass on its logs, say what it waits for, find out why it fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kubernetes.client.exceptions import ApiException
+
+from toposieve_airflow.naming import short_hash
+from toposieve_airflow.processes import TAIL_LINES, error_line
+from toposieve_airflow.tf_spawner import diagnosis
+from toposieve_airflow.tf_spawner.cluster import Refused, in_words
+from toposieve_airflow.tf_spawner.diagnosis import Failure, State
+from toposieve_airflow.tf_spawner.feed import Feed
+from toposieve_airflow.tf_spawner.manifests import Gang
+from toposieve_airflow.tf_spawner.watching import Objects
+
+TICK_S = 0.5
+SETTLE_S = 2.0
+"""Seconds in which the others may say what was wrong, and the last lines arrive, once a worker has failed."""
+
+LOG_END_S = 10.0
+"""Seconds in which the rest of the logs may arrive after a good end."""
+
+Log = Callable[[str], None]
+
+
+class GangFailed(Exception):
+    """A gang failed.
+
+    Args:
+        message: The reason.
+        may_retry: Whether another try may do better.
+    """
+
+    def __init__(self, message: str, may_retry: bool) -> None:
+        """Keep both."""
+        super().__init__(message)
+        self.may_retry = may_retry
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that things may take.
+
+    Args:
+        startup_s: All workers have to run that long after the gang was admitted.
+        broken_s: A pod whose image cannot be pulled, or whose container cannot be made, may recover for so long.
+    """
+
+    startup_s: float
+    broken_s: float = 60.0
+
+
+@dataclass
+class _Worker:
+    """What is known of a worker's log."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    ended: bool = False
+
+
+class Supervision:
+    """Follows one gang.
+
+    Args:
+        feed: News of it.
+        gang: The gang.
+        limits: How long it may take to start.
+        log: Takes the lines of the task's log.
+        report: Told the state of each worker whenever one changes.
+    """
+
+    def __init__(
+        self, feed: Feed, gang: Gang, limits: Limits, log: Log, report: Callable[[dict[int, str]], None]
+    ) -> None:
+        """Follow nothing yet."""
+        self._feed = feed
+        self._gang = gang
+        self._limits = limits
+        self._log = log
+        self._report = report
+        self._state = State()
+        self._workers: dict[str, _Worker] = {}
+        self._said: set[str] = set()
+        self._reported: dict[int, str] = {}
+        self._admitted_at: float | None = None
+        self._broken_since: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Return when every worker has ended well.
+
+        Raises:
+            GangFailed: One has not.
+            Refused: The API server does not let us look.
+        """
+        while True:
+            self._take(TICK_S)
+            if self._state.job is None:
+                continue
+            if diagnosis.is_complete(self._state.job):
+                self._take_all(LOG_END_S, lambda: all(worker.ended for worker in self._workers.values()))
+                return
+            if failure := self._failure():
+                failure = self._settled(failure)
+                raise GangFailed(self._in_words(failure), failure.may_retry)
+
+    def _failure(self) -> Failure | None:
+        return (
+            diagnosis.failure_of(self._state, self._gang.container)
+            or diagnosis.refusal_of(self._state)
+            or self._stays_broken()
+            or self._starts_too_late()
+        )
+
+    def _settled(self, failure: Failure) -> Failure:
+        """The failure after a moment in which more is heard of the pod at fault, or of the cause."""
+        self._take_all(SETTLE_S, lambda: False)
+        later = diagnosis.failure_of(self._state, self._gang.container)
+        if later is not None and (later.is_cause or (later.pod is not None and failure.pod in (None, later.pod))):
+            return later
+        return failure
+
+    # --- news --------------------------------------------------------------------------------------------------------
+
+    def _take_all(self, seconds: float, is_enough: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_enough() and (left := deadline - time.monotonic()) > 0:
+            self._take(min(TICK_S, left))
+
+    def _take(self, seconds: float) -> None:
+        """Take in the next news, if some come in time."""
+        news = self._feed.next(seconds)
+        if news is None:
+            return
+        kind, content = news
+        if kind == "error":
+            raise Refused(in_words(content)) if isinstance(content, ApiException) else content
+        if kind == "note":
+            self._log(content)
+        elif kind == "line":
+            self._pass_on(*content)
+        elif kind == "end":
+            self._workers[content].ended = True
+        else:
+            self._update(kind, content)
+
+    def _update(self, kind: str, objects: Objects) -> None:
+        if kind == "job":
+            self._state.job = objects.get(self._gang.name, {})
+        elif kind == "pods":
+            self._state.pods = objects
+            self._follow_logs()
+        else:
+            self._state.warnings = {name: event for name, event in objects.items() if self._is_ours(event)}
+        self._note_progress()
+
+    def _is_ours(self, event: diagnosis.Manifest) -> bool:
+        about = str(event["involvedObject"].get("name", ""))
+        return about == self._gang.name or about.startswith(f"{self._gang.name}-")
+
+    # --- logs --------------------------------------------------------------------------------------------------------
+
+    def _follow_logs(self) -> None:
+        for name, pod in self._state.pods.items():
+            if name not in self._workers and diagnosis.has_started(pod, self._gang.container):
+                self._workers[name] = _Worker()
+                self._feed.follow_log(name, self._workers[name].over)
+        for name, worker in self._workers.items():
+            now = self._state.pods.get(name)
+            if now is None or diagnosis.container_state(now, self._gang.container)[0] == "terminated":
+                worker.over.set()
+
+    def _pass_on(self, pod: str, line: str) -> None:
+        self._workers[pod].tail.append(line)
+        index = pod.removeprefix(f"{self._gang.name}-").partition("-")[0]
+        self._log(f"[worker {index}] {line}" if self._gang.workers > 1 else line)
+
+    # --- progress ----------------------------------------------------------------------------------------------------
+
+    def _note_progress(self) -> None:
+        """Say what is new: who waits for what, who runs where."""
+        job = self._state.job
+        if not job or diagnosis.is_complete(job):
+            return
+        if self._admitted_at is None and not diagnosis.is_suspended(job):
+            self._admitted_at = time.monotonic()
+        for line in self._pending():
+            self._say(line)
+        states = {}
+        for pod in self._state.pods.values():
+            index, (kind, _) = diagnosis.worker_of(pod), diagnosis.container_state(pod, self._gang.container)
+            states[index] = kind
+            if kind != "waiting":
+                self._say(f"worker {index} started on {pod['spec'].get('nodeName')}")
+        if states != self._reported:
+            self._reported = states
+            self._report(states)
+
+    def _pending(self) -> list[str]:
+        reasons = diagnosis.pending_reasons(self._state, self._gang.container)
+        return [f"{_names(workers)}: {text}" if workers else text for text, workers in reasons.items()]
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._log(text)
+
+    # --- limits ------------------------------------------------------------------------------------------------------
+
+    def _stays_broken(self) -> Failure | None:
+        broken = diagnosis.broken_pods(self._state, self._gang.container)
+        now = time.monotonic()
+        self._broken_since = {pod: self._broken_since.get(pod, now) for pod in broken}
+        for pod, (reason, failure) in broken.items():
+            if reason == "InvalidImageName" or now - self._broken_since[pod] > self._limits.broken_s:
+                return failure
+        return None
+
+    def _starts_too_late(self) -> Failure | None:
+        patience = self._limits.startup_s * _patience(self._gang.name)
+        if self._admitted_at is None or time.monotonic() - self._admitted_at < patience:
+            return None
+        started = sum(diagnosis.has_started(pod, self._gang.container) for pod in self._state.pods.values())
+        if started >= self._gang.workers:
+            return None
+        return Failure(
+            f"only {started} of {self._gang.workers} workers started within {patience:.0f} s: "
+            f"{'; '.join(self._pending()) or 'Kubernetes gives no reason'}"
+        )
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _in_words(self, failure: Failure) -> str:
+        if failure.pod is None:
+            return f"the gang {self._gang.name} failed: {failure.why}"
+        message = f"worker {failure.worker} {failure.why}"
+        if failure.pod in self._workers:
+            message += f": {error_line(list(self._workers[failure.pod].tail))}"
+        if words := diagnosis.last_words(self._state, failure.pod):
+            message += f"\nKubernetes about pod {failure.pod}: {words}"
+        return message
+
+
+def _names(workers: list[int]) -> str:
+    return f"worker {workers[0]}" if len(workers) == 1 else f"workers {', '.join(map(str, workers))}"
+
+
+def _patience(name: str) -> float:
+    """Factor from 1 to 1.25 on the start-up limit, another one for every try.
+
+    Two gangs that hold each other's nodes so give up at different times, and the second gets what the first frees.
+    """
+    return 1 + int(short_hash(name)[:4], 16) / 0xFFFF / 4

@@ -1,0 +1,120 @@
+"""Follow the objects of a gang: the API server sends every change, so that nobody has to ask again and again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from toposieve_airflow.tf_spawner.reading import READ_S, Reading
+
+Objects = dict[str, dict[str, Any]]
+"""Objects by name."""
+
+ListCall = Callable[..., Any]
+"""A ``list_...`` method of the client with namespace and selectors filled in."""
+
+WATCH_S = 50
+"""Seconds until a watch is opened anew; a dead connection is noticed not much later."""
+
+PAUSE_S = 1.0
+"""Seconds between two attempts while the API server does not answer."""
+
+_GONE = 410
+
+
+class WatchExpired(Exception):
+    """The API server no longer knows the changes since the last ones seen."""
+
+
+def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) -> Iterator[Objects]:
+    """All objects now, and again after every change, until ``reading`` is stopped.
+
+    The client's own SharedInformer does this too, but asks without a pause while the API server is away.
+
+    Args:
+        list_call: What to follow.
+        reading: Ends it.
+        tell: Told when the API server goes away and when it is back.
+
+    Raises:
+        ApiException: The API server refuses, and would again.
+    """
+    away = False
+    while not reading.is_stopped():
+        try:
+            for objects in _list_and_watch(list_call, reading):
+                if away:
+                    tell("the API server answers again")
+                away = False
+                yield objects
+        except WatchExpired:
+            continue
+        except (ApiException, HTTPError, OSError) as error:
+            if reading.is_stopped():
+                return
+            if isinstance(error, ApiException) and not is_passing(error):
+                raise
+            if not away:
+                tell(f"the API server does not answer, trying again: {brief(error)}")
+            away = True
+            reading.pause(PAUSE_S)
+
+
+def gone_within(list_call: ListCall, seconds: float) -> Objects:
+    """Wait until there are no such objects any more, at most so long; returns those that are left."""
+    left: Objects = {}
+    for left in _list_and_watch(list_call, Reading(), until=time.monotonic() + seconds):
+        if not left:
+            break
+    return left
+
+
+def is_passing(error: ApiException) -> bool:
+    """Whether an answer may be another one soon: the server is starting, busy, or renewing credentials."""
+    return not error.status or error.status in (401, 408, 409, 429) or error.status >= 500
+
+
+def brief(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, ApiException):
+        return f"HTTP {error.status} {error.reason}"
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _list_and_watch(list_call: ListCall, reading: Reading, until: float | None = None) -> Iterator[Objects]:
+    listed = json.loads(list_call(_preload_content=False, _request_timeout=READ_S).data)
+    objects = {each["metadata"]["name"]: each for each in listed["items"]}
+    version = listed["metadata"]["resourceVersion"]
+    yield dict(objects)
+    while not reading.is_stopped() and (until is None or time.monotonic() < until):
+        seconds = WATCH_S if until is None else max(1, round(until - time.monotonic()))
+        for kind, each in _events(list_call, reading, version, seconds):
+            version = each["metadata"]["resourceVersion"]
+            if kind == "DELETED":
+                objects.pop(each["metadata"]["name"], None)
+            elif kind != "BOOKMARK":
+                objects[each["metadata"]["name"]] = each
+            yield dict(objects)
+
+
+def _events(list_call: ListCall, reading: Reading, version: str, seconds: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    response = list_call(
+        watch=True,
+        resource_version=version,
+        timeout_seconds=seconds,
+        allow_watch_bookmarks=True,
+        _preload_content=False,
+        _request_timeout=READ_S,
+    )
+    for line in reading.lines(response):
+        event = json.loads(line)
+        if event["type"] == "ERROR":
+            if event["object"].get("code") == _GONE:
+                raise WatchExpired
+            raise ApiException(status=event["object"].get("code"), reason=event["object"].get("message"))
+        yield event["type"], event["object"]

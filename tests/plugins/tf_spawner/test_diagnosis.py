@@ -1,0 +1,162 @@
+from typing import Any
+
+import pytest
+
+from support.kubernetes_gangs import GANG, condition, job, pod, running, terminated, waiting, warning
+from toposieve_airflow.tf_spawner.diagnosis import (
+    State,
+    broken_pods,
+    failure_of,
+    is_complete,
+    last_words,
+    may_be_adopted,
+    pending_reasons,
+    refusal_of,
+)
+
+COMPLETE = condition("Complete")
+FAILED = condition("FailureTarget", "PodFailurePolicy", "Container base for pod ns/train-0a1b2c3d-1-1-abcde failed")
+
+
+def state(*pods: dict[str, Any], of: dict[str, Any] | None = None, warnings: tuple[dict[str, Any], ...] = ()) -> State:
+    return State(
+        job() if of is None else of,
+        {each["metadata"]["name"]: each for each in pods},
+        {each["metadata"]["name"]: each for each in warnings},
+    )
+
+
+def why(*pods: dict[str, Any], **options: Any) -> str:
+    failure = failure_of(state(*pods, **options), "base")
+    assert failure is not None
+    return f"{failure.worker}: {failure.why}"
+
+
+def test_healthy_gangs_have_not_failed() -> None:
+    assert failure_of(State(), "base") is None
+    assert failure_of(state(pod(0, running()), pod(1)), "base") is None
+    assert failure_of(state(pod(0, terminated(0)), pod(1, running())), "base") is None
+    assert failure_of(state(of=job(COMPLETE)), "base") is None
+    assert is_complete(job(COMPLETE))
+    assert not is_complete(job(FAILED))
+
+
+def test_the_first_to_end_is_at_fault() -> None:
+    early, late = terminated(1, "2026-01-01T00:00:01Z"), terminated(1, "2026-01-01T00:00:02Z")
+    assert why(pod(0, late), pod(1, early)).startswith("1: failed with exit code 1")
+
+
+def test_a_worker_that_names_its_own_fault_comes_first_and_is_not_retried() -> None:
+    pods = [pod(0, terminated(1, "2026-01-01T00:00:01Z")), pod(1, terminated(2, "2026-01-01T00:00:02Z"))]
+    failure = failure_of(state(*pods), "base")
+    assert failure is not None
+    assert (failure.worker, failure.may_retry) == (1, False)
+
+
+def test_those_that_the_job_deletes_after_a_failure_are_not_at_fault() -> None:
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:13Z", "deletionGracePeriodSeconds": 3}
+    assert why(pod(0, running(), **deleted), pod(1, terminated(1))).startswith("1: failed")
+
+
+def test_a_deleted_worker_comes_before_those_that_lost_it() -> None:
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:13Z", "deletionGracePeriodSeconds": 5}
+    assert why(pod(0, running(), **deleted), pod(1, terminated(1))) == "0: was deleted"
+
+
+def test_signals_and_memory_are_named() -> None:
+    assert why(pod(0, terminated(137))) == "0: failed with exit code 137 (ended by signal 9)"
+    assert "more memory than its limit of 64Mi" in why(pod(0, terminated(137, reason="OOMKilled")))
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("EvictionByEvictionAPI", "was evicted"),
+        ("PreemptionByScheduler", "was preempted"),
+        ("DeletionByTaintManager", "was lost with its node"),
+        ("SomethingNew", "was disrupted (SomethingNew)"),
+    ],
+)
+def test_disruptions_are_named_although_the_pod_still_runs(reason: str, words: str) -> None:
+    assert why(pod(1, running(), condition("DisruptionTarget", reason))).startswith(f"1: {words}")
+
+
+def test_a_job_that_is_gone_or_over_its_limit_has_failed() -> None:
+    assert why(of={}) == "None: its Job was deleted"
+    assert why(of=job(deletionTimestamp="2026-01-01T00:00:00Z")) == "None: its Job was deleted"
+    assert why(of=job(condition("FailureTarget", "DeadlineExceeded"))) == "None: it ran longer than its limit"
+    assert why(of=job(FAILED)).startswith("1: PodFailurePolicy: Container base")
+
+
+def test_a_command_that_is_not_in_the_image_is_not_retried() -> None:
+    ended = terminated(128, reason="StartError")
+    ended["terminated"]["message"] = "exec: no such file"
+    failure = failure_of(state(pod(0, ended)), "base")
+    assert failure is not None
+    assert (failure.why, failure.may_retry) == ("could not be started: exec: no such file", False)
+
+
+def test_pending_reasons_are_plain_and_name_the_workers() -> None:
+    unschedulable = condition("PodScheduled", "Unschedulable", "0/2 nodes are available", "False")
+    reasons = pending_reasons(
+        state(
+            pod(0, None, unschedulable), pod(1, None, unschedulable), pod(2, waiting("ErrImagePull", "no such host"))
+        ),
+        "base",
+    )
+    assert reasons == {
+        "no node can take it: 0/2 nodes are available": [0, 1],
+        "its image cannot be pulled: no such host": [2],
+    }
+
+
+def test_pods_that_cannot_be_made_are_reported_once() -> None:
+    refused = (
+        'Error creating: pods "{}" is forbidden: exceeded quota: gpu, requested: pods=1, used: pods=4, limited: pods=4'
+    )
+    warnings = tuple(
+        warning(GANG, "FailedCreate", refused.format(f"{GANG}-0-{end}"), "Job") for end in ("abcde", "fghij")
+    )
+    for index, each in enumerate(warnings):
+        each["metadata"]["name"] = f"event-{index}"
+    (text,) = pending_reasons(state(warnings=warnings), "base")
+    assert text.startswith("the namespace's quota leaves no room: exceeded quota: gpu")
+    assert refusal_of(state(warnings=warnings)) is None
+
+
+def test_pods_against_the_namespaces_security_level_are_never_made() -> None:
+    text = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
+    failure = refusal_of(state(warnings=(warning(GANG, "FailedCreate", text, "Job"),)))
+    assert failure is not None
+    assert not failure.may_retry
+
+
+def test_a_gang_in_a_queue_waits_as_a_whole() -> None:
+    assert pending_reasons(state(of=job(suspend=True)), "base") == {"the gang waits for its queue to admit it": []}
+
+
+def test_what_kubernetes_says_last_about_a_waiting_pod() -> None:
+    mount = warning(f"{GANG}-0-abcde", "FailedMount", "no such volume")
+    assert pending_reasons(state(pod(0), warnings=(mount,)), "base") == {"FailedMount: no such volume": [0]}
+    assert last_words(state(pod(0), warnings=(mount,)), f"{GANG}-0-abcde") == "FailedMount: no such volume"
+    assert last_words(state(pod(0)), f"{GANG}-0-abcde") is None
+
+
+def test_broken_images_are_told_from_slow_ones() -> None:
+    pods = [pod(0, waiting("ContainerCreating")), pod(1, waiting("InvalidImageName", "bad name"))]
+    ((reason, failure),) = broken_pods(state(*pods), "base").values()
+    assert (reason, failure.worker, failure.may_retry) == ("InvalidImageName", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("left", "adopted"),
+    [
+        (job(labels={"digest": "a"}), True),
+        (job(COMPLETE, labels={"digest": "a"}), True),
+        (job(labels={"digest": "b"}), False),
+        (job(FAILED, labels={"digest": "a"}), False),
+        (job(labels={"digest": "a"}, deletionTimestamp="2026-01-01T00:00:00Z"), False),
+    ],
+)
+def test_only_the_same_work_that_has_not_failed_is_taken_over(left: dict[str, Any], adopted: bool) -> None:
+    assert may_be_adopted(left, "digest", "a") is adopted

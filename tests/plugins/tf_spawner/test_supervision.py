@@ -1,0 +1,169 @@
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from support.kubernetes_gangs import GANG, LABELS, condition, job, pod, running, terminated, waiting, warning
+from toposieve_airflow.tf_spawner import supervision
+from toposieve_airflow.tf_spawner.cluster import Refused
+from toposieve_airflow.tf_spawner.feed import News
+from toposieve_airflow.tf_spawner.manifests import Gang
+from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
+
+UNSCHEDULABLE = condition("PodScheduled", "Unschedulable", "0/2 nodes are available", "False")
+POD = "{}-{}-abcde"
+
+
+class WrittenNews:
+    """News that are known beforehand."""
+
+    def __init__(self, news: Iterable[News]) -> None:
+        self._news = iter(news)
+        self.followed: dict[str, threading.Event] = {}
+
+    def next(self, seconds: float) -> News | None:
+        return next(self._news, None)
+
+    def follow_log(self, pod: str, is_over: threading.Event) -> None:
+        self.followed[pod] = is_over
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "SETTLE_S", 0.05)
+    monkeypatch.setattr(supervision, "LOG_END_S", 0.05)
+
+
+def objects(kind: str, *each: dict[str, Any]) -> News:
+    return kind, {one["metadata"]["name"]: one for one in each}
+
+
+def line(worker: int, text: str) -> News:
+    return "line", (POD.format(GANG, worker), text)
+
+
+class Watched:
+    """What became of a gang with these news."""
+
+    def __init__(self, *news: News, startup_s: float = 60, broken_s: float = 60, workers: int = 2) -> None:
+        self.log: list[str] = []
+        self.reports: list[dict[int, str]] = []
+        self.feed = WrittenNews(news)
+        gang = Gang(GANG, "toposieve", LABELS, workers)
+        self._supervision = Supervision(
+            self.feed, gang, Limits(startup_s, broken_s), self.log.append, self.reports.append
+        )
+
+    def run(self) -> "Watched":
+        self._supervision.run()
+        return self
+
+    def failure(self) -> GangFailed:
+        with pytest.raises(GangFailed) as caught:
+            self.run()
+        return caught.value
+
+
+BOTH_RUN = objects("pods", pod(0, running()), pod(1, running()))
+END = objects("job", job(condition("Complete")))
+
+
+def test_lines_carry_their_workers_index_up_to_the_last() -> None:
+    ends: list[News] = [("end", POD.format(GANG, worker)) for worker in range(2)]
+    watched = Watched(objects("job", job()), BOTH_RUN, line(1, "epoch 1"), END, line(0, "bye"), *ends).run()
+    assert watched.log == [
+        "worker 0 started on node-0",
+        "worker 1 started on node-1",
+        "[worker 1] epoch 1",
+        "[worker 0] bye",
+    ]
+    assert watched.reports == [{0: "running", 1: "running"}]
+
+
+def test_a_single_workers_lines_are_its_own() -> None:
+    watched = Watched(
+        objects("job", job()), objects("pods", pod(0, running())), line(0, "epoch 1"), END, workers=1
+    ).run()
+    assert watched.log[-1] == "epoch 1"
+
+
+def test_logs_are_followed_from_the_start_and_known_to_be_over() -> None:
+    over = objects("pods", pod(0, terminated(0)), pod(1, running()))
+    watched = Watched(objects("job", job()), objects("pods", pod(0), pod(1)), BOTH_RUN, over, END).run()
+    assert {name: event.is_set() for name, event in watched.feed.followed.items()} == {
+        POD.format(GANG, 0): True,
+        POD.format(GANG, 1): False,
+    }
+
+
+def test_a_failure_says_worker_code_last_lines_and_event() -> None:
+    failed = objects("pods", pod(0, running()), pod(1, terminated(137)))
+    event = objects("warnings", warning(POD.format(GANG, 1), "BackOff", "too often"), warning("other", "BackOff", "no"))
+    failure = Watched(objects("job", job()), BOTH_RUN, event, failed, line(1, "last words")).failure()
+    assert str(failure) == (
+        f"worker 1 failed with exit code 137 (ended by signal 9): last words\n"
+        f"Kubernetes about pod {POD.format(GANG, 1)}: BackOff: too often"
+    )
+    assert failure.may_retry
+
+
+def test_who_says_what_was_wrong_a_moment_later_is_at_fault() -> None:
+    first = objects("pods", pod(0, terminated(1)), pod(1, running()))
+    then = objects("pods", pod(0, terminated(1)), pod(1, terminated(2)))
+    failure = Watched(objects("job", job()), BOTH_RUN, first, then, line(1, "error: no such dataset")).failure()
+    assert str(failure) == "worker 1 failed with exit code 2: no such dataset"
+    assert not failure.may_retry
+
+
+def test_the_run_limit_comes_before_those_that_it_ended() -> None:
+    deleted = objects("pods", pod(0, running(), deletionTimestamp="2026-01-01T00:00:10Z"))
+    limit = objects("job", job(condition("FailureTarget", "DeadlineExceeded")))
+    failure = Watched(objects("job", job()), BOTH_RUN, deleted, limit).failure()
+    assert str(failure) == f"the gang {GANG} failed: it ran longer than its limit"
+
+
+def test_what_was_seen_first_stays_when_the_pods_are_gone() -> None:
+    deleted = pod(1, running(), deletionTimestamp="2026-01-01T00:00:10Z")
+    failed = objects("job", job(condition("FailureTarget", "PodFailurePolicy", "Container base failed")))
+    gone = objects("pods", pod(0, running(), deletionTimestamp="2026-01-01T00:00:09Z"))
+    failure = Watched(objects("job", job()), BOTH_RUN, objects("pods", deleted), failed, gone).failure()
+    assert str(failure).startswith("worker 1 was deleted")
+
+
+def test_what_workers_wait_for_is_said_once() -> None:
+    news = objects("pods", pod(0, None, UNSCHEDULABLE), pod(1, None, UNSCHEDULABLE))
+    watched = Watched(objects("job", job()), news, news, BOTH_RUN, END).run()
+    assert watched.log.count("workers 0, 1: no node can take it: 0/2 nodes are available") == 1
+
+
+def test_workers_that_do_not_start_in_time() -> None:
+    news = objects("pods", pod(0, running()), pod(1, None, UNSCHEDULABLE))
+    failure = Watched(news, objects("job", job()), startup_s=0).failure()
+    assert str(failure).endswith(
+        "1 of 2 workers started within 0 s: worker 1: no node can take it: 0/2 nodes are available"
+    )
+    assert failure.may_retry
+
+
+def test_the_time_in_a_queue_does_not_count() -> None:
+    watched = Watched(objects("job", job(suspend=True)), END, startup_s=0).run()
+    assert watched.log == ["the gang waits for its queue to admit it"]
+
+
+@pytest.mark.parametrize(("reason", "broken_s"), [("InvalidImageName", 60), ("ImagePullBackOff", 0)])
+def test_an_image_that_cannot_be_had_is_not_retried(reason: str, broken_s: float) -> None:
+    news = objects("pods", pod(0, running()), pod(1, waiting(reason, "no such image")))
+    failure = Watched(objects("job", job()), news, broken_s=broken_s).failure()
+    assert not failure.may_retry
+    assert "no such image" in str(failure)
+
+
+def test_a_right_that_is_missing_ends_the_watch() -> None:
+    with pytest.raises(Refused, match="HTTP 403"):
+        Watched(("error", ApiException(status=403, reason="Forbidden"))).run()
+
+
+def test_notes_reach_the_log() -> None:
+    assert "the API server answers again" in Watched(("note", "the API server answers again"), END).run().log

@@ -1,0 +1,67 @@
+import json
+from itertools import islice
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import ReadTimeoutError
+
+from support.answers import Answer, Script, listed, watched
+from toposieve_airflow.tf_spawner import watching
+from toposieve_airflow.tf_spawner.reading import Reading
+from toposieve_airflow.tf_spawner.watching import changes, gone_within
+
+EXPIRED = Answer(json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}))
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "PAUSE_S", 0.0)
+
+
+def follow(script: Script, count: int) -> tuple[list[list[str]], list[str]]:
+    """Names in the first so many states, and what was told meanwhile."""
+    told: list[str] = []
+    return [sorted(objects) for objects in islice(changes(script, Reading(), told.append), count)], told
+
+
+def test_every_change_gives_all_objects() -> None:
+    events = watched(("ADDED", "b", "2"), ("MODIFIED", "a", "3"), ("DELETED", "a", "4"))
+    assert follow(Script([listed("a"), events]), 4)[0] == [["a"], ["a", "b"], ["a", "b"], ["b"]]
+
+
+def test_a_watch_that_ends_goes_on_where_it_was() -> None:
+    script = Script([listed(version="7"), watched(("BOOKMARK", "", "9")), watched(("ADDED", "a", "10"))])
+    assert follow(script, 3)[0] == [[], [], ["a"]]
+    assert [options.get("resource_version") for options in script.options] == [None, "7", "9"]
+
+
+def test_a_watch_that_expired_begins_anew_without_alarm() -> None:
+    states, told = follow(Script([listed("a"), EXPIRED, listed("b")]), 2)
+    assert states == [["a"], ["b"]]
+    assert told == []
+
+
+def test_an_api_server_that_goes_away_is_told_once_and_what_was_missed_is_seen() -> None:
+    away = [ConnectionRefusedError("nobody there"), ApiException(status=503, reason="starting")]
+    states, told = follow(
+        Script([listed("a", "b"), watched(error=ReadTimeoutError(None, "", "")), *away, listed("a")]), 2
+    )
+    assert states == [["a", "b"], ["a"]]
+    assert [line.partition(",")[0] for line in told] == [
+        "the API server does not answer",
+        "the API server answers again",
+    ]
+
+
+def test_a_refusal_is_raised() -> None:
+    with pytest.raises(ApiException):
+        follow(Script([ApiException(status=403)]), 1)
+
+
+def test_waiting_until_all_are_gone() -> None:
+    script = Script([listed("a", "b"), watched(("DELETED", "a", "2"), ("DELETED", "b", "3"))])
+    assert gone_within(script, 60) == {}
+
+
+def test_what_is_left_when_the_time_is_over() -> None:
+    assert list(gone_within(Script([listed("a")]), 0)) == ["a"]
