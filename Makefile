@@ -12,7 +12,8 @@ PYTEST := -m pytest -q
 INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help env lock schema lint format test test-unit test-spark test-training test-dags test-airflow golden bench demo airflow backfill clean
+.PHONY: help env lock schema lint format test test-unit test-spark test-training test-dags test-airflow test-kubernetes \
+	test-kubernetes-faults golden bench demo airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -54,6 +55,11 @@ lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requir
 schema: env  ## write the configuration's JSON schema for the DAGs' trigger forms
 	$(JOBS)/python -m toposieve.schema_export > dags/config/schema.json
 
+# Tests on Kubernetes need a cluster; in CI there must be one.
+KUBERNETES = $(AIRFLOW)/python $(PYTEST) tests/integration/kubernetes
+NO_CLUSTER = @echo "Kubernetes tests left out: set KUBECONFIG to a cluster's (\`kind create cluster\` or \`minikube start\` makes one)"; \
+	test -z "$(CI)"
+
 # --- running ---------------------------------------------------------------------------------------------------------
 
 demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (ten minutes)
@@ -87,7 +93,7 @@ format: env  ## let ruff mend what it can
 	$(JOBS)/ruff check --fix .
 	$(JOBS)/ruff format .
 
-test: test-unit test-spark test-training test-dags test-airflow  ## every test
+test: test-unit test-spark test-training test-dags test-airflow test-kubernetes  ## every test
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
@@ -104,6 +110,12 @@ test-dags: env  ## DAG integrity, operators, rendered commands
 
 test-airflow: env  ## the whole DAG and a backfill in a real Airflow
 	$(AIRFLOW)/python $(PYTEST) tests/integration/airflow
+
+test-kubernetes: env  ## gangs of pods on the cluster that KUBECONFIG names
+	$(if $(KUBECONFIG),$(KUBERNETES) -m "not faults",$(NO_CLUSTER))
+
+test-kubernetes-faults: env  ## the same, and what goes wrong with the cluster itself: TOPOSIEVE_TEST_FAULTS does it
+	$(if $(KUBECONFIG),$(KUBERNETES),$(NO_CLUSTER))
 
 golden: env  ## regenerate the golden files of rendered commands
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins --update-golden

@@ -1,0 +1,197 @@
+"""Run a job as a gang of pods on Kubernetes: the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from toposieve_airflow.outputs import check_outputs
+from toposieve_airflow.spark_job import log_places
+from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
+from toposieve_airflow.tf_spawner.diagnosis import may_be_adopted
+from toposieve_airflow.tf_spawner.feed import ClusterFeed
+from toposieve_airflow.tf_spawner.manifests import (
+    DIGEST_LABEL,
+    Gang,
+    Manifest,
+    gang_name,
+    job_manifest,
+    task_selector,
+)
+from toposieve_airflow.tf_spawner.pod_defaults import GRACE_S, Accelerator
+from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from toposieve_airflow.steps import Step
+
+STARTUP_TIMEOUT_S = 600
+"""The provider's two minutes are too short for a GPU node that has to be made first, or for an image of gigabytes."""
+
+
+class TFSpawnerOperator(KubernetesPodOperator):
+    """One task is one gang of TensorFlow workers: an Indexed Job with a pod for each, and a headless Service.
+
+    Every pod gets ``TF_CONFIG``. The workers' logs appear live, each line with its worker's index; what they wait for
+    is said at once. When one fails, is evicted, deleted or lost with its node, the whole gang ends and the task fails
+    with the reason; Airflow's retry starts the gang anew, from its checkpoint. A gang whose task's process has died is
+    taken over by the next try if it does the same work and has not failed.
+
+    Everything of KubernetesPodOperator that describes a pod works as it does there (image, cmds, arguments, resources,
+    volumes, ...). ``startup_timeout_seconds`` counts from the gang's admission until every worker runs;
+    ``active_deadline_seconds`` is Kubernetes' own limit for the run, the task's ``execution_timeout`` if not given.
+
+    Args:
+        step: What to do: arguments, outputs, number of workers, as :mod:`toposieve_airflow.steps` makes it; without
+            it ``arguments`` and ``workers`` say so. (templated)
+        workers: Number of pods. (templated)
+        accelerator: ``cpu`` or ``gpu``.
+        accelerator_count: GPUs of each worker.
+        gang_queue: Kueue's local queue; the gang then starts suspended and is admitted as a unit. Without it the
+            workers are scheduled one by one. (templated)
+        broken_timeout_seconds: How long a worker's image may fail to be pulled before the task fails, without retries.
+        verify_outputs: Whether the step's outputs are visible where the Airflow task runs, and are to be checked.
+        kwargs: As for KubernetesPodOperator.
+    """
+
+    template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, "step", "workers", "gang_queue")
+    ui_color = "#cfe3f5"
+
+    def __init__(
+        self,
+        *,
+        step: Step | None = None,
+        workers: int | str = 1,
+        accelerator: Accelerator = "cpu",
+        accelerator_count: int = 1,
+        gang_queue: str | None = None,
+        startup_timeout_seconds: int = STARTUP_TIMEOUT_S,
+        broken_timeout_seconds: int = 60,
+        verify_outputs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Keep what the gang needs.
+
+        Raises:
+            ValueError: An XCom side-car was asked for: a gang has no single pod to read a result from.
+        """
+        super().__init__(startup_timeout_seconds=startup_timeout_seconds, **kwargs)
+        if self.do_xcom_push:
+            raise ValueError(f"{self.task_id}: a gang pushes no XCom of its pods: leave do_xcom_push out")
+        self.step = step
+        self.workers = workers
+        self.accelerator = accelerator
+        self.accelerator_count = accelerator_count
+        self.gang_queue = gang_queue
+        self.broken_timeout_seconds = broken_timeout_seconds
+        self.verify_outputs = verify_outputs
+        self._gang: Gang | None = None
+        self._feed: ClusterFeed | None = None
+
+    def execute(self, context: Context) -> None:
+        """Run the gang to its end, then check its output.
+
+        Raises:
+            AirflowFailException: A worker says that its input or configuration is at fault, its image cannot be had,
+                or Kubernetes refuses the manifests.
+            AirflowException: The gang failed in another way, or the task was ended from outside.
+            OutputError: The job ended well but its output does not hold.
+        """
+        if self.step is not None:
+            log_places(self.log.info, self.step)
+        pod, gang = self.pod_and_gang(context)
+        try:
+            with ExitStack() as cleanup:
+                self._supervise(self._start_or_adopt(pod, gang, cleanup), context)
+        except Refused as error:
+            raise AirflowFailException(str(error)) from None
+        except GangFailed as error:
+            raise (AirflowException if error.may_retry else AirflowFailException)(str(error)) from None
+        if self.step is not None:
+            if self.verify_outputs:
+                check_outputs(self.step)
+            log_places(self.log.info, self.step)
+
+    def on_kill(self) -> None:
+        """Delete the Job; Kubernetes ends the workers."""
+        self._killed = True
+        if self._gang is not None:
+            self._cluster(self._gang).delete_job(self._gang.name)
+        if self._feed is not None:
+            self._feed.cancel(GangFailed("ended from outside before it was done", may_retry=True))
+
+    def pod_and_gang(self, context: Context) -> tuple[Manifest, Gang]:
+        """The pod that the arguments describe, and the gang to make of it."""
+        workers = self.workers
+        if self.step is not None:
+            self.arguments, workers = list(self.step["arguments"]), self.step["workers"]
+        pod: Manifest = PodGenerator.serialize_pod(self.build_pod_request_obj(context, dry_run=True))
+        ti = context["ti"]
+        return pod, Gang(
+            name=gang_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index or 0, ti.try_number),
+            namespace=pod["metadata"]["namespace"],
+            labels=self._get_ti_pod_labels(context),
+            workers=int(workers),
+            container=self.base_container_name,
+            accelerator=self.accelerator,
+            accelerator_count=self.accelerator_count,
+            queue=self.gang_queue,
+            run_limit_s=self._run_limit_s(),
+        )
+
+    def _run_limit_s(self) -> int | None:
+        if self.active_deadline_seconds is None and self.execution_timeout is not None:
+            return int(self.execution_timeout.total_seconds())
+        return self.active_deadline_seconds
+
+    def _start_or_adopt(self, pod: Manifest, gang: Gang, cleanup: ExitStack) -> Gang:
+        """Take over what an earlier process has left if it is the same work; otherwise delete it and start anew."""
+        cluster, job = self._cluster(gang), job_manifest(pod, gang)
+        digest = job["metadata"]["labels"][DIGEST_LABEL]
+        left = cluster.find_jobs(task_selector(gang.labels))
+        adopted = next((each for each in left if may_be_adopted(each, DIGEST_LABEL, digest)), None)
+        for each in left:
+            if each is not adopted:
+                self.log.info("removing what is left of an earlier try: %s", each["metadata"]["name"])
+                self._remove(replace(gang, name=each["metadata"]["name"]))
+        if adopted is not None:
+            gang = replace(gang, name=adopted["metadata"]["name"])
+            self.log.info("taking over gang %s, whose task process is gone", gang.name)
+        cleanup.callback(self._remove, gang)
+        self._gang = gang
+        cluster.create_service(gang, adopted or cluster.create_job(job))
+        self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
+        return gang
+
+    def _supervise(self, gang: Gang, context: Context) -> None:
+        def report(states: dict[int, str]) -> None:
+            workers = {str(index): state for index, state in sorted(states.items())}
+            value = {"job": gang.name, "namespace": gang.namespace, "size": gang.workers, "workers": workers}
+            context["ti"].xcom_push(key="gang", value=value)
+
+        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
+        with ClusterFeed(self._cluster(gang), gang) as self._feed:
+            Supervision(self._feed, gang, limits, self.log.info, report).run()
+
+    def _remove(self, gang: Gang) -> None:
+        """Delete everything of a gang. What cannot be deleted now ends by its deadline and its time to live.
+
+        Raises:
+            Refused: The right to do so is missing.
+        """
+        try:
+            self._cluster(gang).remove(gang.selector, self.termination_grace_period or GRACE_S)
+        except (StillThere, ApiException, HTTPError) as error:
+            self.log.warning("gang %s could not be removed: %s", gang.name, error)
+
+    def _cluster(self, gang: Gang) -> GangCluster:
+        return GangCluster(self.client.api_client, gang.namespace)

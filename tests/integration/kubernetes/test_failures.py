@@ -1,0 +1,174 @@
+"""What ends a gang without any harm to the cluster: each leaves a plain reason and nothing else."""
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes import client
+
+from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
+
+from .conftest import PATIENCE_S, Namespace, Run, wait_for
+
+WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
+ONE_FAILS = """
+import json, os, signal, sys
+signal.signal(15, lambda *_: sys.exit(143))
+print('up')
+if json.loads(os.environ['TF_CONFIG'])['task']['index'] == 1:
+    {how}
+signal.pause()
+"""
+
+
+def failed(run: Run, *, retry: bool) -> str:
+    """The error of a task that has failed, and may or may not be tried again."""
+    assert isinstance(run.error, AirflowException), run.error
+    assert isinstance(run.error, AirflowFailException) is not retry, run.error
+    return str(run.error)
+
+
+def test_a_killed_worker_ends_the_gang_with_its_last_words(make_run) -> None:
+    # Linux keeps a container's first process from killing itself: a shell reports the death of its child in its place.
+    shell = ["sh", "-c", 'python3 -u -c "$0"; exit $?']
+    text = ONE_FAILS.format(how="print('last words'); os.kill(os.getpid(), signal.SIGKILL)")
+    run = make_run(text, workers=3, cmds=shell).start().finish()
+    assert "worker 1 failed with exit code 137 (ended by signal 9): up\nlast words" in failed(run, retry=True)
+
+
+def test_exit_code_2_is_not_retried_and_says_the_jobs_own_error(make_run) -> None:
+    run = make_run(ONE_FAILS.format(how="print('error: no such dataset'); sys.exit(2)")).start().finish()
+    assert failed(run, retry=False).startswith("worker 1 failed with exit code 2: no such dataset")
+
+
+def test_a_deleted_worker_ends_the_gang(make_run, namespace: Namespace) -> None:
+    run = make_run(WAIT).start()
+    name = namespace.pod(1).metadata.name
+    run.wait_for_line("[worker 1] up")
+    namespace.core.delete_namespaced_pod(name, namespace.name)
+    assert "worker 1 was deleted" in failed(run.finish(), retry=True)
+
+
+def test_the_chief_evicted(make_run, namespace: Namespace) -> None:
+    run = make_run(WAIT).start()
+    name = namespace.pod(0).metadata.name
+    eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=name, namespace=namespace.name))
+    namespace.core.create_namespaced_pod_eviction(name, namespace.name, eviction)
+    assert "worker 0 was evicted" in failed(run.finish(), retry=True)
+
+
+def test_a_worker_over_its_memory_limit(make_run) -> None:
+    limit = client.V1ResourceRequirements(limits={"memory": "48Mi"})
+    text = ONE_FAILS.format(how="hoard = [bytes(range(256)) * 4096 for _ in range(999)]")
+    run = make_run(text, container_resources=limit).start().finish()
+    assert "worker 1 was killed because it used more memory than its limit of 48Mi" in failed(run, retry=True)
+
+
+def test_a_gang_that_no_node_can_take_says_so_and_gives_up(make_run) -> None:
+    run = make_run(WAIT, node_selector={"no-such": "node"}, startup_timeout_seconds=3).start().finish()
+    error = failed(run, retry=True)
+    assert "only 0 of 2 workers started" in error
+    assert "no node can take it" in error
+    assert any(line.startswith("workers 0, 1: no node can take it") for line in run.lines)
+
+
+def test_an_image_that_does_not_exist(make_run) -> None:
+    run = make_run(WAIT, image="localhost/no-such-image:1", broken_timeout_seconds=3).start().finish()
+    assert "its image cannot be pulled" in failed(run, retry=False)
+
+
+def test_an_image_name_that_is_not_valid(make_run) -> None:
+    run = make_run(WAIT, image="localhost/No Such:1").start().finish()
+    assert "the name of its image is not valid" in failed(run, retry=False)
+
+
+def test_a_command_that_is_not_in_the_image(make_run) -> None:
+    run = make_run(WAIT, cmds=["no-such-command"]).start().finish()
+    assert "could not be started" in failed(run, retry=False)
+
+
+def test_pods_against_the_namespaces_security_level(make_run) -> None:
+    run = make_run(WAIT, security_context={"runAsNonRoot": False, "runAsUser": 0}).start().finish()
+    assert "violates PodSecurity" in failed(run, retry=False)
+
+
+def test_a_manifest_that_kubernetes_refuses(make_run) -> None:
+    run = make_run(WAIT, node_selector={"not a key!": "x"}).start().finish()
+    assert "Kubernetes refuses (HTTP 422)" in failed(run, retry=False)
+
+
+def test_a_namespace_that_does_not_exist(make_run) -> None:
+    run = make_run(WAIT, namespace="no-such-namespace").start().finish()
+    assert '"no-such-namespace" not found' in failed(run, retry=False)
+
+
+def test_the_run_limit_is_kept_by_kubernetes(make_run) -> None:
+    run = make_run(WAIT, active_deadline_seconds=4).start().finish()
+    assert "ran longer than its limit" in failed(run, retry=True)
+
+
+def test_a_quota_that_leaves_room_for_one_worker(make_run, namespace: Namespace) -> None:
+    quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}}
+    namespace.core.create_namespaced_resource_quota(namespace.name, quota)
+    try:
+        wait_for(lambda: namespace.core.read_namespaced_resource_quota("small", namespace.name).status.hard)
+        run = make_run(WAIT, startup_timeout_seconds=4).start().finish()
+    finally:
+        namespace.core.delete_namespaced_resource_quota("small", namespace.name)
+    error = failed(run, retry=True)
+    assert "only 1 of 2 workers started" in error
+    assert "the namespace's quota leaves no room: exceeded quota: small" in error
+
+
+@pytest.mark.parametrize("text", ["import time; time.sleep(600)", WAIT])
+def test_a_killed_task_leaves_nothing_within_five_seconds(make_run, namespace: Namespace, text: str) -> None:
+    run = make_run(text).start()
+    namespace.pod(0)
+    namespace.pod(1)
+    run.operator.on_kill()
+    run.finish(10)
+    assert "ended from outside" in failed(run, retry=True)
+    assert namespace.objects() == []
+
+
+def test_what_an_earlier_try_left_is_removed_first(make_run, namespace: Namespace) -> None:
+    left = make_run("print('old'); import time; time.sleep(600)", mortal=True)
+    left.start()
+    namespace.pod(0)
+    left.die()
+    run = make_run("print('new')", try_number=2).start().finish(PATIENCE_S)
+    assert run.error is None
+    assert any("removing what is left of an earlier try" in line for line in run.lines)
+    assert run.worker_lines(0) == ["new"]
+
+
+def test_a_gang_whose_process_died_is_taken_over(make_run, namespace: Namespace) -> None:
+    text = "import time\nfor i in range(12):\n    print('step', i)\n    time.sleep(.5)"
+    first = make_run(text, mortal=True)
+    first.start().wait_for_line("[worker 1] step 2")
+    uid = namespace.pod(0).metadata.uid
+    first.die()
+    second = make_run(text, try_number=2).start()
+    assert namespace.pod(0).metadata.uid == uid
+    assert second.finish().error is None
+    for worker in range(2):
+        assert second.worker_lines(worker) == [f"step {i}" for i in range(12)]
+
+
+def test_a_queued_gang_starts_when_it_is_admitted(make_run, namespace: Namespace) -> None:
+    run = make_run("print('up')", gang_queue="training", startup_timeout_seconds=30).start()
+    run.wait_for_line("the gang waits for its queue to admit it")
+    (job,) = namespace.batch.list_namespaced_job(
+        namespace.name, label_selector="kueue.x-k8s.io/queue-name=training"
+    ).items
+    assert not namespace.core.list_namespaced_pod(namespace.name).items
+    namespace.batch.patch_namespaced_job(job.metadata.name, namespace.name, {"spec": {"suspend": False}})
+    assert run.finish().error is None
+    assert run.worker_lines(1) == ["up"]
+
+
+def test_the_teardown_task_removes_what_a_run_has_left(make_run, namespace: Namespace) -> None:
+    run = make_run(WAIT, mortal=True)
+    run.start()
+    namespace.pod(1)
+    run.die()
+    GangTeardownOperator(task_id="clean_up", namespace=namespace.name).execute(run.task.context())
+    assert namespace.objects() == []

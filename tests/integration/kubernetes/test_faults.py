@@ -1,0 +1,109 @@
+"""What goes wrong with the cluster itself. The command in TOPOSIEVE_TEST_FAULTS does it; `.ci/cluster-fault` is one."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from kubernetes.client import V1ResourceRequirements
+
+from .conftest import Namespace, Run, fault, wait_for
+from .test_failures import ONE_FAILS, failed
+from .test_gang import TALK
+
+pytestmark = pytest.mark.faults
+
+COUNT = "import time\nfor i in range({steps}):\n    print('step', i)\n    time.sleep(.1)"
+STUBBORN = "import time; print('up'); time.sleep(600)"
+
+
+@pytest.fixture
+def slots(namespace: Namespace) -> Iterator[str]:
+    """A resource of which one node has two."""
+    name = namespace.core.list_node().items[0].metadata.name
+    path = "/status/capacity/example.com~1slot"
+    namespace.core.patch_node_status(name, [{"op": "add", "path": path, "value": "2"}])
+    wait_for(lambda: "example.com/slot" in namespace.core.read_node(name).status.allocatable)
+    yield "example.com/slot"
+    namespace.core.patch_node_status(name, [{"op": "remove", "path": path}])
+
+
+def test_a_node_that_is_cut_off(make_run: Callable[..., Run], namespace: Namespace) -> None:
+    run = make_run(STUBBORN).start()
+    nodes = {worker: namespace.pod(worker).spec.node_name for worker in range(2)}
+    assert nodes[0] != nodes[1], "the workers are to be spread over nodes"
+    run.wait_for_line("[worker 1] up")
+    with fault(("cut-node", nodes[1]), ("heal-node", nodes[1])):
+        error = failed(run.finish(120), retry=True)
+        assert "worker 1 was lost with its node" in error
+        assert namespace.objects() == []
+    wait_for(lambda: _is_ready(namespace, nodes[1]))
+
+
+def test_an_api_server_that_restarts_costs_no_line(make_run: Callable[..., Run]) -> None:
+    run = make_run(COUNT.format(steps=200)).start()
+    run.wait_for_line("[worker 1] step 30")
+    with fault(("stop-api",), ("start-api",)):
+        time.sleep(3)
+    assert run.finish(120).error is None
+    for worker in range(2):
+        assert run.worker_lines(worker) == [f"step {i}" for i in range(200)]
+    assert any("the API server answers again" in line for line in run.lines)
+
+
+def test_an_api_server_that_is_away_while_a_worker_fails(make_run: Callable[..., Run]) -> None:
+    run = make_run(ONE_FAILS.format(how="import time; time.sleep(4); sys.exit(1)")).start()
+    run.wait_for_line("[worker 1] up")
+    with fault(("stop-api",), ("start-api",)):
+        time.sleep(5)
+    assert "worker 1 failed with exit code 1" in failed(run.finish(120), retry=True)
+
+
+def test_names_that_are_known_late(make_run: Callable[..., Run]) -> None:
+    with fault(("stop-dns",), ("start-dns",)):
+        run = make_run(TALK).start()
+        run.wait_for_line("worker 1 started on")
+        time.sleep(3)
+    assert run.finish().error is None
+    assert run.worker_lines(1) == ["answer: hello"]
+
+
+def test_two_gangs_that_each_need_all_of_a_node(make_run: Callable[..., Run], slots: str) -> None:
+    """Each first gets half of what it needs; the less patient one gives up and the other one runs."""
+    ended: list[Run] = []
+
+    def race(number: int) -> None:
+        ended.append(_until_it_succeeds(make_run, f"gang_{number}", V1ResourceRequirements(limits={slots: "1"})))
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(180)
+    assert len(ended) == 2
+
+
+def test_a_worker_that_ignores_sigterm_does_not_delay_the_end(
+    make_run: Callable[..., Run], namespace: Namespace
+) -> None:
+    run = make_run(STUBBORN, workers=3).start()
+    run.wait_for_line("[worker 2] up")
+    begin = time.monotonic()
+    namespace.core.delete_namespaced_pod(namespace.pod(2).metadata.name, namespace.name)
+    assert "worker 2 was deleted" in failed(run.finish(), retry=True)
+    assert run.ended_at - begin < 10
+
+
+def _until_it_succeeds(make_run: Callable[..., Run], task_id: str, resources: V1ResourceRequirements) -> Run:
+    for try_number in range(1, 9):
+        options = {"try_number": try_number, "container_resources": resources, "startup_timeout_seconds": 5}
+        run = make_run(TALK, task_id=task_id, **options)
+        if run.start().finish().error is None:
+            return run
+        failed(run, retry=True)
+    raise AssertionError(f"{task_id} never got its place")
+
+
+def _is_ready(namespace: Namespace, name: str) -> bool:
+    conditions = namespace.core.read_node(name).status.conditions
+    return any(each.type == "Ready" and each.status == "True" for each in conditions)

@@ -1,0 +1,138 @@
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.client import models as k8s
+
+from support.kubernetes_gangs import TaskInstance
+from toposieve_airflow.tf_spawner.manifests import (
+    DIGEST_LABEL,
+    GANG_LABEL,
+    gang_name,
+    job_manifest,
+    service_manifest,
+    task_selector,
+)
+from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+
+CPU = {"workers": 2, "container_resources": k8s.V1ResourceRequirements(limits={"cpu": "4", "memory": "8Gi"})}
+GPU = {**CPU, "accelerator": "gpu", "accelerator_count": 2, "runtime_class_name": "nvidia"}
+QUEUE = {**CPU, "gang_queue": "training", "priority_class_name": "toposieve-training"}
+
+
+def manifests(try_number: int = 1, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Job and Service of an operator with these options."""
+    operator = TFSpawnerOperator(
+        task_id="train",
+        image="toposieve-training:1",
+        namespace="toposieve",
+        cmds=["python", "/opt/toposieve/jobs/train.py"],
+        arguments=["--model", "hlf"],
+        **options,
+    )
+    pod, gang = operator.pod_and_gang(TaskInstance(try_number=try_number).context())
+    return job_manifest(pod, gang), service_manifest(gang, "0000-1111")
+
+
+def environment(job: dict[str, Any]) -> dict[str, Any]:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable.get("value") or variable["valueFrom"] for variable in container["env"]}
+
+
+@pytest.mark.parametrize(("name", "options"), [("cpu", CPU), ("gpu", GPU), ("queue", QUEUE)])
+def test_golden(name: str, options: dict[str, Any], check_golden: Callable[[str, str], None]) -> None:
+    check_golden(f"gang_{name}.yaml", yaml.safe_dump_all(manifests(**options)))
+
+
+def test_pods_learn_their_index_and_each_others_names_without_code_of_their_own() -> None:
+    job, service = manifests(workers=3)
+    variables = environment(job)
+    for index in range(3):
+        config = json.loads(variables["TF_CONFIG"].replace("$(WORKER_INDEX)", str(index)))
+        assert config["task"] == {"type": "worker", "index": index}
+    names = [address.split(":")[0] for address in config["cluster"]["worker"]]
+    assert names == [f"{job['metadata']['name']}-{index}.{service['metadata']['name']}" for index in range(3)]
+    assert job["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
+    assert list(variables).index("WORKER_INDEX") < list(variables).index("TF_CONFIG")
+
+
+def test_service_finds_the_pods_and_goes_with_the_job() -> None:
+    job, service = manifests(workers=2)
+    assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert [(owner["name"], owner["uid"]) for owner in service["metadata"]["ownerReferences"]] == [
+        (job["metadata"]["name"], "0000-1111")
+    ]
+
+
+def test_one_worker_gets_no_tf_config() -> None:
+    assert "TF_CONFIG" not in environment(manifests(workers=1)[0])
+
+
+def test_what_the_task_says_wins_over_the_defaults() -> None:
+    job, _ = manifests(
+        automount_service_account_token=True,
+        security_context={"runAsUser": 4000},
+        container_security_context={"readOnlyRootFilesystem": False},
+        tolerations=[k8s.V1Toleration(key="node.kubernetes.io/unreachable", operator="Exists")],
+        volumes=[k8s.V1Volume(name="fast", empty_dir=k8s.V1EmptyDirVolumeSource())],
+        volume_mounts=[k8s.V1VolumeMount(name="fast", mount_path="/tmp")],
+        env_vars={"HOME": "/home/me"},
+    )
+    spec = job["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is True
+    assert spec["securityContext"]["runAsUser"] == 4000
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": False,
+    }
+    assert [mount["name"] for mount in container["volumeMounts"]] == ["fast"]
+    assert environment(job)["HOME"] == "/home/me"
+    unreachable = [each for each in spec["tolerations"] if each["key"] == "node.kubernetes.io/unreachable"]
+    assert unreachable == [{"key": "node.kubernetes.io/unreachable", "operator": "Exists"}]
+
+
+def test_run_limit_is_the_jobs_and_falls_back_to_the_tasks() -> None:
+    assert manifests(active_deadline_seconds=60)[0]["spec"]["activeDeadlineSeconds"] == 60
+    assert "activeDeadlineSeconds" not in manifests(active_deadline_seconds=60)[0]["spec"]["template"]["spec"]
+    assert manifests(execution_timeout=timedelta(hours=2))[0]["spec"]["activeDeadlineSeconds"] == 7200
+
+
+def test_digest_tells_other_work_but_not_other_tries() -> None:
+    def digest(**options: Any) -> str:
+        return str(manifests(**options)[0]["metadata"]["labels"][DIGEST_LABEL])
+
+    assert digest(workers=2) == digest(workers=2, try_number=2)
+    assert len({digest(workers=2), digest(workers=3), digest(workers=2, env_vars={"SEED": "2"})}) == 3
+
+
+def test_every_try_has_a_name_of_its_own() -> None:
+    key = ("topology_classifier", "manual__1", "train", 0, 1)
+    others = [("a", *key[1:]), (key[0], "b", *key[2:]), (*key[:2], "c", 0, 1), (*key[:3], 1, 1), (*key[:4], 2)]
+    assert len({gang_name(*each) for each in (key, *others)}) == 6
+    assert gang_name(*key) == gang_name(*key)
+
+
+@pytest.mark.parametrize("task_id", ["train", "group.train_the_MODEL", "3_fits", "x" * 200, "__", "ä" * 9])
+def test_names_are_valid_host_names(task_id: str) -> None:
+    name = gang_name("dag", "run", task_id, 12, 123)
+    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
+    assert len(name) <= 52
+
+
+def test_selector_of_a_task_finds_every_try() -> None:
+    job, _ = manifests(try_number=3)
+    labels = job["metadata"]["labels"]
+    wanted = dict(
+        part.split("=")
+        for part in task_selector(TFSpawnerOperator._get_ti_pod_labels(TaskInstance().context())).split(",")
+    )
+    assert wanted.items() <= labels.items()
+    assert "try_number" not in wanted
+    assert labels[GANG_LABEL].endswith("-3")
