@@ -12,8 +12,11 @@ PYTEST := -m pytest -q
 INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help env lock schema lint format test test-unit test-spark test-training test-dags test-airflow test-kubernetes \
-	test-kubernetes-faults golden bench demo airflow backfill clean
+CPU = --override requirements/cpu-overrides.txt
+LIKE_JOBS = --constraint requirements/jobs.txt
+
+.PHONY: help env lock images schema lint format test test-unit test-spark test-training test-dags test-helm test-airflow \
+	test-kubernetes test-kubernetes-faults golden bench demo airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -48,9 +51,17 @@ env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the
 
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
 	echo "uv==$$($(UV) --version | cut -d ' ' -f 2)" | $(COMPILE) - -o requirements/uv.txt
-	$(COMPILE) pyproject.toml --group airflow --group test -o requirements/airflow.txt
-	$(COMPILE) pyproject.toml --group jobs --group cpu --group test --override requirements/cpu-overrides.txt \
-		--only-binary pythia8mc -o requirements/jobs.txt
+	$(COMPILE) pyproject.toml --group airflow --group helm --group test -o requirements/airflow.txt
+	$(COMPILE) pyproject.toml --group jobs --group cpu --group test $(CPU) --only-binary pythia8mc -o requirements/jobs.txt
+	@# The images take parts of these environments, in the same versions.
+	$(COMPILE) pyproject.toml --group airflow-image --constraint requirements/airflow.txt -o requirements/airflow-image.txt
+	$(COMPILE) pyproject.toml --group submit $(LIKE_JOBS) -o requirements/submit.txt
+	$(COMPILE) pyproject.toml --group spark $(LIKE_JOBS) --only-binary pythia8mc -o requirements/spark.txt
+	$(COMPILE) pyproject.toml --group training --group cpu $(CPU) $(LIKE_JOBS) -o requirements/training.txt
+	$(COMPILE) pyproject.toml --group training --group gpu $(LIKE_JOBS) -o requirements/training-gpu.txt
+
+images:  ## build the container images (docker/build.sh --help has the options)
+	docker/build.sh
 
 schema: env  ## write the configuration's JSON schema for the DAGs' trigger forms
 	$(JOBS)/python -m toposieve.schema_export > dags/config/schema.json
@@ -86,18 +97,18 @@ clean:  ## remove environments, data and everything else that make made; ROOT fi
 lint: env  ## ruff and mypy
 	$(JOBS)/ruff check .
 	$(JOBS)/ruff format --check .
-	$(JOBS)/mypy jobs/toposieve jobs/*.py
+	$(JOBS)/mypy jobs/toposieve jobs/*.py docker/spark/entrypoint.py
 	$(AIRFLOW)/mypy plugins
 
 format: env  ## let ruff mend what it can
 	$(JOBS)/ruff check --fix .
 	$(JOBS)/ruff format .
 
-test: test-unit test-spark test-training test-dags test-airflow test-kubernetes  ## every test
+test: test-unit test-spark test-training test-dags test-helm test-airflow test-kubernetes  ## every test
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
-		--ignore tests/plugins --ignore tests/integration --ignore tests/benchmarks
+		--ignore tests/plugins --ignore tests/helm --ignore tests/docker --ignore tests/integration --ignore tests/benchmarks
 
 test-spark: env  ## the Spark jobs on small real files
 	$(JOBS)/python $(PYTEST) tests/spark tests/jobs --ignore tests/jobs/test_train.py
@@ -108,6 +119,9 @@ test-training: env  ## models, input pipeline, the two-worker gang
 test-dags: env  ## DAG integrity, operators, rendered commands
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins
 
+test-helm: env  ## the Helm chart and the images' files, without a cluster
+	$(AIRFLOW)/python $(PYTEST) tests/helm tests/docker
+
 test-airflow: env  ## the whole DAG and a backfill in a real Airflow
 	$(AIRFLOW)/python $(PYTEST) tests/integration/airflow
 
@@ -117,8 +131,8 @@ test-kubernetes: env  ## gangs of pods on the cluster that KUBECONFIG names
 test-kubernetes-faults: env  ## the same, and what goes wrong with the cluster itself: TOPOSIEVE_TEST_FAULTS does it
 	$(if $(KUBECONFIG),$(KUBERNETES),$(NO_CLUSTER))
 
-golden: env  ## regenerate the golden files of rendered commands
-	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins --update-golden
+golden: env  ## regenerate the golden files: rendered commands and charts
+	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins tests/helm --update-golden
 
 bench: env  ## speed and memory, as a table of ratios (BENCH=selection: one part)
 	@PYTHONPATH=tests $(JOBS)/python -m benchmarks $(BENCH)
