@@ -1,0 +1,109 @@
+{{- define "toposieve.name" -}}
+{{- .Values.fullnameOverride | default .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* Labels that select; call with (list $ "component"). */}}
+{{- define "toposieve.selector" -}}
+{{- $root := first . -}}
+app.kubernetes.io/name: {{ $root.Chart.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ last . }}
+{{- end }}
+
+{{/* Labels of every object; call with (list $ "component"). */}}
+{{- define "toposieve.labels" -}}
+{{- $root := first . -}}
+{{ include "toposieve.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- end }}
+
+{{- define "toposieve.claim" -}}
+{{- .Values.storage.existingClaim | default (printf "%s-base" (include "toposieve.name" .)) -}}
+{{- end }}
+
+{{/* Security context of a pod at the restricted Pod Security level. */}}
+{{- define "toposieve.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 1000
+runAsGroup: 1000
+fsGroup: 1000
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "toposieve.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* A Deployment of one pod and its Service; call with a dict: root, component, image, command, port, path, resources, env. */}}
+{{- define "toposieve.server" -}}
+{{- $root := .root -}}
+{{- $name := printf "%s-%s" (include "toposieve.name" $root) .component -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  labels: {{- include "toposieve.labels" (list $root .component) | nindent 4 }}
+spec:
+  replicas: 1
+  revisionHistoryLimit: 2
+  selector:
+    matchLabels: {{- include "toposieve.selector" (list $root .component) | nindent 6 }}
+  template:
+    metadata:
+      labels: {{- include "toposieve.labels" (list $root .component) | nindent 8 }}
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      securityContext: {{- include "toposieve.podSecurity" $root | nindent 8 }}
+      {{- with $root.Values.images.pullSecrets }}
+      imagePullSecrets:
+        {{- range . }}
+        - name: {{ . }}
+        {{- end }}
+      {{- end }}
+      containers:
+        - name: {{ .component }}
+          image: "{{ .image.repository }}:{{ .image.tag }}"
+          imagePullPolicy: {{ $root.Values.images.pullPolicy }}
+          args: {{- toYaml .command | nindent 12 }}
+          {{- with .env }}
+          env: {{- toYaml . | nindent 12 }}
+          {{- end }}
+          ports:
+            - {name: http, containerPort: {{ .port }}}
+          startupProbe:
+            httpGet: {port: http, path: {{ .path }}}
+            periodSeconds: 2
+            failureThreshold: 90
+          livenessProbe:
+            httpGet: {port: http, path: {{ .path }}}
+            periodSeconds: 30
+            timeoutSeconds: 10
+          resources: {{- toYaml .resources | nindent 12 }}
+          securityContext: {{- include "toposieve.containerSecurity" $root | nindent 12 }}
+          volumeMounts:
+            - {name: scratch, mountPath: /tmp}
+            {{- if $root.Values.storage.enabled }}
+            - {name: base, mountPath: {{ $root.Values.storage.mountPath }}{{ if .readOnly }}, readOnly: true{{ end }}}
+            {{- end }}
+      volumes:
+        - {name: scratch, emptyDir: {}}
+        {{- if $root.Values.storage.enabled }}
+        - {name: base, persistentVolumeClaim: {claimName: {{ include "toposieve.claim" $root }}}}
+        {{- end }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ $name }}
+  labels: {{- include "toposieve.labels" (list $root .component) | nindent 4 }}
+spec:
+  selector: {{- include "toposieve.selector" (list $root .component) | nindent 4 }}
+  ports:
+    - {name: http, port: {{ .port }}, targetPort: http}
+{{- end }}

@@ -1,0 +1,81 @@
+"""The values for the official Airflow chart name what our chart and our images provide."""
+
+import re
+
+import pytest
+import yaml
+
+from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, find, render, render_files
+from support.repository import REPOSITORY
+
+VALUES = yaml.safe_load(AIRFLOW_VALUES.read_text())
+IMAGE = (REPOSITORY / "docker/airflow/Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def ours():
+    return render(EVERYTHING)
+
+
+def volume(name):
+    (found,) = [each for each in VALUES["volumes"] if each["name"] == name]
+    return found
+
+
+def mount_path(name):
+    (found,) = [each["mountPath"] for each in VALUES["volumeMounts"] if each["name"] == name]
+    return found
+
+
+@pytest.mark.parametrize("section", [VALUES["workers"]["kubernetes"], VALUES["triggerer"]])
+def test_accounts_are_those_that_our_chart_makes(ours, section):
+    account = section["serviceAccount"]
+    assert account["create"] is False
+    assert find(ours, "ServiceAccount", account["name"])
+    assert find(ours, "RoleBinding", account["name"])
+
+
+def test_the_data_is_where_our_chart_puts_it(ours):
+    claim = volume("base")["persistentVolumeClaim"]["claimName"]
+    assert find(ours, "PersistentVolumeClaim", claim)
+    assert mount_path("base") == yaml.safe_load((CHART / "values.yaml").read_text())["storage"]["mountPath"]
+
+
+def test_the_profile_is_the_one_of_our_config_map(ours):
+    (file,) = find(ours, "ConfigMap", volume("profile")["configMap"]["name"])["data"]
+    (variable,) = [each for each in VALUES["env"] if each["name"] == "TOPOSIEVE_PROFILE"]
+    assert variable["value"] == f"{mount_path('profile')}/{file}"
+
+
+def test_security_contexts_are_those_of_our_chart(ours):
+    pod = find(ours, "Deployment", "toposieve-history")["spec"]["template"]["spec"]
+    assert VALUES["securityContexts"]["pod"] == pod["securityContext"]
+    assert VALUES["securityContexts"]["containers"] == pod["containers"][0]["securityContext"]
+    assert (VALUES["uid"], VALUES["gid"]) == (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"])
+    assert mount_path("scratch") == "/tmp"  # all that may be written, with a read-only root
+
+
+def test_the_image_is_ours_and_of_the_locked_version():
+    title = re.search(r'image\.title="(.+)"', IMAGE)
+    assert title is not None
+    assert VALUES["defaultAirflowRepository"] == title[1]
+    requirements = (REPOSITORY / "requirements/airflow-image.txt").read_text()
+    locked = re.search(r"^apache-airflow==(\S+)", requirements, re.MULTILINE)
+    assert locked is not None
+    assert VALUES["airflowVersion"] == locked[1]
+
+
+def test_dags_come_from_the_image():
+    assert f"AIRFLOW__CORE__DAGS_FOLDER={VALUES['config']['core']['dags_folder']}" in IMAGE
+
+
+def test_the_users_are_where_airflow_looks_for_them():
+    assert VALUES["config"]["core"]["simple_auth_manager_passwords_file"] == "/tmp/passwords.json"
+    (mount,) = VALUES["apiServer"]["extraVolumeMounts"]
+    assert f"cp {mount['mountPath']}/passwords.json /tmp/" in VALUES["apiServer"]["args"][-1]
+
+
+def test_the_notes_install_the_chart_version_that_these_values_are_for():
+    version = re.search(r"written for its version (\S+),", AIRFLOW_VALUES.read_text())
+    assert version is not None
+    assert f"--version {version[1]} " in render_files(EVERYTHING)["NOTES.txt"]

@@ -1,0 +1,83 @@
+"""What the chart's schema refuses, and that it knows every key."""
+
+import json
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from support.charts import CHART, EVERYTHING, render
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+FREE_FORM = {"quota", "priorityClasses", "annotations", "requests", "limits"}
+"""Keys whose own keys are the user's."""
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"storge": {}}, "storge"),
+    ({"storage": {"mountpath": "/data"}}, "mountpath"),
+    ({"storage": {"mountPath": "data"}}, "mountPath"),
+    ({"storage": {"size": "much"}}, "size"),
+    ({"storage": {"hostPath": "relative"}}, "hostPath"),
+    ({"images": {"spark": {"repository": ""}}}, "repository"),
+    ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    ({"serviceAccounts": {"driver": {}}}, "driver"),
+    ({"quota": {"pods": True}}, "pods"),
+    ({"priorityClasses": {"training": {}}}, "value"),
+    ({"priorityClasses": {"training": {"value": 2_000_000_000}}}, "value"),
+    ({"networkPolicy": {"dnsPorts": [0]}}, "dnsPorts"),
+    ({"kueue": {"enabled": True}}, "clusterQueue"),
+    ({"historyServer": {"resources": {"cpu": "1"}}}, "cpu"),
+    ({"profile": {"base": "/data"}}, "profile"),
+    ({"fullnameOverride": "Not_a_name"}, "fullnameOverride"),
+]
+
+
+@pytest.mark.parametrize(("values", "named"), REFUSED, ids=[json.dumps(values) for values, _ in REFUSED])
+def test_a_wrong_value_is_refused_by_name(values, named):
+    with pytest.raises(helm_python.HelmError, match=named):
+        render(values)
+
+
+def test_everything_that_the_tests_render_is_allowed():
+    with helm_python.Chart.load(str(CHART)) as chart:
+        chart.validate_schema(EVERYTHING)
+
+
+def test_schema_and_values_have_the_same_keys():
+    assert _keys_of_schema(SCHEMA) == _keys_of_values(yaml.safe_load((CHART / "values.yaml").read_text()))
+
+
+def test_no_object_of_the_schema_takes_unknown_keys():
+    open_objects = [path for path, each in _objects(SCHEMA) if "additionalProperties" not in each]
+    assert open_objects == []
+
+
+def _keys_of_values(values: Any, path: str = "") -> set[str]:
+    keys = set()
+    for key, value in values.items():
+        keys.add(f"{path}{key}")
+        if isinstance(value, dict) and key not in FREE_FORM:
+            keys |= _keys_of_values(value, f"{path}{key}.")
+    return keys
+
+
+def _keys_of_schema(node: dict[str, Any], path: str = "") -> set[str]:
+    keys = set()
+    for key, child in _resolved(node).get("properties", {}).items():
+        keys.add(f"{path}{key}")
+        if key not in FREE_FORM:
+            keys |= _keys_of_schema(child, f"{path}{key}.")
+    return keys
+
+
+def _objects(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(node, dict):
+        return []
+    found = [(path, node)] if node.get("type") == "object" else []
+    return found + [each for key, child in node.items() for each in _objects(child, f"{path}/{key}")]
+
+
+def _resolved(node: dict[str, Any]) -> dict[str, Any]:
+    reference = node.get("$ref")
+    return SCHEMA["$defs"][reference.rsplit("/", 1)[-1]] if reference else node
