@@ -125,7 +125,7 @@ test-helm: env  ## the Helm chart and the images' files, without a cluster
 test-airflow: env  ## the whole DAG and a backfill in a real Airflow
 	$(AIRFLOW)/python $(PYTEST) tests/integration/airflow
 
-test-kubernetes: env  ## gangs of pods on the cluster that KUBECONFIG names
+test-kubernetes: env  ## gangs, images, chart and Spark on the cluster that KUBECONFIG names
 	$(if $(KUBECONFIG),$(KUBERNETES) -m "not faults",$(NO_CLUSTER))
 
 test-kubernetes-faults: env  ## the same, and what goes wrong with the cluster itself: TOPOSIEVE_TEST_FAULTS does it

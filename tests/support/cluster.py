@@ -1,0 +1,153 @@
+"""A real cluster, whichever KUBECONFIG names: namespaces of our own in it, pods and commands in them.
+
+The images are looked for under TOPOSIEVE_TEST_IMAGES with the tag TOPOSIEVE_TEST_TAG, and must be on the nodes or in a
+registry that these can reach. TOPOSIEVE_TEST_STORAGE is a directory that this machine and every node see under the same
+path; not needed where the nodes are this machine.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+from kubernetes import client, config
+from kubernetes.stream import stream
+
+STORAGE_VARIABLE = "TOPOSIEVE_TEST_STORAGE"
+IMAGES = os.environ.get("TOPOSIEVE_TEST_IMAGES", "localhost/toposieve-")
+TAG = os.environ.get("TOPOSIEVE_TEST_TAG", "1")
+POLL_S = 0.2
+PATIENCE_S = 180
+
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": 1000,
+    "runAsGroup": 1000,
+    "fsGroup": 1000,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def pod_spec(image: str, claim: str | None = None, **container: Any) -> dict[str, Any]:
+    """A pod of the restricted level whose root file system is read-only.
+
+    Args:
+        image: Of its one container, ``main``.
+        claim: Volume for /data, if there is to be one.
+        container: Further keys of the container.
+    """
+    volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
+    mounts = [{"name": "scratch", "mountPath": "/tmp"}]
+    if claim is not None:
+        volumes.append({"name": "base", "persistentVolumeClaim": {"claimName": claim}})
+        mounts.append({"name": "base", "mountPath": "/data"})
+    main = {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "volumeMounts": mounts}
+    main |= {"securityContext": CONTAINER_SECURITY, **container}
+    return {"containers": [main], "volumes": volumes, "securityContext": POD_SECURITY}
+
+
+class Done(NamedTuple):
+    """What a command in a pod gave."""
+
+    code: int
+    output: str
+
+
+def image(name: str) -> str:
+    """Full name of one of our images."""
+    return f"{IMAGES}{name}:{TAG}"
+
+
+def wait_for(found: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
+    """What a function finds, once it finds something."""
+    deadline = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        time.sleep(POLL_S)
+    return result
+
+
+@dataclass
+class Namespace:
+    """A namespace that takes only pods of the restricted level."""
+
+    name: str
+    core: client.CoreV1Api
+
+    def start(self, name: str, image: str, **spec: Any) -> None:
+        """Start a pod that waits for commands; ``spec`` replaces parts of its specification."""
+        spec = (
+            pod_spec(image, args=["sleep", "1200"])
+            | {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+            | spec
+        )
+        self.core.create_namespaced_pod(self.name, {"metadata": {"name": name}, "spec": spec})
+
+    def wait_until_running(self, name: str) -> None:
+        """Wait for a pod's start."""
+
+        def runs() -> bool:
+            status = self.core.read_namespaced_pod(name, self.name).status
+            assert status.phase != "Failed", f"{name} failed: {status.message}"
+            return bool(status.phase == "Running")
+
+        wait_for(runs, f"running pod {name}")
+
+    def execute(self, pod: str, *command: str) -> Done:
+        """Run a command in a pod and wait for its end."""
+        call = self.core.connect_get_namespaced_pod_exec
+        options = {"stdout": True, "stderr": True, "stdin": False, "tty": False, "_preload_content": False}
+        connection = stream(call, pod, self.name, command=list(command), **options)
+        try:
+            connection.run_forever(timeout=PATIENCE_S)
+            assert not connection.is_open(), f"{command} does not end"
+            return Done(connection.returncode, connection.read_all())
+        finally:
+            connection.sock.shutdown()  # its close() does nothing when the other side has closed first
+
+    def get(self, service: str, port: int, path: str) -> str:
+        """Ask a Service by HTTP, through the API server."""
+        ask = self.core.connect_get_namespaced_service_proxy_with_path
+        return str(ask(f"{service}:{port}", self.name, path, _preload_content=False).data.decode())
+
+    def names(self, kind: str, selector: str = "") -> list[str]:
+        """Names of all objects of a kind such as ``persistent_volume_claim``."""
+        api = client.AppsV1Api(self.core.api_client) if kind == "deployment" else self.core
+        return sorted(
+            each.metadata.name
+            for each in getattr(api, f"list_namespaced_{kind}")(self.name, label_selector=selector).items
+        )
+
+
+def need_cluster() -> None:
+    """Take the cluster that KUBECONFIG names; without one the tests are left out, and in CI they fail."""
+    remedy = "left out: no cluster; set KUBECONFIG to the configuration of one, such as kind's or minikube's"
+    try:
+        config.load_kube_config()
+    except config.ConfigException:
+        pytest.fail(remedy, pytrace=False) if os.environ.get("CI") else pytest.skip(remedy)
+
+
+@contextmanager
+def new_namespace(purpose: str) -> Iterator[Namespace]:
+    """A namespace of the restricted Pod Security level, deleted with all that is in it when the block ends."""
+    need_cluster()
+    name = f"toposieve-{purpose}-{os.getpid()}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    with client.ApiClient() as connection:
+        core = client.CoreV1Api(connection)
+        core.create_namespace({"metadata": {"name": name, "labels": labels}})
+        try:
+            wait_for(lambda: core.list_namespaced_service_account(name).items, "default account")
+            yield Namespace(name, core)
+        finally:
+            core.delete_namespace(name)
+            connection.rest_client.pool_manager.clear()  # the client leaves its connections open

@@ -1,0 +1,51 @@
+"""Our chart installed in a namespace of a real cluster."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import helm_python
+
+from support.charts import CHART, RELEASE
+from support.cluster import IMAGES, STORAGE_VARIABLE, TAG, Namespace
+
+PATIENCE_S = 180
+
+
+def shared_folder(fallback: Path) -> Path:
+    """A folder that every pod may write to: under TOPOSIEVE_TEST_STORAGE, or else this one."""
+    folder = Path(os.environ.get(STORAGE_VARIABLE) or fallback) / f"toposieve-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o777)
+    return folder
+
+
+def values_for(folder: Path) -> dict[str, Any]:
+    """Values for our images and a volume on a shared folder; nothing stays when the release goes."""
+    return {
+        "images": {
+            "spark": {"repository": f"{IMAGES}spark", "tag": TAG},
+            "training": {"repository": f"{IMAGES}training", "tag": TAG},
+        },
+        "storage": {"hostPath": str(folder), "keep": False, "size": "1Gi"},
+    }
+
+
+@contextmanager
+def helm_in(namespace: Namespace) -> Iterator[helm_python.Config]:
+    """Helm, at work in a namespace."""
+    with helm_python.Config(namespace=namespace.name, kubeconfig_path=os.environ.get("KUBECONFIG")) as helm:
+        yield helm
+
+
+@contextmanager
+def installed(namespace: Namespace, values: dict[str, Any]) -> Iterator[helm_python.Config]:
+    """The chart's release while the block lasts; its pods answer."""
+    with helm_in(namespace) as helm:
+        helm.install(str(CHART), RELEASE, values, wait="watcher", timeout=PATIENCE_S)
+        try:
+            yield helm
+        finally:
+            helm.uninstall(RELEASE, wait="watcher", timeout=PATIENCE_S)
