@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-from toposieve_airflow.local_gang import LocalGangOperator
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.planning import PlanOperator, StepsOperator
 from toposieve_airflow.profiles import Pool, Profile, load_profile
-from toposieve_airflow.spark_job import SparkJobOperator
 from toposieve_airflow.steps import Commands, RunSteps
+
+if TYPE_CHECKING:
+    from toposieve_airflow.local_gang import LocalGangOperator
+    from toposieve_airflow.spark_job import SparkJobOperator
+    from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 SCRIPTS = {
     "simulate": "simulate.py",
@@ -34,8 +39,8 @@ StepsOfRun = Callable[[Commands, Mapping[str, Any], str | None, Profile], RunSte
 """Commands, params, partition key and profile → steps of the run."""
 
 
-class LocalTasks:
-    """Tasks of the ``local`` profile: ``spark-submit`` and worker processes where the Airflow task runs.
+class Tasks(ABC):
+    """Tasks of a profile; what differs from one deployment to another is left to subclasses.
 
     Args:
         profile: The deployment profile.
@@ -46,6 +51,19 @@ class LocalTasks:
         """Make no task yet."""
         self.profile = profile
         self.schema = schema
+
+    spark_operator: type[SparkJobOperator]
+    """Runs a Spark job."""
+    gang_operator: type[LocalGangOperator | TFSpawnerOperator]
+    """Runs another job, as one worker or several."""
+
+    @abstractmethod
+    def spark_options(self, task_id: str) -> dict[str, Any]:
+        """Arguments of :attr:`spark_operator` that differ."""
+
+    @abstractmethod
+    def gang_options(self, task_id: str) -> dict[str, Any]:
+        """Arguments of :attr:`gang_operator` that differ."""
 
     def plan(self, stages: Sequence[str], steps_of_run: StepsOfRun) -> PlanOperator:
         """The task that checks the run's params and says what the others do.
@@ -76,23 +94,23 @@ class LocalTasks:
             plan: The run's first task, which has the step for it.
             options: As for BaseOperator.
         """
-        return SparkJobOperator(**self._spark(task_id), step=_step(plan, task_id), **options)
+        return self.spark_operator(**self._spark(task_id), step=_step(plan, task_id), **options)
 
     def spark_per_day(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
         """A Spark task, one instance for each day of the run; arguments as for :meth:`spark`."""
-        mapped = SparkJobOperator.partial(**self._spark(task_id), map_index_template=LABEL, **options)
+        mapped = self.spark_operator.partial(**self._spark(task_id), map_index_template=LABEL, **options)
         return mapped.expand(step=plan.output.map(lambda day: day[task_id]))
 
-    def gang(self, task_id: str, plan: PlanOperator, **options: Any) -> LocalGangOperator:
+    def gang(self, task_id: str, plan: PlanOperator, **options: Any) -> LocalGangOperator | TFSpawnerOperator:
         """A Python task that is not Spark's; arguments as for :meth:`spark`."""
-        return LocalGangOperator(**self._gang(task_id), step=_step(plan, task_id), **options)
+        return self.gang_operator(**self._gang(task_id), step=_step(plan, task_id), **options)
 
     def gang_per_model(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
         """A gang of workers for each model of the run; arguments as for :meth:`spark`."""
         models = StepsOperator(
             task_id="models", steps=_step(plan, task_id), retries=0, execution_timeout=plan.execution_timeout
         )
-        mapped = LocalGangOperator.partial(**self._gang(task_id), map_index_template=LABEL, **options)
+        mapped = self.gang_operator.partial(**self._gang(task_id), map_index_template=LABEL, **options)
         return mapped.expand(step=models.output)
 
     def _spark(self, task_id: str) -> dict[str, Any]:
@@ -102,23 +120,18 @@ class LocalTasks:
             "name": f"toposieve-{task_id}",
             "conn_id": spark.connection,
             "spark_binary": str(spark.submit),
-            "conf": spark.conf,
-            "env_vars": self.profile.job_environment(),
+            "environment": self.profile.job_environment(),
+            **self.spark_options(task_id),
         }
 
     def _gang(self, task_id: str) -> dict[str, Any]:
-        return {
-            **self._common(task_id, self.profile.pools.training),
-            "python": str(self.profile.python),
-            "environment": self.profile.job_environment(),
-        }
+        return {**self._common(task_id, self.profile.pools.training), **self.gang_options(task_id)}
 
     def _common(self, task_id: str, pool: Pool) -> dict[str, Any]:
         return {
             "task_id": task_id,
             "pool": pool.name,
             "execution_timeout": timedelta(minutes=getattr(self.profile.timeouts_min, task_id)),
-            "application": str(self.profile.jobs / SCRIPTS[task_id]),
         }
 
 
@@ -127,7 +140,7 @@ def _step(plan: PlanOperator, task_id: str) -> Any:
     return XComArg(plan, task_id)
 
 
-def tasks_for(config_folder: Path) -> LocalTasks:
+def tasks_for(config_folder: Path) -> Tasks:
     """Tasks with the operators of the profile that ``TOPOSIEVE_PROFILE`` chooses.
 
     Args:
@@ -136,9 +149,10 @@ def tasks_for(config_folder: Path) -> LocalTasks:
     Raises:
         ProfileError: The profile is missing or wrong.
     """
-    makers = {"local": LocalTasks}
     profile = load_profile(config_folder)
-    return makers[profile.operators](profile, ConfigurationSchema.load(config_folder))
+    # Only the chosen operators are imported: those of pods bring the client of Kubernetes.
+    maker: type[Tasks] = import_module(f"toposieve_airflow.{profile.operators}_tasks").TASKS
+    return maker(profile, ConfigurationSchema.load(config_folder))
 
 
 def task_defaults(retries: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from toposieve_airflow.gang import local_hosts, worker_environments
-from toposieve_airflow.outputs import OutputError, check_outputs
+from toposieve_airflow.outputs import check_outputs, runs_in, with_run
 from toposieve_airflow.processes import JobFailed, JobProcesses, free_ports
 from toposieve_airflow.spark_job import log_places
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from toposieve_airflow.steps import Step
-
-_RUN = re.compile(r"results in (/.+)")
 
 
 class LocalGangOperator(BaseOperator):
@@ -68,7 +65,7 @@ class LocalGangOperator(BaseOperator):
 
         def log(line: str) -> None:
             self.log.info(line)
-            runs.extend(_RUN.findall(line))
+            runs.extend(runs_in(line))
 
         try:
             self._gang.run(self._command(), self._environments(workers), log)
@@ -76,7 +73,7 @@ class LocalGangOperator(BaseOperator):
             raise (AirflowFailException if error.is_invalid_input else AirflowException)(str(error)) from None
         if self._killed:
             raise AirflowException("ended from outside before it was done")
-        step = _with_run(self.step, runs) if self.step["run_in_log"] else self.step
+        step = with_run(self.step, runs)
         check_outputs(step)
         log_places(self.log.info, step)
 
@@ -93,9 +90,3 @@ class LocalGangOperator(BaseOperator):
         inherited = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
         hosts = local_hosts(free_ports(workers))
         return [{**inherited, **self.environment, **own} for own in worker_environments(hosts)]
-
-
-def _with_run(step: Step, runs: Sequence[str]) -> Step:
-    if not runs:
-        raise OutputError(f"the job says that it is done but not where in {', '.join(step['outputs'])} its results are")
-    return {**step, "outputs": [runs[-1]]}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from toposieve_airflow.steps import Step
 
 MANIFEST_NAME = "manifest.json"
+
+
+_RUN = re.compile(r"results in (/.+)")
 
 
 class OutputError(Exception):
@@ -27,6 +31,28 @@ def check_outputs(step: Step) -> None:
             check_manifest(folder, step["config"])
         for name in step["files"]:
             _check_size(folder / name, None)
+
+
+def runs_in(line: str) -> list[str]:
+    """Directories that a job's log line names as those of its results.
+
+    >>> runs_in("done after 6 epochs; results in /data/models/hlf/1a2b")
+    ['/data/models/hlf/1a2b']
+    """
+    return _RUN.findall(line)
+
+
+def with_run(step: Step, runs: Sequence[str]) -> Step:
+    """The step with the directory that its job's log has named last, if only the log names it.
+
+    Raises:
+        OutputError: The log names none.
+    """
+    if not step["run_in_log"]:
+        return step
+    if not runs:
+        raise OutputError(f"the job says that it is done but not where in {', '.join(step['outputs'])} its results are")
+    return {**step, "outputs": [runs[-1]]}
 
 
 def check_manifest(folder: Path, config: Mapping[str, Any]) -> None:

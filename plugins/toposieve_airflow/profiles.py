@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 PROFILE_VARIABLE = "TOPOSIEVE_PROFILE"
 """Environment variable that chooses the profile: a name, or the path of a YAML file. Default: ``local``."""
@@ -74,10 +74,42 @@ class Timeouts(_Section):
     evaluate: Minutes
 
 
+class Images(_Section):
+    """Images of the pods, as ``docker/build.sh`` makes them."""
+
+    spark: str
+    training: str
+    pull_policy: Literal["Always", "IfNotPresent", "Never"]
+
+
+class GangPods(_Section):
+    """Pods of a training gang, and of the evaluation, which is a gang of one."""
+
+    service_account: str
+    accelerator: Literal["cpu", "gpu"]
+    accelerator_count: int = Field(ge=1)
+    requests: dict[str, str]
+    limits: dict[str, str]
+    node_selector: dict[str, str]
+    priority_class: str | None
+    queue: str | None
+
+
+class Kubernetes(_Section):
+    """Where and how pods run."""
+
+    connection: str
+    namespace: str
+    images: Images
+    claim: str
+    spark_pod: RepositoryPath
+    gang: GangPods
+
+
 class Profile(_Section):
     """One deployment."""
 
-    operators: Literal["local"]
+    operators: Literal["local", "kubernetes"]
     base: RepositoryPath
     jobs: RepositoryPath
     python: RepositoryPath
@@ -85,6 +117,13 @@ class Profile(_Section):
     pools: Pools
     training: Training
     timeouts_min: Timeouts
+    kubernetes: Kubernetes | None = None
+
+    @model_validator(mode="after")
+    def _has_pods(self) -> Profile:
+        if (self.operators == "kubernetes") != (self.kubernetes is not None):
+            raise ValueError("the section kubernetes goes with operators: kubernetes, and is null otherwise")
+        return self
 
     def job_environment(self) -> dict[str, str]:
         """Environment variables that every job gets on top of Airflow's own."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
@@ -29,16 +30,18 @@ class SparkJobOperator(SparkSubmitOperator):
 
     Args:
         step: What to do: arguments, inputs and outputs, as :mod:`toposieve_airflow.steps` makes it. (templated)
+        environment: Environment variables of ``spark-submit`` on top of Airflow's own.
         kwargs: As for SparkSubmitOperator.
     """
 
     template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "step")
     ui_color = "#f6e2c8"
 
-    def __init__(self, *, step: Step, **kwargs: Any) -> None:
+    def __init__(self, *, step: Step, environment: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         """Keep the step; its arguments become the application's when the task runs."""
         super().__init__(**kwargs)
         self.step = step
+        self.environment = dict(environment or {})
 
     def execute(self, context: Context) -> None:
         """Run the job, then check its output.
@@ -52,14 +55,24 @@ class SparkJobOperator(SparkSubmitOperator):
         skip_unless_wanted(self.step)
         self.application_args = self.step["arguments"]
         log_places(self.log.info, self.step)
+        os.environ.update(self.environment)  # the provider's env_vars go to the driver's pod on Kubernetes
+        self.submit(context)
+        check_outputs(self.step)
+        log_places(self.log.info, self.step)
+
+    def submit(self, context: Context) -> None:
+        """Run ``spark-submit`` to its end.
+
+        Raises:
+            AirflowFailException: The job says that its input or configuration is at fault.
+            AirflowException: The job failed in another way.
+        """
         try:
             super().execute(context)
         except AirflowException as error:
             if _exit_code(error) == INVALID_INPUT_EXIT_CODE:
                 raise AirflowFailException(error_line(str(error).splitlines())) from None
             raise
-        check_outputs(self.step)
-        log_places(self.log.info, self.step)
 
     def on_kill(self) -> None:
         """End spark-submit and everything it has started, on this machine or on a cluster."""

@@ -1,30 +1,17 @@
-import importlib.util
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
-import support.airflow_environment as environment
+from support.dags import DAG_IDS, load_dags
 
-if TYPE_CHECKING:  # airflow reads its settings, which the module above makes, when it is imported
+if TYPE_CHECKING:
     from airflow.sdk import DAG
-
-DAG_IDS = ("topology_classifier", "build_dataset", "simulate_events")
-
-
-def import_dag_file(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, environment.REPOSITORY / "dags" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
 def dags() -> "dict[str, DAG]":
     """Every DAG, by its name."""
-    return {name: import_dag_file(name).plan.dag for name in DAG_IDS}
+    return load_dags()
 
 
 @pytest.fixture(scope="session", params=DAG_IDS)

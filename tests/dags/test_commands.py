@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 from airflow.sdk import DAG
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from support.dags import load_dags
+from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.factory import SCRIPTS
 from toposieve_airflow.local_gang import LocalGangOperator
-from toposieve_airflow.profiles import load_profile
+from toposieve_airflow.profiles import PROFILE_VARIABLE, load_profile
 from toposieve_airflow.spark_job import SparkJobOperator
+from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.steps import Step
+from toposieve_airflow.tf_spawner.manifests import job_manifest
 
 STAGE_OF = {
     "simulate": "simulation",
@@ -86,6 +91,26 @@ def test_golden(run: tuple[str, DAG, list[tuple[str, Step]]], check_golden: Call
         lines += [f"    {word}" for word in command(dag, task, step)]
         lines += [f"    > {path}" for path in step["outputs"]]
     check_golden(f"commands_{name}.txt", "\n".join(lines).replace(str(REPOSITORY), "{repository}") + "\n")
+
+
+def test_golden_on_kubernetes(monkeypatch: pytest.MonkeyPatch, check_golden: Callable[[str, str], None]) -> None:
+    """What the same run does on a cluster: the command of each Spark job, the Job of each gang."""
+    monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
+    dag = load_dags()["topology_classifier"]
+    lines = []
+    for task_id, step in steps_of(dag, RUNS["demo"][1], None):
+        task = dag.get_task(task_id)
+        operator = task.unmap({"step": step}) if task.is_mapped else task
+        operator.step = step
+        context = TaskInstance(task_id=task_id).context()
+        lines.append(f"--- {task_id} {step['label']}")
+        if isinstance(operator, SparkOnKubernetesOperator):
+            operator.name_pods(context)
+            operator.application_args = step["arguments"]
+            lines += operator._get_hook()._build_spark_submit_command(operator.application)
+        else:
+            lines.append(yaml.safe_dump(job_manifest(*operator.pod_and_gang(context)), sort_keys=False).rstrip())
+    check_golden("kubernetes_demo.txt", "\n".join(lines).replace(str(REPOSITORY), "{repository}") + "\n")
 
 
 def parse(steps: list[tuple[str, Step]]) -> list[dict[str, Any]]:

@@ -75,3 +75,26 @@ def test_file_that_is_not_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(PROFILE_VARIABLE, str(broken))
     with pytest.raises(ProfileError, match=r"broken\.yaml: not valid YAML"):
         load_profile(CONFIG_FOLDER)
+
+
+def test_the_kubernetes_profile_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
+    profile = load_profile(CONFIG_FOLDER)
+    assert profile.kubernetes is not None
+    assert profile.kubernetes.spark_pod == CONFIG_FOLDER / "spark-pod.yaml"
+
+
+@pytest.mark.parametrize(("operators", "pods"), [("kubernetes", False), ("local", True)])
+def test_pods_go_with_the_operators_for_them(operators: str, pods: bool) -> None:
+    values = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text()) | {"operators": operators}
+    if not pods:
+        del values["kubernetes"]
+    with pytest.raises(ProfileError, match="section kubernetes goes with operators: kubernetes"):
+        parse_profile(values, FILE, Path("/repo"))
+
+
+def test_profiles_differ_in_values_and_in_pods_alone(values: dict[str, Any]) -> None:
+    other = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
+    assert other.keys() - values.keys() == {"kubernetes"}
+    for section in ("spark", "pools", "training", "timeouts_min"):
+        assert other[section].keys() == values[section].keys()

@@ -15,6 +15,9 @@ ENVIRONMENT = {
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     "AIRFLOW_CONN_SPARK_LOCAL": '{"conn_type": "spark", "host": "local[2]"}',
+    "AIRFLOW_CONN_SPARK_KUBERNETES": (
+        '{"conn_type": "spark", "host": "k8s://https://kubernetes.default.svc", "extra": {"deploy-mode": "cluster"}}'
+    ),
 }
 os.environ.update(ENVIRONMENT)
 os.environ.pop("TOPOSIEVE_PROFILE", None)

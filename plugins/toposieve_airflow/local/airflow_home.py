@@ -89,7 +89,9 @@ class AirflowHome:
 
     def environment(self, profile: Profile) -> dict[str, str]:
         """Environment of every Airflow process."""
-        connection = {"conn_type": "spark", "host": profile.spark.master}
+        connection: dict[str, Any] = {"conn_type": "spark", "host": profile.spark.master}
+        if profile.operators == "kubernetes":
+            connection["extra"] = {"deploy-mode": "cluster"}
         return {
             **_inherited_environment(),
             "AIRFLOW_HOME": str(self.folder),

@@ -103,16 +103,19 @@ class GangCluster:
         """
         for job in self.find_jobs(selector):
             self.delete_job(job["metadata"]["name"])
+        self._wait_for_end(selector, grace_s)
+
+    def delete_job(self, name: str) -> None:
+        """Delete a Job; Kubernetes then deletes its pods and its Service."""
+        self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
+
+    def _wait_for_end(self, selector: str, grace_s: float) -> None:
         if not self._pods_within(selector, grace_s + FORCE_AFTER_S):
             return
         for name in self._pods_within(selector, 0):
             self._ask(self._core.delete_namespaced_pod, name, self.namespace, grace_period_seconds=0)
         if left := self._pods_within(selector, GONE_S):
             raise StillThere(f"pods in namespace {self.namespace} that Kubernetes does not remove: {', '.join(left)}")
-
-    def delete_job(self, name: str) -> None:
-        """Delete a Job; Kubernetes then deletes its pods and its Service."""
-        self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
 
     def _pods_within(self, selector: str, seconds: float) -> Objects:
         left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from toposieve_airflow.outputs import check_outputs
+from toposieve_airflow.outputs import check_outputs, runs_in, with_run
 from toposieve_airflow.spark_job import log_places
 from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
 from toposieve_airflow.tf_spawner.diagnosis import may_be_adopted
@@ -96,6 +96,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.verify_outputs = verify_outputs
         self._gang: Gang | None = None
         self._feed: ClusterFeed | None = None
+        self._runs: list[str] = []
 
     def execute(self, context: Context) -> None:
         """Run the gang to its end, then check its output.
@@ -117,9 +118,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
         except GangFailed as error:
             raise (AirflowException if error.may_retry else AirflowFailException)(str(error)) from None
         if self.step is not None:
+            step = with_run(self.step, self._runs)
             if self.verify_outputs:
-                check_outputs(self.step)
-            log_places(self.log.info, self.step)
+                check_outputs(step)
+            log_places(self.log.info, step)
 
     def on_kill(self) -> None:
         """Delete the Job; Kubernetes ends the workers."""
@@ -178,9 +180,13 @@ class TFSpawnerOperator(KubernetesPodOperator):
             value = {"job": gang.name, "namespace": gang.namespace, "size": gang.workers, "workers": workers}
             context["ti"].xcom_push(key="gang", value=value)
 
+        def log(line: str) -> None:
+            self.log.info(line)
+            self._runs.extend(runs_in(line))
+
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
-            Supervision(self._feed, gang, limits, self.log.info, report).run()
+            Supervision(self._feed, gang, limits, log, report).run()
 
     def _remove(self, gang: Gang) -> None:
         """Delete everything of a gang. What cannot be deleted now ends by its deadline and its time to live.

@@ -1,66 +1,12 @@
 """One real Airflow for all tests here: its home, data and profile in a temporary folder."""
 
-import os
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 import yaml
 
 from support.airflow_environment import CONFIG_FOLDER
-from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, check_port, local_airflow
-from toposieve_airflow.local.api import Api
-from toposieve_airflow.local.demo import wait_for_dag
-from toposieve_airflow.processes import free_ports
-from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
-
-RUN_TIMEOUT_S = 1200
-POLL_S = 0.5
-
-
-@dataclass
-class RealAirflow:
-    local: LocalAirflow
-    profile: Profile
-
-    @property
-    def api(self) -> Api:
-        return self.local.api
-
-    @property
-    def base(self) -> Path:
-        return self.profile.base
-
-    def run(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> str:
-        """Trigger a DAG and wait for the end of its run; returns the run's state."""
-        self.api.unpause(dag_id)
-        self.api.trigger(dag_id, run_id, conf, partition_key)
-        return self.wait(dag_id, run_id)
-
-    def wait(self, dag_id: str, run_id: str) -> str:
-        deadline = time.monotonic() + RUN_TIMEOUT_S
-        while (state := self.api.run_state(dag_id, run_id)) not in ("success", "failed"):
-            assert time.monotonic() < deadline, f"{dag_id} {run_id} is still {state}"
-            time.sleep(POLL_S)
-        return state
-
-    def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        return self.api.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]
-
-
-def processes_of(home: AirflowHome) -> list[str]:
-    """Airflow's processes that live in a home, and those of the jobs that they have started."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            if process.environ().get("AIRFLOW_HOME") == str(home.folder):
-                found.append(str(process))
-    return found
+from support.real_airflow import RealAirflow, real_airflow
 
 
 @pytest.fixture(scope="session")
@@ -70,15 +16,5 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
     values["base"] = str(folder / "work")
     values["spark"]["master"] = "local[1]"  # two days at a time, in place of two cores for one
     values["pools"]["spark"]["slots"] = 2
-    (folder / "profile.yaml").write_text(yaml.safe_dump(values))
-    os.environ[PROFILE_VARIABLE] = str(folder / "profile.yaml")
-    home = AirflowHome(folder / "home", free_ports(1)[0])
-    try:
-        with local_airflow(home) as local:
-            for dag_id in ("topology_classifier", "build_dataset", "simulate_events"):
-                wait_for_dag(local, dag_id)
-            yield RealAirflow(local, load_profile(CONFIG_FOLDER))
-        check_port(home.port)
-        assert not processes_of(home)
-    finally:
-        del os.environ[PROFILE_VARIABLE]
+    with real_airflow(folder, values) as airflow:
+        yield airflow

@@ -1,0 +1,80 @@
+"""Tasks of the profile ``kubernetes``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubernetes.client import models as k8s
+
+from toposieve_airflow.factory import SCRIPTS, Tasks
+from toposieve_airflow.profiles import Kubernetes
+from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
+from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+
+JOBS_IN_IMAGES = "/opt/toposieve/jobs"
+PYTHON_IN_IMAGES = "/opt/toposieve/.venv-jobs/bin/python"
+
+
+class KubernetesTasks(Tasks):
+    """Spark drivers and executors, and workers, as pods."""
+
+    spark_operator = SparkOnKubernetesOperator
+    gang_operator = TFSpawnerOperator
+
+    @property
+    def pods(self) -> Kubernetes:
+        """The profile's part about pods."""
+        assert self.profile.kubernetes is not None
+        return self.profile.kubernetes
+
+    def spark_options(self, task_id: str) -> dict[str, Any]:
+        """Driver and executors as pods, with the volume of all data."""
+        pods, volume = self.pods, "volumes.persistentVolumeClaim.base"
+        conf = {
+            "spark.kubernetes.namespace": pods.namespace,
+            "spark.kubernetes.container.image": pods.images.spark,
+            "spark.kubernetes.container.image.pullPolicy": pods.images.pull_policy,
+            "spark.pyspark.python": PYTHON_IN_IMAGES,
+            "spark.pyspark.driver.python": PYTHON_IN_IMAGES,
+        }
+        for role in ("driver", "executor"):
+            conf[f"spark.kubernetes.{role}.podTemplateFile"] = str(pods.spark_pod)
+            conf[f"spark.kubernetes.{role}.{volume}.options.claimName"] = pods.claim
+            conf[f"spark.kubernetes.{role}.{volume}.mount.path"] = str(self.profile.base)
+        return {
+            "application": f"local://{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}",
+            "conf": {**conf, **self.profile.spark.conf},
+            "namespace": pods.namespace,
+            "kubernetes_conn_id": pods.connection,
+        }
+
+    def gang_options(self, task_id: str) -> dict[str, Any]:
+        """Workers as pods, with the volume of all data."""
+        pods, gang = self.pods, self.pods.gang
+        claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=pods.claim)
+        own_cores = k8s.V1ResourceFieldSelector(container_name="base", resource="limits.cpu")
+        return {
+            "name": task_id,
+            "image": pods.images.training,
+            "image_pull_policy": pods.images.pull_policy,
+            "cmds": ["tini", "--", PYTHON_IN_IMAGES, f"{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}"],
+            "namespace": pods.namespace,
+            "kubernetes_conn_id": pods.connection,
+            "service_account_name": gang.service_account,
+            "accelerator": gang.accelerator,
+            "accelerator_count": gang.accelerator_count,
+            "gang_queue": gang.queue,
+            "priority_class_name": gang.priority_class,
+            "node_selector": gang.node_selector,
+            "container_resources": k8s.V1ResourceRequirements(requests=gang.requests, limits=gang.limits),
+            "volumes": [k8s.V1Volume(name="base", persistent_volume_claim=claim)],
+            "volume_mounts": [k8s.V1VolumeMount(name="base", mount_path=str(self.profile.base))],
+            # TensorFlow would count the cores of the node.
+            "env_vars": [
+                k8s.V1EnvVar(name="TF_NUM_INTRAOP_THREADS", value_from=k8s.V1EnvVarSource(resource_field_ref=own_cores))
+            ],
+            "startup_timeout_seconds": self.profile.training.startup_timeout_s,
+        }
+
+
+TASKS = KubernetesTasks

@@ -1,0 +1,31 @@
+"""Tasks of the profile ``local``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toposieve_airflow.factory import SCRIPTS, Tasks
+from toposieve_airflow.local_gang import LocalGangOperator
+from toposieve_airflow.spark_job import SparkJobOperator
+
+
+class LocalTasks(Tasks):
+    """``spark-submit`` and worker processes where the Airflow task runs."""
+
+    spark_operator = SparkJobOperator
+    gang_operator = LocalGangOperator
+
+    def spark_options(self, task_id: str) -> dict[str, Any]:
+        """Spark in this machine's processes."""
+        return {"application": str(self.profile.jobs / SCRIPTS[task_id]), "conf": self.profile.spark.conf}
+
+    def gang_options(self, task_id: str) -> dict[str, Any]:
+        """Workers as processes."""
+        return {
+            "application": str(self.profile.jobs / SCRIPTS[task_id]),
+            "python": str(self.profile.python),
+            "environment": self.profile.job_environment(),
+        }
+
+
+TASKS = LocalTasks

@@ -1,0 +1,148 @@
+"""The whole DAG on a cluster, by an Airflow outside it, against the same chain on this machine."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from support.charts import RELEASE
+from support.cluster import Namespace, image, new_namespace, wait_for
+from support.dags import load_dags
+from support.real_airflow import RealAirflow, real_airflow
+from support.releases import installed, shared_folder, values_for
+from toposieve_airflow.factory import SCRIPTS
+from toposieve_airflow.steps import Step
+
+JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
+DAY = "2026-01-01"
+CONF: dict[str, Any] = {
+    "simulate": True,
+    "partition_start": DAY,
+    "simulation_selected_events": 24,
+    "simulation_pileup": 0,
+    "simulation_qcd_fast": True,
+    "simulation_events_per_file": 40,
+    "models": ["hlf"],
+    "workers": 2,
+    "training_epochs": 2,
+    "training_batch_size": 16,
+    "preparation_streams": 2,
+    "evaluation_bootstrap_samples": 10,
+}
+SMALL = {"cpu": "100m", "memory": "2Gi"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All data: the same path here and in every pod."""
+    folder = shared_folder(tmp_path_factory.mktemp("storage"))
+    (folder / "spark-events").mkdir(mode=0o777)
+    (folder / "spark-events").chmod(0o777)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def namespace(base: Path) -> Iterator[Namespace]:
+    values = values_for(base) | {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
+    values["storage"]["mountPath"] = str(base)
+    with new_namespace("dag") as made, installed(made, values):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def profile(base: Path, namespace: Namespace) -> dict[str, Any]:
+    """The profile kubernetes, for a small cluster."""
+    values = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
+    values["base"] = str(base)
+    values["spark"]["master"] = f"k8s://{namespace.core.api_client.configuration.host}"
+    values["spark"]["conf"] |= {
+        "spark.executor.instances": "1",
+        "spark.executor.cores": "1",
+        "spark.executor.memory": "600m",
+        "spark.driver.memory": "600m",
+        "spark.kubernetes.driver.request.cores": "100m",
+        "spark.kubernetes.executor.request.cores": "100m",
+        "spark.eventLog.dir": f"file:{base}/spark-events",
+        "spark.kubernetes.authenticate.driver.serviceAccountName": f"{RELEASE}-spark",
+    }
+    pods = values["kubernetes"]
+    pods["namespace"], pods["claim"] = namespace.name, f"{RELEASE}-base"
+    pods["images"] |= {"spark": image("spark"), "training": image("training")}
+    pods["gang"] |= {"requests": SMALL, "limits": {"cpu": "1", "memory": "2Gi"}}
+    return values
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, profile: dict[str, Any]) -> Iterator[Path]:
+    """One run of the DAG; its report's folder."""
+    with real_airflow(tmp_path_factory.mktemp("airflow"), profile) as airflow:
+        state = airflow.run("topology_classifier", "whole", CONF)
+        assert state == "success", failures(airflow, "topology_classifier", "whole")
+        (folder,) = (airflow.base / "reports").iterdir()
+        yield folder
+
+
+def failures(airflow: RealAirflow, dag_id: str, run_id: str) -> str:
+    """Logs of the tasks that failed."""
+    home = airflow.local.home
+    failed = [task for task in airflow.api.tasks(dag_id, run_id) if task["state"] == "failed"]
+    logs = [home.task_log(dag_id, run_id, t["task_id"], t["map_index"], t["try_number"]) for t in failed]
+    return "\n".join(log.read_text()[-8000:] for log in logs if log.exists())
+
+
+@pytest.fixture(scope="module")
+def local(report: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same stages on this machine, from the same raw files, trained by one process."""
+    own = tmp_path_factory.mktemp("local")
+    shutil.copytree(base / "raw", own / "raw")
+    for task_id, step in steps():
+        if task_id != "simulate":
+            command = [JOBS_PYTHON, REPOSITORY / "jobs" / SCRIPTS[task_id], "--base", own, *step["arguments"][2:]]
+            subprocess.run(command, check=True, capture_output=True)
+    return own
+
+
+def steps() -> Iterator[tuple[str, Step]]:
+    """What the tasks of the run do, in order."""
+    dag = load_dags()["topology_classifier"]
+    run = dag.get_task("plan").build_steps({**dag.params.validate(), **CONF}, None)
+    for day in run["days"]:
+        yield from day.items()
+    yield "prepare", run["prepare"]
+    yield from (("train", step) for step in run["train"])
+    yield "evaluate", run["evaluate"]
+
+
+def files_of(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob(pattern)}
+
+
+def test_datasets_are_those_of_this_machine_to_the_byte(base: Path, local: Path) -> None:
+    for pattern in ("*.tfrecord", "scaling.json"):
+        on_cluster = files_of(base / "datasets", pattern)
+        assert on_cluster
+        assert on_cluster == files_of(local / "datasets", pattern)
+
+
+def test_selected_events_are_those_of_this_machine_to_the_byte(base: Path, local: Path) -> None:
+    assert files_of(base / "selected", "*.parquet") == files_of(local / "selected", "*.parquet")
+
+
+def test_metrics_are_those_of_this_machine(report: Path, local: Path) -> None:
+    (own,) = (local / "reports").iterdir()
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (report, own))
+    assert ours["cutflow"] == theirs["cutflow"]
+    for model, results in ours["models"].items():
+        for name, auc in results["auc"].items():
+            assert auc["value"] == pytest.approx(theirs["models"][model]["auc"][name]["value"], abs=1e-3)
+
+
+def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> None:
+    wait_for(lambda: not namespace.names("pod", "app.kubernetes.io/managed-by=toposieve"), "end of all pods")
+    wait_for(lambda: not namespace.names("pod", "spark-role=executor"), "end of the executors")
