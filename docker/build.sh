@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'END'
-docker/build.sh [options] [IMAGE...]      build images from the locked requirements
+docker/build.sh [options] [IMAGE...] [-- ENGINE'S OPTIONS...]      build images from the locked requirements
 
 IMAGE is airflow, spark, training or training-gpu; without one: airflow, spark and training.
 
@@ -15,6 +15,8 @@ IMAGE is airflow, spark, training or training-gpu; without one: airflow, spark a
   --engine ENGINE   docker, podman or buildah (the first of these that is there and works)
   --push            push each image after it is built
   --dry-run         print the commands only
+
+What follows -- goes to the engine's build command, such as -- --network host --env SSL_CERT_FILE=/run/ca.crt
 END
 }
 
@@ -35,7 +37,7 @@ find_engine() {
 }
 
 version=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
-prefix=toposieve- tag=$version base="" engine="" push=false run=() images=()
+prefix=toposieve- tag=$version base="" engine="" push=false run=() images=() extra=()
 while (($#)); do
     case $1 in
         --prefix | --tag | --base | --engine)
@@ -47,6 +49,11 @@ while (($#)); do
         --dry-run) run=(echo) ;;
         -h | --help) usage; exit ;;
         airflow | spark | training | training-gpu) images+=("$1") ;;
+        --)
+            shift
+            extra=("$@")
+            break
+            ;;
         *) fail "unknown argument $1 (see --help)" ;;
     esac
     shift
@@ -66,6 +73,6 @@ for image in "${images[@]}"; do
     name=$prefix$image:$tag
     arguments=(--file "docker/${image%-gpu}/Dockerfile" --tag "$name" "${options[@]}")
     [ "$image" != training-gpu ] || arguments+=(--build-arg REQUIREMENTS=training-gpu.txt)
-    "${run[@]}" "$engine" build "${arguments[@]}" .
+    "${run[@]}" "$engine" build "${arguments[@]}" "${extra[@]}" .
     ! $push || "${run[@]}" "$engine" push "$name"
 done

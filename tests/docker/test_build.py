@@ -64,6 +64,11 @@ def test_names_base_and_push(build):
     assert pushed == "buildah push registry.example.org/a-spark:2"
 
 
+def test_further_options_go_to_the_engine(build):
+    (line,) = build("--dry-run", "spark", "--", "--network", "host").stdout.splitlines()
+    assert line.endswith(" --network host .")
+
+
 @pytest.mark.parametrize(
     ("engines", "chosen"),
     [(("docker", "podman", "buildah"), "docker"), (("docker!", "buildah"), "buildah"), (("podman",), "podman")],

@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
 from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, find, render, render_files
 from support.repository import REPOSITORY
 
@@ -45,6 +46,16 @@ def test_the_profile_is_the_one_of_our_config_map(ours):
     (file,) = find(ours, "ConfigMap", volume("profile")["configMap"]["name"])["data"]
     (variable,) = [each for each in VALUES["env"] if each["name"] == "TOPOSIEVE_PROFILE"]
     assert variable["value"] == f"{mount_path('profile')}/{file}"
+
+
+def test_the_spark_connection_is_one_that_the_hook_reads(monkeypatch):
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+
+    (variable,) = [each for each in VALUES["env"] if each["name"].startswith("AIRFLOW_CONN_")]
+    monkeypatch.setenv(variable["name"], variable["value"])
+    connection = SparkSubmitHook(conn_id=variable["name"].removeprefix("AIRFLOW_CONN_").lower())._connection
+    assert connection["master"] == "k8s://https://kubernetes.default.svc"
+    assert connection["deploy_mode"] == "cluster"
 
 
 def test_security_contexts_are_those_of_our_chart(ours):

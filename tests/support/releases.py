@@ -48,4 +48,4 @@ def installed(namespace: Namespace, values: dict[str, Any]) -> Iterator[helm_pyt
         try:
             yield helm
         finally:
-            helm.uninstall(RELEASE, wait="watcher", timeout=PATIENCE_S)
+            helm.uninstall(RELEASE)  # pods that are left keep the volume until their namespace goes

@@ -1,0 +1,45 @@
+"""Our chart in a namespace of a real cluster, a day's raw files on its volume, and a pod that submits Spark jobs."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.charts import RELEASE
+from support.cluster import Namespace, image, new_namespace, pod_spec
+from support.releases import installed, shared_folder, values_for
+from support.spark_submission import SUBMITTER, TEMPLATE
+
+CLAIM = f"{RELEASE}-base"
+ANY_USER = 12345
+
+
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory, delphes_file: Path) -> Path:
+    """What the pods see as /data, with the day's raw files in it."""
+    made = shared_folder(tmp_path_factory.mktemp("storage"))
+    for sample in ("qcd", "ttbar", "wjets"):
+        raw = made / "raw" / sample / "2026-01-01"
+        raw.mkdir(parents=True)
+        (raw / "events.root").write_bytes(delphes_file.read_bytes())
+    return made
+
+
+@pytest.fixture(scope="package")
+def namespace(folder: Path) -> Iterator[Namespace]:
+    values = values_for(folder) | {"tensorboard": {"enabled": False}}
+    with new_namespace("spark") as made, installed(made, values):
+        yield made
+
+
+@pytest.fixture(scope="package")
+def submitter(namespace: Namespace) -> Namespace:
+    """A pod of Airflow's image, under the account of Airflow's tasks and a user id that nobody foresaw."""
+    spec = pod_spec(image("airflow"), CLAIM, args=["sleep", "3600"]) | {"serviceAccountName": f"{RELEASE}-runner"}
+    spec["securityContext"] = {**spec["securityContext"], "runAsUser": ANY_USER, "runAsGroup": ANY_USER}
+    namespace.start(SUBMITTER, image("airflow"), **spec)
+    namespace.wait_until_running(SUBMITTER)
+    template = json.dumps({"apiVersion": "v1", "kind": "Pod", "spec": pod_spec(image("spark"), CLAIM)})
+    namespace.execute(SUBMITTER, "sh", "-c", f"echo '{template}' > {TEMPLATE}")
+    return namespace
