@@ -16,7 +16,7 @@ IMAGE is airflow, spark, training or training-gpu; without one: airflow, spark a
   --push            push each image after it is built
   --dry-run         print the commands only
 
-What follows -- goes to the engine's build command, such as -- --network host --env SSL_CERT_FILE=/run/ca.crt
+What follows -- goes to the engine's build command, such as -- --no-cache --build-arg HTTPS_PROXY=http://proxy:3128
 END
 }
 
