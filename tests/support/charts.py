@@ -9,7 +9,7 @@ from support.repository import REPOSITORY
 
 CHART = REPOSITORY / "helm" / "toposieve"
 AIRFLOW_VALUES = REPOSITORY / "helm" / "airflow-values.yaml"
-RELEASE, NAMESPACE = "toposieve", "physics"
+RELEASE, NAMESPACE = "toposieve", "toposieve"
 
 EVERYTHING: dict[str, Any] = {
     "images": {"pullSecrets": ["registry"]},
