@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -48,8 +49,11 @@ class GangCluster:
 
     def __init__(self, client: ApiClient, namespace: str) -> None:
         """Ask nothing yet."""
-        self._core = CoreV1Api(client)
-        self._batch = BatchV1Api(client)
+        configuration = copy.deepcopy(client.configuration)
+        configuration.retries = 0  # urllib3's own would write three warnings a second while the server is away
+        own_client = type(client)(configuration)
+        self._core = CoreV1Api(own_client)
+        self._batch = BatchV1Api(own_client)
         self.namespace = namespace
 
     def jobs(self, selector: str) -> ListCall:

@@ -1,6 +1,14 @@
-"""Gangs of tiny pods that end well."""
+"""Gangs of tiny pods that end well, and what they cost."""
 
 import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client.rest import RESTClientObject
+
+from toposieve_airflow.outputs import OutputError
 
 from .conftest import Namespace, Run
 
@@ -28,9 +36,76 @@ TALK = textwrap.dedent("""
 
 
 def test_workers_find_each_other_by_the_names_in_tf_config(make_run, namespace: Namespace) -> None:
-    run: Run = make_run(TALK).start().finish()
+    run: Run = make_run(TALK, workers=3).start().finish()
     assert run.error is None
-    assert run.worker_lines(0) == ["chief heard worker 1"]
-    assert run.worker_lines(1) == ["answer: hello"]
-    assert run.task.xcoms["gang"]["workers"] == {"0": "terminated", "1": "terminated"}
+    assert sorted(run.worker_lines(0)) == ["chief heard worker 1", "chief heard worker 2"]
+    assert run.worker_lines(1) == run.worker_lines(2) == ["answer: hello"]
+    assert run.task.xcoms["gang"]["workers"] == {"0": "terminated", "1": "terminated", "2": "terminated"}
     assert namespace.objects() == []
+
+
+def test_a_gang_of_one_has_no_peers_and_no_index(make_run) -> None:
+    run: Run = make_run("import os; print(os.environ.get('TF_CONFIG'))", workers=1).start().finish()
+    assert run.error is None
+    assert "None" in run.lines
+
+
+def test_pods_run_without_rights_and_write_only_to_tmp(make_run) -> None:
+    text = """
+        import os, pathlib
+        print(os.getuid(), pathlib.Path.home())
+        print([line for line in open("/proc/self/status") if line.startswith(("CapEff", "Seccomp:"))])
+        print(pathlib.Path("/var/run/secrets/kubernetes.io").exists())
+        pathlib.Path("/tmp/note").write_text("x")
+        try:
+            pathlib.Path("/var/tmp/note").write_text("x")
+        except OSError as error:
+            print(error.strerror)
+    """
+    run: Run = make_run(textwrap.dedent(text), workers=1).start().finish()
+    assert run.error is None
+    assert run.lines[-4:] == [
+        "1000 /tmp",
+        "['CapEff:\\t0000000000000000\\n', 'Seccomp:\\t2\\n']",
+        "False",
+        "Read-only file system",
+    ]
+
+
+def test_a_step_says_what_to_run_and_its_outputs_are_checked(make_run, tmp_path: Path) -> None:
+    step = {
+        "label": "hlf",
+        "arguments": ["import sys; print(sys.argv[1:])", "--model", "hlf"],
+        "inputs": ["/data/datasets/one"],
+        "outputs": [str(tmp_path)],
+        "config": {},
+        "files": ["metrics.json"],
+        "workers": 2,
+        "wanted": True,
+    }
+    run: Run = make_run("", workers=9, step=step).start().finish()
+    assert isinstance(run.error, OutputError)
+    assert run.worker_lines(1) == ["['--model', 'hlf']"]
+    assert "input: /data/datasets/one" in run.lines
+    run = make_run("", step=step, verify_outputs=False, try_number=2).start().finish()
+    assert run.error is None
+
+
+def test_a_gang_costs_little_time_and_few_requests(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    request = RESTClientObject.request
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        asked.append(time.monotonic())
+        return request(*arguments, **options)
+
+    monkeypatch.setattr(RESTClientObject, "request", counted)
+    begin = time.monotonic()
+    run: Run = make_run("import time; print('up'); time.sleep(20)", workers=2).start()
+    run.wait_for_line("[worker 0] up")
+    started_s = time.monotonic() - begin
+    run.finish()
+    rate = len(asked) / (run.ended_at - begin)
+    print(f"workers ran after {started_s:.1f} s; {len(asked)} requests, {rate:.2f}/s")
+    assert started_s < 20
+    assert rate < 2
