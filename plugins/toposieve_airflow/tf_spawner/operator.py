@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -28,6 +30,7 @@ from toposieve_airflow.tf_spawner.manifests import (
 )
 from toposieve_airflow.tf_spawner.pod_defaults import GRACE_S, Accelerator
 from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
+from toposieve_airflow.tf_spawner.trigger import POLL_S, as_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,7 +47,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
     Every pod gets ``TF_CONFIG``. The workers' logs appear live, each line with its worker's index; what they wait for
     is said at once. When one fails, is evicted, deleted or lost with its node, the whole gang ends and the task fails
     with the reason; Airflow's retry starts the gang anew, from its checkpoint. A gang whose task's process has died is
-    taken over by the next try if it does the same work and has not failed.
+    taken over by the next try if it does the same work and has not failed. With ``deferrable`` no slot of Airflow is
+    taken while the gang waits to be admitted and scheduled; from then on a task follows it.
 
     Everything of KubernetesPodOperator that describes a pod works as it does there (image, cmds, arguments, resources,
     volumes, ...). ``startup_timeout_seconds`` counts from the gang's admission until every worker runs;
@@ -59,6 +63,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         gang_queue: Kueue's local queue; the gang then starts suspended and is admitted as a unit. Without it the
             workers are scheduled one by one. (templated)
         broken_timeout_seconds: How long a worker's image may fail to be pulled before the task fails, without retries.
+        poll_interval: Seconds between two looks of the trigger at a gang that waits (``deferrable`` only).
         verify_outputs: Whether the step's outputs are visible where the Airflow task runs, and are to be checked.
         kwargs: As for KubernetesPodOperator.
     """
@@ -77,6 +82,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         startup_timeout_seconds: int = STARTUP_TIMEOUT_S,
         broken_timeout_seconds: int = 60,
         verify_outputs: bool = True,
+        poll_interval: float = POLL_S,
         **kwargs: Any,
     ) -> None:
         """Keep what the gang needs.
@@ -84,7 +90,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         Raises:
             ValueError: An XCom side-car was asked for: a gang has no single pod to read a result from.
         """
-        super().__init__(startup_timeout_seconds=startup_timeout_seconds, **kwargs)
+        super().__init__(startup_timeout_seconds=startup_timeout_seconds, poll_interval=poll_interval, **kwargs)
         if self.do_xcom_push:
             raise ValueError(f"{self.task_id}: a gang pushes no XCom of its pods: leave do_xcom_push out")
         self.step = step
@@ -109,10 +115,28 @@ class TFSpawnerOperator(KubernetesPodOperator):
         """
         if self.step is not None:
             log_places(self.log.info, self.step)
+        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
+        self._run(context, limits, may_wait=self.deferrable)
+
+    def go_on(self, context: Context, event: dict[str, Any]) -> None:
+        """Run the gang from its start to its end; the trigger has waited until then.
+
+        Args:
+            context: Of the task.
+            event: Whether the gang has started in time.
+        """
+        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
+        self._run(context, limits if event["in_time"] else Limits(0, 0), may_wait=False)
+
+    def _run(self, context: Context, limits: Limits, *, may_wait: bool) -> None:
         pod, gang = self.pod_and_gang(context)
         try:
             with ExitStack() as cleanup:
-                self._supervise(self._start_or_adopt(pod, gang, cleanup), context)
+                gang = self._start_or_adopt(pod, gang, cleanup)
+                if may_wait:
+                    cleanup.pop_all()
+                    self._defer(gang, limits)
+                self._supervise(gang, limits, context)
         except Refused as error:
             raise AirflowFailException(str(error)) from None
         except GangFailed as error:
@@ -160,21 +184,32 @@ class TFSpawnerOperator(KubernetesPodOperator):
         cluster, job = self._cluster(gang), job_manifest(pod, gang)
         digest = job["metadata"]["labels"][DIGEST_LABEL]
         left = cluster.find_jobs(task_selector(gang.labels))
-        adopted = next((each for each in left if may_be_adopted(each, DIGEST_LABEL, digest)), None)
+        adopted = next(
+            (each for each in left if _is_of(gang, each) or may_be_adopted(each, DIGEST_LABEL, digest)), None
+        )
         for each in left:
             if each is not adopted:
                 self.log.info("removing what is left of an earlier try: %s", each["metadata"]["name"])
                 self._remove(replace(gang, name=each["metadata"]["name"]))
         if adopted is not None:
             gang = replace(gang, name=adopted["metadata"]["name"])
-            self.log.info("taking over gang %s, whose task process is gone", gang.name)
+            self.log.info("taking over gang %s, which is there already", gang.name)
         cleanup.callback(self._remove, gang)
         self._gang = gang
         cluster.create_service(gang, adopted or cluster.create_job(job))
         self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
         return gang
 
-    def _supervise(self, gang: Gang, context: Context) -> None:
+    def _defer(self, gang: Gang, limits: Limits) -> None:
+        connection = {
+            "conn_id": self.kubernetes_conn_id,
+            "in_cluster": self.in_cluster,
+            "cluster_context": self.cluster_context,
+            "config_dict": yaml.safe_load(Path(self.config_file).read_text()) if self.config_file else None,
+        }
+        self.defer(trigger=as_trigger(gang, limits, connection, self.poll_interval), method_name="go_on")
+
+    def _supervise(self, gang: Gang, limits: Limits, context: Context) -> None:
         def report(states: dict[int, str]) -> None:
             workers = {str(index): state for index, state in sorted(states.items())}
             value = {"job": gang.name, "namespace": gang.namespace, "size": gang.workers, "workers": workers}
@@ -184,7 +219,6 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self.log.info(line)
             self._runs.extend(runs_in(line))
 
-        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
 
@@ -201,3 +235,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
 
     def _cluster(self, gang: Gang) -> GangCluster:
         return GangCluster(self.client.api_client, gang.namespace)
+
+
+def _is_of(gang: Gang, job: Manifest) -> bool:
+    """Whether a Job is of this very try: then there is no other to be made, even if it has failed."""
+    return bool(job["metadata"]["name"] == gang.name)

@@ -15,7 +15,7 @@ from toposieve_airflow.processes import TAIL_LINES, error_line
 from toposieve_airflow.tf_spawner import diagnosis
 from toposieve_airflow.tf_spawner.cluster import Refused, in_words
 from toposieve_airflow.tf_spawner.diagnosis import Failure, State
-from toposieve_airflow.tf_spawner.feed import Feed
+from toposieve_airflow.tf_spawner.feed import Feed, News
 from toposieve_airflow.tf_spawner.manifests import Gang
 from toposieve_airflow.tf_spawner.watching import Objects
 
@@ -87,6 +87,7 @@ class Supervision:
         self._report = report
         self._state = State()
         self._workers: dict[str, _Worker] = {}
+        self._seen: set[str] = set()
         self._said: set[str] = set()
         self._reported: dict[int, str] = {}
         self._admitted_at: float | None = None
@@ -100,15 +101,30 @@ class Supervision:
             Refused: The API server does not let us look.
         """
         while True:
-            self._take(TICK_S)
-            if self._state.job is None:
+            self._wait(TICK_S)
+            if not self._is_informed():
                 continue
-            if diagnosis.is_complete(self._state.job):
+            if diagnosis.is_complete(self._state.job or {}):
                 self._take_all(LOG_END_S, lambda: all(worker.ended for worker in self._workers.values()))
                 return
             if failure := self._failure():
                 failure = self._settled(failure)
                 raise GangFailed(self._in_words(failure), failure.may_retry)
+
+    def has_started(self) -> bool:
+        """Whether every worker runs or has run."""
+        return self._started() >= self._gang.workers
+
+    def is_over(self) -> bool:
+        """Whether the gang has ended or would be ended by :meth:`run`."""
+        return self._is_informed() and (diagnosis.is_complete(self._state.job or {}) or self._failure() is not None)
+
+    def _is_informed(self) -> bool:
+        """Whether everything has been looked at once."""
+        return self._seen >= {"job", "pods", "warnings"}
+
+    def _started(self) -> int:
+        return sum(diagnosis.has_started(pod, self._gang.container) for pod in self._state.pods.values())
 
     def _failure(self) -> Failure | None:
         return (
@@ -131,13 +147,18 @@ class Supervision:
     def _take_all(self, seconds: float, is_enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
         while not is_enough() and (left := deadline - time.monotonic()) > 0:
-            self._take(min(TICK_S, left))
+            self._wait(min(TICK_S, left))
 
-    def _take(self, seconds: float) -> None:
-        """Take in the next news, if some come in time."""
-        news = self._feed.next(seconds)
-        if news is None:
-            return
+    def _wait(self, seconds: float) -> None:
+        if news := self._feed.next(seconds):
+            self.take(news)
+
+    def take(self, news: News) -> None:
+        """Take in some news.
+
+        Raises:
+            Refused: The API server does not let us look.
+        """
         kind, content = news
         if kind == "error":
             raise Refused(in_words(content)) if isinstance(content, ApiException) else content
@@ -151,6 +172,7 @@ class Supervision:
             self._update(kind, content)
 
     def _update(self, kind: str, objects: Objects) -> None:
+        self._seen.add(kind)
         if kind == "job":
             self._state.job = objects.get(self._gang.name, {})
         elif kind == "pods":
@@ -224,13 +246,10 @@ class Supervision:
 
     def _starts_too_late(self) -> Failure | None:
         patience = self._limits.startup_s * _patience(self._gang.name)
-        if self._admitted_at is None or time.monotonic() - self._admitted_at < patience:
-            return None
-        started = sum(diagnosis.has_started(pod, self._gang.container) for pod in self._state.pods.values())
-        if started >= self._gang.workers:
+        if self._admitted_at is None or time.monotonic() - self._admitted_at < patience or self.has_started():
             return None
         return Failure(
-            f"only {started} of {self._gang.workers} workers started within {patience:.0f} s: "
+            f"only {self._started()} of {self._gang.workers} workers started within {patience:.0f} s: "
             f"{'; '.join(self._pending()) or 'Kubernetes gives no reason'}"
         )
 

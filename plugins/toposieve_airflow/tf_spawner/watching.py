@@ -74,9 +74,9 @@ def gone_within(list_call: ListCall, seconds: float) -> Objects:
     return left
 
 
-def is_passing(error: ApiException) -> bool:
-    """Whether an answer may be another one soon: the server is starting, busy, or renewing credentials."""
-    return not error.status or error.status in (401, 408, 409, 429) or error.status >= 500
+def is_passing(error: Any) -> bool:
+    """Whether an ApiException of either client may pass: the server is starting, busy, or renewing credentials."""
+    return bool(not error.status or error.status in (401, 408, 409, 429) or error.status >= 500)
 
 
 def brief(error: Exception) -> str:

@@ -1,12 +1,16 @@
 """What ends a gang without any harm to the cluster: each leaves a plain reason and nothing else."""
 
+import asyncio
+import json
+
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from kubernetes import client
 
 from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
+from toposieve_airflow.tf_spawner.trigger import GangStartTrigger
 
-from .conftest import PATIENCE_S, Namespace, Run, wait_for
+from .conftest import OURS, PATIENCE_S, Namespace, Run, wait_for
 
 WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
 ONE_FAILS = """
@@ -172,3 +176,30 @@ def test_the_teardown_task_removes_what_a_run_has_left(make_run, namespace: Name
     run.die()
     GangTeardownOperator(task_id="clean_up", namespace=namespace.name).execute(run.task.context())
     assert namespace.objects() == []
+
+
+def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespace: Namespace) -> None:
+    run = make_run("print('up')", gang_queue="training", deferrable=True, poll_interval=0.5)
+    with pytest.raises(TaskDeferred) as deferred:
+        run.operator.execute(run.task.context())
+    (job,) = namespace.batch.list_namespaced_job(namespace.name, label_selector=OURS).items
+    path, arguments = deferred.value.trigger.serialize()
+    trigger = GangStartTrigger(**json.loads(json.dumps(arguments)))
+    assert path.endswith(".GangStartTrigger")
+    namespace.batch.patch_namespaced_job(job.metadata.name, namespace.name, {"spec": {"suspend": False}})
+
+    async def fire() -> dict[str, bool]:
+        return (await anext(trigger.run())).payload
+
+    event = asyncio.run(fire())
+    assert event == {"in_time": True}
+    getattr(run.operator, deferred.value.method_name)(run.task.context(), event)
+    assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
+
+
+def test_a_task_killed_while_its_gang_waits(make_run, namespace: Namespace) -> None:
+    run = make_run("print('up')", gang_queue="training", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        run.operator.execute(run.task.context())
+    asyncio.run(deferred.value.trigger.on_kill())
+    wait_for(lambda: not namespace.objects())

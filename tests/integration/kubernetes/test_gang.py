@@ -80,6 +80,7 @@ def test_a_step_says_what_to_run_and_its_outputs_are_checked(make_run, tmp_path:
         "outputs": [str(tmp_path)],
         "config": {},
         "files": ["metrics.json"],
+        "run_in_log": False,
         "workers": 2,
         "wanted": True,
     }

@@ -50,7 +50,7 @@ class Watched:
     def __init__(self, *news: News, startup_s: float = 60, broken_s: float = 60, workers: int = 2) -> None:
         self.log: list[str] = []
         self.reports: list[dict[int, str]] = []
-        self.feed = WrittenNews(news)
+        self.feed = WrittenNews([("warnings", {}), ("pods", {}), *news])
         gang = Gang(GANG, "toposieve", LABELS, workers)
         self._supervision = Supervision(
             self.feed, gang, Limits(startup_s, broken_s), self.log.append, self.reports.append

@@ -1,0 +1,107 @@
+"""Wait for a gang to start without a worker slot of Airflow: in a queue, or until nodes are free, that may be hours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import ClientError
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from kubernetes_asyncio.client import ApiClient, BatchV1Api, CoreV1Api
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from toposieve_airflow.tf_spawner.feed import News
+from toposieve_airflow.tf_spawner.manifests import Gang
+from toposieve_airflow.tf_spawner.supervision import Limits, Supervision
+from toposieve_airflow.tf_spawner.watching import is_passing
+
+POLL_S = 10.0
+"""Seconds between two looks: fifty waiting gangs so cost 15 requests a second."""
+
+
+class GangStartTrigger(BaseTrigger):
+    """Fires when every worker of a gang has started, or the gang has failed or is late.
+
+    The task then goes on in a worker and finds out which; what the gang waits for is in the log at once.
+
+    Args:
+        gang: Fields of the :class:`Gang`.
+        limits: Fields of the :class:`Limits`.
+        connection: Arguments of the provider's hook.
+        poll_s: Seconds between two looks.
+    """
+
+    def __init__(
+        self, gang: dict[str, Any], limits: dict[str, float], connection: dict[str, Any], poll_s: float = POLL_S
+    ) -> None:
+        """Keep what goes through the database."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.gang = gang
+        self.limits = limits
+        self.connection = connection
+        self.poll_s = poll_s
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Where this class is, and its arguments."""
+        arguments = {"gang": self.gang, "limits": self.limits, "connection": self.connection, "poll_s": self.poll_s}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look again and again until there is something for the task to do."""
+        gang = Gang(**self.gang)
+        watched = Supervision(_NoNews(), gang, Limits(**self.limits), self.log.info, lambda _: None)
+        while not (over := watched.is_over()) and not watched.has_started():
+            try:
+                await self._look(gang, watched)
+            except (ApiException, ClientError, OSError) as error:
+                if isinstance(error, ApiException) and not is_passing(error):
+                    break  # the task will be refused too, and says why
+                self.log.warning("the API server does not answer, trying again: %s", error)
+            if not watched.has_started():
+                await asyncio.sleep(self.poll_s)
+        yield TriggerEvent({"in_time": not over})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Delete the Job: the task was killed while it waited."""
+        gang = Gang(**self.gang)
+        async with self._hook().get_conn() as client:
+            await BatchV1Api(client).delete_namespaced_job(gang.name, gang.namespace, propagation_policy="Background")
+
+    async def _look(self, gang: Gang, watched: Supervision) -> None:
+        async with self._hook().get_conn() as client:
+            for kind, call, selector in _calls(client, gang):
+                response = await call(gang.namespace, **selector, _preload_content=False)
+                items = json.loads(await response.read())["items"]
+                watched.take((kind, {each["metadata"]["name"]: each for each in items}))
+
+    def _hook(self) -> AsyncKubernetesHook:
+        return AsyncKubernetesHook(**self.connection)
+
+
+def as_trigger(gang: Gang, limits: Limits, connection: dict[str, Any], poll_s: float) -> GangStartTrigger:
+    """The trigger for a gang."""
+    return GangStartTrigger(asdict(gang), asdict(limits), connection, poll_s)
+
+
+def _calls(client: ApiClient, gang: Gang) -> list[tuple[str, Callable[..., Any], dict[str, str]]]:
+    core, ours = CoreV1Api(client), {"label_selector": gang.selector}
+    return [
+        ("warnings", core.list_namespaced_event, {"field_selector": "type=Warning"}),
+        ("pods", core.list_namespaced_pod, ours),
+        ("job", BatchV1Api(client).list_namespaced_job, ours),
+    ]
+
+
+class _NoNews:
+    """Stands where news come from; the trigger hands them over itself, and logs are read by the task."""
+
+    def next(self, seconds: float) -> News | None:
+        return None
+
+    def follow_log(self, pod: str, is_over: threading.Event) -> None:
+        pass

@@ -1,0 +1,147 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from support.kubernetes_gangs import TaskInstance, condition
+from toposieve_airflow.tf_spawner import operator as module
+from toposieve_airflow.tf_spawner.cluster import Refused, StillThere
+from toposieve_airflow.tf_spawner.manifests import Gang, Manifest
+from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.tf_spawner.supervision import GangFailed
+
+FAILED = condition("FailureTarget", "PodFailurePolicy")
+
+
+class Cluster:
+    """Notes what is asked of a cluster."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Manifest] = []
+        self.created: list[str] = []
+        self.services: list[str] = []
+        self.removed: list[str] = []
+        self.failure: Exception | None = None
+
+    def find_jobs(self, selector: str) -> list[Manifest]:
+        return self.jobs
+
+    def create_job(self, job: Manifest) -> Manifest:
+        self.created.append(job["metadata"]["name"])
+        return job
+
+    def create_service(self, gang: Gang, job: Manifest) -> None:
+        self.services.append(gang.name)
+
+    def remove(self, selector: str, grace_s: float) -> None:
+        self.removed.append(selector.removeprefix("toposieve/gang="))
+        if self.failure:
+            raise self.failure
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    made = Cluster()
+    monkeypatch.setattr(TFSpawnerOperator, "_cluster", lambda self, gang: made)
+    return made
+
+
+@pytest.fixture
+def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run one try of a task whose gang ends as told; returns the gang's name."""
+
+    def make(outcome: Exception | None = None, try_number: int = 1, **options: Any) -> str:
+        followed: list[str] = []
+
+        def supervise(self: TFSpawnerOperator, gang: Gang, limits: Any, context: Any) -> None:
+            followed.append(gang.name)
+            if outcome:
+                raise outcome
+
+        monkeypatch.setattr(TFSpawnerOperator, "_supervise", supervise)
+        task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2, **options)
+        task.execute(TaskInstance(try_number=try_number).context())
+        return followed[0]
+
+    return make
+
+
+def left(name: str, *conditions: dict[str, str], like: dict[str, Any] | None = None) -> Manifest:
+    """A Job that an earlier try has left; ``like`` are the options of the operator that made it."""
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", **{"workers": 2, **(like or {})})
+    job = module.job_manifest(*task.pod_and_gang(TaskInstance().context()))
+    job["metadata"]["name"] = name
+    return {**job, "status": {"conditions": list(conditions)}}
+
+
+def test_a_gang_is_made_followed_and_removed(run: Callable[..., str], cluster: Cluster) -> None:
+    name = run()
+    assert cluster.created == cluster.services == cluster.removed == [name]
+
+
+def test_the_same_work_is_taken_over_by_the_next_try(run: Callable[..., str], cluster: Cluster) -> None:
+    cluster.jobs = [left("train-old-1")]
+    assert run(try_number=2) == "train-old-1"
+    assert cluster.created == []
+    assert cluster.services == cluster.removed == ["train-old-1"]
+
+
+@pytest.mark.parametrize("job", [left("train-old-1", FAILED), left("train-old-1", like={"workers": 3})])
+def test_anything_else_that_was_left_is_removed_first(run: Callable[..., str], cluster: Cluster, job: Manifest) -> None:
+    cluster.jobs = [job]
+    name = run(try_number=2)
+    assert cluster.removed == ["train-old-1", name]
+    assert cluster.created == [name]
+
+
+def test_a_failed_job_of_this_very_try_is_not_made_twice(run: Callable[..., str], cluster: Cluster) -> None:
+    name = run()
+    cluster.jobs, cluster.created = [left(name, FAILED)], []
+    assert run() == name
+    assert cluster.created == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (GangFailed("worker 1 was evicted", may_retry=True), AirflowException),
+        (GangFailed("no such image", may_retry=False), AirflowFailException),
+        (Refused("a right is missing"), AirflowFailException),
+    ],
+)
+def test_failures_are_retried_or_not_and_leave_nothing(
+    run: Callable[..., str], cluster: Cluster, outcome: Exception, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected, match=str(outcome)) as caught:
+        run(outcome)
+    assert type(caught.value) is expected
+    assert cluster.removed == cluster.created
+
+
+def test_what_cannot_be_removed_does_not_undo_a_success(run: Callable[..., str], cluster: Cluster) -> None:
+    cluster.failure = StillThere("pod x")
+    assert run() == cluster.created[0]
+
+
+def test_templates_reach_workers_queue_and_environment() -> None:
+    with DAG("gangs", params={"workers": 4, "queue": "training"}):
+        task = TFSpawnerOperator(
+            task_id="train",
+            namespace="toposieve",
+            image="a",
+            workers="{{ params.workers }}",
+            gang_queue="{{ params.queue }}",
+            env_vars={"WORKERS": "{{ params.workers }}"},
+        )
+    context = {**TaskInstance().context(), "params": {"workers": 4, "queue": "training"}}
+    task.render_template_fields(context)
+    pod, gang = task.pod_and_gang(context)
+    assert (gang.workers, gang.queue) == (4, "training")
+    assert pod["spec"]["containers"][0]["env"] == [{"name": "WORKERS", "value": "4"}]
+
+
+def test_an_xcom_side_car_is_refused() -> None:
+    with pytest.raises(ValueError, match="do_xcom_push"):
+        TFSpawnerOperator(task_id="train", image="a", do_xcom_push=True)

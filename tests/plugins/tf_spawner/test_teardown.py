@@ -1,0 +1,31 @@
+from types import SimpleNamespace
+
+import pytest
+
+from support.kubernetes_gangs import TaskInstance
+from toposieve_airflow.tf_spawner import teardown
+from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
+
+
+def test_it_removes_by_the_labels_that_the_runs_gangs_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+
+    class Cluster:
+        def __init__(self, client: object, namespace: str) -> None:
+            assert namespace == "toposieve"
+
+        def find_jobs(self, selector: str) -> list[object]:
+            return []
+
+        def remove(self, selector: str, grace_s: float) -> None:
+            removed.append(selector)
+
+    monkeypatch.setattr(teardown, "GangCluster", Cluster)
+    monkeypatch.setattr(teardown, "KubernetesHook", lambda *_, **__: SimpleNamespace(api_client=None))
+    # A run's name is no valid label: Airflow cuts it and adds a hash.
+    task = TaskInstance(task_id="clean_up", run_id="manual__2026-01-01T00:00:00+00:00")
+    GangTeardownOperator(task_id="clean_up", namespace="toposieve", kubernetes_conn_id="a").execute(task.context())
+    labels = TFSpawnerOperator._get_ti_pod_labels(TaskInstance(run_id=task.run_id).context())
+    wanted = dict(part.split("=") for part in removed[0].split(","))
+    assert wanted == {key: labels[key] for key in ("dag_id", "run_id")} | {"app.kubernetes.io/managed-by": "toposieve"}

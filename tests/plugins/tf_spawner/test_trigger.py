@@ -1,0 +1,97 @@
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from support.kubernetes_gangs import GANG, LABELS, condition, job, pod, running, terminated, waiting
+from toposieve_airflow.tf_spawner import trigger
+from toposieve_airflow.tf_spawner.manifests import Gang
+from toposieve_airflow.tf_spawner.supervision import Limits
+from toposieve_airflow.tf_spawner.trigger import GangStartTrigger, as_trigger
+
+
+class Answer:
+    """An answer of the API server to an asynchronous client."""
+
+    def __init__(self, *items: dict[str, Any]) -> None:
+        self._items = items
+
+    async def read(self) -> bytes:
+        return json.dumps({"items": self._items}).encode()
+
+
+@pytest.fixture
+def fire(monkeypatch: pytest.MonkeyPatch):
+    """Event of a trigger that sees these states of Job and pods, one at each look."""
+
+    def calls_for(states: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> Any:
+        looks = iter(states)
+
+        def calls(client: Any, gang: Gang) -> Any:
+            now, pods = next(looks)
+            contents = {"warnings": Answer(), "pods": Answer(*pods), "job": Answer(now)}
+
+            def answer(kind: str) -> Any:
+                async def call(namespace: str, **_: Any) -> Answer:
+                    return contents[kind]
+
+                return call
+
+            return [(kind, answer(kind), {}) for kind in contents]
+
+        return calls
+
+    class Hook:
+        def __init__(self, **_: Any) -> None: ...
+
+        def get_conn(self) -> "Hook":
+            return self
+
+        async def __aenter__(self) -> "Hook":
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    def run(*states: tuple[dict[str, Any], list[dict[str, Any]]], startup_s: float = 60) -> Any:
+        monkeypatch.setattr(trigger, "_calls", calls_for(list(states)))
+        monkeypatch.setattr(trigger, "AsyncKubernetesHook", Hook)
+        gang = Gang(GANG, "toposieve", LABELS, 2)
+        made = as_trigger(gang, Limits(startup_s, 0), {}, poll_s=0)
+
+        async def first() -> Any:
+            async for event in made.run():
+                return event.payload
+
+        return asyncio.run(first())
+
+    return run
+
+
+def test_it_waits_until_every_worker_runs(fire) -> None:
+    waits = (job(suspend=True), [])
+    half = (job(), [pod(0, running()), pod(1, waiting("ContainerCreating"))])
+    assert fire(waits, half, (job(), [pod(0, running()), pod(1, running())])) == {"in_time": True}
+
+
+@pytest.mark.parametrize(
+    ("now", "pods"),
+    [
+        (job(condition("FailureTarget", "PodFailurePolicy")), []),
+        (job(), [pod(0, running()), pod(1, terminated(1))]),
+        (job(), [pod(0, waiting("InvalidImageName"))]),
+    ],
+)
+def test_a_gang_that_fails_meanwhile_is_left_to_the_task(fire, now: dict[str, Any], pods: list[dict[str, Any]]) -> None:
+    assert fire((now, pods)) == {"in_time": False}
+
+
+def test_a_gang_that_starts_too_late(fire) -> None:
+    assert fire((job(), [pod(0, running())]), startup_s=0) == {"in_time": False}
+
+
+def test_it_goes_through_the_database() -> None:
+    made = as_trigger(Gang(GANG, "toposieve", LABELS, 2), Limits(60, 60), {"conn_id": "a"}, 10)
+    path, arguments = made.serialize()
+    assert path == "toposieve_airflow.tf_spawner.trigger.GangStartTrigger"
+    assert GangStartTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
