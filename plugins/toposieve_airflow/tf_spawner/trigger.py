@@ -55,9 +55,10 @@ class GangStartTrigger(BaseTrigger):
         """Look again and again until there is something for the task to do."""
         gang = Gang(**self.gang)
         watched = Supervision(_NoNews(), gang, Limits(**self.limits), self.log.info, lambda _: None)
+        hook = self._hook()
         while not (over := watched.is_over()) and not watched.has_started():
             try:
-                await self._look(gang, watched)
+                await _look(hook, gang, watched)
             except (ApiException, ClientError, OSError) as error:
                 if isinstance(error, ApiException) and not is_passing(error):
                     break  # the task will be refused too, and says why
@@ -72,13 +73,6 @@ class GangStartTrigger(BaseTrigger):
         async with self._hook().get_conn() as client:
             await BatchV1Api(client).delete_namespaced_job(gang.name, gang.namespace, propagation_policy="Background")
 
-    async def _look(self, gang: Gang, watched: Supervision) -> None:
-        async with self._hook().get_conn() as client:
-            for kind, call, selector in _calls(client, gang):
-                response = await call(gang.namespace, **selector, _preload_content=False)
-                items = json.loads(await response.read())["items"]
-                watched.take((kind, {each["metadata"]["name"]: each for each in items}))
-
     def _hook(self) -> AsyncKubernetesHook:
         return AsyncKubernetesHook(**self.connection)
 
@@ -86,6 +80,14 @@ class GangStartTrigger(BaseTrigger):
 def as_trigger(gang: Gang, limits: Limits, connection: dict[str, Any], poll_s: float) -> GangStartTrigger:
     """The trigger for a gang."""
     return GangStartTrigger(asdict(gang), asdict(limits), connection, poll_s)
+
+
+async def _look(hook: AsyncKubernetesHook, gang: Gang, watched: Supervision) -> None:
+    async with hook.get_conn() as client:
+        for kind, call, selector in _calls(client, gang):
+            response = await call(gang.namespace, **selector, _preload_content=False)
+            items = json.loads(await response.read())["items"]
+            watched.take((kind, {each["metadata"]["name"]: each for each in items}))
 
 
 def _calls(client: ApiClient, gang: Gang) -> list[tuple[str, Callable[..., Any], dict[str, str]]]:

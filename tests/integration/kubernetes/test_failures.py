@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
@@ -127,8 +128,10 @@ def test_a_killed_task_leaves_nothing_within_five_seconds(make_run, namespace: N
     run = make_run(text).start()
     namespace.pod(0)
     namespace.pod(1)
+    begin = time.monotonic()
     run.operator.on_kill()
     run.finish(10)
+    assert run.ended_at - begin < 5
     assert "ended from outside" in failed(run, retry=True)
     assert namespace.objects() == []
 

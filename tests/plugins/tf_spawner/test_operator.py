@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from support.kubernetes_gangs import TaskInstance, condition
 from toposieve_airflow.tf_spawner import operator as module
@@ -52,7 +52,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run one try of a task whose gang ends as told; returns the gang's name."""
 
-    def make(outcome: Exception | None = None, try_number: int = 1, **options: Any) -> str:
+    def make(outcome: BaseException | None = None, try_number: int = 1, **options: Any) -> str:
         followed: list[str] = []
 
         def supervise(self: TFSpawnerOperator, gang: Gang, limits: Any, context: Any) -> None:
@@ -109,10 +109,11 @@ def test_a_failed_job_of_this_very_try_is_not_made_twice(run: Callable[..., str]
         (GangFailed("worker 1 was evicted", may_retry=True), AirflowException),
         (GangFailed("no such image", may_retry=False), AirflowFailException),
         (Refused("a right is missing"), AirflowFailException),
+        (AirflowTaskTimeout("too long"), AirflowTaskTimeout),
     ],
 )
 def test_failures_are_retried_or_not_and_leave_nothing(
-    run: Callable[..., str], cluster: Cluster, outcome: Exception, expected: type[Exception]
+    run: Callable[..., str], cluster: Cluster, outcome: BaseException, expected: type[BaseException]
 ) -> None:
     with pytest.raises(expected, match=str(outcome)) as caught:
         run(outcome)
