@@ -76,8 +76,8 @@ def is_complete(job: Manifest) -> bool:
 
 
 def is_suspended(job: Manifest) -> bool:
-    """Whether a Job still waits to be admitted."""
-    return bool(job["spec"].get("suspend"))
+    """Whether a Job waits to be admitted."""
+    return bool(job.get("spec", {}).get("suspend"))
 
 
 def may_be_adopted(job: Manifest, digest_label: str, digest: str) -> bool:
@@ -107,6 +107,8 @@ def failure_of(state: State, container: str) -> Failure | None:
     condition = _condition(state.job, _FAILED)
     if condition and condition["reason"] == "DeadlineExceeded":
         return Failure("it ran longer than its limit", is_cause=True)
+    if is_suspended(state.job) and any("deletionTimestamp" in pod["metadata"] for pod in state.pods.values()):
+        return Failure("its queue has suspended it again", is_cause=True)
     failures = [failure for pod in state.pods.values() if (failure := _pod_failure(pod, container))]
     if failures:
         return min(failures, key=lambda each: (not each[1].is_cause, each[0]))[1]

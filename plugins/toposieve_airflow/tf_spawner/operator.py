@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -123,8 +123,14 @@ class TFSpawnerOperator(KubernetesPodOperator):
 
         Args:
             context: Of the task.
-            event: Whether the gang has started in time.
+            event: Whether the gang has started in time, or the task's time is over.
+
+        Raises:
+            AirflowTaskTimeout: The gang has waited as long as the task may take.
         """
+        if event["timed_out"]:
+            self._remove(self.pod_and_gang(context)[1])
+            raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
         self._run(context, limits if event["in_time"] else Limits(0, 0), may_wait=False)
 
@@ -135,7 +141,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
                 gang = self._start_or_adopt(pod, gang, cleanup)
                 if may_wait:
                     cleanup.pop_all()
-                    self._defer(gang, limits)
+                    self._defer(gang, limits, context)
                 self._supervise(gang, limits, context)
         except Refused as error:
             raise AirflowFailException(str(error)) from None
@@ -200,14 +206,18 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
         return gang
 
-    def _defer(self, gang: Gang, limits: Limits) -> None:
+    def _defer(self, gang: Gang, limits: Limits, context: Context) -> None:
+        deadline: float | None = None
+        if self.execution_timeout is not None:
+            deadline = (context["ti"].start_date + self.execution_timeout).timestamp()
         connection = {
             "conn_id": self.kubernetes_conn_id,
             "in_cluster": self.in_cluster,
             "cluster_context": self.cluster_context,
             "config_dict": yaml.safe_load(Path(self.config_file).read_text()) if self.config_file else None,
         }
-        self.defer(trigger=as_trigger(gang, limits, connection, self.poll_interval), method_name="go_on")
+        trigger = as_trigger(gang, limits, connection, self.poll_interval, deadline)
+        self.defer(trigger=trigger, method_name="go_on")
 
     def _supervise(self, gang: Gang, limits: Limits, context: Context) -> None:
         def report(states: dict[int, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
@@ -34,10 +35,16 @@ class GangStartTrigger(BaseTrigger):
         limits: Fields of the :class:`Limits`.
         connection: Arguments of the provider's hook.
         poll_s: Seconds between two looks.
+        deadline: Until when it waits, in seconds since 1970; None for ever.
     """
 
     def __init__(
-        self, gang: dict[str, Any], limits: dict[str, float], connection: dict[str, Any], poll_s: float = POLL_S
+        self,
+        gang: dict[str, Any],
+        limits: dict[str, float],
+        connection: dict[str, Any],
+        poll_s: float = POLL_S,
+        deadline: float | None = None,
     ) -> None:
         """Keep what goes through the database."""
         super().__init__()  # type: ignore[no-untyped-call]
@@ -45,18 +52,19 @@ class GangStartTrigger(BaseTrigger):
         self.limits = limits
         self.connection = connection
         self.poll_s = poll_s
+        self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Where this class is, and its arguments."""
-        arguments = {"gang": self.gang, "limits": self.limits, "connection": self.connection, "poll_s": self.poll_s}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+        names = ("gang", "limits", "connection", "poll_s", "deadline")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again until there is something for the task to do."""
         gang = Gang(**self.gang)
         watched = Supervision(_NoNews(), gang, Limits(**self.limits), self.log.info, lambda _: None)
         hook = self._hook()
-        while not (over := watched.is_over()) and not watched.has_started():
+        while not (over := watched.is_over()) and not watched.has_started() and not self._is_too_late():
             try:
                 await _look(hook, gang, watched)
             except (ApiException, ClientError, OSError) as error:
@@ -65,7 +73,8 @@ class GangStartTrigger(BaseTrigger):
                 self.log.warning("the API server does not answer, trying again: %s", error)
             if not watched.has_started():
                 await asyncio.sleep(self.poll_s)
-        yield TriggerEvent({"in_time": not over})  # type: ignore[no-untyped-call]
+        event = {"in_time": not over, "timed_out": self._is_too_late()}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Delete the Job: the task was killed while it waited."""
@@ -73,13 +82,18 @@ class GangStartTrigger(BaseTrigger):
         async with self._hook().get_conn() as client:
             await BatchV1Api(client).delete_namespaced_job(gang.name, gang.namespace, propagation_policy="Background")
 
+    def _is_too_late(self) -> bool:
+        return self.deadline is not None and time.time() > self.deadline
+
     def _hook(self) -> AsyncKubernetesHook:
         return AsyncKubernetesHook(**self.connection)
 
 
-def as_trigger(gang: Gang, limits: Limits, connection: dict[str, Any], poll_s: float) -> GangStartTrigger:
+def as_trigger(
+    gang: Gang, limits: Limits, connection: dict[str, Any], poll_s: float, deadline: float | None = None
+) -> GangStartTrigger:
     """The trigger for a gang."""
-    return GangStartTrigger(asdict(gang), asdict(limits), connection, poll_s)
+    return GangStartTrigger(asdict(gang), asdict(limits), connection, poll_s, deadline)
 
 
 async def _look(hook: AsyncKubernetesHook, gang: Gang, watched: Supervision) -> None:

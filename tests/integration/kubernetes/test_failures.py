@@ -3,9 +3,10 @@
 import asyncio
 import json
 import time
+from datetime import timedelta
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from kubernetes import client
 
 from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
@@ -195,9 +196,29 @@ def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespa
         return (await anext(trigger.run())).payload
 
     event = asyncio.run(fire())
-    assert event == {"in_time": True}
+    assert event == {"in_time": True, "timed_out": False}
     getattr(run.operator, deferred.value.method_name)(run.task.context(), event)
     assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
+
+
+def test_a_gang_that_waits_too_long_in_a_queue(make_run) -> None:
+    limit = {"execution_timeout": timedelta(seconds=1), "deferrable": True, "poll_interval": 0.5}
+    run = make_run("print('up')", gang_queue="training", **limit)
+    with pytest.raises(TaskDeferred) as deferred:
+        run.operator.execute(run.task.context())
+
+    async def fire() -> dict[str, bool]:
+        return (await anext(deferred.value.trigger.run())).payload
+
+    with pytest.raises(AirflowTaskTimeout, match="has waited for 0:00:01"):
+        run.operator.go_on(run.task.context(), asyncio.run(fire()))
+
+
+def test_a_queue_that_takes_its_place_back(make_run, namespace: Namespace) -> None:
+    run = make_run(WAIT).start()
+    job = namespace.pod(0).metadata.labels["batch.kubernetes.io/job-name"]
+    namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": True}})
+    assert "its queue has suspended it again" in failed(run.finish(), retry=True)
 
 
 def test_a_task_killed_while_its_gang_waits(make_run, namespace: Namespace) -> None:

@@ -3,11 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from kubernetes.client import V1ResourceRequirements
+from kubernetes.client import SchedulingV1Api, V1ResourceRequirements
 
-from .conftest import Namespace, Run, fault, wait_for
+from toposieve_airflow.tf_spawner.pod_defaults import hardened
+
+from .conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import ONE_FAILS, failed
 from .test_gang import TALK
 
@@ -26,6 +29,21 @@ def slots(namespace: Namespace) -> Iterator[str]:
     wait_for(lambda: "example.com/slot" in namespace.core.read_node(name).status.allocatable)
     yield "example.com/slot"
     namespace.core.patch_node_status(name, [{"op": "remove", "path": path}])
+
+
+@pytest.fixture
+def urgent(namespace: Namespace, slots: str) -> Iterator[dict[str, Any]]:
+    """A pod of high priority that needs what two workers with ``resources`` leave no room for; ``start`` makes it."""
+    scheduling, name = SchedulingV1Api(namespace.core.api_client), f"{namespace.name}-urgent"
+    scheduling.create_priority_class({"metadata": {"name": name}, "value": 1000})
+    resources = V1ResourceRequirements(limits={slots: "1"})
+    # What the operator makes, as one plain pod.
+    container = {"name": "base", "image": IMAGE, "command": ["sleep", "60"], "resources": {"limits": {slots: "1"}}}
+    spec = {**hardened({"containers": [container]}), "priorityClassName": name, "restartPolicy": "Never"}
+    pod = {"metadata": {"name": "urgent"}, "spec": spec}
+    yield {"resources": resources, "start": lambda: namespace.core.create_namespaced_pod(namespace.name, pod)}
+    namespace.core.delete_namespaced_pod("urgent", namespace.name, grace_period_seconds=0)
+    scheduling.delete_priority_class(name)
 
 
 def test_a_node_that_is_cut_off(make_run: Callable[..., Run], namespace: Namespace) -> None:
@@ -81,6 +99,14 @@ def test_two_gangs_that_each_need_all_of_a_node(make_run: Callable[..., Run], sl
     for thread in threads:
         thread.join(180)
     assert len(ended) == 2
+
+
+def test_a_worker_preempted_by_a_pod_of_higher_priority(make_run: Callable[..., Run], urgent: dict[str, Any]) -> None:
+    run = make_run(STUBBORN, container_resources=urgent["resources"]).start()
+    run.wait_for_line("[worker 0] up")
+    run.wait_for_line("[worker 1] up")
+    urgent["start"]()
+    assert "was preempted by a pod of higher priority" in failed(run.finish(), retry=True)
 
 
 def test_a_worker_that_ignores_sigterm_does_not_delay_the_end(

@@ -88,6 +88,12 @@ def test_a_job_that_is_gone_or_over_its_limit_has_failed() -> None:
     assert why(of=job(FAILED)).startswith("1: PodFailurePolicy: Container base")
 
 
+def test_a_queue_that_takes_its_place_back() -> None:
+    deleted = pod(0, running(), deletionTimestamp="2026-01-01T00:00:00Z")
+    assert why(deleted, of=job(suspend=True)) == "None: its queue has suspended it again"
+    assert failure_of(state(of=job(suspend=True)), "base") is None
+
+
 def test_a_command_that_is_not_in_the_image_is_not_retried() -> None:
     ended = terminated(128, reason="StartError")
     ended["terminated"]["message"] = "exec: no such file"

@@ -10,6 +10,9 @@ from toposieve_airflow.tf_spawner.manifests import Gang
 from toposieve_airflow.tf_spawner.supervision import Limits
 from toposieve_airflow.tf_spawner.trigger import GangStartTrigger, as_trigger
 
+IN_TIME = {"in_time": True, "timed_out": False}
+LATE = {"in_time": False, "timed_out": False}
+
 
 class Answer:
     """An answer of the API server to an asynchronous client."""
@@ -53,11 +56,11 @@ def fire(monkeypatch: pytest.MonkeyPatch):
 
         async def __aexit__(self, *_: object) -> None: ...
 
-    def run(*states: tuple[dict[str, Any], list[dict[str, Any]]], startup_s: float = 60) -> Any:
+    def run(*states: tuple[dict[str, Any], list[dict[str, Any]]], startup_s: float = 60, **options: Any) -> Any:
         monkeypatch.setattr(trigger, "_calls", calls_for(list(states)))
         monkeypatch.setattr(trigger, "AsyncKubernetesHook", Hook)
         gang = Gang(GANG, "toposieve", LABELS, 2)
-        made = as_trigger(gang, Limits(startup_s, 0), {}, poll_s=0)
+        made = as_trigger(gang, Limits(startup_s, 0), {}, poll_s=0, **options)
 
         async def first() -> Any:
             async for event in made.run():
@@ -71,7 +74,7 @@ def fire(monkeypatch: pytest.MonkeyPatch):
 def test_it_waits_until_every_worker_runs(fire) -> None:
     waits = (job(suspend=True), [])
     half = (job(), [pod(0, running()), pod(1, waiting("ContainerCreating"))])
-    assert fire(waits, half, (job(), [pod(0, running()), pod(1, running())])) == {"in_time": True}
+    assert fire(waits, half, (job(), [pod(0, running()), pod(1, running())])) == IN_TIME
 
 
 @pytest.mark.parametrize(
@@ -83,11 +86,15 @@ def test_it_waits_until_every_worker_runs(fire) -> None:
     ],
 )
 def test_a_gang_that_fails_meanwhile_is_left_to_the_task(fire, now: dict[str, Any], pods: list[dict[str, Any]]) -> None:
-    assert fire((now, pods)) == {"in_time": False}
+    assert fire((now, pods)) == LATE
 
 
 def test_a_gang_that_starts_too_late(fire) -> None:
-    assert fire((job(), [pod(0, running())]), startup_s=0) == {"in_time": False}
+    assert fire((job(), [pod(0, running())]), startup_s=0) == LATE
+
+
+def test_a_gang_that_waits_longer_than_the_task_may_take(fire) -> None:
+    assert fire((job(suspend=True), []), deadline=0.0) == {"in_time": True, "timed_out": True}
 
 
 def test_it_goes_through_the_database() -> None:
