@@ -85,6 +85,7 @@ def test_line_of_a_task_that_has_ended_or_not_begun(log: Path) -> None:
     [
         ({}, True),
         ({"rendered_map_index": None}, False),
+        ({"rendered_map_index": "1"}, False),
         ({"rendered_map_index": None, "state": None}, False),
         ({"rendered_map_index": None, "state": "upstream_failed"}, True),
         ({"rendered_map_index": None, "map_index": -1}, True),

@@ -66,7 +66,8 @@ def task_line(task: Mapping[str, Any], log: Path, now: datetime) -> TaskLine:
 
 def has_name(task: Mapping[str, Any]) -> bool:
     """Whether a task instance can be shown: the label of a mapped one is known once it has begun, or never."""
-    return task["map_index"] < 0 or bool(task.get("rendered_map_index")) or task["state"] in ENDED
+    has_label = task.get("rendered_map_index") not in (None, "", str(task["map_index"]))
+    return task["map_index"] < 0 or has_label or task["state"] in ENDED
 
 
 def last_message(log: Path) -> str:
