@@ -1,4 +1,4 @@
-"""The whole DAG on a cluster, by an Airflow outside it, against the same chain on this machine."""
+"""The whole DAG on a cluster: by an Airflow outside it, against the same chain on this machine; and by one inside."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import yaml
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import RELEASE
-from support.cluster import Namespace, image, new_namespace, wait_for
+from support.cluster import Namespace, image, new_namespace, pod_spec, wait_for
 from support.dags import load_dags
 from support.real_airflow import RealAirflow, real_airflow
 from support.releases import installed, shared_folder, values_for
@@ -35,6 +35,8 @@ CONF: dict[str, Any] = {
     "preparation_streams": 2,
     "evaluation_bootstrap_samples": 10,
 }
+OTHER_DAY = "2026-01-02"
+INSIDE_S = 600
 SMALL = {"cpu": "100m", "memory": "2Gi"}
 
 
@@ -146,3 +148,49 @@ def test_metrics_are_those_of_this_machine(report: Path, local: Path) -> None:
 def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> None:
     wait_for(lambda: not namespace.names("pod", "app.kubernetes.io/managed-by=toposieve"), "end of all pods")
     wait_for(lambda: not namespace.names("pod", "spark-role=executor"), "end of the executors")
+
+
+# --- Airflow in a pod ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inside(report: Path, base: Path, namespace: Namespace, profile: dict[str, Any]) -> str:
+    """What Airflow's own image prints that runs the DAG on another day, with the chart's account and no more."""
+    for sample in ("qcd", "ttbar", "wjets"):
+        (base / "raw" / sample / OTHER_DAY).mkdir()
+        for path in (base / "raw" / sample / DAY).glob("*.root"):
+            (base / "raw" / sample / OTHER_DAY / path.name).hardlink_to(path)
+    own_profile = profile | {"spark": {**profile["spark"], "master": "k8s://https://kubernetes.default.svc"}}
+    (base / "profile.yaml").write_text(yaml.safe_dump(own_profile))
+    conf = {**CONF, "simulate": False, "partition_start": OTHER_DAY}
+    namespace.start("airflow", image("airflow"), **airflow_pod(base, conf))
+    wait_for(lambda: phase(namespace) in ("Succeeded", "Failed"), "end of Airflow's pod", INSIDE_S)
+    printed = str(namespace.core.read_namespaced_pod_log("airflow", namespace.name))
+    assert phase(namespace) == "Succeeded", printed
+    return printed
+
+
+def airflow_pod(base: Path, conf: dict[str, Any]) -> dict[str, Any]:
+    """A pod of Airflow's image that sees all data, runs the DAG once, and ends."""
+    command = ["python", "-m", "toposieve_airflow.local.demo", "--home", "/tmp/airflow", "--conf", json.dumps(conf)]
+    environment = [{"name": "TOPOSIEVE_PROFILE", "value": str(base / "profile.yaml")}]
+    spec = pod_spec(image("airflow"), args=command, env=environment)
+    spec["containers"][0]["volumeMounts"].append({"name": "base", "mountPath": str(base)})
+    spec["volumes"].append({"name": "base", "persistentVolumeClaim": {"claimName": f"{RELEASE}-base"}})
+    return {**spec, "serviceAccountName": f"{RELEASE}-runner"}
+
+
+def phase(namespace: Namespace) -> str:
+    return str(namespace.core.read_namespaced_pod("airflow", namespace.name).status.phase)
+
+
+def test_airflow_in_a_pod_runs_the_dag_with_the_rights_of_the_chart(inside: str, base: Path) -> None:
+    assert "evaluate                     success" in inside
+    assert inside.splitlines()[-2].startswith("report: ")
+    (made,) = (base / "datasets").glob(f"{OTHER_DAY}-*")
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert manifest["extra"]["cutflow"]["qcd"]["isolated_lepton"] >= 24
+
+
+def test_airflow_in_a_pod_leaves_nothing_on_the_cluster(inside: str, namespace: Namespace) -> None:
+    wait_for(lambda: not namespace.names("pod", "app.kubernetes.io/managed-by=toposieve"), "end of all pods")
