@@ -6,11 +6,16 @@ Anything else is run as it is, such as ``spark-submit --version``.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 BACKEND = "org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend"
 OPTION_PREFIX = "SPARK_JAVA_OPT_"
+
+KERNELS = Path("/opt/toposieve/kernels")
+"""What numba has compiled when the image was built; another kind of processor compiles anew."""
 
 
 def command(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
@@ -22,6 +27,12 @@ def command(arguments: Sequence[str], environment: Mapping[str, str]) -> list[st
             return _executor(environment)
         case _:
             return list(arguments)
+
+
+def bring_kernels(kernels: Path, cache: Path) -> None:
+    """Put compiled kernels where numba can both read and write them."""
+    if kernels.is_dir() and not cache.exists():
+        shutil.copytree(kernels, cache)
 
 
 def _driver(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
@@ -58,5 +69,6 @@ def _executor(environment: Mapping[str, str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    bring_kernels(KERNELS, Path(os.environ["NUMBA_CACHE_DIR"]))
     to_run = command(sys.argv[1:], os.environ)
     os.execvp(to_run[0], to_run)

@@ -70,3 +70,14 @@ def test_an_executor_names_what_its_environment_lacks(entrypoint, missing):
 
 def test_anything_else_is_run_as_it_is(entrypoint):
     assert entrypoint.command(["spark-submit", "--version"], ENVIRONMENT) == ["spark-submit", "--version"]
+
+
+def test_compiled_kernels_are_brought_once(entrypoint, tmp_path):
+    kernels, cache = tmp_path / "kernels", tmp_path / "cache"
+    (kernels / "physics").mkdir(parents=True)
+    (kernels / "physics" / "delta_phi.nbc").write_text("compiled")
+    entrypoint.bring_kernels(kernels, cache)
+    assert (cache / "physics" / "delta_phi.nbc").read_text() == "compiled"
+    (cache / "physics" / "delta_phi.nbc").write_text("compiled anew")
+    entrypoint.bring_kernels(kernels, cache)
+    assert (cache / "physics" / "delta_phi.nbc").read_text() == "compiled anew"
