@@ -129,7 +129,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
             AirflowTaskTimeout: The gang has waited as long as the task may take.
         """
         if event["timed_out"]:
-            self._remove(self.pod_and_gang(context)[1])
+            _, gang = self.pod_and_gang(context)
+            self._remove(gang, task_selector(gang.labels))
             raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
         self._run(context, limits if event["in_time"] else Limits(0, 0), may_wait=False)
@@ -232,14 +233,16 @@ class TFSpawnerOperator(KubernetesPodOperator):
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
 
-    def _remove(self, gang: Gang) -> None:
-        """Delete everything of a gang. What cannot be deleted now ends by its deadline and its time to live.
+    def _remove(self, gang: Gang, selector: str | None = None) -> None:
+        """Delete everything of a gang, or of all gangs that ``selector`` finds.
+
+        What cannot be deleted now ends by its deadline and its time to live.
 
         Raises:
             Refused: The right to do so is missing.
         """
         try:
-            self._cluster(gang).remove(gang.selector, self.termination_grace_period or GRACE_S)
+            self._cluster(gang).remove(selector or gang.selector, self.termination_grace_period or GRACE_S)
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("gang %s could not be removed: %s", gang.name, error)
 
