@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,19 +156,25 @@ def test_components_end_with_this_process(home: AirflowHome, make_script, monkey
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_every_request_to_end_is_an_interrupt(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), airflow_home._on_request_to_end(signal.default_int_handler):
-        signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+    with handler(number, signal.SIG_DFL):
+        with pytest.raises(KeyboardInterrupt), airflow_home._on_request_to_end(signal.default_int_handler):
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL
 
 
 def test_nohup_is_respected() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with handler(signal.SIGHUP, signal.SIG_IGN), airflow_home._on_request_to_end(signal.default_int_handler):
+        signal.raise_signal(signal.SIGHUP)
+
+
+@contextmanager
+def handler(number: signal.Signals, value: signal.Handlers) -> Iterator[None]:
+    """Handle a signal so meanwhile, whatever whoever started the tests makes of it."""
+    before = signal.signal(number, value)
     try:
-        with airflow_home._on_request_to_end(signal.default_int_handler):
-            signal.raise_signal(signal.SIGHUP)
+        yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_stop_ends_a_whole_session(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
 from support.cluster import Namespace, image, new_namespace, pod_spec, wait_for
 from support.dags import load_dags
 from support.real_airflow import RealAirflow, real_airflow
 from support.releases import installed, shared_folder, values_for
+from support.small_cluster import small_profile
 from toposieve_airflow.factory import SCRIPTS
 from toposieve_airflow.steps import Step
 
@@ -37,7 +38,6 @@ CONF: dict[str, Any] = {
 }
 OTHER_DAY = "2026-01-02"
 INSIDE_S = 600
-SMALL = {"cpu": "100m", "memory": "2Gi"}
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +60,7 @@ def namespace(base: Path) -> Iterator[Namespace]:
 @pytest.fixture(scope="module")
 def profile(base: Path, namespace: Namespace) -> dict[str, Any]:
     """The profile kubernetes, for a small cluster."""
-    values = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
-    values["base"] = str(base)
-    values["spark"]["master"] = f"k8s://{namespace.core.api_client.configuration.host}"
-    values["spark"]["conf"] |= {
-        "spark.executor.instances": "1",
-        "spark.executor.cores": "1",
-        "spark.executor.memory": "600m",
-        "spark.driver.memory": "600m",
-        "spark.kubernetes.driver.request.cores": "100m",
-        "spark.kubernetes.executor.request.cores": "100m",
-        "spark.eventLog.dir": f"file:{base}/spark-events",
-        "spark.kubernetes.authenticate.driver.serviceAccountName": f"{RELEASE}-spark",
-    }
-    pods = values["kubernetes"]
-    pods["namespace"], pods["claim"] = namespace.name, f"{RELEASE}-base"
-    pods["images"] |= {"spark": image("spark"), "training": image("training")}
-    pods["gang"] |= {"requests": SMALL, "limits": {"cpu": "1", "memory": "2Gi"}}
-    return values
+    return small_profile(base, namespace)
 
 
 @pytest.fixture(scope="module")

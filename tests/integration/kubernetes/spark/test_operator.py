@@ -1,0 +1,109 @@
+"""The operator of Spark jobs on a cluster: what a failure says, and that nothing stays behind."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from support.cluster import Namespace, wait_for
+from support.kubernetes_gangs import TaskInstance
+from support.small_cluster import small_profile
+from toposieve_airflow import spark_driver
+from toposieve_airflow.kubernetes_tasks import KubernetesTasks
+from toposieve_airflow.params import ConfigurationSchema
+from toposieve_airflow.profiles import parse_profile
+from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
+
+OURS = "app.kubernetes.io/managed-by=toposieve"
+SLOW = {"samples": ["wjets"], "selected_events": 100_000, "pileup": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def environment(namespace: Namespace) -> Iterator[None]:
+    """Connections and Java for spark-submit here; what a task adds to its process's environment goes again."""
+    before = dict(os.environ)
+    java = subprocess.run(
+        [REPOSITORY / ".venv-jobs/bin/python", "-m", "toposieve.spark.java"], capture_output=True, text=True, check=True
+    )
+    host = f"k8s://{namespace.core.api_client.configuration.host}"
+    connection = {"conn_type": "spark", "host": host, "extra": {"deploy-mode": "cluster"}}
+    os.environ["JAVA_HOME"] = java.stdout.strip()
+    os.environ["AIRFLOW_CONN_SPARK_KUBERNETES"] = json.dumps(connection)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def make_operator(namespace: Namespace) -> Iterator[Callable[..., SparkOnKubernetesOperator]]:
+    """Make the operator of a job; nothing of it may be left when the test ends."""
+    profile = parse_profile(small_profile(Path("/data"), namespace), Path("test.yaml"), REPOSITORY)
+    tasks = KubernetesTasks(profile, ConfigurationSchema.load(CONFIG_FOLDER))
+
+    def make(task_id: str, *arguments: str, config: dict[str, Any], **conf: str) -> SparkOnKubernetesOperator:
+        command = ["--base", "/data", "--config", json.dumps(config), *arguments]
+        step = {"inputs": [], "outputs": [], "config": {}, "files": [], "arguments": command}
+        step |= {"label": "", "workers": 1, "wanted": True, "run_in_log": False}
+        options = tasks._spark(task_id)
+        return SparkOnKubernetesOperator(**options | {"conf": options["conf"] | conf}, step=step)
+
+    yield make
+    wait_for(lambda: not namespace.names("pod", OURS), "end of all pods")
+
+
+def context(task_id: str) -> dict[str, Any]:
+    return TaskInstance(task_id=task_id).context()
+
+
+def started(namespace: Namespace, operator: SparkOnKubernetesOperator) -> tuple[threading.Thread, list[BaseException]]:
+    """The operator at work in a thread, its executor running; and the error that it ends with."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            operator.execute(context(operator.task_id))
+        except AirflowException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(lambda: namespace.names("pod", f"{OURS},spark-role=executor") or not thread.is_alive(), "executor")
+    assert thread.is_alive(), errors
+    return thread, errors
+
+
+def test_bad_input_is_said_in_the_jobs_own_words_and_not_retried(make_operator) -> None:
+    with pytest.raises(AirflowFailException, match="2030-01-01"):
+        make_operator("ingest", "--partition", "2030-01-01", config={}).execute(context("ingest"))
+
+
+def test_an_image_that_does_not_exist_is_no_reason_to_wait(make_operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark_driver, "BROKEN_S", 3.0)
+    name = {"spark.kubernetes.container.image": "localhost/no-such-image:1"}
+    operator = make_operator("ingest", "--partition", "2026-01-01", config={}, **name)
+    with pytest.raises(AirflowFailException, match="the driver cannot start: its image cannot be pulled"):
+        operator.execute(context("ingest"))
+
+
+def test_a_driver_that_vanishes_fails_the_task(make_operator, namespace: Namespace) -> None:
+    thread, errors = started(namespace, make_operator("simulate", "--partition", "2026-02-01", config=SLOW))
+    (driver,) = namespace.names("pod", f"{OURS},spark-role=driver")
+    namespace.core.delete_namespaced_pod(driver, namespace.name, grace_period_seconds=0)
+    thread.join(60)
+    assert [type(error) for error in errors] == [AirflowException]
+
+
+def test_killing_the_task_removes_driver_and_executors(make_operator, namespace: Namespace) -> None:
+    operator = make_operator("simulate", "--partition", "2026-02-02", config=SLOW)
+    thread, errors = started(namespace, operator)
+    operator.on_kill()
+    assert not namespace.names("pod", OURS)
+    thread.join(60)
+    assert errors
