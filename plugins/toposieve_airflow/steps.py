@@ -18,6 +18,10 @@ from toposieve_airflow.profiles import Profile
 Config = Mapping[str, Any]
 
 
+OF_ONE_SAMPLE = ("qcd_fast",)
+"""Keys of the simulation that change one sample only: manifests of the others do not show them."""
+
+
 class Step(TypedDict):
     """One run of one job."""
 
@@ -95,7 +99,7 @@ class Commands:
             partition,
             ["--partition", partition, *self._replace()],
             {"samples": samples, **config},
-            shows=config,
+            shows={key: value for key, value in config.items() if key not in OF_ONE_SAMPLE},
             outputs=[self._base / "raw" / sample / partition for sample in samples],
         )
 

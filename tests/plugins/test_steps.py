@@ -67,6 +67,13 @@ def test_simulation_is_wanted_only_if_asked_for(build, params: dict[str, Any]) -
     assert all(day["simulate"]["wanted"] for day in build({**params, "simulate": True})["days"])
 
 
+def test_keys_of_one_sample_are_not_looked_for_in_the_manifests_of_all(build, params: dict[str, Any]) -> None:
+    (simulate, *_) = (day["simulate"] for day in build({**params, "simulation_qcd_fast": True})["days"])
+    assert '"qcd_fast": true' in simulate["arguments"][3]
+    assert "qcd_fast" not in simulate["config"]
+    assert "pileup" in simulate["config"]
+
+
 def test_partition_key_is_used_without_a_range(build, params: dict[str, Any]) -> None:
     steps = build({**params, "partition_start": None, "partition_end": None}, "2026-03-03")
     assert [day["select"]["label"] for day in steps["days"]] == ["2026-03-03"]
