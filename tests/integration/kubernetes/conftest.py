@@ -23,6 +23,9 @@ IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
 FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"
 POLL_S = 0.2
 PATIENCE_S = 60
+GONE_S = 5
+"""Seconds in which Kubernetes deletes a Service after the Job that owned it."""
+
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
 CONNECTION = {"conn_type": "kubernetes", "extra": {"kube_config_path": os.environ.get("KUBECONFIG")}}
@@ -45,6 +48,13 @@ class Namespace:
             self.core.list_namespaced_service(self.name, label_selector=OURS),
         )
         return [f"{type(each).__name__} {each.metadata.name}" for one in lists for each in one.items]
+
+    def check_empty(self, seconds: float = GONE_S) -> None:
+        """Check that nothing is left of any gang; what is left is removed, for the next test."""
+        try:
+            wait_for(lambda: not self.objects(), seconds)
+        finally:
+            self.sweep()
 
     def sweep(self) -> None:
         """Remove every gang."""
@@ -154,9 +164,7 @@ def make_run(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[C
         return run
 
     yield make
-    left = namespace.objects()
-    namespace.sweep()
-    assert left == []
+    namespace.check_empty()
 
 
 class Collector:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
-from toposieve_airflow.local.airflow_home import AirflowHome, local_airflow
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, local_airflow
 from toposieve_airflow.local.api import Api
 from toposieve_airflow.local.demo import wait_for_dag
 from toposieve_airflow.processes import free_ports
@@ -52,9 +52,20 @@ class Home(AirflowHome):
 class GangsDag:
     """The DAG ``gangs`` in an Airflow."""
 
-    home: Home
-    api: Api
+    airflow: LocalAirflow
     namespace: Namespace
+
+    @property
+    def api(self) -> Api:
+        return self.airflow.api
+
+    @property
+    def home(self) -> AirflowHome:
+        return self.airflow.home
+
+    @property
+    def scheduler(self) -> psutil.Process:
+        return psutil.Process(self.airflow.components["scheduler"].pid)
 
     def start(self, run_id: str, steps: int) -> "GangsDag":
         self.run_id = run_id
@@ -68,6 +79,10 @@ class GangsDag:
     def _ended(self) -> str | None:
         state = self.api.run_state("gangs", self.run_id)
         return state if state in ("success", "failed") else None
+
+    def state(self, task_id: str) -> str:
+        (task,) = [each for each in self.api.tasks("gangs", self.run_id) if each["task_id"] == task_id]
+        return str(task["state"])
 
     def tries(self) -> list[int]:
         return [each["try_number"] for each in self.api.tasks("gangs", self.run_id) if each["task_id"] == "train"]
@@ -85,20 +100,18 @@ class GangsDag:
 
 
 @pytest.fixture(scope="module")
-def airflow(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Api]]:
+def airflow(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     home = Home(tmp_path_factory.mktemp("airflow"), free_ports(1)[0], namespace.name)
-    with local_airflow(home) as api:
-        wait_for_dag(api, "gangs")
-        api.unpause("gangs")
-        yield home, api
+    with local_airflow(home) as airflow:
+        wait_for_dag(airflow, "gangs")
+        airflow.api.unpause("gangs")
+        yield airflow
 
 
 @pytest.fixture
-def gangs(airflow: tuple[Home, Api], namespace: Namespace) -> Iterator[GangsDag]:
-    yield GangsDag(*airflow, namespace)
-    left = namespace.objects()
-    namespace.sweep()
-    assert left == []
+def gangs(airflow: LocalAirflow, namespace: Namespace) -> Iterator[GangsDag]:
+    yield GangsDag(airflow, namespace)
+    namespace.check_empty()
 
 
 def steps(lines: list[str], worker: int) -> list[str]:
@@ -122,7 +135,9 @@ def test_marked_failed_while_it_runs(gangs: GangsDag) -> None:
         body = {"new_state": "failed", "include_downstream": False}
         gangs.api.patch(f"/dags/gangs/dagRuns/marked/taskInstances/train/{index}", body)
     wait_for(lambda: not gangs.namespace.objects(), 30)
-    assert gangs.wait() == "failed" or gangs.tries() == [1, 1]
+    assert gangs.wait() == "failed"
+    assert gangs.tries() == [1, 1]
+    assert gangs.state("clean_up") == "success"
 
 
 def test_cleared_while_it_runs(gangs: GangsDag) -> None:
@@ -142,15 +157,14 @@ def test_cleared_while_it_runs(gangs: GangsDag) -> None:
 
 def test_a_task_process_that_dies_is_followed_by_one_that_takes_over(gangs: GangsDag) -> None:
     gangs.start("crashed", LONG).wait_for_line("step 2")
-    _kill(task for executor in _scheduler(gangs.home).children() for task in executor.children())
+    _kill(task for executor in gangs.scheduler.children() for task in executor.children())
     assert gangs.wait() == "success"
     _assert_taken_over(gangs)
 
 
 def test_a_scheduler_that_dies_with_its_tasks(gangs: GangsDag) -> None:
     gangs.start("orphaned", LONG).wait_for_line("step 2")
-    scheduler = _scheduler(gangs.home)
-    _kill([scheduler, *scheduler.children(recursive=True)])
+    _kill([gangs.scheduler, *gangs.scheduler.children(recursive=True)])
     with (gangs.home.folder / "logs" / "second-scheduler.log").open("w") as log:
         command = [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"]
         environment = gangs.home.environment(load_profile(CONFIG_FOLDER))
@@ -168,13 +182,6 @@ def _assert_taken_over(gangs: GangsDag) -> None:
         lines = gangs.lines(index, try_number)
         assert any(line.startswith("taking over gang") for line in lines)
         assert steps(lines, 1) == [str(i) for i in range(LONG)]
-
-
-def _scheduler(home: Home) -> psutil.Process:
-    for each in psutil.Process().children():
-        if "scheduler" in each.cmdline() and each.environ().get("AIRFLOW_HOME") == str(home.folder):
-            return each
-    raise AssertionError("no scheduler")
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:

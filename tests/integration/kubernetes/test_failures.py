@@ -134,7 +134,7 @@ def test_a_killed_task_leaves_nothing_within_five_seconds(make_run, namespace: N
     run.finish(10)
     assert run.ended_at - begin < 5
     assert "ended from outside" in failed(run, retry=True)
-    assert namespace.objects() == []
+    namespace.check_empty()
 
 
 def test_what_an_earlier_try_left_is_removed_first(make_run, namespace: Namespace) -> None:
@@ -179,7 +179,7 @@ def test_the_teardown_task_removes_what_a_run_has_left(make_run, namespace: Name
     namespace.pod(1)
     run.die()
     GangTeardownOperator(task_id="clean_up", namespace=namespace.name).execute(run.task.context())
-    assert namespace.objects() == []
+    namespace.check_empty()
 
 
 def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespace: Namespace) -> None:

@@ -41,7 +41,7 @@ def test_workers_find_each_other_by_the_names_in_tf_config(make_run, namespace: 
     assert sorted(run.worker_lines(0)) == ["chief heard worker 1", "chief heard worker 2"]
     assert run.worker_lines(1) == run.worker_lines(2) == ["answer: hello"]
     assert run.task.xcoms["gang"]["workers"] == {"0": "terminated", "1": "terminated", "2": "terminated"}
-    assert namespace.objects() == []
+    namespace.check_empty()
 
 
 def test_a_gang_of_one_has_no_peers_and_no_index(make_run) -> None:

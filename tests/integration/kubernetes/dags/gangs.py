@@ -34,4 +34,4 @@ with DAG("gangs", schedule=None, params={"steps": 4}):
         retry_delay=timedelta(seconds=1),
         map_index_template="{{ task.step.label }}",
     ).expand(step=[step("hlf"), step("inclusive")])
-    train >> GangTeardownOperator(task_id="clean_up", namespace=NAMESPACE, trigger_rule="all_done")
+    train >> GangTeardownOperator(task_id="clean_up", namespace=NAMESPACE).as_teardown()
