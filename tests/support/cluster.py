@@ -101,13 +101,13 @@ class Namespace:
 
         wait_for(runs, f"running pod {name}")
 
-    def execute(self, pod: str, *command: str) -> Done:
+    def execute(self, pod: str, *command: str, seconds: float = PATIENCE_S) -> Done:
         """Run a command in a pod and wait for its end."""
         call = self.core.connect_get_namespaced_pod_exec
         options = {"stdout": True, "stderr": True, "stdin": False, "tty": False, "_preload_content": False}
         connection = stream(call, pod, self.name, command=list(command), **options)
         try:
-            connection.run_forever(timeout=PATIENCE_S)
+            connection.run_forever(timeout=seconds)
             assert not connection.is_open(), f"{command} does not end"
             return Done(connection.returncode, connection.read_all())
         finally:

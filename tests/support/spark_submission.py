@@ -2,6 +2,8 @@
 
 import re
 
+from kubernetes.client.exceptions import ApiException
+
 from support.charts import RELEASE
 from support.cluster import Done, Namespace, image
 
@@ -31,6 +33,9 @@ def submit(namespace: Namespace, *job: str, **conf: str) -> Done:
 
 
 def driver_log(namespace: Namespace, done: Done) -> str:
-    """The log of the driver that spark-submit has started."""
+    """The log of the driver that spark-submit has started; empty if it did not come so far."""
     name = re.search(r"pod name: (\S+)", done.output)
-    return str(namespace.core.read_namespaced_pod_log(name[1], namespace.name)) if name else ""
+    try:
+        return str(namespace.core.read_namespaced_pod_log(name[1], namespace.name)) if name else ""
+    except ApiException:
+        return ""

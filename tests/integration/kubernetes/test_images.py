@@ -26,12 +26,12 @@ with spark_session("count", "local[1]") as session:
 
 WORKS = {
     "airflow": [
-        ("airflow version", r"^3\.3\."),
+        ("bash -c 'exec airflow version'", r"^3\.3\."),  # as the official chart starts it
         (f"{JOBS}/spark-submit --version", r"version 4\.3\."),
         (f"{JOBS}/python -m toposieve.check_config '{{}}'", ""),
         ("python -c 'import toposieve_airflow.factory'", ""),
         ("python -c 'import psycopg2, asyncpg'", ""),
-        ("TOPOSIEVE_PROFILE=local python /opt/toposieve/dags/topology_classifier.py", ""),
+        ("python /opt/toposieve/dags/topology_classifier.py", ""),
     ],
     "spark": [
         ("spark-submit --version", r"version 4\.3\."),

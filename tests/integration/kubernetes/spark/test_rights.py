@@ -15,6 +15,7 @@ PI = "local:///opt/toposieve/.venv-jobs/lib/python3.11/site-packages/pyspark/exa
 
 LEAST = [
     ("runner", "", "pods", "create"),
+    ("runner", "", "pods", "get"),
     ("runner", "", "services", "create"),
     ("runner", "", "services", "patch"),
     ("runner", "", "configmaps", "create"),
