@@ -71,3 +71,5 @@ with DAG(
     evaluate = tasks.gang("evaluate", plan)
 
     plan >> simulate >> ingest >> select >> prepare >> train >> evaluate
+    if (clean_up := tasks.clean_up()) is not None:
+        evaluate >> clean_up

@@ -18,6 +18,8 @@ from toposieve_airflow.profiles import Pool, Profile, load_profile
 from toposieve_airflow.steps import Commands, RunSteps
 
 if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
     from toposieve_airflow.local_gang import LocalGangOperator
     from toposieve_airflow.spark_job import SparkJobOperator
     from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
@@ -112,6 +114,10 @@ class Tasks(ABC):
         )
         mapped = self.gang_operator.partial(**self._gang(task_id), map_index_template=LABEL, **options)
         return mapped.expand(step=models.output)
+
+    def clean_up(self) -> BaseOperator | None:
+        """The task that ends a run by removing what its tasks may have left, if this profile can leave anything."""
+        return None
 
     def _spark(self, task_id: str) -> dict[str, Any]:
         spark = self.profile.spark

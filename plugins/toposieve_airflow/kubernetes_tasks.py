@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from airflow.sdk import BaseOperator
 from kubernetes.client import models as k8s
 
 from toposieve_airflow.factory import SCRIPTS, Tasks
 from toposieve_airflow.profiles import Kubernetes
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
 
 JOBS_IN_IMAGES = "/opt/toposieve/jobs"
 PYTHON_IN_IMAGES = "/opt/toposieve/.venv-jobs/bin/python"
@@ -75,6 +78,17 @@ class KubernetesTasks(Tasks):
             ],
             "startup_timeout_seconds": self.profile.training.startup_timeout_s,
         }
+
+    def clean_up(self) -> BaseOperator:
+        """Removes the run's gangs, by label: a task whose process died leaves its gang behind."""
+        clean_up = GangTeardownOperator(
+            task_id="clean_up",
+            namespace=self.pods.namespace,
+            kubernetes_conn_id=self.pods.connection,
+            execution_timeout=timedelta(minutes=self.profile.timeouts_min.plan),
+        )
+        clean_up.as_teardown()
+        return clean_up
 
 
 TASKS = KubernetesTasks

@@ -11,6 +11,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DagRunInfo
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from support.dags import load_dags
 from toposieve_airflow import assets
 from toposieve_airflow.profiles import PROFILE_VARIABLE, ProfileError, load_profile
 
@@ -50,6 +51,14 @@ def test_whole_chain_in_order(dags: dict[str, DAG]) -> None:
         "train": ["models", "prepare"],
         "evaluate": ["plan", "train"],
     }
+
+
+def test_on_kubernetes_a_teardown_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
+    clean_up = load_dags()["topology_classifier"].get_task("clean_up")
+    assert clean_up.is_teardown
+    assert clean_up.upstream_task_ids == {"evaluate"}
+    assert clean_up.namespace == load_profile(CONFIG_FOLDER).kubernetes.namespace
 
 
 def test_skipped_simulation_does_not_skip_the_rest(dags: dict[str, DAG]) -> None:
