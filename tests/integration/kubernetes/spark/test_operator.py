@@ -22,6 +22,7 @@ from toposieve_airflow.profiles import parse_profile
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 
 OURS = "app.kubernetes.io/managed-by=toposieve"
+OWN_BASE = ("--base", "/data/simulated")
 SLOW = {"samples": ["wjets"], "selected_events": 100_000, "pileup": 0.0}
 
 
@@ -52,9 +53,14 @@ def make_operator(namespace: Namespace) -> Iterator[Callable[..., SparkOnKuberne
         step = {"inputs": [], "outputs": [], "config": {}, "files": [], "arguments": command}
         step |= {"label": "", "workers": 1, "wanted": True, "run_in_log": False}
         options = tasks._spark(task_id)
-        return SparkOnKubernetesOperator(**options | {"conf": options["conf"] | conf}, step=step)
+        operators.append(SparkOnKubernetesOperator(**options | {"conf": options["conf"] | conf}, step=step))
+        return operators[-1]
 
+    operators: list[SparkOnKubernetesOperator] = []
     yield make
+    for operator in operators:  # the provider's hook leaves the pipe open, which is a warning in a long-lived process
+        if operator._hook is not None and operator._hook._submit_sp is not None:
+            operator._hook._submit_sp.stdout.close()
     wait_for(lambda: not namespace.names("pod", OURS), "end of all pods")
 
 
@@ -93,7 +99,7 @@ def test_an_image_that_does_not_exist_is_no_reason_to_wait(make_operator, monkey
 
 
 def test_a_driver_that_vanishes_fails_the_task(make_operator, namespace: Namespace) -> None:
-    thread, errors = started(namespace, make_operator("simulate", "--partition", "2026-02-01", config=SLOW))
+    thread, errors = started(namespace, make_operator("simulate", *OWN_BASE, "--partition", "2026-02-01", config=SLOW))
     (driver,) = namespace.names("pod", f"{OURS},spark-role=driver")
     namespace.core.delete_namespaced_pod(driver, namespace.name, grace_period_seconds=0)
     thread.join(60)
@@ -101,7 +107,7 @@ def test_a_driver_that_vanishes_fails_the_task(make_operator, namespace: Namespa
 
 
 def test_killing_the_task_removes_driver_and_executors(make_operator, namespace: Namespace) -> None:
-    operator = make_operator("simulate", "--partition", "2026-02-02", config=SLOW)
+    operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-02", config=SLOW)
     thread, errors = started(namespace, operator)
     operator.on_kill()
     assert not namespace.names("pod", OURS)
