@@ -17,7 +17,7 @@ from toposieve.config import SelectionConfig
 from toposieve.io.manifests import read_manifest
 
 SAMPLE = "ttbar"
-COPIES = 4
+COPIES = 16
 """Each simulated file is read this often, under another name: enough events to measure, little to simulate."""
 LOOP_FILES = 2
 GOAL = 2000.0

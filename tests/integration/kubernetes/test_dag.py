@@ -148,7 +148,8 @@ def inside(report: Path, base: Path, namespace: Namespace, profile: dict[str, An
     conf = {**CONF, "simulate": False, "partition_start": OTHER_DAY}
     namespace.start("airflow", image("airflow"), **airflow_pod(base, conf))
     wait_for(lambda: phase(namespace) in ("Succeeded", "Failed"), "end of Airflow's pod", INSIDE_S)
-    printed = str(namespace.core.read_namespaced_pod_log("airflow", namespace.name))
+    log = namespace.core.read_namespaced_pod_log("airflow", namespace.name, _preload_content=False)
+    printed = str(log.data.decode())
     assert phase(namespace) == "Succeeded", printed
     return printed
 
