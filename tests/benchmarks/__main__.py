@@ -30,9 +30,11 @@ PARTS = {
 def main() -> None:
     """Run the parts asked for, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), help="parts to measure (default: all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--base", type=Path, help="keep the data here, and find them again")
     args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     # One session for all parts: the jobs find it, warm.
     with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary, spark_session("bench"):
