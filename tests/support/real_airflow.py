@@ -18,6 +18,20 @@ from toposieve_airflow.local.demo import wait_for_dag
 from toposieve_airflow.processes import free_ports
 from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
 
+SMALL_SIMULATION = {
+    "simulation_selected_events": 24,
+    "simulation_pileup": 0,
+    "simulation_qcd_fast": True,
+    "simulation_events_per_file": 40,
+}
+SMALL_TRAINING = {
+    "models": ["hlf"],
+    "workers": 2,
+    "training_epochs": 2,
+    "training_batch_size": 16,
+    "preparation_streams": 2,
+    "evaluation_bootstrap_samples": 10,
+}
 RUN_TIMEOUT_S = 1200
 POLL_S = 0.5
 

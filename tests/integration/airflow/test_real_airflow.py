@@ -10,25 +10,12 @@ from typing import Any
 
 import pytest
 
+from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING
 from toposieve_airflow.local import backfill, demo
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 SAMPLES = ["qcd", "ttbar", "wjets"]
-SIMULATION = {
-    "simulation_selected_events": 24,
-    "simulation_pileup": 0,
-    "simulation_qcd_fast": True,
-    "simulation_events_per_file": 40,
-}
 RANGE = {"partition_start": DAYS[0], "partition_end": DAYS[-1]}
-TRAINING = {
-    "models": ["hlf"],
-    "workers": 2,
-    "training_epochs": 2,
-    "training_batch_size": 16,
-    "preparation_streams": 2,
-    "evaluation_bootstrap_samples": 10,
-}
 DEADLINE_S = 120
 
 
@@ -50,7 +37,7 @@ def state_of_files(base: Path) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def simulated(airflow) -> Path:
     """Samples of three days, from the DAG simulate_events."""
-    assert airflow.run("simulate_events", "samples", {**RANGE, **SIMULATION}) == "success"
+    assert airflow.run("simulate_events", "samples", {**RANGE, **SMALL_SIMULATION}) == "success"
     return airflow.base
 
 
@@ -69,7 +56,7 @@ def backfilled(airflow, simulated: Path) -> Path:
 def report(airflow, backfilled: Path) -> Path:
     """The whole chain on the union of the days, by the demo's own code; what is complete passes through."""
     before = state_of_files(backfilled)
-    conf = {**demo.CONF, **RANGE, **SIMULATION, **TRAINING, "simulate": False}
+    conf = {**demo.CONF, **RANGE, **SMALL_SIMULATION, **SMALL_TRAINING, "simulate": False}
     assert demo._demo(airflow.local, airflow.profile, conf) == 0
     assert state_of_files(backfilled) == before
     assert airflow.api.is_paused(demo.DAG_ID)

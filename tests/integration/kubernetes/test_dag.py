@@ -14,7 +14,7 @@ from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
 from support.cluster import Namespace, image, new_namespace, pod_spec, wait_for
 from support.dags import load_dags
-from support.real_airflow import RealAirflow, real_airflow
+from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, RealAirflow, real_airflow
 from support.releases import installed, shared_folder, values_for
 from support.small_cluster import small_profile
 from toposieve_airflow.factory import SCRIPTS
@@ -22,20 +22,7 @@ from toposieve_airflow.steps import Step
 
 JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
 DAY = "2026-01-01"
-CONF: dict[str, Any] = {
-    "simulate": True,
-    "partition_start": DAY,
-    "simulation_selected_events": 24,
-    "simulation_pileup": 0,
-    "simulation_qcd_fast": True,
-    "simulation_events_per_file": 40,
-    "models": ["hlf"],
-    "workers": 2,
-    "training_epochs": 2,
-    "training_batch_size": 16,
-    "preparation_streams": 2,
-    "evaluation_bootstrap_samples": 10,
-}
+CONF: dict[str, Any] = {"simulate": True, "partition_start": DAY, **SMALL_SIMULATION, **SMALL_TRAINING}
 OTHER_DAY = "2026-01-02"
 INSIDE_S = 600
 
