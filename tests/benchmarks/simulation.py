@@ -11,6 +11,8 @@ from toposieve.io.manifests import read_manifest
 
 PARTITION = "2026-01-01"
 PILEUP = "--set=pileup=20"
+LARGE_FILES = "--set=events_per_file=1000"
+"""As in production: with the few events of the demo's files each generator's start-up shows."""
 GOALS = {"wjets": 35.0, "ttbar": 35.0, "qcd": 2.5}
 SELECTED_EVENTS = {"wjets": 1500, "ttbar": 1500, "qcd": 300}
 
@@ -18,7 +20,7 @@ SELECTED_EVENTS = {"wjets": 1500, "ttbar": 1500, "qcd": 300}
 def simulate(base: Path, sample: str) -> None:
     """Simulate a sample's share of the benchmark events; what is there is kept."""
     selected = f"--set=selected_events={SELECTED_EVENTS[sample]}"
-    run_job("simulate", base, "--partition", PARTITION, f'--set=samples=["{sample}"]', selected, PILEUP)
+    run_job("simulate", base, "--partition", PARTITION, f'--set=samples=["{sample}"]', selected, PILEUP, LARGE_FILES)
 
 
 def rows(base: Path) -> list[Row]:

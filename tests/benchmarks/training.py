@@ -30,5 +30,5 @@ def rows(base: Path) -> list[Row]:
 def _train(base: Path, epochs: int) -> Usage:
     command = [sys.executable, JOBS_FOLDER / "train.py", "--base", base, "--dataset", "bench", f"--set=epochs={epochs}"]
     with measured() as usage:
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        subprocess.run(command, check=True, env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1"})
     return usage
