@@ -16,11 +16,18 @@ import pytest
 from kubernetes import client, config
 from kubernetes.stream import stream
 
+from toposieve_airflow.gang import INDEX_LABEL
+from toposieve_airflow.tf_spawner.manifests import MANAGED_BY
+
 STORAGE_VARIABLE = "TOPOSIEVE_TEST_STORAGE"
 IMAGES = os.environ.get("TOPOSIEVE_TEST_IMAGES", "localhost/toposieve-")
 TAG = os.environ.get("TOPOSIEVE_TEST_TAG", "1")
 POLL_S = 0.2
 PATIENCE_S = 180
+GONE_S = 5
+"""Seconds in which Kubernetes deletes a Service after the Job that owned it."""
+
+OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
 POD_SECURITY = {
     "runAsNonRoot": True,
@@ -66,11 +73,11 @@ def image(name: str) -> str:
     return f"{IMAGES}{name}:{TAG}"
 
 
-def wait_for(found: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
+def wait_for(found: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
     """What a function finds, once it finds something."""
     deadline = time.monotonic() + seconds
     while not (result := found()):
-        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        assert time.monotonic() < deadline, f"nothing found within {seconds} s"
         time.sleep(POLL_S)
     return result
 
@@ -81,6 +88,10 @@ class Namespace:
 
     name: str
     core: client.CoreV1Api
+
+    @property
+    def batch(self) -> client.BatchV1Api:
+        return client.BatchV1Api(self.core.api_client)
 
     def start(self, name: str, image: str, **spec: Any) -> None:
         """Start a pod that waits for commands; ``spec`` replaces parts of its specification."""
@@ -99,7 +110,7 @@ class Namespace:
             assert status.phase != "Failed", f"{name} failed: {status.message}"
             return bool(status.phase == "Running")
 
-        wait_for(runs, f"running pod {name}")
+        wait_for(runs)
 
     def execute(self, pod: str, *command: str, seconds: float = PATIENCE_S) -> Done:
         """Run a command in a pod and wait for its end."""
@@ -120,11 +131,35 @@ class Namespace:
 
     def names(self, kind: str, selector: str = "") -> list[str]:
         """Names of all objects of a kind such as ``persistent_volume_claim``."""
-        api = client.AppsV1Api(self.core.api_client) if kind == "deployment" else self.core
-        return sorted(
-            each.metadata.name
-            for each in getattr(api, f"list_namespaced_{kind}")(self.name, label_selector=selector).items
-        )
+        apps = client.AppsV1Api(self.core.api_client)
+        list_all = getattr({"deployment": apps, "job": self.batch}.get(kind, self.core), f"list_namespaced_{kind}")
+        return sorted(each.metadata.name for each in list_all(self.name, label_selector=selector).items)
+
+    def objects(self) -> list[str]:
+        """Names of everything that carries our labels."""
+        return [f"{kind} {name}" for kind in ("job", "pod", "service") for name in self.names(kind, OURS)]
+
+    def check_empty(self, seconds: float = GONE_S) -> None:
+        """Check that nothing is left of any gang; what is left is removed, for the next test."""
+        try:
+            wait_for(lambda: not self.objects(), seconds)
+        finally:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove every gang."""
+        for job in self.names("job", OURS):
+            self.batch.delete_namespaced_job(job, self.name, propagation_policy="Background")
+        wait_for(lambda: not self.objects())
+
+    def pod(self, worker: int) -> Any:
+        """The pod of a worker, once it runs."""
+
+        def find() -> Any:
+            pods = self.core.list_namespaced_pod(self.name, label_selector=f"{OURS},{INDEX_LABEL}={worker}").items
+            return next((pod for pod in pods if pod.status.phase == "Running"), None)
+
+        return wait_for(find)
 
 
 def need_cluster() -> None:
@@ -146,7 +181,7 @@ def new_namespace(purpose: str) -> Iterator[Namespace]:
         core = client.CoreV1Api(connection)
         core.create_namespace({"metadata": {"name": name, "labels": labels}})
         try:
-            wait_for(lambda: core.list_namespaced_service_account(name).items, "default account")
+            wait_for(lambda: core.list_namespaced_service_account(name).items)
             yield Namespace(name, core)
         finally:
             core.delete_namespace(name)

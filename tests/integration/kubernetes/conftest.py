@@ -1,4 +1,4 @@
-"""A namespace of a real cluster, whichever KUBECONFIG names, and gangs of tiny pods in it."""
+"""Gangs of tiny pods in a namespace of a real cluster."""
 
 import json
 import os
@@ -11,75 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from kubernetes import client, config
 
 import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
+from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
-from toposieve_airflow.naming import short_hash
-from toposieve_airflow.tf_spawner.manifests import GANG_LABEL, MANAGED_BY
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
 FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"
-POLL_S = 0.2
-PATIENCE_S = 60
-GONE_S = 5
-"""Seconds in which Kubernetes deletes a Service after the Job that owned it."""
-
-OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
 CONNECTION = {"conn_type": "kubernetes", "extra": {"kube_config_path": os.environ.get("KUBECONFIG")}}
 os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps(CONNECTION)
-
-
-@dataclass
-class Namespace:
-    """What tests ask and do to the cluster, past the operator."""
-
-    name: str
-    core: client.CoreV1Api
-    batch: client.BatchV1Api
-
-    def objects(self) -> list[str]:
-        """Names of everything that carries our labels."""
-        lists = (
-            self.batch.list_namespaced_job(self.name, label_selector=OURS),
-            self.core.list_namespaced_pod(self.name, label_selector=OURS),
-            self.core.list_namespaced_service(self.name, label_selector=OURS),
-        )
-        return [f"{type(each).__name__} {each.metadata.name}" for one in lists for each in one.items]
-
-    def check_empty(self, seconds: float = GONE_S) -> None:
-        """Check that nothing is left of any gang; what is left is removed, for the next test."""
-        try:
-            wait_for(lambda: not self.objects(), seconds)
-        finally:
-            self.sweep()
-
-    def sweep(self) -> None:
-        """Remove every gang."""
-        for job in self.batch.list_namespaced_job(self.name, label_selector=OURS).items:
-            self.batch.delete_namespaced_job(job.metadata.name, self.name, propagation_policy="Background")
-        wait_for(lambda: not self.objects())
-
-    def pod(self, worker: int) -> Any:
-        """The pod of a worker, once it runs."""
-        selector = f"{OURS},batch.kubernetes.io/job-completion-index={worker}"
-
-        def find() -> Any:
-            pods = self.core.list_namespaced_pod(self.name, label_selector=selector).items
-            return next((pod for pod in pods if pod.status.phase == "Running"), None)
-
-        return wait_for(find)
-
-
-def wait_for(found: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
-    """What a function finds, once it finds something."""
-    deadline = time.monotonic() + seconds
-    while not (result := found()):
-        assert time.monotonic() < deadline, f"{found} found nothing in {seconds} s"
-        time.sleep(POLL_S)
-    return result
 
 
 @dataclass
@@ -130,14 +72,8 @@ class Run:
 @pytest.fixture(scope="session")
 def namespace() -> Iterator[Namespace]:
     """A namespace that takes only restricted pods."""
-    config.load_kube_config(os.environ["KUBECONFIG"])
-    core = client.CoreV1Api()
-    name = f"toposieve-test-{short_hash([os.getpid(), time.time()])}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    core.create_namespace({"metadata": {"name": name, "labels": labels}})
-    wait_for(lambda: core.list_namespaced_service_account(name).items)
-    yield Namespace(name, core, client.BatchV1Api())
-    core.delete_namespace(name)
+    with new_namespace("gangs") as made:
+        yield made
 
 
 @pytest.fixture
@@ -190,7 +126,3 @@ def fault(cut: tuple[str, ...], heal: tuple[str, ...]) -> Iterator[None]:
         yield
     finally:
         subprocess.run([command, *heal], check=True)
-
-
-def gang_label(pod: Any) -> str:
-    return str(pod.metadata.labels[GANG_LABEL])

@@ -12,7 +12,7 @@ import yaml
 
 from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
-from support.cluster import Namespace, image, new_namespace, pod_spec, wait_for
+from support.cluster import OURS, Namespace, image, new_namespace, pod_spec, wait_for
 from support.dags import load_dags
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, RealAirflow, real_airflow
 from support.releases import installed, shared_folder, values_for
@@ -116,8 +116,8 @@ def test_metrics_are_those_of_this_machine(report: Path, local: Path) -> None:
 
 
 def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> None:
-    wait_for(lambda: not namespace.names("pod", "app.kubernetes.io/managed-by=toposieve"), "end of all pods")
-    wait_for(lambda: not namespace.names("pod", "spark-role=executor"), "end of the executors")
+    wait_for(lambda: not namespace.names("pod", OURS))
+    wait_for(lambda: not namespace.names("pod", "spark-role=executor"))
 
 
 # --- Airflow in a pod ------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def inside(report: Path, base: Path, namespace: Namespace, profile: dict[str, An
     (base / "profile.yaml").write_text(yaml.safe_dump(own_profile))
     conf = {**CONF, "simulate": False, "partition_start": OTHER_DAY}
     namespace.start("airflow", image("airflow"), **airflow_pod(base, conf))
-    wait_for(lambda: phase(namespace) in ("Succeeded", "Failed"), "end of Airflow's pod", INSIDE_S)
+    wait_for(lambda: phase(namespace) in ("Succeeded", "Failed"), INSIDE_S)
     log = namespace.core.read_namespaced_pod_log("airflow", namespace.name, _preload_content=False)
     printed = str(log.data.decode())
     assert phase(namespace) == "Succeeded", printed
@@ -164,4 +164,4 @@ def test_airflow_in_a_pod_runs_the_dag_with_the_rights_of_the_chart(inside: str,
 
 
 def test_airflow_in_a_pod_leaves_nothing_on_the_cluster(inside: str, namespace: Namespace) -> None:
-    wait_for(lambda: not namespace.names("pod", "app.kubernetes.io/managed-by=toposieve"), "end of all pods")
+    wait_for(lambda: not namespace.names("pod", OURS))

@@ -9,10 +9,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from kubernetes import client
 
+from support.cluster import OURS
 from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
 from toposieve_airflow.tf_spawner.trigger import GangStartTrigger
 
-from .conftest import OURS, PATIENCE_S, Namespace, Run, wait_for
+from .conftest import Namespace, Run, wait_for
 
 WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
 ONE_FAILS = """
@@ -142,7 +143,7 @@ def test_what_an_earlier_try_left_is_removed_first(make_run, namespace: Namespac
     left.start()
     namespace.pod(0)
     left.die()
-    run = make_run("print('new')", try_number=2).start().finish(PATIENCE_S)
+    run = make_run("print('new')", try_number=2).start().finish()
     assert run.error is None
     assert any("removing what is left of an earlier try" in line for line in run.lines)
     assert run.worker_lines(0) == ["new"]
@@ -164,11 +165,9 @@ def test_a_gang_whose_process_died_is_taken_over(make_run, namespace: Namespace)
 def test_a_queued_gang_starts_when_it_is_admitted(make_run, namespace: Namespace) -> None:
     run = make_run("print('up')", gang_queue="training", startup_timeout_seconds=30).start()
     run.wait_for_line("the gang waits for its queue to admit it")
-    (job,) = namespace.batch.list_namespaced_job(
-        namespace.name, label_selector="kueue.x-k8s.io/queue-name=training"
-    ).items
-    assert not namespace.core.list_namespaced_pod(namespace.name).items
-    namespace.batch.patch_namespaced_job(job.metadata.name, namespace.name, {"spec": {"suspend": False}})
+    (job,) = namespace.names("job", "kueue.x-k8s.io/queue-name=training")
+    assert not namespace.names("pod")
+    namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
     assert run.finish().error is None
     assert run.worker_lines(1) == ["up"]
 
@@ -186,11 +185,11 @@ def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespa
     run = make_run("print('up')", gang_queue="training", deferrable=True, poll_interval=0.5)
     with pytest.raises(TaskDeferred) as deferred:
         run.operator.execute(run.task.context())
-    (job,) = namespace.batch.list_namespaced_job(namespace.name, label_selector=OURS).items
+    (job,) = namespace.names("job", OURS)
     path, arguments = deferred.value.trigger.serialize()
     trigger = GangStartTrigger(**json.loads(json.dumps(arguments)))
     assert path.endswith(".GangStartTrigger")
-    namespace.batch.patch_namespaced_job(job.metadata.name, namespace.name, {"spec": {"suspend": False}})
+    namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
 
     async def fire() -> dict[str, bool]:
         return (await anext(trigger.run())).payload

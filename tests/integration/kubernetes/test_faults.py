@@ -10,7 +10,7 @@ from kubernetes.client import SchedulingV1Api, V1ResourceRequirements
 
 from toposieve_airflow.tf_spawner.pod_defaults import hardened
 
-from .conftest import IMAGE, PATIENCE_S, Namespace, Run, fault, wait_for
+from .conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import ONE_FAILS, failed
 from .test_gang import TALK
 
@@ -52,7 +52,7 @@ def test_a_node_that_is_cut_off(make_run: Callable[..., Run], namespace: Namespa
     assert nodes[0] != nodes[1], "the workers are to be spread over nodes"
     run.wait_for_line("[worker 1] up")
     with fault(("cut-node", nodes[1]), ("heal-node", nodes[1])):
-        error = failed(run.finish(120), retry=True)
+        error = failed(run.finish(), retry=True)
         assert "worker 1 was lost with its node" in error
         namespace.check_empty()
     wait_for(lambda: _is_ready(namespace, nodes[1]))
@@ -63,7 +63,7 @@ def test_an_api_server_that_restarts_costs_no_line(make_run: Callable[..., Run])
     run.wait_for_line("[worker 1] step 30")
     with fault(("stop-api",), ("start-api",)):
         time.sleep(3)
-    assert run.finish(120).error is None
+    assert run.finish().error is None
     for worker in range(2):
         assert run.worker_lines(worker) == [f"step {i}" for i in range(200)]
     assert any("the API server answers again" in line for line in run.lines)
@@ -74,8 +74,8 @@ def test_an_api_server_that_is_away_while_a_worker_fails(make_run: Callable[...,
     run.wait_for_line("[worker 1] up")
     with fault(("stop-api",), ("start-api",)):
         time.sleep(5)
-    assert "worker 1 failed with exit code 1" in failed(run.finish(120), retry=True)
-    namespace.check_empty(PATIENCE_S)  # Kubernetes' own controllers come back late
+    assert "worker 1 failed with exit code 1" in failed(run.finish(), retry=True)
+    namespace.check_empty(60)  # Kubernetes' own controllers come back late
 
 
 def test_names_that_are_known_late(make_run: Callable[..., Run]) -> None:

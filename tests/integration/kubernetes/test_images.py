@@ -144,4 +144,4 @@ def test_airflow_serves_and_its_health_command_says_so(namespace, pods):
     serve = "export AIRFLOW_HOME=/tmp/airflow; airflow db migrate && (airflow api-server --workers 1 &) "
     done = namespace.execute(pod, "sh", "-c", f"({serve}) > /tmp/log 2>&1 < /dev/null; tail -3 /tmp/log")
     assert done.code == 0, done.output
-    wait_for(lambda: namespace.execute(pod, *health_command("airflow")).code == 0, "healthy Airflow")
+    wait_for(lambda: namespace.execute(pod, *health_command("airflow")).code == 0)

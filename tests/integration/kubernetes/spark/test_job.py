@@ -14,5 +14,5 @@ def test_driver_and_executor_do_the_work_and_leave_no_executor(submitter, folder
     assert "phase: Succeeded" in done.output, done.output + driver_log(submitter, done)
     manifest = json.loads((folder / "events/2026-01-01/manifest.json").read_text())
     assert len(manifest["units"]) == 3
-    wait_for(lambda: not submitter.names("pod", "spark-role=executor"), "end of the executors")
-    wait_for(lambda: "toposieve-ingest" in submitter.get(f"{RELEASE}-history", 18080, "api/v1/applications"), "history")
+    wait_for(lambda: not submitter.names("pod", "spark-role=executor"))
+    wait_for(lambda: "toposieve-ingest" in submitter.get(f"{RELEASE}-history", 18080, "api/v1/applications"))

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
-from support.cluster import Namespace, wait_for
+from support.cluster import OURS, Namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
 from support.small_cluster import small_profile
 from toposieve_airflow import spark_driver
@@ -21,7 +21,6 @@ from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.profiles import parse_profile
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 
-OURS = "app.kubernetes.io/managed-by=toposieve"
 OWN_BASE = ("--base", "/data/simulated")
 SLOW = {"samples": ["wjets"], "selected_events": 100_000, "pileup": 0.0}
 
@@ -61,7 +60,7 @@ def make_operator(namespace: Namespace) -> Iterator[Callable[..., SparkOnKuberne
     for operator in operators:  # the provider's hook leaves the pipe open, which is a warning in a long-lived process
         if operator._hook is not None and operator._hook._submit_sp is not None:
             operator._hook._submit_sp.stdout.close()
-    wait_for(lambda: not namespace.names("pod", OURS), "end of all pods")
+    wait_for(lambda: not namespace.names("pod", OURS))
 
 
 def context(task_id: str) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def started(namespace: Namespace, operator: SparkOnKubernetesOperator) -> tuple[
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_for(lambda: namespace.names("pod", f"{OURS},spark-role=executor") or not thread.is_alive(), "executor")
+    wait_for(lambda: namespace.names("pod", f"{OURS},spark-role=executor") or not thread.is_alive())
     assert thread.is_alive(), errors
     return thread, errors
 
