@@ -157,6 +157,8 @@ def last_words(state: State, pod: str) -> str | None:
 
 def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failure] | None:
     """A pod's failure with what it is ranked by: its time, and at the same time those deleted last."""
+    if pod.get("status", {}).get("phase") == "Succeeded":
+        return None  # it has done its work, whatever becomes of it now
     kind, details = container_state(pod, container)
     code = details.get("exitCode", 0) if kind == "terminated" else 0
     disruption = _condition(pod, ("DisruptionTarget",))

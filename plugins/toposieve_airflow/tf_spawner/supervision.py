@@ -87,6 +87,7 @@ class Supervision:
         self._report = report
         self._state = State()
         self._workers: dict[str, _Worker] = {}
+        self._started: set[int] = set()
         self._seen: set[str] = set()
         self._said: set[str] = set()
         self._reported: dict[int, str] = {}
@@ -113,7 +114,7 @@ class Supervision:
 
     def has_started(self) -> bool:
         """Whether every worker runs or has run."""
-        return self._started() >= self._gang.workers
+        return len(self._started) >= self._gang.workers
 
     def is_over(self) -> bool:
         """Whether the gang has ended or would be ended by :meth:`run`."""
@@ -122,9 +123,6 @@ class Supervision:
     def _is_informed(self) -> bool:
         """Whether everything has been looked at once."""
         return self._seen >= {"job", "pods", "warnings"}
-
-    def _started(self) -> int:
-        return sum(diagnosis.has_started(pod, self._gang.container) for pod in self._state.pods.values())
 
     def _failure(self) -> Failure | None:
         return (
@@ -219,6 +217,7 @@ class Supervision:
             index, (kind, _) = diagnosis.worker_of(pod), diagnosis.container_state(pod, self._gang.container)
             states[index] = kind
             if kind != "waiting":
+                self._started.add(index)
                 self._say(f"worker {index} started on {pod['spec'].get('nodeName')}")
         if states != self._reported:
             self._reported = states
@@ -249,7 +248,7 @@ class Supervision:
         if self._admitted_at is None or time.monotonic() - self._admitted_at < patience or self.has_started():
             return None
         return Failure(
-            f"only {self._started()} of {self._gang.workers} workers started within {patience:.0f} s: "
+            f"only {len(self._started)} of {self._gang.workers} workers started within {patience:.0f} s: "
             f"{'; '.join(self._pending()) or 'Kubernetes gives no reason'}"
         )
 

@@ -63,6 +63,12 @@ def test_a_deleted_worker_comes_before_those_that_lost_it() -> None:
     assert why(pod(0, running(), **deleted), pod(1, terminated(1))) == "0: was deleted"
 
 
+def test_a_worker_that_ended_well_has_not_failed_whatever_becomes_of_its_pod() -> None:
+    swept = pod(0, terminated(0), condition("DisruptionTarget", "x"), deletionTimestamp="2026-01-01T00:00:13Z")
+    swept["status"]["phase"] = "Succeeded"
+    assert failure_of(state(swept, pod(1, running())), "base") is None
+
+
 def test_signals_and_memory_are_named() -> None:
     assert why(pod(0, terminated(137))) == "0: failed with exit code 137 (ended by signal 9)"
     assert "more memory than its limit of 64Mi" in why(pod(0, terminated(137, reason="OOMKilled")))

@@ -147,6 +147,11 @@ def test_workers_that_do_not_start_in_time() -> None:
     assert failure.may_retry
 
 
+def test_a_worker_that_has_started_counts_when_its_pod_is_gone() -> None:
+    swept = objects("pods", pod(1, running()))
+    Watched(BOTH_RUN, objects("job", job()), swept, END, startup_s=0).run()
+
+
 def test_the_time_in_a_queue_does_not_count() -> None:
     watched = Watched(objects("job", job(suspend=True)), END, startup_s=0).run()
     assert watched.log == ["the gang waits for its queue to admit it"]
