@@ -23,8 +23,8 @@ TICK_S = 0.5
 SETTLE_S = 2.0
 """Seconds in which the others may say what was wrong, and the last lines arrive, once a worker has failed."""
 
-LOG_END_S = 10.0
-"""Seconds in which the rest of the logs may arrive after a good end."""
+LOG_END_S = 30.0
+"""Seconds without a line after which the rest of the logs is given up after a good end."""
 
 Log = Callable[[str], None]
 
@@ -88,6 +88,7 @@ class Supervision:
         self._state = State()
         self._workers: dict[str, _Worker] = {}
         self._started: set[int] = set()
+        self._heard_at = 0.0
         self._seen: set[str] = set()
         self._said: set[str] = set()
         self._reported: dict[int, str] = {}
@@ -106,7 +107,7 @@ class Supervision:
             if not self._is_informed():
                 continue
             if diagnosis.is_complete(self._state.job or {}):
-                self._take_all(LOG_END_S, lambda: all(worker.ended for worker in self._workers.values()))
+                self._take_rest_of_logs()
                 return
             if failure := self._failure():
                 failure = self._settled(failure)
@@ -134,18 +135,15 @@ class Supervision:
 
     def _settled(self, failure: Failure) -> Failure:
         """The failure after a moment in which more is heard of the pod at fault, or of the cause."""
-        self._take_all(SETTLE_S, lambda: False)
+        deadline = time.monotonic() + SETTLE_S
+        while (left := deadline - time.monotonic()) > 0:
+            self._wait(min(TICK_S, left))
         later = diagnosis.failure_of(self._state, self._gang.container)
         if later is not None and (later.is_cause or (later.pod is not None and failure.pod in (None, later.pod))):
             return later
         return failure
 
     # --- news --------------------------------------------------------------------------------------------------------
-
-    def _take_all(self, seconds: float, is_enough: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + seconds
-        while not is_enough() and (left := deadline - time.monotonic()) > 0:
-            self._wait(min(TICK_S, left))
 
     def _wait(self, seconds: float) -> None:
         if news := self._feed.next(seconds):
@@ -196,7 +194,17 @@ class Supervision:
             if now is None or diagnosis.container_state(now, self._gang.container)[0] == "terminated":
                 worker.over.set()
 
+    def _take_rest_of_logs(self) -> None:
+        """Take lines until every worker's log is over, or nothing more comes of those that are left."""
+        self._heard_at = time.monotonic()
+        while sum(worker.ended for worker in self._workers.values()) < self._gang.workers:
+            if time.monotonic() - self._heard_at > LOG_END_S:
+                self._log(f"the rest of the workers' logs does not come: given up after {LOG_END_S:.0f} s")
+                return
+            self._wait(TICK_S)
+
     def _pass_on(self, pod: str, line: str) -> None:
+        self._heard_at = time.monotonic()
         self._workers[pod].tail.append(line)
         index = pod.removeprefix(f"{self._gang.name}-").partition("-")[0]
         self._log(f"[worker {index}] {line}" if self._gang.workers > 1 else line)

@@ -82,11 +82,28 @@ def test_lines_carry_their_workers_index_up_to_the_last() -> None:
     assert watched.reports == [{0: "running", 1: "running"}]
 
 
+def test_the_log_of_pods_that_are_seen_after_the_end_is_waited_for() -> None:
+    over = objects("pods", pod(0, terminated(0)))
+    news = [END, over, line(0, "results in /models/one"), ("end", POD.format(GANG, 0))]
+    assert Watched(*news, workers=1).run().log == ["results in /models/one"]
+
+
+def test_a_log_that_goes_on_after_the_end_is_taken_in_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(supervision.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(supervision, "LOG_END_S", 5)
+    lines = [line(0, str(number)) for number in range(20)]
+    news = [objects("job", job()), objects("pods", pod(0, terminated(0))), END, *lines, ("end", POD.format(GANG, 0))]
+    assert Watched(*news, workers=1).run().log[1:] == [str(number) for number in range(20)]
+
+
+def test_a_log_whose_end_does_not_come_is_said_to_be_cut() -> None:
+    assert "the rest of the workers' logs does not come" in Watched(objects("job", job()), BOTH_RUN, END).run().log[-1]
+
+
 def test_a_single_workers_lines_are_its_own() -> None:
-    watched = Watched(
-        objects("job", job()), objects("pods", pod(0, running())), line(0, "epoch 1"), END, workers=1
-    ).run()
-    assert watched.log[-1] == "epoch 1"
+    news = [objects("job", job()), objects("pods", pod(0, running())), line(0, "epoch 1"), END]
+    assert "epoch 1" in Watched(*news, workers=1).run().log
 
 
 def test_logs_are_followed_from_the_start_and_known_to_be_over() -> None:
@@ -154,7 +171,7 @@ def test_a_worker_that_has_started_counts_when_its_pod_is_gone() -> None:
 
 def test_the_time_in_a_queue_does_not_count() -> None:
     watched = Watched(objects("job", job(suspend=True)), END, startup_s=0).run()
-    assert watched.log == ["the gang waits for its queue to admit it"]
+    assert watched.log[0] == "the gang waits for its queue to admit it"
 
 
 @pytest.mark.parametrize(("reason", "broken_s"), [("InvalidImageName", 60), ("ImagePullBackOff", 0)])
