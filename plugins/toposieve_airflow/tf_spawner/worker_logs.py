@@ -6,7 +6,9 @@ import math
 import re
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -19,38 +21,50 @@ PAUSE_S = 1.0
 """Seconds until a log that ended too early, or could not be had, is asked for again."""
 
 _MARGIN_S = 5
+_REMEMBERED = 10_000
+"""Lines that are known again when a log is asked for once more: far more than a worker writes in that margin."""
+
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\S+) (.*)", re.DOTALL)
 _NOT_STARTED, _NOT_FOUND = 400, 404
 
 
 class SeenLines:
-    """Tells the new lines of a log from those that were there before, by the times that Kubernetes puts before each."""
+    """Tells the new lines of a log from those that an earlier answer has brought.
+
+    Each line comes with the time at which its node read it. That time may go back: two streams are read at once, and
+    clocks are set right. So a line is an old one if the very same has been seen, once for each time that it was seen.
+    """
 
     def __init__(self) -> None:
         """No line seen yet."""
-        self._last = ""
-        self._received = 0.0
-        self._at_last = 0  # lines of the very time of the last one
-        self._to_skip = 0  # of them, those that come once more
+        self._recent: deque[int] = deque(maxlen=_REMEMBERED)
+        self._again: Counter[int] = Counter()  # lines of earlier answers that may come once more
+        self._last = ""  # time of the last line, by its node's clock
+        self._received = 0.0  # the same by this machine's
 
     def since_seconds(self) -> int | None:
-        """How far back to ask for the log, by this machine's clock alone; None for all of it. Begins a new answer."""
-        self._to_skip = self._at_last
-        return math.ceil(time.monotonic() - self._received) + _MARGIN_S if self._last else None
+        """How far back to ask for the log; None for all of it. Begins a new answer.
+
+        From the last line's own time on, since there may be hours between that and now; a node's clock that is ahead
+        does not make it less than what has passed since the line came.
+        """
+        self._again = Counter(self._recent)
+        if not self._last:
+            return None
+        since_written = (datetime.now(UTC) - datetime.fromisoformat(self._last)).total_seconds()
+        return math.ceil(max(since_written, time.monotonic() - self._received)) + _MARGIN_S
 
     def text_if_new(self, line: str) -> str | None:
         """The line without its time if it has not been seen yet. A line without a time is Kubernetes' own: left out."""
         match = _TIMESTAMP.match(line)
         if match is None:
             return None
-        moment, text = match.groups()
-        if moment < self._last:
+        if self._again[hash(line)]:
+            self._again[hash(line)] -= 1
             return None
-        if moment == self._last and self._to_skip:
-            self._to_skip -= 1
-            return None
-        self._at_last = self._at_last + 1 if moment == self._last else 1
-        self._last, self._received = moment, time.monotonic()
+        self._recent.append(hash(line))
+        self._last, text = match.groups()
+        self._received = time.monotonic()
         return str(text)
 
 

@@ -1,4 +1,5 @@
 import threading
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from kubernetes.client.exceptions import ApiException
@@ -43,6 +44,25 @@ def test_nothing_is_lost_or_repeated_when_the_connection_breaks(error: Exception
     lines, script = follow(broken, error, Answer(f"{B} two", f"{B} three", f"{B} four", f"{C} five"), over_after=2)
     assert lines == ["one", "two", "three", "four", "five"]
     assert script.options[0].get("since_seconds") is None
+    assert script.options[1]["since_seconds"] >= 5
+
+
+def test_lines_whose_times_go_back_are_neither_lost_nor_repeated() -> None:
+    broken = Answer(f"{B} one", f"{A} two", f"{C} three", f"{B} four", error=ProtocolError("cut"))
+    again = Answer(f"{B} one", f"{A} two", f"{C} three", f"{B} four", f"{A} five", f"{B} one")
+    assert follow(broken, again, over_after=1)[0] == ["one", "two", "three", "four", "five", "one"]
+
+
+def test_a_reader_that_is_behind_asks_from_where_it_was() -> None:
+    written = datetime.now(UTC) - timedelta(hours=3)
+    behind = Answer(f"{written.isoformat()} step 1", error=ProtocolError("cut"))
+    _, script = follow(behind, Answer(), over_after=1)
+    assert script.options[1]["since_seconds"] >= 3 * 3600 + 5
+
+
+def test_a_node_whose_clock_is_ahead_loses_no_line() -> None:
+    ahead = datetime.now(timezone(timedelta(hours=2))) + timedelta(hours=1)
+    _, script = follow(Answer(f"{ahead.isoformat()} step 1", error=ProtocolError("cut")), Answer(), over_after=1)
     assert script.options[1]["since_seconds"] >= 5
 
 
