@@ -105,7 +105,7 @@ def failure_of(state: State, container: str) -> Failure | None:
     if state.job is None or is_complete(state.job):
         return None
     condition = _condition(state.job, _FAILED)
-    if condition and condition["reason"] == "DeadlineExceeded":
+    if condition and _text(condition, "reason") == "DeadlineExceeded":
         return Failure("it ran longer than its limit", is_cause=True)
     if is_suspended(state.job) and any("deletionTimestamp" in pod["metadata"] for pod in state.pods.values()):
         return Failure("its queue has suspended it again", is_cause=True)
@@ -152,7 +152,7 @@ def pending_reasons(state: State, container: str) -> dict[str, list[int]]:
 def last_words(state: State, pod: str) -> str | None:
     """The last warning about a pod, if there is one."""
     warning = _last_warning(state, pod)
-    return f"{warning['reason']}: {warning['message']}" if warning else None
+    return _in_words(warning) if warning else None
 
 
 def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failure] | None:
@@ -163,15 +163,16 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failu
     code = details.get("exitCode", 0) if kind == "terminated" else 0
     disruption = _condition(pod, ("DisruptionTarget",))
     if disruption:
-        why = _DISRUPTIONS.get(disruption["reason"], f"was disrupted ({disruption['reason']})")
-        why, when = f"{why}: {disruption.get('message', '')}", disruption["lastTransitionTime"]
+        reason, message = _text(disruption, "reason"), _text(disruption, "message")
+        why = ": ".join(filter(None, (_DISRUPTIONS.get(reason, f"was disrupted ({reason})"), message)))
+        when = _text(disruption, "lastTransitionTime")
     elif "deletionTimestamp" in pod["metadata"]:
         why, when = "was deleted", _deleted_at(pod["metadata"])
     elif code:
-        why, when = _exit(code, details, pod, container), details["finishedAt"]
+        why, when = _exit(code, details, pod, container), _text(details, "finishedAt")
     elif pod.get("status", {}).get("phase") == "Failed":
         status = pod["status"]
-        why, when = f"failed: {status.get('reason', '')} {status.get('message', '')}".rstrip(), ""
+        why, when = f"failed: {_text(status, 'reason')} {_text(status, 'message')}".rstrip(), ""
     else:
         return None
     invalid = code == INVALID_INPUT_EXIT_CODE or details.get("reason") == "StartError"
@@ -190,7 +191,7 @@ def _exit(code: int, details: Manifest, pod: Manifest, container: str) -> str:
     if reason == "OOMKilled":
         return f"was killed because it used more memory than its limit of {_memory_limit(pod, container)}"
     if reason == "StartError":
-        return f"could not be started: {details.get('message', '')}"
+        return f"could not be started: {_text(details, 'message')}"
     how = f" (ended by signal {code - 128})" if code > 128 else ""
     return f"failed with exit code {code}{how}"
 
@@ -203,8 +204,8 @@ def _memory_limit(pod: Manifest, container: str) -> str:
 
 
 def _job_failure(condition: Manifest) -> Failure:
-    worker = re.search(r"[Pp]od \S+-(\d+)-\w+ ", condition.get("message", ""))
-    return Failure(f"{condition['reason']}: {condition.get('message', '')}", int(worker[1]) if worker else None)
+    worker = re.search(r"[Pp]od \S+-(\d+)-\w+ ", _text(condition, "message"))
+    return Failure(_in_words(condition), int(worker[1]) if worker else None)
 
 
 def _pending(pod: Manifest, container: str, warning: Manifest | None) -> str | None:
@@ -214,7 +215,7 @@ def _pending(pod: Manifest, container: str, warning: Manifest | None) -> str | N
     details = container_state(pod, container)[1]
     if details.get("reason") in _BROKEN:
         return _waiting(details)
-    return f"{warning['reason']}: {warning['message']}" if warning else None
+    return _in_words(warning) if warning else None
 
 
 def _waiting(details: Manifest) -> str:
@@ -230,20 +231,30 @@ def _creation(text: str) -> str:
 def _job_warnings(state: State) -> list[str]:
     """Messages of the Job controller about pods that it could not make, without the pods' names, which change."""
     texts = [
-        re.sub(r'^Error creating: (pods "[^"]*" is forbidden: )?', "", warning["message"])
+        re.sub(r'^Error creating: (pods "[^"]*" is forbidden: )?', "", _text(warning, "message"))
         for warning in state.warnings.values()
-        if warning["involvedObject"]["kind"] == "Job" and warning["reason"] == "FailedCreate"
+        if warning["involvedObject"].get("kind") == "Job" and _text(warning, "reason") == "FailedCreate"
     ]
     return list(dict.fromkeys(texts))
 
 
 def _last_warning(state: State, pod: str) -> Manifest | None:
-    about = [each for each in state.warnings.values() if each["involvedObject"]["name"] == pod]
+    about = [each for each in state.warnings.values() if each["involvedObject"].get("name") == pod]
     return max(about, key=_time_of, default=None)
 
 
 def _time_of(event: Manifest) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+    return _text(event, "lastTimestamp") or _text(event, "eventTime")
+
+
+def _in_words(thing: Manifest) -> str:
+    """What Kubernetes says in an event or a condition."""
+    return ": ".join(filter(None, (_text(thing, "reason"), _text(thing, "message"))))
+
+
+def _text(thing: Manifest, key: str) -> str:
+    """A field that Kubernetes leaves out, or sends as null, when it is empty."""
+    return str(thing.get(key) or "")
 
 
 def _condition(thing: Manifest, types: Iterable[str], status: str = "True") -> Manifest | None:

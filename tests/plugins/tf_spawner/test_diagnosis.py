@@ -154,6 +154,23 @@ def test_what_kubernetes_says_last_about_a_waiting_pod() -> None:
     assert last_words(state(pod(0)), f"{GANG}-0-abcde") is None
 
 
+@pytest.mark.parametrize("kind", ["Pod", "Job"])
+def test_what_kubernetes_leaves_out_does_no_harm(kind: str) -> None:
+    name = GANG if kind == "Job" else f"{GANG}-0-abcde"
+    bare = {"metadata": {"name": "event"}, "involvedObject": {"kind": kind, "name": name}, "reason": "FailedCreate"}
+    silent = {"metadata": {"name": "silent"}, "involvedObject": {}, "message": None}
+    known = state(pod(0), warnings=(bare, silent))
+    assert [*pending_reasons(known, "base").values()] == [[0] if kind == "Pod" else []]
+    assert last_words(known, name) == "FailedCreate"
+
+
+def test_ends_without_a_time_or_a_reason_are_failures_all_the_same() -> None:
+    ended = {"terminated": {"exitCode": 1, "finishedAt": None}}
+    assert why(pod(0, ended)) == "0: failed with exit code 1"
+    disrupted = {"type": "DisruptionTarget", "status": "True"}
+    assert why(pod(0, running(), disrupted)) == "0: was disrupted ()"
+
+
 def test_broken_images_are_told_from_slow_ones() -> None:
     pods = [pod(0, waiting("ContainerCreating")), pod(1, waiting("InvalidImageName", "bad name"))]
     ((reason, failure),) = broken_pods(state(*pods), "base").values()
