@@ -27,10 +27,6 @@ PAUSE_S = 1.0
 _GONE = 410
 
 
-class WatchExpired(Exception):
-    """The API server no longer knows the changes since the last ones seen."""
-
-
 def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) -> Iterator[Objects]:
     """All objects now, and again after every change, until ``reading`` is stopped.
 
@@ -52,8 +48,6 @@ def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) 
                     tell("the API server answers again")
                 away = False
                 yield objects
-        except WatchExpired:
-            continue
         except (ApiException, HTTPError, OSError) as error:
             if reading.is_stopped():
                 return
@@ -87,10 +81,23 @@ def brief(error: Exception) -> str:
 
 
 def _list_and_watch(list_call: ListCall, reading: Reading, until: float | None = None) -> Iterator[Objects]:
-    listed = json.loads(list_call(_preload_content=False, _request_timeout=READ_S).data)
-    objects = {each["metadata"]["name"]: each for each in listed["items"]}
-    version = listed["metadata"]["resourceVersion"]
-    yield dict(objects)
+    """All objects now and after every change; the API server may forget what came after: then all are listed anew."""
+    while not reading.is_stopped():
+        listed = json.loads(list_call(_preload_content=False, _request_timeout=READ_S).data)
+        objects = {each["metadata"]["name"]: each for each in listed["items"]}
+        yield dict(objects)
+        try:
+            yield from _watch(list_call, reading, objects, listed["metadata"]["resourceVersion"], until)
+            return
+        except ApiException as error:
+            if error.status != _GONE:
+                raise
+            reading.pause(PAUSE_S)
+
+
+def _watch(
+    list_call: ListCall, reading: Reading, objects: Objects, version: str, until: float | None
+) -> Iterator[Objects]:
     while not reading.is_stopped() and (until is None or time.monotonic() < until):
         seconds = WATCH_S if until is None else max(1, round(until - time.monotonic()))
         for kind, each in _events(list_call, reading, version, seconds):
@@ -114,7 +121,5 @@ def _events(list_call: ListCall, reading: Reading, version: str, seconds: int) -
     for line in reading.lines(response):
         event = json.loads(line)
         if event["type"] == "ERROR":
-            if event["object"].get("code") == _GONE:
-                raise WatchExpired
             raise ApiException(status=event["object"].get("code"), reason=event["object"].get("message"))
         yield event["type"], event["object"]

@@ -35,8 +35,9 @@ def test_a_watch_that_ends_goes_on_where_it_was() -> None:
     assert [options.get("resource_version") for options in script.options] == [None, "7", "9"]
 
 
-def test_a_watch_that_expired_begins_anew_without_alarm() -> None:
-    states, told = follow(Script([listed("a"), EXPIRED, listed("b")]), 2)
+@pytest.mark.parametrize("expired", [EXPIRED, ApiException(status=410)])
+def test_a_watch_that_expired_begins_anew_without_alarm(expired: Answer | ApiException) -> None:
+    states, told = follow(Script([listed("a"), expired, listed("b")]), 2)
     assert states == [["a"], ["b"]]
     assert told == []
 
@@ -61,6 +62,10 @@ def test_a_refusal_is_raised() -> None:
 def test_waiting_until_all_are_gone() -> None:
     script = Script([listed("a", "b"), watched(("DELETED", "a", "2"), ("DELETED", "b", "3"))])
     assert gone_within(script, 60) == {}
+
+
+def test_waiting_goes_on_after_a_watch_that_expired() -> None:
+    assert gone_within(Script([listed("a"), EXPIRED, listed("a"), watched(("DELETED", "a", "2"))]), 60) == {}
 
 
 def test_what_is_left_when_the_time_is_over() -> None:
