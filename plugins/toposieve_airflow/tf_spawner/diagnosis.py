@@ -31,6 +31,12 @@ _BROKEN = {
 }
 """Reasons of a waiting container that waiting alone seldom mends."""
 
+_FINAL = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+_FINAL_WORDS = re.compile(
+    "not found|no such file|manifest unknown|denied|unauthorized|no command specified", re.IGNORECASE
+)
+"""What registries and runtimes say when the image, its name or the command is wrong; they may also be down or busy."""
+
 _NO_WORKER = -1
 
 
@@ -124,7 +130,7 @@ def broken_pods(state: State, container: str) -> dict[str, tuple[str, Failure]]:
         kind, details = container_state(pod, container)
         reason = details.get("reason")
         if kind == "waiting" and reason in _BROKEN:
-            found[name] = reason, Failure(_waiting(details), worker_of(pod), name, may_retry=False)
+            found[name] = reason, Failure(_waiting(details), worker_of(pod), name, may_retry=not _is_final(details))
     return found
 
 
@@ -175,9 +181,15 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failu
         why, when = f"failed: {_text(status, 'reason')} {_text(status, 'message')}".rstrip(), ""
     else:
         return None
-    invalid = code == INVALID_INPUT_EXIT_CODE or details.get("reason") == "StartError"
-    failure = Failure(why, worker_of(pod), pod["metadata"]["name"], may_retry=not invalid, is_cause=invalid)
+    not_started = details.get("reason") == "StartError"
+    may_retry = not (code == INVALID_INPUT_EXIT_CODE or (not_started and _is_final(details)))
+    failure = Failure(why, worker_of(pod), pod["metadata"]["name"], may_retry, is_cause=not_started or not may_retry)
     return (when, why == "was deleted"), failure
+
+
+def _is_final(details: Manifest) -> bool:
+    """Whether a container could not be started because of what was asked for, and no other try can do it."""
+    return details.get("reason") in _FINAL or _FINAL_WORDS.search(_text(details, "message")) is not None
 
 
 def _deleted_at(metadata: Manifest) -> str:

@@ -49,7 +49,8 @@ class Limits:
 
     Args:
         startup_s: All workers have to run that long after the gang was admitted.
-        broken_s: A pod whose image cannot be pulled, or whose container cannot be made, may recover for so long.
+        broken_s: A pod whose image cannot be pulled, or whose container cannot be made, may recover for so long; then
+            the gang fails, and is tried again if that may help.
     """
 
     startup_s: float

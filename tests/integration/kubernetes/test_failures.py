@@ -78,8 +78,14 @@ def test_a_gang_that_no_node_can_take_says_so_and_gives_up(make_run) -> None:
 
 
 def test_an_image_that_does_not_exist(make_run) -> None:
-    run = make_run(WAIT, image="localhost/no-such-image:1", broken_timeout_seconds=3).start().finish()
-    assert "its image cannot be pulled" in failed(run, retry=False)
+    options = {"image_pull_policy": "Never", "broken_timeout_seconds": 3}
+    run = make_run(WAIT, image="localhost/no-such-image:1", **options).start().finish()
+    assert "its image is not on the node" in failed(run, retry=False)
+
+
+def test_a_registry_that_does_not_answer(make_run) -> None:
+    run = make_run(WAIT, image="localhost:9/image:1", broken_timeout_seconds=3).start().finish()
+    assert "its image cannot be pulled" in failed(run, retry=True)
 
 
 def test_an_image_name_that_is_not_valid(make_run) -> None:

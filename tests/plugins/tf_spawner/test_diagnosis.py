@@ -100,12 +100,16 @@ def test_a_queue_that_takes_its_place_back() -> None:
     assert failure_of(state(of=job(suspend=True)), "base") is None
 
 
-def test_a_command_that_is_not_in_the_image_is_not_retried() -> None:
+@pytest.mark.parametrize(
+    ("message", "may_retry"),
+    [("exec: no such file", False), ("failed to create shim task: context deadline exceeded", True)],
+)
+def test_a_command_that_is_not_in_the_image_is_not_retried(message: str, may_retry: bool) -> None:
     ended = terminated(128, reason="StartError")
-    ended["terminated"]["message"] = "exec: no such file"
+    ended["terminated"]["message"] = message
     failure = failure_of(state(pod(0, ended)), "base")
     assert failure is not None
-    assert (failure.why, failure.may_retry) == ("could not be started: exec: no such file", False)
+    assert (failure.why, failure.may_retry) == (f"could not be started: {message}", may_retry)
 
 
 def test_pending_reasons_are_plain_and_name_the_workers() -> None:
@@ -175,6 +179,22 @@ def test_broken_images_are_told_from_slow_ones() -> None:
     pods = [pod(0, waiting("ContainerCreating")), pod(1, waiting("InvalidImageName", "bad name"))]
     ((reason, failure),) = broken_pods(state(*pods), "base").values()
     assert (reason, failure.worker, failure.may_retry) == ("InvalidImageName", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "may_retry"),
+    [
+        ("ErrImagePull", "failed to resolve reference localhost/a:1: localhost/a:1: not found", False),
+        ("ImagePullBackOff", "pull access denied, repository does not exist or may require authorization", False),
+        ("ImagePullBackOff", "dial tcp 10.0.0.1:443: connect: connection refused", True),
+        ("ErrImagePull", "429 Too Many Requests - toomanyrequests: You have reached your pull rate limit", True),
+        ("CreateContainerError", "context deadline exceeded", True),
+        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", False),
+    ],
+)
+def test_a_registry_that_is_down_is_tried_again(reason: str, message: str, may_retry: bool) -> None:
+    ((_, failure),) = broken_pods(state(pod(0, waiting(reason, message))), "base").values()
+    assert failure.may_retry is may_retry
 
 
 @pytest.mark.parametrize(

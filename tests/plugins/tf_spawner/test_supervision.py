@@ -176,10 +176,10 @@ def test_the_time_in_a_queue_does_not_count() -> None:
 
 @pytest.mark.parametrize(("reason", "broken_s"), [("InvalidImageName", 60), ("ImagePullBackOff", 0)])
 def test_an_image_that_cannot_be_had_is_not_retried(reason: str, broken_s: float) -> None:
-    news = objects("pods", pod(0, running()), pod(1, waiting(reason, "no such image")))
+    news = objects("pods", pod(0, running()), pod(1, waiting(reason, "image:1: not found")))
     failure = Watched(objects("job", job()), news, broken_s=broken_s).failure()
     assert not failure.may_retry
-    assert "no such image" in str(failure)
+    assert "image:1: not found" in str(failure)
 
 
 def test_a_right_that_is_missing_ends_the_watch() -> None:
