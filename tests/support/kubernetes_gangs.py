@@ -32,9 +32,14 @@ def condition(kind: str, reason: str = "", message: str = "", status: str = "Tru
 
 
 def pod(
-    index: int, state: dict[str, Any] | None = None, *conditions: dict[str, str], **metadata: Any
+    index: int,
+    state: dict[str, Any] | None = None,
+    *conditions: dict[str, str],
+    phase: str = "Running",
+    init: dict[str, dict[str, Any]] | None = None,
+    **metadata: Any,
 ) -> dict[str, Any]:
-    """A worker's pod; ``state`` is its container's."""
+    """A worker's pod; ``state`` is its container's, ``init`` those of its init containers, by name."""
     statuses = [{"name": "base", "state": state}] if state else []
     return {
         "metadata": {
@@ -46,7 +51,12 @@ def pod(
             "nodeName": f"node-{index}",
             "containers": [{"name": "base", "resources": {"limits": {"memory": "64Mi"}}}],
         },
-        "status": {"phase": "Running", "containerStatuses": statuses, "conditions": list(conditions)},
+        "status": {
+            "phase": phase,
+            "containerStatuses": statuses,
+            "initContainerStatuses": [{"name": name, "state": each} for name, each in (init or {}).items()],
+            "conditions": list(conditions),
+        },
     }
 
 

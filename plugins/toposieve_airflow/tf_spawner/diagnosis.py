@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -94,16 +94,25 @@ def may_be_adopted(job: Manifest, digest_label: str, digest: str) -> bool:
 
 def container_state(pod: Manifest, container: str) -> tuple[str, Manifest]:
     """State of a container (``waiting``, ``running`` or ``terminated``) and what Kubernetes says about it."""
-    for status in pod.get("status", {}).get("containerStatuses", []):
-        if status["name"] == container and status.get("state"):
-            (name, details), *_ = status["state"].items()
-            return name, details
-    return "waiting", {}
+    return next(((kind, details) for name, kind, details in _states(pod) if name == container), ("waiting", {}))
 
 
 def has_started(pod: Manifest, container: str) -> bool:
     """Whether a container runs or has run."""
     return container_state(pod, container)[0] != "waiting"
+
+
+def ended_well(pod: Manifest, container: str) -> bool:
+    """Whether a container has done its work."""
+    kind, details = container_state(pod, container)
+    return kind == "terminated" and not details.get("exitCode")
+
+
+def container_at_fault(pod: Manifest, container: str) -> str:
+    """The container that a pod has failed with: this one, or another that ended badly while this one did not."""
+    if not _has_failed(pod) or _exit_code(pod, container):
+        return container
+    return next((name for name, _, details in _states(pod) if details.get("exitCode")), container)
 
 
 def failure_of(state: State, container: str) -> Failure | None:
@@ -127,10 +136,9 @@ def broken_pods(state: State, container: str) -> dict[str, tuple[str, Failure]]:
     """Pods whose container cannot start, each with the kind of fault and what to say when it lasts."""
     found = {}
     for name, pod in state.pods.items():
-        kind, details = container_state(pod, container)
-        reason = details.get("reason")
-        if kind == "waiting" and reason in _BROKEN:
-            found[name] = reason, Failure(_waiting(details), worker_of(pod), name, may_retry=not _is_final(details))
+        if details := _broken(pod, container):
+            failure = Failure(_waiting(details), worker_of(pod), name, may_retry=not _is_final(details))
+            found[name] = details["reason"], failure
     return found
 
 
@@ -165,8 +173,8 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failu
     """A pod's failure with what it is ranked by: its time, and at the same time those deleted last."""
     if pod.get("status", {}).get("phase") == "Succeeded":
         return None  # it has done its work, whatever becomes of it now
-    kind, details = container_state(pod, container)
-    code = details.get("exitCode", 0) if kind == "terminated" else 0
+    at_fault = container_at_fault(pod, container)
+    details, code = container_state(pod, at_fault)[1], _exit_code(pod, at_fault)
     disruption = _condition(pod, ("DisruptionTarget",))
     if disruption:
         reason, message = _text(disruption, "reason"), _text(disruption, "message")
@@ -175,8 +183,9 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failu
     elif "deletionTimestamp" in pod["metadata"]:
         why, when = "was deleted", _deleted_at(pod["metadata"])
     elif code:
-        why, when = _exit(code, details, pod, container), _text(details, "finishedAt")
-    elif pod.get("status", {}).get("phase") == "Failed":
+        why, when = _exit(code, details, pod, at_fault), _text(details, "finishedAt")
+        why += "" if at_fault == container else f" in its container {at_fault}"
+    elif _has_failed(pod):
         status = pod["status"]
         why, when = f"failed: {_text(status, 'reason')} {_text(status, 'message')}".rstrip(), ""
     else:
@@ -209,7 +218,7 @@ def _exit(code: int, details: Manifest, pod: Manifest, container: str) -> str:
 
 
 def _memory_limit(pod: Manifest, container: str) -> str:
-    for each in pod["spec"]["containers"]:
+    for each in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])):
         if each["name"] == container:
             return str(each.get("resources", {}).get("limits", {}).get("memory", "its node"))
     return "its node"
@@ -224,10 +233,32 @@ def _pending(pod: Manifest, container: str, warning: Manifest | None) -> str | N
     scheduled = _condition(pod, ("PodScheduled",), status="False")
     if scheduled:
         return f"no node can take it: {scheduled.get('message', scheduled.get('reason'))}"
-    details = container_state(pod, container)[1]
-    if details.get("reason") in _BROKEN:
+    if details := _broken(pod, container):
         return _waiting(details)
     return _in_words(warning) if warning else None
+
+
+def _broken(pod: Manifest, container: str) -> Manifest | None:
+    """What keeps a container from starting: something about it, or about one that has to start or end before it."""
+    if has_started(pod, container):
+        return None
+    return next((details for _, _, details in _states(pod) if details.get("reason") in _BROKEN), None)
+
+
+def _states(pod: Manifest) -> Iterator[tuple[str, str, Manifest]]:
+    """Name and state of each container, and what Kubernetes says about it."""
+    status = pod.get("status", {})
+    for each in (*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])):
+        for kind, details in each.get("state", {}).items():
+            yield each["name"], kind, details
+
+
+def _exit_code(pod: Manifest, container: str) -> int:
+    return int(container_state(pod, container)[1].get("exitCode", 0))
+
+
+def _has_failed(pod: Manifest) -> bool:
+    return bool(pod.get("status", {}).get("phase") == "Failed")
 
 
 def _waiting(details: Manifest) -> str:

@@ -27,8 +27,8 @@ class Feed(Protocol):
     def next(self, seconds: float) -> News | None:
         """The next news, if some come in time."""
 
-    def follow_log(self, pod: str, is_over: threading.Event) -> None:
-        """Begin to pass on a pod's log; ``is_over`` is to be set once its container has ended."""
+    def follow_log(self, pod: str, container: str, is_over: threading.Event) -> None:
+        """Begin to pass on a container's log; ``is_over`` is to be set once it has ended."""
 
 
 class ClusterFeed:
@@ -64,11 +64,11 @@ class ClusterFeed:
         except queue.Empty:
             return None
 
-    def follow_log(self, pod: str, is_over: threading.Event) -> None:
-        """Begin to pass on a pod's log; ``is_over`` is to be set once its container has ended."""
+    def follow_log(self, pod: str, container: str, is_over: threading.Event) -> None:
+        """Begin to pass on a container's log; ``is_over`` is to be set once it has ended."""
 
         def follow() -> None:
-            call = self._cluster.log(pod, self._gang.container)
+            call = self._cluster.log(pod, container)
             follow_log(call, self._reading, is_over, lambda line: self._news.put(("line", (pod, line))))
             self._news.put(("end", pod))
 

@@ -61,6 +61,7 @@ class Limits:
 class _Worker:
     """What is known of a worker's log."""
 
+    container: str
     over: threading.Event = field(default_factory=threading.Event)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     ended: bool = False
@@ -107,7 +108,7 @@ class Supervision:
             self._wait(TICK_S)
             if not self._is_informed():
                 continue
-            if diagnosis.is_complete(self._state.job or {}):
+            if self._is_done():
                 self._take_rest_of_logs()
                 return
             if failure := self._failure():
@@ -120,7 +121,12 @@ class Supervision:
 
     def is_over(self) -> bool:
         """Whether the gang has ended or would be ended by :meth:`run`."""
-        return self._is_informed() and (diagnosis.is_complete(self._state.job or {}) or self._failure() is not None)
+        return self._is_informed() and (self._is_done() or self._failure() is not None)
+
+    def _is_done(self) -> bool:
+        """Whether every worker has ended well. Kubernetes would wait for a side-car that runs on."""
+        ended_well = sum(diagnosis.ended_well(pod, self._gang.container) for pod in self._state.pods.values())
+        return diagnosis.is_complete(self._state.job or {}) or ended_well >= self._gang.workers
 
     def _is_informed(self) -> bool:
         """Whether everything has been looked at once."""
@@ -187,12 +193,13 @@ class Supervision:
 
     def _follow_logs(self) -> None:
         for name, pod in self._state.pods.items():
-            if name not in self._workers and diagnosis.has_started(pod, self._gang.container):
-                self._workers[name] = _Worker()
-                self._feed.follow_log(name, self._workers[name].over)
+            container = diagnosis.container_at_fault(pod, self._gang.container)
+            if name not in self._workers and diagnosis.has_started(pod, container):
+                self._workers[name] = _Worker(container)
+                self._feed.follow_log(name, container, self._workers[name].over)
         for name, worker in self._workers.items():
             now = self._state.pods.get(name)
-            if now is None or diagnosis.container_state(now, self._gang.container)[0] == "terminated":
+            if now is None or diagnosis.container_state(now, worker.container)[0] == "terminated":
                 worker.over.set()
 
     def _take_rest_of_logs(self) -> None:

@@ -119,5 +119,5 @@ class _NoNews:
     def next(self, seconds: float) -> News | None:
         return None
 
-    def follow_log(self, pod: str, is_over: threading.Event) -> None:
+    def follow_log(self, pod: str, container: str, is_over: threading.Event) -> None:
         pass

@@ -64,8 +64,8 @@ def test_a_deleted_worker_comes_before_those_that_lost_it() -> None:
 
 
 def test_a_worker_that_ended_well_has_not_failed_whatever_becomes_of_its_pod() -> None:
-    swept = pod(0, terminated(0), condition("DisruptionTarget", "x"), deletionTimestamp="2026-01-01T00:00:13Z")
-    swept["status"]["phase"] = "Succeeded"
+    disrupted, deleted = condition("DisruptionTarget"), {"deletionTimestamp": "2026-01-01T00:00:13Z"}
+    swept = pod(0, terminated(0), disrupted, phase="Succeeded", **deleted)
     assert failure_of(state(swept, pod(1, running())), "base") is None
 
 
@@ -110,6 +110,23 @@ def test_a_command_that_is_not_in_the_image_is_not_retried(message: str, may_ret
     failure = failure_of(state(pod(0, ended)), "base")
     assert failure is not None
     assert (failure.why, failure.may_retry) == (f"could not be started: {message}", may_retry)
+
+
+def test_an_init_container_that_fails_is_named() -> None:
+    failed = pod(0, waiting("PodInitializing"), phase="Failed", init={"first": terminated(0), "fetch": terminated(2)})
+    failure = failure_of(state(failed), "base")
+    assert failure is not None
+    assert (failure.why, failure.may_retry) == ("failed with exit code 2 in its container fetch", False)
+
+
+def test_an_init_container_that_has_not_failed_the_pod_is_no_failure() -> None:
+    assert failure_of(state(pod(0, running(), init={"side": terminated(1)})), "base") is None
+
+
+def test_an_init_container_without_an_image_holds_the_worker_up() -> None:
+    held_up = state(pod(0, waiting("PodInitializing"), init={"fetch": waiting("ErrImagePull", "not found")}))
+    assert [reason for reason, _ in broken_pods(held_up, "base").values()] == ["ErrImagePull"]
+    assert pending_reasons(held_up, "base") == {"its image cannot be pulled: not found": [0]}
 
 
 def test_pending_reasons_are_plain_and_name_the_workers() -> None:

@@ -53,7 +53,7 @@ def test_everything_that_is_watched_comes_and_errors_do_too(feed: ClusterFeed) -
 def test_a_log_comes_line_by_line_and_says_when_it_is_over(feed: ClusterFeed) -> None:
     over = threading.Event()
     over.set()
-    feed.follow_log("pod", over)
+    feed.follow_log("pod", "base", over)
     assert take(feed, 2) == [("line", ("pod", "hello")), ("end", "pod")]
 
 

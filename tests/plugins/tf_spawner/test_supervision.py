@@ -22,12 +22,14 @@ class WrittenNews:
     def __init__(self, news: Iterable[News]) -> None:
         self._news = iter(news)
         self.followed: dict[str, threading.Event] = {}
+        self.containers: list[str] = []
 
     def next(self, seconds: float) -> News | None:
         return next(self._news, None)
 
-    def follow_log(self, pod: str, is_over: threading.Event) -> None:
+    def follow_log(self, pod: str, container: str, is_over: threading.Event) -> None:
         self.followed[pod] = is_over
+        self.containers.append(container)
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +126,20 @@ def test_a_failure_says_worker_code_last_lines_and_event() -> None:
         f"Kubernetes about pod {POD.format(GANG, 1)}: BackOff: too often"
     )
     assert failure.may_retry
+
+
+def test_an_init_container_that_fails_has_its_log_in_the_error() -> None:
+    failed = pod(1, waiting("PodInitializing"), phase="Failed", init={"fetch": terminated(3)})
+    watched = Watched(objects("job", job()), objects("pods", pod(0), failed), line(1, "no such bucket"))
+    assert str(watched.failure()) == "worker 1 failed with exit code 3 in its container fetch: no such bucket"
+    assert watched.feed.containers == ["fetch"]
+    assert watched.feed.followed[POD.format(GANG, 1)].is_set()
+
+
+def test_a_side_car_that_runs_on_does_not_keep_a_gang_from_ending() -> None:
+    done = objects("pods", pod(0, terminated(0)), pod(1, terminated(0)))
+    ends: list[News] = [("end", POD.format(GANG, worker)) for worker in range(2)]
+    Watched(objects("job", job()), BOTH_RUN, done, *ends, ("error", RuntimeError("it waits for the side-car"))).run()
 
 
 def test_who_says_what_was_wrong_a_moment_later_is_at_fault() -> None:
