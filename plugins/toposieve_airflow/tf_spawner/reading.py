@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,6 +10,10 @@ from typing import Any
 
 READ_S = 60
 """Seconds without a byte after which a connection counts as dead."""
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 15.0
+"""Seconds between two attempts while the API server does not answer: at first, and after some that failed."""
 
 
 class Reading:
@@ -47,3 +52,25 @@ class Reading:
             for response in self._open:
                 with suppress(OSError, RuntimeError, ValueError):  # it has ended by itself meanwhile
                     response.shutdown()
+
+
+class Pauses:
+    """Pauses between attempts that fail: they grow, and chance shortens them, so that not all gangs ask at once.
+
+    Args:
+        reading: Ends a pause.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        """Begin with the shortest."""
+        self._reading = reading
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: an attempt went well."""
+        self._seconds = FIRST_PAUSE_S
+
+    def take(self) -> None:
+        """Make the next pause."""
+        self._reading.pause(random.uniform(0.5, 1.0) * self._seconds)
+        self._seconds = min(2 * self._seconds, LONGEST_PAUSE_S)

@@ -10,7 +10,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from toposieve_airflow.tf_spawner.reading import READ_S, Reading
+from toposieve_airflow.tf_spawner.reading import READ_S, Pauses, Reading
 
 Objects = dict[str, dict[str, Any]]
 """Objects by name."""
@@ -21,10 +21,10 @@ ListCall = Callable[..., Any]
 WATCH_S = 50
 """Seconds until a watch is opened anew; a dead connection is noticed not much later."""
 
-PAUSE_S = 1.0
-"""Seconds between two attempts while the API server does not answer."""
+UNAUTHORIZED_S = 300.0
+"""Seconds in which the API server may not know who asks: it starts, or a token is being renewed."""
 
-_GONE = 410
+_UNAUTHORIZED, _GONE = 401, 410
 
 
 def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) -> Iterator[Objects]:
@@ -40,23 +40,16 @@ def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) 
     Raises:
         ApiException: The API server refuses, and would again.
     """
-    away = False
+    outage = _Outage(reading, tell)
     while not reading.is_stopped():
         try:
             for objects in _list_and_watch(list_call, reading):
-                if away:
-                    tell("the API server answers again")
-                away = False
+                outage.end()
                 yield objects
         except (ApiException, HTTPError, OSError) as error:
             if reading.is_stopped():
                 return
-            if isinstance(error, ApiException) and not is_passing(error):
-                raise
-            if not away:
-                tell(f"the API server does not answer, trying again: {brief(error)}")
-            away = True
-            reading.pause(PAUSE_S)
+            outage.go_on(error)
 
 
 def gone_within(list_call: ListCall, seconds: float) -> Objects:
@@ -80,6 +73,36 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
+class _Outage:
+    """The time in which the API server does not answer, or does not know who asks."""
+
+    def __init__(self, reading: Reading, tell: Callable[[str], None]) -> None:
+        """It answers still."""
+        self._pauses = Pauses(reading)
+        self._tell = tell
+        self._away = False
+        self._unknown_since: float | None = None
+
+    def go_on(self, error: Exception) -> None:
+        """Wait a moment, unless the error will not pass; then raise it."""
+        status = getattr(error, "status", None)
+        self._unknown_since = (self._unknown_since or time.monotonic()) if status == _UNAUTHORIZED else None
+        unknown_s = time.monotonic() - self._unknown_since if self._unknown_since else 0.0
+        if isinstance(error, ApiException) and (not is_passing(error) or unknown_s > UNAUTHORIZED_S):
+            raise error
+        if not self._away:
+            self._tell(f"the API server does not answer, trying again: {brief(error)}")
+        self._away = True
+        self._pauses.take()
+
+    def end(self) -> None:
+        """It answers again."""
+        if self._away:
+            self._tell("the API server answers again")
+        self._away, self._unknown_since = False, None
+        self._pauses.reset()
+
+
 def _list_and_watch(list_call: ListCall, reading: Reading, until: float | None = None) -> Iterator[Objects]:
     """All objects now and after every change; the API server may forget what came after: then all are listed anew."""
     while not reading.is_stopped():
@@ -92,7 +115,7 @@ def _list_and_watch(list_call: ListCall, reading: Reading, until: float | None =
         except ApiException as error:
             if error.status != _GONE:
                 raise
-            reading.pause(PAUSE_S)
+            Pauses(reading).take()
 
 
 def _watch(

@@ -14,11 +14,11 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from toposieve_airflow.tf_spawner.reading import READ_S, Reading
+from toposieve_airflow.tf_spawner.reading import READ_S, Pauses, Reading
 from toposieve_airflow.tf_spawner.watching import is_passing
 
 PAUSE_S = 1.0
-"""Seconds until a log that ended too early, or could not be had, is asked for again."""
+"""Seconds until a log that ended too early is asked for again."""
 
 _MARGIN_S = 5
 _REMEMBERED = 10_000
@@ -82,7 +82,7 @@ def follow_log(
     Raises:
         ApiException: The API server refuses, and would again.
     """
-    seen = SeenLines()
+    seen, pauses = SeenLines(), Pauses(reading)
     while not reading.is_stopped():
         complete = is_over.is_set()
         try:
@@ -93,6 +93,7 @@ def follow_log(
                 _preload_content=False,
                 _request_timeout=READ_S,
             )
+            pauses.reset()
             for raw in reading.lines(response):
                 text = seen.text_if_new(raw.decode(errors="replace").rstrip("\n"))
                 if text is not None:
@@ -105,7 +106,7 @@ def follow_log(
                 return
             if isinstance(error, ApiException) and not is_passing(error) and error.status != _NOT_STARTED:
                 raise
-            reading.pause(PAUSE_S)
+            pauses.take()
 
 
 def _since(seen: SeenLines) -> dict[str, int]:

@@ -6,7 +6,7 @@ import pytest
 import urllib3
 
 from support.answers import Answer
-from toposieve_airflow.tf_spawner.reading import Reading
+from toposieve_airflow.tf_spawner.reading import Pauses, Reading
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -52,6 +52,18 @@ def test_stop_ends_a_read_that_waits(silent_server: str) -> None:
         reading.stop()
         thread.join(10)
         assert not thread.is_alive()
+
+
+def test_pauses_grow_to_a_limit_and_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, taken = Reading(), list[float]()
+    monkeypatch.setattr(reading, "pause", taken.append)
+    pauses = Pauses(reading)
+    for _ in range(6):
+        pauses.take()
+    pauses.reset()
+    pauses.take()
+    longest = [1, 2, 4, 8, 15, 15, 1]
+    assert all(each / 2 <= seconds <= each for seconds, each in zip(taken, longest, strict=True))
 
 
 def test_a_finished_answer_is_closed() -> None:

@@ -6,7 +6,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ReadTimeoutError
 
 from support.answers import Answer, Script, listed, watched
-from toposieve_airflow.tf_spawner import watching
+from toposieve_airflow.tf_spawner import reading, watching
 from toposieve_airflow.tf_spawner.reading import Reading
 from toposieve_airflow.tf_spawner.watching import changes, gone_within
 
@@ -15,7 +15,7 @@ EXPIRED = Answer(json.dumps({"type": "ERROR", "object": {"code": 410, "message":
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "PAUSE_S", 0.0)
+    monkeypatch.setattr(reading, "FIRST_PAUSE_S", 0.0)
 
 
 def follow(script: Script, count: int) -> tuple[list[list[str]], list[str]]:
@@ -52,6 +52,20 @@ def test_an_api_server_that_goes_away_is_told_once_and_what_was_missed_is_seen()
         "the API server does not answer",
         "the API server answers again",
     ]
+
+
+def test_credentials_that_stay_unknown_are_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(clock))
+    script = Script([ApiException(status=401)] * 9)
+    with pytest.raises(ApiException):
+        follow(script, 1)
+    assert 1 < script.calls < 9
+
+
+def test_credentials_that_are_renewed_in_time_are_no_refusal() -> None:
+    unknown = ApiException(status=401, reason="Unauthorized")
+    assert follow(Script([unknown, unknown, listed("a")]), 1)[0] == [["a"]]
 
 
 def test_a_refusal_is_raised() -> None:

@@ -6,7 +6,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ProtocolError
 
 from support.answers import Answer, Script
-from toposieve_airflow.tf_spawner import worker_logs
+from toposieve_airflow.tf_spawner import reading, worker_logs
 from toposieve_airflow.tf_spawner.reading import Reading
 from toposieve_airflow.tf_spawner.worker_logs import SeenLines, follow_log
 
@@ -16,6 +16,7 @@ A, B, C = (f"2026-01-01T00:00:0{second}.000000000Z" for second in range(3))
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_logs, "PAUSE_S", 0.0)
+    monkeypatch.setattr(reading, "FIRST_PAUSE_S", 0.0)
 
 
 def follow(*answers: Answer | Exception, over_after: int = 0) -> tuple[list[str], Script]:
