@@ -111,9 +111,13 @@ class DriverWatch:
             self._over.set()
 
     def _follow(self, name: str, container: str) -> None:
-        self._follower = threading.Thread(
-            target=follow_log, args=(self._pods.log(name, container), self._reading, self._over, self._put), daemon=True
-        )
+        def follow() -> None:
+            try:
+                follow_log(self._pods.log(name, container), self._reading, self._over, self._put)
+            except ApiException as error:
+                self._log(f"the driver's log cannot be read: {in_words(error)}")
+
+        self._follower = threading.Thread(target=follow, daemon=True)
         self._follower.start()
 
     def _put(self, line: str) -> None:

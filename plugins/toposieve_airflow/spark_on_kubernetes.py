@@ -54,15 +54,16 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             AirflowException: The job failed in another way.
         """
         self.name_pods(context)
+        selector = f"{self._selector},spark-role=driver"
         try:
             self._remove_pods()
-            selector = f"{self._selector},spark-role=driver"
-            with DriverWatch(self._pods(), selector, self.log.info, end_children) as driver:
-                self._submit(context, driver)
+            try:
+                with DriverWatch(self._pods(), selector, self.log.info, end_children) as driver:
+                    self._submit(context, driver)
+            finally:
+                self._remove_pods()
         except Refused as error:
             raise AirflowFailException(str(error)) from None
-        finally:
-            self._remove_pods()
 
     def on_kill(self) -> None:
         """End spark-submit, the driver and its executors."""

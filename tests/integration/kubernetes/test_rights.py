@@ -1,6 +1,9 @@
-"""The rights that the operator needs, no more and no less: without any one of them the task fails and names it."""
+"""The rights that the operators need, no more and no less: without any one of them the task fails and names it."""
 
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,40 +11,28 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException
 from kubernetes import client
 
-from .conftest import Namespace, Run
+from support.kubernetes_gangs import TaskInstance
+from support.rights import GANG, SPARK_OPERATOR, Right, rules
+from toposieve_airflow.spark_driver import DriverWatch
+from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
+from toposieve_airflow.tf_spawner.pod_defaults import hardened
 
-RIGHTS = {
-    ("batch", "jobs"): ["create", "list", "watch", "delete"],
-    ("", "services"): ["create"],
-    ("", "pods"): ["list", "watch", "delete"],
-    ("", "pods/log"): ["get"],
-    ("", "events"): ["list", "watch"],
-}
-# Only a pod that its node no longer ends is deleted by force.
-NEEDED = [
-    (group, kind, verb)
-    for (group, kind), verbs in RIGHTS.items()
-    for verb in verbs
-    if (kind, verb) != ("pods", "delete")
-]
+from .conftest import IMAGE, Namespace, Run, wait_for
+
+FORCE = Right("", "pods", "delete")
+"""Only a pod that its node no longer ends is deleted by force."""
 
 
 @pytest.fixture
 def account(namespace: Namespace, tmp_path: Path) -> Callable[..., str]:
     """A kubeconfig of a service account that has all rights but one."""
 
-    def make(missing: tuple[str, str, str] | None = None) -> str:
-        name = "worker-without-" + ("-".join(missing[1:]).replace("/", "-") if missing else "nothing")
-        rules = [
-            {"apiGroups": [group], "resources": [kind], "verbs": [verb]}
-            for (group, kind), verbs in RIGHTS.items()
-            for verb in verbs
-            if (group, kind, verb) != missing
-        ]
+    def make(needed: list[Right], missing: Right | None = None) -> str:
+        name = f"without-{missing or 'nothing'}-{len(needed)}"
         meta = {"metadata": {"name": name}}
         rights = client.RbacAuthorizationV1Api(namespace.core.api_client)
         namespace.core.create_namespaced_service_account(namespace.name, meta)
-        rights.create_namespaced_role(namespace.name, {**meta, "rules": rules})
+        rights.create_namespaced_role(namespace.name, {**meta, "rules": rules(set(needed) - {missing})})
         binding = {
             **meta,
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace.name}],
@@ -73,18 +64,95 @@ def kubeconfig(loaded: client.Configuration, token: str, path: Path) -> Path:
 
 
 def test_these_rights_are_enough(make_run, account: Callable[..., str]) -> None:
-    run: Run = make_run("print('up')", config_file=account()).start().finish()
+    run: Run = make_run("print('up')", config_file=account(GANG)).start().finish()
     assert run.error is None
     assert run.worker_lines(1) == ["up"]
 
 
-@pytest.mark.parametrize("missing", NEEDED, ids=lambda missing: f"{missing[2]}-{missing[1]}")
+@pytest.mark.parametrize("missing", [right for right in GANG if right != FORCE], ids=str)
 def test_without_one_of_them_the_task_fails_and_names_it(
-    make_run, account: Callable[..., str], missing: tuple[str, str, str], namespace: Namespace
+    make_run, account: Callable[..., str], missing: Right, namespace: Namespace
 ) -> None:
-    run: Run = make_run("import time; time.sleep(2)", config_file=account(missing)).start().finish()
-    _, kind, verb = missing
-    assert isinstance(run.error, AirflowFailException)
-    resource = "pods/log" if kind == "pods/log" else kind
-    assert f"lacks a right: the verb {verb} on {resource}" in str(run.error)
+    run: Run = make_run("import time; time.sleep(2)", config_file=account(GANG, missing)).start().finish()
+    check_names(run.error, missing)
     namespace.sweep()  # without the right to delete or to look, something is left
+
+
+def test_without_the_right_to_delete_pods_one_that_does_not_end_is_named(
+    make_run, account: Callable[..., str], namespace: Namespace
+) -> None:
+    run: Run = make_run("import time; time.sleep(60)", config_file=account(GANG, FORCE)).start()
+    pod = namespace.pod(0).metadata.name
+    with held(namespace, pod):
+        run.operator.on_kill()
+        check_names(run.finish().error, FORCE)
+
+
+@pytest.mark.parametrize("missing", [right for right in SPARK_OPERATOR if right.resource == "pods"], ids=str)
+def test_without_one_of_them_a_spark_task_fails_before_it_submits(
+    spark_operator: SparkOnKubernetesOperator, left_driver: str, account: Callable[..., str], missing: Right
+) -> None:
+    connect(account(SPARK_OPERATOR, missing))
+    with pytest.raises(AirflowFailException) as refused:
+        spark_operator.submit(TaskInstance().context())
+    check_names(refused.value, missing)
+
+
+def test_a_driver_whose_log_may_not_be_read_is_said_to_be_one(
+    spark_operator: SparkOnKubernetesOperator, left_driver: str, account: Callable[..., str]
+) -> None:
+    (missing,) = [right for right in SPARK_OPERATOR if right.resource == "pods/log"]
+    connect(account(SPARK_OPERATOR, missing))
+    lines: list[str] = []
+    with DriverWatch(spark_operator._pods(), left_driver, lines.append, lambda: None):
+        wait_for(lambda: lines)
+    assert in_words_of(missing) in lines[0]
+
+
+def check_names(error: BaseException | None, missing: Right) -> None:
+    assert isinstance(error, AirflowFailException)
+    assert in_words_of(missing) in str(error)
+
+
+def in_words_of(missing: Right) -> str:
+    return f"lacks a right: the verb {missing.verb} on {missing.resource}"
+
+
+@contextmanager
+def held(namespace: Namespace, pod: str) -> Iterator[None]:
+    """A pod that does not go when it is deleted, as one whose node is lost."""
+    change = namespace.core.patch_namespaced_pod
+    finalizers = namespace.core.read_namespaced_pod(pod, namespace.name).metadata.finalizers or []
+    change(pod, namespace.name, {"metadata": {"finalizers": [*finalizers, "toposieve.test/held"]}})
+    try:
+        yield
+    finally:
+        change(pod, namespace.name, {"metadata": {"finalizers": None}})
+
+
+@pytest.fixture
+def spark_operator(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> SparkOnKubernetesOperator:
+    """An operator of a Spark job that a driver of an earlier try stands in the way of."""
+    options = {"namespace": namespace.name, "kubernetes_conn_id": "limited", "step": None}
+    operator = SparkOnKubernetesOperator(task_id="ingest", **options)
+    operator.name_pods(TaskInstance().context())
+    return operator
+
+
+@pytest.fixture
+def left_driver(spark_operator: SparkOnKubernetesOperator, namespace: Namespace) -> Iterator[str]:
+    """What an earlier try has left: a pod that takes its time to end; its selector."""
+    selector = spark_operator._selector
+    assert selector is not None
+    key, value = selector.split("=")
+    container = {"name": "driver", "image": IMAGE, "command": ["sleep", "60"]}
+    pod = {"metadata": {"name": "left", "labels": {key: value}}, "spec": hardened({"containers": [container]})}
+    namespace.core.create_namespaced_pod(namespace.name, pod)
+    yield selector
+    namespace.core.delete_namespaced_pod("left", namespace.name, grace_period_seconds=0)
+    wait_for(lambda: not namespace.core.list_namespaced_pod(namespace.name, label_selector=selector).items)
+
+
+def connect(kubeconfig: str) -> None:
+    extra = {"kube_config_path": kubeconfig}
+    os.environ["AIRFLOW_CONN_LIMITED"] = json.dumps({"conn_type": "kubernetes", "extra": extra})
