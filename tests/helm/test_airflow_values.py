@@ -90,3 +90,12 @@ def test_the_notes_install_the_chart_version_that_these_values_are_for():
     version = re.search(r"written for its version (\S+),", AIRFLOW_VALUES.read_text())
     assert version is not None
     assert f"--version {version[1]} " in render_files(EVERYTHING)["NOTES.txt"]
+
+
+def test_the_manual_makes_every_secret():
+    (users,) = VALUES["apiServer"]["extraVolumes"]
+    named = {VALUES["data"]["metadataSecretName"], VALUES["jwtSecretName"], VALUES["apiSecretKeySecretName"]}
+    named.add(users["secret"]["secretName"])
+    manual = (REPOSITORY / "README.md").read_text()
+    assert set(re.findall(r"create secret generic (\S+)", manual)) == named
+    assert set(re.findall(r"^#   (airflow-\S+)", AIRFLOW_VALUES.read_text(), re.MULTILINE)) == named
