@@ -19,11 +19,13 @@ HIGH_LEVEL = "high_level"
 PARTICLES = "particles"
 LOGITS_LAYER = "logits"
 DROPOUT_RATE = 0.2
+_IN_PLACE_OF_ZERO = 2**30
+"""TensorFlow's shuffle cannot work with the global seed 0 (or 2**31 - 1, the same to it) and a tensor as its own."""
 
 
 def build_model(name: ModelName, seed: int) -> keras.Model:
     """A new model, its initial weights drawn from ``seed``."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(seed or _IN_PLACE_OF_ZERO)
     return _BUILDERS[name]()
 
 
