@@ -1,10 +1,11 @@
 """Speed and memory of the hot paths, measured in one run on this machine.
 
     make bench                      # everything, about fifteen minutes on two cores
-    make bench BENCH=selection      # one part: simulation, selection, preparation, training
+    make bench BENCH=selection      # one part: simulation, selection, preparation, training, pods
 
 Rates are per CPU second, JVM and Python together, after a warm-up; ratios compare two ways of doing the same thing in
-this run. Memory is the largest process. Data are simulated into a temporary folder.
+this run. Memory is the largest process. Data are simulated into a temporary folder. The part `pods` compares a training
+gang on the cluster that KUBECONFIG names with the same one on this machine, in seconds.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import preparation, selection, simulation, training
-from benchmarks.table import Row, format_table
+from benchmarks import pods, preparation, selection, simulation, training
+from benchmarks.table import Duration, Row, format_tables
 from toposieve.spark.session import spark_session
 
-PARTS = {
+PARTS: dict[str, Callable[[Path], Sequence[Row | Duration]]] = {
     "simulation": simulation.rows,
     "selection": selection.rows,
     "preparation": preparation.rows,
     "training": training.rows,
+    "pods": pods.durations,
 }
 """In order: each finds the data of those before it under the same base."""
 
@@ -39,10 +42,10 @@ def main() -> None:
     # One session for all parts: the jobs find it, warm.
     with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary, spark_session("bench"):
         base = args.base or Path(temporary)
-        rows: list[Row] = []
+        figures: list[Row | Duration] = []
         for name in args.parts or PARTS:
-            rows += PARTS[name](base)
-    print(format_table(rows))
+            figures += PARTS[name](base)
+    print(format_tables(figures))
 
 
 if __name__ == "__main__":

@@ -179,6 +179,7 @@ def test_progress_is_shown(
     config = CONFIG.model_copy(update={"model": "hlf", "epochs": 1})
     with caplog.at_level(logging.INFO):
         train(task_of(dataset_dir, tmp_path, config))
+    assert caplog.text.count("first step done after") == 1
     assert "epoch 1/1 step 3/6: loss" in caplog.text
     assert "checkpoint at epoch 1 step 4/6" in caplog.text
     assert "epoch 1/1 done: loss" in caplog.text

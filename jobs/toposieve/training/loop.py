@@ -69,6 +69,8 @@ class _State:
     steps: Steps
     progress: Progress
     best: Sequence[np.ndarray]
+    is_compiled: bool = False
+    """Whether this process has done a step."""
 
     @property
     def weights(self) -> list[np.ndarray]:
@@ -182,6 +184,7 @@ def _train_steps(state: _State, task: Task, training: Iterator[Batch], started: 
     while progress.step < steps:
         sums = sums + state.steps.train(next(training), progress.epoch * steps + progress.step)
         progress.step += 1
+        meter.note_first_step(state)
         progress.sums = sums.tolist()
         progress.running_seconds = time.monotonic() - started
         if progress.step % task.config.checkpoint_steps == 0 and progress.step < steps:
@@ -222,6 +225,12 @@ class _Meter:
         self._task = task
         self._first_step = progress.step
         self._begun = self._shown = time.monotonic()
+
+    def note_first_step(self, state: _State) -> None:
+        """Say when a process has done its first step: it compiles the graph, which may take minutes."""
+        if not state.is_compiled:
+            logger.info("first step done after %.1f s, compilation included", time.monotonic() - self._begun)
+        state.is_compiled = True
 
     def show(self, progress: Progress) -> None:
         """Log a line if it is time, on the chief."""

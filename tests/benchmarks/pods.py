@@ -1,0 +1,49 @@
+"""A training gang of two pods against the same two workers as processes of this machine, in turns.
+
+Needs a cluster that KUBECONFIG names, with the training image: see tests/support/cluster.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.preparation import prepare
+from benchmarks.table import Duration
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+AIRFLOW_PYTHON = REPOSITORY / ".venv-airflow/bin/python"
+LEFT_OUT = "pods left out: set KUBECONFIG to a cluster's (`kind create cluster` or `minikube start` makes one)"
+
+START_GOAL_S = 20.0
+SLOWER_AT_MOST = 1.05
+
+
+def durations(base: Path) -> Sequence[Duration]:
+    """Medians over the turns: an epoch after the first, and from the task's start to the first step."""
+    if not os.environ.get("KUBECONFIG"):
+        print(LEFT_OUT)
+        return []
+    prepare(base)
+    path = os.pathsep.join(str(REPOSITORY / each) for each in ("tests", "plugins"))
+    command = [AIRFLOW_PYTHON, "-m", "benchmarks.gangs", base / "datasets" / "bench"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    gangs = json.loads(done.stdout.splitlines()[-1])
+    local, pods = gangs["local"], gangs["kubernetes"]
+    epoch, start = _median(local, "epoch_s"), _median(local, "first_step_s")
+    own = [gang["first_step_s"] - gang["container_start_s"] for gang in pods]
+    return [
+        Duration("an epoch of the inclusive model, two processes", epoch),
+        Duration("an epoch of the inclusive model, two pods", _median(pods, "epoch_s"), epoch, SLOWER_AT_MOST * epoch),
+        Duration("task's start to first step, two processes", start),
+        Duration("task's start to first step, two pods", _median(pods, "first_step_s"), start),
+        Duration("the same without the containers' own start", statistics.median(own), start, START_GOAL_S),
+    ]
+
+
+def _median(gangs: Sequence[dict[str, float]], name: str) -> float:
+    return statistics.median(gang[name] for gang in gangs)
