@@ -72,4 +72,5 @@ with DAG(
 
     plan >> simulate >> ingest >> select >> prepare >> train >> evaluate
     if (clean_up := tasks.clean_up()) is not None:
-        evaluate >> clean_up
+        # It waits for each of them: one that fails ends those after it, but not its siblings, which still run.
+        [simulate, ingest, select, prepare, train, evaluate] >> clean_up

@@ -53,11 +53,12 @@ def test_whole_chain_in_order(dags: dict[str, DAG]) -> None:
     }
 
 
-def test_on_kubernetes_a_teardown_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_kubernetes_a_teardown_ends_it_when_no_task_can_have_a_pod_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
-    clean_up = load_dags()["topology_classifier"].get_task("clean_up")
+    dag = load_dags()["topology_classifier"]
+    clean_up = dag.get_task("clean_up")
     assert clean_up.is_teardown
-    assert clean_up.upstream_task_ids == {"evaluate"}
+    assert clean_up.upstream_task_ids == dag.task_dict.keys() - {"plan", "models", "clean_up"}
     assert clean_up.namespace == load_profile(CONFIG_FOLDER).kubernetes.namespace
 
 
