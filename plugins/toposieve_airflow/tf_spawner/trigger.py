@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import ClientError
@@ -19,7 +20,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from toposieve_airflow.tf_spawner.feed import News
 from toposieve_airflow.tf_spawner.manifests import Gang
 from toposieve_airflow.tf_spawner.supervision import Limits, Supervision
-from toposieve_airflow.tf_spawner.watching import is_passing
+from toposieve_airflow.tf_spawner.watching import brief, is_passing
 
 POLL_S = 10.0
 """Seconds between two looks: fifty waiting gangs so cost 15 requests a second."""
@@ -67,10 +68,11 @@ class GangStartTrigger(BaseTrigger):
         while not (over := watched.is_over()) and not watched.has_started() and not self._is_too_late():
             try:
                 await _look(hook, gang, watched)
-            except (ApiException, ClientError, OSError) as error:
-                if isinstance(error, ApiException) and not is_passing(error):
-                    break  # the task will be refused too, and says why
-                self.log.warning("the API server does not answer, trying again: %s", error)
+            except Exception as error:  # were it raised, nobody would see to the gang: Airflow fails the task unheard
+                if not _may_pass(error):
+                    self.log.exception("cannot look at the gang; the task goes on without a trigger")
+                    break
+                self.log.warning("the API server does not answer, trying again: %s", brief(error))
             if not watched.has_started():
                 await asyncio.sleep(self.poll_s)
         event = {"in_time": not over, "timed_out": self._is_too_late()}
@@ -100,8 +102,14 @@ async def _look(hook: AsyncKubernetesHook, gang: Gang, watched: Supervision) -> 
     async with hook.get_conn() as client:
         for kind, call, selector in _calls(client, gang):
             response = await call(gang.namespace, **selector, _preload_content=False)
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # the client itself does not look
+                raise ApiException(status=response.status, reason=response.reason)
             items = json.loads(await response.read())["items"]
             watched.take((kind, {each["metadata"]["name"]: each for each in items}))
+
+
+def _may_pass(error: Exception) -> bool:
+    return is_passing(error) if isinstance(error, ApiException) else isinstance(error, (ClientError, OSError))
 
 
 def _calls(client: ApiClient, gang: Gang) -> list[tuple[str, Callable[..., Any], dict[str, str]]]:

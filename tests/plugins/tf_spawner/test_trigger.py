@@ -13,27 +13,34 @@ from toposieve_airflow.tf_spawner.trigger import GangStartTrigger, as_trigger
 IN_TIME = {"in_time": True, "timed_out": False}
 LATE = {"in_time": False, "timed_out": False}
 
+Look = tuple[dict[str, Any], list[dict[str, Any]]] | int
+
 
 class Answer:
     """An answer of the API server to an asynchronous client."""
 
-    def __init__(self, *items: dict[str, Any]) -> None:
-        self._items = items
+    def __init__(self, *items: dict[str, Any], status: int = 200) -> None:
+        self._content = {"items": items} if status == 200 else {"message": "no"}
+        self.status = status
+        self.reason = "as told"
 
     async def read(self) -> bytes:
-        return json.dumps({"items": self._items}).encode()
+        return json.dumps(self._content).encode()
 
 
 @pytest.fixture
 def fire(monkeypatch: pytest.MonkeyPatch):
-    """Event of a trigger that sees these states of Job and pods, one at each look."""
+    """Event of a trigger that sees these states of Job and pods, or gets this HTTP status, one at each look."""
 
-    def calls_for(states: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> Any:
+    def calls_for(states: list[Look]) -> Any:
         looks = iter(states)
 
         def calls(client: Any, gang: Gang) -> Any:
-            now, pods = next(looks)
-            contents = {"warnings": Answer(), "pods": Answer(*pods), "job": Answer(now)}
+            look = next(looks)
+            if isinstance(look, int):
+                contents = {"warnings": Answer(status=look)}
+            else:
+                contents = {"warnings": Answer(), "pods": Answer(*look[1]), "job": Answer(look[0])}
 
             def answer(kind: str) -> Any:
                 async def call(namespace: str, **_: Any) -> Answer:
@@ -56,7 +63,7 @@ def fire(monkeypatch: pytest.MonkeyPatch):
 
         async def __aexit__(self, *_: object) -> None: ...
 
-    def run(*states: tuple[dict[str, Any], list[dict[str, Any]]], startup_s: float = 60, **options: Any) -> Any:
+    def run(*states: Look, startup_s: float = 60, **options: Any) -> Any:
         monkeypatch.setattr(trigger, "_calls", calls_for(list(states)))
         monkeypatch.setattr(trigger, "AsyncKubernetesHook", Hook)
         gang = Gang(GANG, "toposieve", LABELS, 2)
@@ -87,6 +94,19 @@ def test_it_waits_until_every_worker_runs(fire) -> None:
 )
 def test_a_gang_that_fails_meanwhile_is_left_to_the_task(fire, now: dict[str, Any], pods: list[dict[str, Any]]) -> None:
     assert fire((now, pods)) == LATE
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+def test_an_api_server_that_is_busy_is_asked_again(fire, status: int) -> None:
+    assert fire(status, (job(), [pod(0, running()), pod(1, running())])) == IN_TIME
+
+
+def test_what_the_trigger_may_not_see_is_left_to_the_task(fire) -> None:
+    assert fire(403) == IN_TIME
+
+
+def test_a_trigger_that_cannot_work_leaves_the_gang_to_the_task(fire) -> None:
+    assert fire(({"metadata": {}}, [])) == IN_TIME
 
 
 def test_a_gang_that_starts_too_late(fire) -> None:
