@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,43 +116,36 @@ class TFSpawnerOperator(KubernetesPodOperator):
         if self.step is not None:
             log_places(self.log.info, self.step)
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
-        self._run(context, limits, may_wait=self.deferrable)
+        pod, gang = self.pod_and_gang(context)
+        with _told_to_airflow(), ExitStack() as cleanup:
+            gang = self._start_or_adopt(pod, gang, cleanup)
+            if self.deferrable:
+                cleanup.pop_all()
+                self._defer(gang, limits, context)
+            self._supervise(gang, limits, context)
+        self._check()
 
     def go_on(self, context: Context, event: dict[str, Any]) -> None:
         """Run the gang from its start to its end; the trigger has waited until then.
 
         Args:
             context: Of the task.
-            event: Whether the gang has started in time, or the task's time is over.
+            event: The gang's name, whether it has started in time, and whether the task's time is over.
 
         Raises:
             AirflowTaskTimeout: The gang has waited as long as the task may take.
+            AirflowFailException: As for :meth:`execute`, like those that follow.
+            AirflowException: The gang failed in another way, or is gone.
+            OutputError: The job ended well but its output does not hold.
         """
-        if event["timed_out"]:
-            _, gang = self.pod_and_gang(context)
-            self._remove(gang, task_selector(gang.labels))
-            raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
+        gang = replace(self.pod_and_gang(context)[1], name=event["gang"])
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
-        self._run(context, limits if event["in_time"] else Limits(0, 0), may_wait=False)
-
-    def _run(self, context: Context, limits: Limits, *, may_wait: bool) -> None:
-        pod, gang = self.pod_and_gang(context)
-        try:
-            with ExitStack() as cleanup:
-                gang = self._start_or_adopt(pod, gang, cleanup)
-                if may_wait:
-                    cleanup.pop_all()
-                    self._defer(gang, limits, context)
-                self._supervise(gang, limits, context)
-        except Refused as error:
-            raise AirflowFailException(str(error)) from None
-        except GangFailed as error:
-            raise (AirflowException if error.may_retry else AirflowFailException)(str(error)) from None
-        if self.step is not None:
-            step = with_run(self.step, self._runs)
-            if self.verify_outputs:
-                check_outputs(step)
-            log_places(self.log.info, step)
+        with _told_to_airflow(), ExitStack() as cleanup:
+            self._own(gang, cleanup)
+            if event["timed_out"]:
+                raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
+            self._supervise(gang, limits if event["in_time"] else Limits(0, 0), context)
+        self._check()
 
     def on_kill(self) -> None:
         """Delete the Job; Kubernetes ends the workers."""
@@ -201,11 +194,15 @@ class TFSpawnerOperator(KubernetesPodOperator):
         if adopted is not None:
             gang = replace(gang, name=adopted["metadata"]["name"])
             self.log.info("taking over gang %s, which is there already", gang.name)
-        cleanup.callback(self._remove, gang)
-        self._gang = gang
+        self._own(gang, cleanup)
         cluster.create_service(gang, adopted or cluster.create_job(job))
         self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
         return gang
+
+    def _own(self, gang: Gang, cleanup: ExitStack) -> None:
+        """Answer for a gang from now on: it is removed with ``cleanup``, and when the task is killed."""
+        cleanup.callback(self._remove, gang)
+        self._gang = gang
 
     def _defer(self, gang: Gang, limits: Limits, context: Context) -> None:
         deadline: float | None = None
@@ -233,8 +230,17 @@ class TFSpawnerOperator(KubernetesPodOperator):
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
 
-    def _remove(self, gang: Gang, selector: str | None = None) -> None:
-        """Delete everything of a gang, or of all gangs that ``selector`` finds.
+    def _check(self) -> None:
+        """Look at the output of a gang that has ended well, and say where it is."""
+        if self.step is None:
+            return
+        step = with_run(self.step, self._runs)
+        if self.verify_outputs:
+            check_outputs(step)
+        log_places(self.log.info, step)
+
+    def _remove(self, gang: Gang) -> None:
+        """Delete everything of a gang.
 
         What cannot be deleted now ends by its deadline and its time to live.
 
@@ -242,12 +248,23 @@ class TFSpawnerOperator(KubernetesPodOperator):
             Refused: The right to do so is missing.
         """
         try:
-            self._cluster(gang).remove(selector or gang.selector, self.termination_grace_period or GRACE_S)
+            self._cluster(gang).remove(gang.selector, self.termination_grace_period or GRACE_S)
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("gang %s could not be removed: %s", gang.name, error)
 
     def _cluster(self, gang: Gang) -> GangCluster:
         return GangCluster(self.client.api_client, gang.namespace)
+
+
+@contextmanager
+def _told_to_airflow() -> Iterator[None]:
+    """Make errors those that Airflow retries, or does not."""
+    try:
+        yield
+    except Refused as error:
+        raise AirflowFailException(str(error)) from None
+    except GangFailed as error:
+        raise (AirflowException if error.may_retry else AirflowFailException)(str(error)) from None
 
 
 def _is_of(gang: Gang, job: Manifest) -> bool:

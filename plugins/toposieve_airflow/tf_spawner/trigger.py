@@ -75,7 +75,7 @@ class GangStartTrigger(BaseTrigger):
                 self.log.warning("the API server does not answer, trying again: %s", brief(error))
             if not watched.has_started():
                 await asyncio.sleep(self.poll_s)
-        event = {"in_time": not over, "timed_out": self._is_too_late()}
+        event = {"gang": gang.name, "in_time": not over, "timed_out": self._is_too_late()}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
@@ -197,11 +198,11 @@ def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespa
     assert path.endswith(".GangStartTrigger")
     namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
 
-    async def fire() -> dict[str, bool]:
+    async def fire() -> dict[str, Any]:
         return (await anext(trigger.run())).payload
 
     event = asyncio.run(fire())
-    assert event == {"in_time": True, "timed_out": False}
+    assert event == {"gang": job.metadata.name, "in_time": True, "timed_out": False}
     getattr(run.operator, deferred.value.method_name)(run.task.context(), event)
     assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
 
@@ -212,7 +213,7 @@ def test_a_gang_that_waits_too_long_in_a_queue(make_run) -> None:
     with pytest.raises(TaskDeferred) as deferred:
         run.operator.execute(run.task.context())
 
-    async def fire() -> dict[str, bool]:
+    async def fire() -> dict[str, Any]:
         return (await anext(deferred.value.trigger.run())).payload
 
     with pytest.raises(AirflowTaskTimeout, match="has waited for 0:00:01"):

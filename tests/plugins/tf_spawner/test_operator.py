@@ -50,9 +50,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 @pytest.fixture
 def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Run one try of a task whose gang ends as told; returns the gang's name."""
+    """Run one try of a task, after a trigger if there is an event; the gang ends as told. Returns the gang's name."""
 
-    def make(outcome: BaseException | None = None, try_number: int = 1, **options: Any) -> str:
+    def make(
+        outcome: BaseException | None = None, try_number: int = 1, event: dict[str, Any] | None = None, **options: Any
+    ) -> str:
         followed: list[str] = []
 
         def supervise(self: TFSpawnerOperator, gang: Gang, limits: Any, context: Any) -> None:
@@ -62,7 +64,8 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 
         monkeypatch.setattr(TFSpawnerOperator, "_supervise", supervise)
         task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2, **options)
-        task.execute(TaskInstance(try_number=try_number).context())
+        context = TaskInstance(try_number=try_number).context()
+        task.go_on(context, event) if event else task.execute(context)
         return followed[0]
 
     return make
@@ -94,6 +97,23 @@ def test_anything_else_that_was_left_is_removed_first(run: Callable[..., str], c
     name = run(try_number=2)
     assert cluster.removed == ["train-old-1", name]
     assert cluster.created == [name]
+
+
+@pytest.mark.parametrize("jobs", [[], [left("train-old-1", FAILED)]])
+def test_after_a_trigger_its_gang_is_followed_and_no_other_made(
+    run: Callable[..., str], cluster: Cluster, jobs: list[Manifest]
+) -> None:
+    cluster.jobs = jobs
+    event = {"gang": "train-old-1", "in_time": True, "timed_out": False}
+    assert run(try_number=2, event=event, deferrable=True) == "train-old-1"
+    assert cluster.created == []
+    assert cluster.removed == ["train-old-1"]
+
+
+def test_a_gang_that_has_waited_too_long_is_removed(run: Callable[..., str], cluster: Cluster) -> None:
+    with pytest.raises(AirflowTaskTimeout):
+        run(event={"gang": "train-old-1", "in_time": True, "timed_out": True})
+    assert cluster.removed == ["train-old-1"]
 
 
 def test_a_failed_job_of_this_very_try_is_not_made_twice(run: Callable[..., str], cluster: Cluster) -> None:

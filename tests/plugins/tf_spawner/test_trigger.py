@@ -10,8 +10,8 @@ from toposieve_airflow.tf_spawner.manifests import Gang
 from toposieve_airflow.tf_spawner.supervision import Limits
 from toposieve_airflow.tf_spawner.trigger import GangStartTrigger, as_trigger
 
-IN_TIME = {"in_time": True, "timed_out": False}
-LATE = {"in_time": False, "timed_out": False}
+IN_TIME = {"gang": GANG, "in_time": True, "timed_out": False}
+LATE = {"gang": GANG, "in_time": False, "timed_out": False}
 
 Look = tuple[dict[str, Any], list[dict[str, Any]]] | int
 
@@ -114,7 +114,7 @@ def test_a_gang_that_starts_too_late(fire) -> None:
 
 
 def test_a_gang_that_waits_longer_than_the_task_may_take(fire) -> None:
-    assert fire((job(suspend=True), []), deadline=0.0) == {"in_time": True, "timed_out": True}
+    assert fire((job(suspend=True), []), deadline=0.0) == {**IN_TIME, "timed_out": True}
 
 
 def test_it_goes_through_the_database() -> None:
