@@ -29,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/golden anew from what the code gives now; then read the diff",
     )
+    parser.addoption(
+        "--faults",
+        choices=["today", "all"],
+        default="today",
+        help="which tests marked faults to run: those of today's share, another one each day, or all",
+    )
 
 
 @pytest.fixture(scope="session")

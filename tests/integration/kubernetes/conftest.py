@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,9 +20,22 @@ from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
 FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"
+DAYS = 7
+"""In so many days each fault has had its turn."""
 
 CONNECTION = {"conn_type": "kubernetes", "extra": {"kube_config_path": os.environ.get("KUBECONFIG")}}
 os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps(CONNECTION)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the faults of other days, and all of them where no command does them, unless all are asked for."""
+    if config.getoption("--faults") == "all":
+        return
+    faults = [item for item in items if item.get_closest_marker("faults")]
+    today = faults[datetime.now(UTC).toordinal() % DAYS :: DAYS] if FAULTS_VARIABLE in os.environ else []
+    left_out = [item for item in faults if item not in today]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @dataclass
