@@ -37,6 +37,9 @@ _FINAL_WORDS = re.compile(
 )
 """What registries and runtimes say when the image, its name or the command is wrong; they may also be down or busy."""
 
+_FORBIDDEN = re.compile("is forbidden|is invalid|denied the request")
+"""What the API server says of a pod that breaks a rule of the namespace, the API or a webhook."""
+
 _NO_WORKER = -1
 
 
@@ -142,12 +145,16 @@ def broken_pods(state: State, container: str) -> dict[str, tuple[str, Failure]]:
     return found
 
 
-def refusal_of(state: State) -> Failure | None:
-    """The reason why Kubernetes will never make the pods, if their manifest breaks a rule of the namespace."""
-    for text in _job_warnings(state):
-        if "violates PodSecurity" in text:
-            return Failure(f"Kubernetes refuses its pods: {text}", may_retry=False)
-    return None
+def refusal_of(state: State) -> tuple[str, Failure] | None:
+    """Why Kubernetes does not make the pods, if a rule forbids them: the kind of fault, and what to say when it lasts.
+
+    A quota that is used up is no such rule: others free it.
+    """
+    last = _text(max(_job_warnings(state), key=_time_of, default={}), "message")
+    if "exceeded quota" in last or not _FORBIDDEN.search(last):
+        return None
+    kind = "PodSecurity" if "violates PodSecurity" in last else "FailedCreate"
+    return kind, Failure(f"Kubernetes refuses its pods: {_of_any_pod(last)}", may_retry=False)
 
 
 def pending_reasons(state: State, container: str) -> dict[str, list[int]]:
@@ -156,7 +163,7 @@ def pending_reasons(state: State, container: str) -> dict[str, list[int]]:
         return {}
     if is_suspended(state.job):
         return {"the gang waits for its queue to admit it": []}
-    reasons: dict[str, list[int]] = {text: [] for text in map(_creation, _job_warnings(state))}
+    reasons: dict[str, list[int]] = {_creation(_text(each, "message")): [] for each in _job_warnings(state)}
     for name, pod in sorted(state.pods.items()):
         if not has_started(pod, container) and (text := _pending(pod, container, _last_warning(state, name))):
             reasons.setdefault(text, []).append(worker_of(pod))
@@ -265,20 +272,25 @@ def _waiting(details: Manifest) -> str:
     return f"{_BROKEN[details['reason']]}: {details.get('message', details['reason'])}"
 
 
-def _creation(text: str) -> str:
+def _creation(message: str) -> str:
+    text = _of_any_pod(message)
     if "exceeded quota" in text:
         return f"the namespace's quota leaves no room: {text}"
     return f"pods cannot be made: {text}"
 
 
-def _job_warnings(state: State) -> list[str]:
-    """Messages of the Job controller about pods that it could not make, without the pods' names, which change."""
-    texts = [
-        re.sub(r'^Error creating: (pods "[^"]*" is forbidden: )?', "", _text(warning, "message"))
+def _of_any_pod(message: str) -> str:
+    """Why a pod could not be made, without its name, which changes with every attempt."""
+    return re.sub(r'^(\(combined .*?\): )?Error creating: (pods "[^"]*" is forbidden: )?', "", message)
+
+
+def _job_warnings(state: State) -> list[Manifest]:
+    """What the Job controller says about pods that it could not make."""
+    return [
+        warning
         for warning in state.warnings.values()
         if warning["involvedObject"].get("kind") == "Job" and _text(warning, "reason") == "FailedCreate"
     ]
-    return list(dict.fromkeys(texts))
 
 
 def _last_warning(state: State, pod: str) -> Manifest | None:

@@ -26,6 +26,9 @@ SETTLE_S = 2.0
 LOG_END_S = 30.0
 """Seconds without a line after which the rest of the logs is given up after a good end."""
 
+_NEVER = ("InvalidImageName", "PodSecurity")
+"""Faults that waiting does not mend."""
+
 Log = Callable[[str], None]
 
 
@@ -49,8 +52,8 @@ class Limits:
 
     Args:
         startup_s: All workers have to run that long after the gang was admitted.
-        broken_s: A pod whose image cannot be pulled, or whose container cannot be made, may recover for so long; then
-            the gang fails, and is tried again if that may help.
+        broken_s: A pod that may not be made, or whose image cannot be pulled, or whose container cannot be made, may
+            recover for so long; then the gang fails, and is tried again if that may help.
     """
 
     startup_s: float
@@ -134,10 +137,7 @@ class Supervision:
 
     def _failure(self) -> Failure | None:
         return (
-            diagnosis.failure_of(self._state, self._gang.container)
-            or diagnosis.refusal_of(self._state)
-            or self._stays_broken()
-            or self._starts_too_late()
+            diagnosis.failure_of(self._state, self._gang.container) or self._stays_broken() or self._starts_too_late()
         )
 
     def _settled(self, failure: Failure) -> Failure:
@@ -252,10 +252,13 @@ class Supervision:
 
     def _stays_broken(self) -> Failure | None:
         broken = diagnosis.broken_pods(self._state, self._gang.container)
+        if not self.has_started() and len(self._state.pods) < self._gang.workers:
+            refusal = diagnosis.refusal_of(self._state)
+            broken |= {self._gang.name: refusal} if refusal else {}
         now = time.monotonic()
-        self._broken_since = {pod: self._broken_since.get(pod, now) for pod in broken}
-        for pod, (reason, failure) in broken.items():
-            if reason == "InvalidImageName" or now - self._broken_since[pod] > self._limits.broken_s:
+        self._broken_since = {name: self._broken_since.get(name, now) for name in broken}
+        for name, (reason, failure) in broken.items():
+            if reason in _NEVER or now - self._broken_since[name] > self._limits.broken_s:
                 return failure
         return None
 

@@ -159,9 +159,35 @@ def test_pods_that_cannot_be_made_are_reported_once() -> None:
 
 def test_pods_against_the_namespaces_security_level_are_never_made() -> None:
     text = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
-    failure = refusal_of(state(warnings=(warning(GANG, "FailedCreate", text, "Job"),)))
-    assert failure is not None
-    assert not failure.may_retry
+    refusal = refusal_of(state(warnings=(warning(GANG, "FailedCreate", text, "Job"),)))
+    assert refusal is not None
+    kind, failure = refusal
+    assert (kind, failure.may_retry) == ("PodSecurity", False)
+
+
+@pytest.mark.parametrize(
+    ("message", "is_refused"),
+    [
+        ('pods "x-" is forbidden: error looking up service account ns/sa: serviceaccount "sa" not found', True),
+        ('pods "x-" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi', True),
+        ('admission webhook "policy.example" denied the request: no team label', True),
+        ('Internal error occurred: failed calling webhook "policy.example": connection refused', False),
+        ('pods "x-" is forbidden: exceeded quota: small, requested: pods=1', False),
+    ],
+)
+def test_rules_against_a_pod_are_told_from_passing_troubles(message: str, is_refused: bool) -> None:
+    for start in ("", "(combined from similar events): "):
+        told = warning(GANG, "FailedCreate", f"{start}Error creating: {message}", "Job")
+        refusal = refusal_of(state(warnings=(told,)))
+        assert (refusal is not None) is is_refused
+        assert (refusal is None) or message.endswith(refusal[1].why.removeprefix("Kubernetes refuses its pods: "))
+
+
+def test_only_the_last_refusal_counts() -> None:
+    first = warning(GANG, "FailedCreate", 'pods "x-" is forbidden: serviceaccount "sa" not found', "Job")
+    first["metadata"]["name"], first["lastTimestamp"] = "first", "2025-01-01T00:00:00Z"
+    then = warning(GANG, "FailedCreate", 'pods "x-" is forbidden: exceeded quota: small', "Job")
+    assert refusal_of(state(warnings=(then, first))) is None
 
 
 def test_a_gang_in_a_queue_waits_as_a_whole() -> None:

@@ -198,6 +198,20 @@ def test_an_image_that_cannot_be_had_is_not_retried(reason: str, broken_s: float
     assert "image:1: not found" in str(failure)
 
 
+NO_ACCOUNT = objects("warnings", warning(GANG, "FailedCreate", 'pods "x-" is forbidden: no such account', "Job"))
+
+
+@pytest.mark.parametrize("pods", [[], [pod(0)]])
+def test_pods_that_may_not_be_made_end_the_gang_when_that_lasts(pods: list[dict[str, Any]]) -> None:
+    failure = Watched(NO_ACCOUNT, objects("pods", *pods), objects("job", job()), broken_s=0).failure()
+    assert "Kubernetes refuses its pods: " in str(failure)
+    assert not failure.may_retry
+
+
+def test_pods_that_are_made_after_all_end_nothing() -> None:
+    Watched(NO_ACCOUNT, objects("pods", pod(0), pod(1)), objects("job", job()), END, broken_s=0).run()
+
+
 def test_a_right_that_is_missing_ends_the_watch() -> None:
     with pytest.raises(Refused, match="HTTP 403"):
         Watched(("error", ApiException(status=403, reason="Forbidden"))).run()
