@@ -30,6 +30,9 @@ class Answer:
     def close(self) -> None:
         self.closed = True
 
+    def shutdown(self) -> None:
+        self.closed = True
+
 
 class Script:
     """A method of the client that gives these answers in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from toposieve_airflow.tf_spawner.cluster import GangCluster
@@ -19,6 +20,10 @@ News = tuple[str, Any]
 ``job``, ``pods``, ``warnings``: all objects by name. ``line``: pod and text. ``end``: the pod whose log is over.
 ``note``: a text for the log. ``error``: an exception that ends everything.
 """
+
+
+_WAITING = 1000
+"""News that may wait for the task's thread; a worker that prints faster than they are logged is read more slowly."""
 
 
 class Feed(Protocol):
@@ -43,7 +48,8 @@ class ClusterFeed:
         """Ask nothing yet."""
         self._cluster = cluster
         self._gang = gang
-        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._news: queue.Queue[News] = queue.Queue(_WAITING)
+        self._cancelled: Exception | None = None
         self._reading = Reading()
 
     def __enter__(self) -> ClusterFeed:
@@ -59,6 +65,8 @@ class ClusterFeed:
 
     def next(self, seconds: float) -> News | None:
         """The next news, if some come in time."""
+        if self._cancelled is not None:
+            return "error", self._cancelled
         try:
             return self._news.get(timeout=seconds)
         except queue.Empty:
@@ -69,27 +77,34 @@ class ClusterFeed:
 
         def follow() -> None:
             call = self._cluster.log(pod, container)
-            follow_log(call, self._reading, is_over, lambda line: self._news.put(("line", (pod, line))))
-            self._news.put(("end", pod))
+            follow_log(call, self._reading, is_over, lambda line: self._put(("line", (pod, line))))
+            self._put(("end", pod))
 
         self._start(follow)
 
     def cancel(self, error: Exception) -> None:
-        """Make this error the next news. May be called by a signal handler."""
-        self._news.put(("error", error))
+        """Make this error the next news. May be called by a signal handler: takes no lock."""
+        self._cancelled = error
 
     def _watch(self, kind: str, list_call: ListCall) -> None:
         def follow() -> None:
-            for objects in changes(list_call, self._reading, lambda text: self._news.put(("note", text))):
-                self._news.put((kind, objects))
+            for objects in changes(list_call, self._reading, lambda text: self._put(("note", text))):
+                self._put((kind, objects))
 
         self._start(follow)
+
+    def _put(self, news: News) -> None:
+        """Hand over news as soon as there is room, or never once nobody reads them any more."""
+        while not self._reading.is_stopped():
+            with suppress(queue.Full):
+                self._news.put(news, timeout=1.0)
+                return
 
     def _start(self, follow: Callable[[], None]) -> None:
         def tell_errors() -> None:
             try:
                 follow()
             except Exception as error:  # whatever it is, the task's thread has to know
-                self._news.put(("error", error))
+                self._put(("error", error))
 
         threading.Thread(target=tell_errors, daemon=True).start()

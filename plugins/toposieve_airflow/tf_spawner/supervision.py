@@ -108,7 +108,7 @@ class Supervision:
             Refused: The API server does not let us look.
         """
         while True:
-            self._wait(TICK_S)
+            self._wait_for_change()
             if not self._is_informed():
                 continue
             if self._is_done():
@@ -152,9 +152,18 @@ class Supervision:
 
     # --- news --------------------------------------------------------------------------------------------------------
 
-    def _wait(self, seconds: float) -> None:
-        if news := self._feed.next(seconds):
-            self.take(news)
+    def _wait_for_change(self) -> None:
+        """Take news until it may be time to look at the gang: lines change nothing, and there may be thousands."""
+        deadline = time.monotonic() + TICK_S
+        while (left := deadline - time.monotonic()) > 0 and self._wait(left) == "line":
+            pass
+
+    def _wait(self, seconds: float) -> str | None:
+        """Take the next news, if some come in time, and say what they are about."""
+        if not (news := self._feed.next(seconds)):
+            return None
+        self.take(news)
+        return news[0]
 
     def take(self, news: News) -> None:
         """Take in some news.

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -61,7 +62,24 @@ def test_nothing_comes_for_a_while(feed: ClusterFeed) -> None:
     assert feed.next(0.01) is None
 
 
-def test_cancelling_is_news(feed: ClusterFeed) -> None:
-    error = RuntimeError("ended from outside")
+def test_cancelling_comes_before_all_that_waits(feed: ClusterFeed) -> None:
+    error, over = RuntimeError("ended from outside"), threading.Event()
+    over.set()
+    feed.follow_log("pod", "base", over)
+    take(feed, 1)
     feed.cancel(error)
     assert take(feed, 1) == [("error", error)]
+
+
+def test_a_log_that_nobody_takes_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch, feed: ClusterFeed) -> None:
+    flooded, over = threading.Event(), threading.Event()
+
+    def flood() -> Iterator[bytes]:
+        yield from [b"2026-01-01T00:00:00Z hello\n"] * 10_000
+        flooded.set()
+
+    monkeypatch.setattr(Answer, "__iter__", lambda answer: flood())
+    over.set()
+    with feed:
+        feed.follow_log("pod", "base", over)
+        assert not flooded.wait(0.3)

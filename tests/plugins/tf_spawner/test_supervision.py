@@ -6,7 +6,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from support.kubernetes_gangs import GANG, LABELS, condition, job, pod, running, terminated, waiting, warning
-from toposieve_airflow.tf_spawner import supervision
+from toposieve_airflow.tf_spawner import diagnosis, supervision
 from toposieve_airflow.tf_spawner.cluster import Refused
 from toposieve_airflow.tf_spawner.feed import News
 from toposieve_airflow.tf_spawner.manifests import Gang
@@ -92,8 +92,8 @@ def test_the_log_of_pods_that_are_seen_after_the_end_is_waited_for() -> None:
 
 def test_a_log_that_goes_on_after_the_end_is_taken_in_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr(supervision.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(supervision, "LOG_END_S", 5)
+    monkeypatch.setattr(supervision.time, "monotonic", lambda: next(clock) / 10)
+    monkeypatch.setattr(supervision, "LOG_END_S", 0.5)
     lines = [line(0, str(number)) for number in range(20)]
     news = [objects("job", job()), objects("pods", pod(0, terminated(0))), END, *lines, ("end", POD.format(GANG, 0))]
     assert Watched(*news, workers=1).run().log[1:] == [str(number) for number in range(20)]
@@ -163,6 +163,13 @@ def test_what_was_seen_first_stays_when_the_pods_are_gone() -> None:
     gone = objects("pods", pod(0, running(), deletionTimestamp="2026-01-01T00:00:09Z"))
     failure = Watched(objects("job", job()), BOTH_RUN, objects("pods", deleted), failed, gone).failure()
     assert str(failure).startswith("worker 1 was deleted")
+
+
+def test_lines_alone_are_no_reason_to_look_at_the_gang(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(diagnosis, "failure_of", lambda *each: looks.append(each))
+    Watched(objects("job", job()), BOTH_RUN, *[line(0, "step")] * 1000, END).run()
+    assert len(looks) < 100
 
 
 def test_what_workers_wait_for_is_said_once() -> None:
