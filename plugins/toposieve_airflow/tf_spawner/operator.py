@@ -148,12 +148,16 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self._check()
 
     def on_kill(self) -> None:
-        """Delete the Job; Kubernetes ends the workers."""
+        """Delete the Job; Kubernetes ends the workers. A Job that is not made yet is not made any more.
+
+        Raises:
+            Refused: The API server does not let the Job be deleted.
+        """
         self._killed = True
+        if self._feed is not None:
+            self._feed.cancel(_killed())
         if self._gang is not None:
             self._cluster(self._gang).delete_job(self._gang.name)
-        if self._feed is not None:
-            self._feed.cancel(GangFailed("ended from outside before it was done", may_retry=True))
 
     def pod_and_gang(self, context: Context) -> tuple[Manifest, Gang]:
         """The pod that the arguments describe, and the gang to make of it."""
@@ -194,10 +198,18 @@ class TFSpawnerOperator(KubernetesPodOperator):
         if adopted is not None:
             gang = replace(gang, name=adopted["metadata"]["name"])
             self.log.info("taking over gang %s, which is there already", gang.name)
+        self._stop_if_killed()
         self._own(gang, cleanup)
-        cluster.create_service(gang, adopted or cluster.create_job(job))
+        job = adopted or cluster.create_job(job)
+        self._stop_if_killed()
+        cluster.create_service(gang, job)
         self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
         return gang
+
+    def _stop_if_killed(self) -> None:
+        """End a task that a signal has told to end when there was no Job to delete."""
+        if self._killed:
+            raise _killed()
 
     def _own(self, gang: Gang, cleanup: ExitStack) -> None:
         """Answer for a gang from now on: it is removed with ``cleanup``, and when the task is killed."""
@@ -265,6 +277,10 @@ def _told_to_airflow() -> Iterator[None]:
         raise AirflowFailException(str(error)) from None
     except GangFailed as error:
         raise (AirflowException if error.may_retry else AirflowFailException)(str(error)) from None
+
+
+def _killed() -> GangFailed:
+    return GangFailed("ended from outside before it was done", may_retry=True)
 
 
 def _is_of(gang: Gang, job: Manifest) -> bool:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -24,16 +24,23 @@ class Cluster:
         self.services: list[str] = []
         self.removed: list[str] = []
         self.failure: Exception | None = None
+        self.signals: dict[str, Callable[[], None]] = {}
 
     def find_jobs(self, selector: str) -> list[Manifest]:
+        self.signals.get("find", lambda: None)()
         return self.jobs
 
     def create_job(self, job: Manifest) -> Manifest:
+        self.signals.get("create", lambda: None)()
         self.created.append(job["metadata"]["name"])
         return job
 
     def create_service(self, gang: Gang, job: Manifest) -> None:
         self.services.append(gang.name)
+
+    def delete_job(self, name: str) -> None:
+        if self.failure:
+            raise self.failure
 
     def remove(self, selector: str, grace_s: float) -> None:
         self.removed.append(selector.removeprefix("toposieve/gang="))
@@ -53,7 +60,11 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     """Run one try of a task, after a trigger if there is an event; the gang ends as told. Returns the gang's name."""
 
     def make(
-        outcome: BaseException | None = None, try_number: int = 1, event: dict[str, Any] | None = None, **options: Any
+        outcome: BaseException | None = None,
+        try_number: int = 1,
+        event: dict[str, Any] | None = None,
+        killed: Sequence[str] = (),
+        **options: Any,
     ) -> str:
         followed: list[str] = []
 
@@ -64,6 +75,7 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 
         monkeypatch.setattr(TFSpawnerOperator, "_supervise", supervise)
         task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2, **options)
+        cluster.signals = {when: task.on_kill for when in killed}
         context = TaskInstance(try_number=try_number).context()
         task.go_on(context, event) if event else task.execute(context)
         return followed[0]
@@ -139,6 +151,28 @@ def test_failures_are_retried_or_not_and_leave_nothing(
         run(outcome)
     assert type(caught.value) is expected
     assert cluster.removed == cluster.created
+
+
+@pytest.mark.parametrize(("when", "jobs_made"), [("find", 0), ("create", 1)])
+def test_a_task_killed_before_it_follows_its_gang_leaves_none(
+    run: Callable[..., str], cluster: Cluster, when: str, jobs_made: int
+) -> None:
+    with pytest.raises(AirflowException, match="ended from outside"):
+        run(killed=[when])
+    assert len(cluster.created) == jobs_made
+    assert cluster.services == []
+    assert cluster.removed == cluster.created
+
+
+def test_a_killed_task_ends_although_its_job_cannot_be_deleted(cluster: Cluster) -> None:
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a")
+    _, task._gang = task.pod_and_gang(TaskInstance().context())
+    task._feed = module.ClusterFeed(cluster, task._gang)  # type: ignore[arg-type]
+    cluster.failure = Refused("a right is missing")
+    with pytest.raises(Refused):
+        task.on_kill()
+    kind, error = task._feed.next(0) or ("", None)
+    assert (kind, str(error)) == ("error", "ended from outside before it was done")
 
 
 def test_what_cannot_be_removed_does_not_undo_a_success(run: Callable[..., str], cluster: Cluster) -> None:
