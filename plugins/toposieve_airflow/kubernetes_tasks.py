@@ -67,6 +67,8 @@ class KubernetesTasks(Tasks):
             "accelerator": gang.accelerator,
             "accelerator_count": gang.accelerator_count,
             "gang_queue": gang.queue,
+            # In a queue a gang may wait for hours: let it take no worker of Airflow meanwhile.
+            **({"deferrable": True} if gang.queue else {}),
             "priority_class_name": gang.priority_class,
             "node_selector": gang.node_selector,
             "container_resources": k8s.V1ResourceRequirements(requests=gang.requests, limits=gang.limits),

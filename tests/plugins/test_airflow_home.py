@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.local import airflow_home, demo, server
 from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, LocalAirflowError, check_port
-from toposieve_airflow.profiles import Profile, load_profile
+from toposieve_airflow.profiles import Profile, load_profile, parse_profile
 
 
 @pytest.fixture
@@ -130,13 +131,22 @@ def test_only_a_lock_that_is_taken_means_that_another_airflow_runs(home: Airflow
         raise BlockingIOError
 
 
+@pytest.mark.parametrize(("queue", "has_triggerer"), [(None, False), ("training", True)])
+def test_a_triggerer_runs_where_gangs_wait_in_a_queue(queue: str | None, has_triggerer: bool) -> None:
+    values = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
+    values["kubernetes"]["gang"]["queue"] = queue
+    profile = parse_profile(values, CONFIG_FOLDER / "kubernetes.yaml", REPOSITORY)
+    assert ("triggerer" in airflow_home.components_for(profile)) is has_triggerer
+    assert "triggerer" not in airflow_home.components_for(load_profile(CONFIG_FOLDER))
+
+
 def test_home_stays_locked_while_a_component_lives(
     home: AirflowHome, make_script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home.folder / "logs").mkdir(parents=True)
     monkeypatch.setattr(sys, "executable", make_script("import signal; signal.pause()", "python"))
-    monkeypatch.setattr(airflow_home, "COMPONENTS", {"scheduler": []})
-    with airflow_home._only_one(home) as lock, airflow_home._components(home, {}, lock) as components:
+    commands = {"scheduler": []}
+    with airflow_home._only_one(home) as lock, airflow_home._components(home, commands, {}, lock) as components:
         with open(os.devnull) as nothing:  # what a kill of this process would do to its own copy of the lock
             os.dup2(nothing.fileno(), lock)
         with pytest.raises(LocalAirflowError, match="already runs"), airflow_home._only_one(home):
@@ -148,8 +158,8 @@ def test_components_end_with_this_process(home: AirflowHome, make_script, monkey
     (home.folder / "logs").mkdir(parents=True)
     get_signal = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
     monkeypatch.setattr(sys, "executable", make_script(get_signal, "python"))
-    monkeypatch.setattr(airflow_home, "COMPONENTS", {"scheduler": []})
-    with airflow_home._only_one(home) as lock, airflow_home._components(home, {}, lock) as components:
+    commands = {"scheduler": []}
+    with airflow_home._only_one(home) as lock, airflow_home._components(home, commands, {}, lock) as components:
         assert components["scheduler"].wait(20) == 0
     assert int(home.log_file("scheduler").read_text()) == signal.SIGTERM
 

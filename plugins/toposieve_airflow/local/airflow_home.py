@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +39,7 @@ COMPONENTS = {
     "dag-processor": ["dag-processor"],
     SERVER: ["api-server"],
 }
+TRIGGERER = {"triggerer": ["triggerer", "--skip-serve-logs"]}
 
 
 class LocalAirflowError(Exception):
@@ -201,12 +202,18 @@ def local_airflow(home: AirflowHome) -> Iterator[LocalAirflow]:
         environment = home.environment(profile)
         started = datetime.now(UTC)
         _migrate(home, environment, lock)
-        with _components(home, environment, lock) as components:
+        with _components(home, components_for(profile), environment, lock) as components:
             airflow = LocalAirflow(home, home.api(), components, started)
             _wait_until_ready(airflow)
             for pool in (profile.pools.spark, profile.pools.training):
                 airflow.api.set_pool(pool.name, pool.slots)
             yield airflow
+
+
+def components_for(profile: Profile) -> dict[str, list[str]]:
+    """Name → arguments of Airflow's processes: a triggerer only where gangs wait in a queue; nothing else defers."""
+    defers = profile.kubernetes is not None and profile.kubernetes.gang.queue is not None
+    return {**COMPONENTS, **TRIGGERER} if defers else COMPONENTS
 
 
 def check_port(port: int) -> None:
@@ -254,10 +261,12 @@ def _migrate(home: AirflowHome, environment: dict[str, str], lock: int) -> None:
 
 
 @contextmanager
-def _components(home: AirflowHome, environment: dict[str, str], lock: int) -> Iterator[Components]:
+def _components(
+    home: AirflowHome, commands: Mapping[str, Sequence[str]], environment: dict[str, str], lock: int
+) -> Iterator[Components]:
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name, arguments in COMPONENTS.items():
+        for name, arguments in commands.items():
             with home.log_file(name).open("a") as log:
                 command = [sys.executable, "-m", "airflow", *arguments]
                 # A session of its own: a Ctrl-C reaches this process alone, which then stops all in order. Should this
@@ -287,7 +296,7 @@ def _components(home: AirflowHome, environment: dict[str, str], lock: int) -> It
 
 def _wait_until_ready(airflow: LocalAirflow) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _is_healthy(airflow.api):
+    while not _is_healthy(airflow):
         airflow.check()
         if time.monotonic() > deadline:
             logs = airflow.home.folder / "logs"
@@ -295,9 +304,9 @@ def _wait_until_ready(airflow: LocalAirflow) -> None:
         time.sleep(0.5)
 
 
-def _is_healthy(api: Api) -> bool:
-    health = api.health() or {}
-    parts = ("metadatabase", "scheduler", "dag_processor")
+def _is_healthy(airflow: LocalAirflow) -> bool:
+    health = airflow.api.health() or {}
+    parts = ["metadatabase", "scheduler", "dag_processor", *(TRIGGERER.keys() & airflow.components.keys())]
     return all(health.get(part, {}).get("status") == "healthy" for part in parts)
 
 
