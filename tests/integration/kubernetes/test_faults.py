@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.client import SchedulingV1Api, V1ResourceRequirements
 
+from support.cluster import INDEX_LABEL, OURS
 from toposieve_airflow.tf_spawner.pod_defaults import hardened
 
 from .conftest import IMAGE, Namespace, Run, fault, wait_for
@@ -17,6 +18,7 @@ from .test_gang import TALK
 pytestmark = pytest.mark.faults
 
 COUNT = "import time\nfor i in range({steps}):\n    print('step', i)\n    time.sleep(.1)"
+GATE = "example.com/gate"
 STUBBORN = "import time; print('up'); time.sleep(600)"
 
 
@@ -87,19 +89,24 @@ def test_names_that_are_known_late(make_run: Callable[..., Run]) -> None:
     assert run.worker_lines(1) == ["answer: hello"]
 
 
-def test_two_gangs_that_each_need_all_of_a_node(make_run: Callable[..., Run], slots: str) -> None:
+def test_two_gangs_that_each_need_all_of_a_node(make_run: Callable[..., Run], namespace: Namespace, slots: str) -> None:
     """Each first gets half of what it needs; the less patient one gives up and the other one runs."""
     ended: list[Run] = []
+    errors: list[str] = []
 
     def race(number: int) -> None:
-        ended.append(_until_it_succeeds(make_run, f"gang_{number}", V1ResourceRequirements(limits={slots: "1"})))
+        resources = V1ResourceRequirements(limits={slots: "1"})
+        ended.append(_until_it_succeeds(make_run, f"gang_{number}", resources, errors))
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
+    for worker in range(2):
+        _let_worker_of_each_gang_be_scheduled(namespace, worker)
     for thread in threads:
         thread.join(180)
     assert len(ended) == 2
+    assert any("only 1 of 2 workers started" in error for error in errors)
 
 
 def test_a_worker_preempted_by_a_pod_of_higher_priority(make_run: Callable[..., Run], urgent: dict[str, Any]) -> None:
@@ -121,14 +128,31 @@ def test_a_worker_that_ignores_sigterm_does_not_delay_the_end(
     assert run.ended_at - begin < 10
 
 
-def _until_it_succeeds(make_run: Callable[..., Run], task_id: str, resources: V1ResourceRequirements) -> Run:
+def _until_it_succeeds(
+    make_run: Callable[..., Run], task_id: str, resources: V1ResourceRequirements, errors: list[str]
+) -> Run:
+    """Try it again and again; the pods of the first try wait at a gate."""
+    gated = {"pod_template_dict": {"spec": {"containers": [], "schedulingGates": [{"name": GATE}]}}}
     for try_number in range(1, 9):
-        options = {"try_number": try_number, "container_resources": resources, "startup_timeout_seconds": 5}
-        run = make_run(TALK, task_id=task_id, **options)
+        options = {**gated, "startup_timeout_seconds": 15} if try_number == 1 else {"startup_timeout_seconds": 5}
+        run = make_run(TALK, task_id=task_id, try_number=try_number, container_resources=resources, **options)
         if run.start().finish().error is None:
             return run
-        failed(run, retry=True)
+        errors.append(failed(run, retry=True))
     raise AssertionError(f"{task_id} never got its place")
+
+
+def _let_worker_of_each_gang_be_scheduled(namespace: Namespace, worker: int) -> None:
+    def pods() -> list[Any]:
+        selector = f"{OURS},{INDEX_LABEL}={worker}"
+        return list(namespace.core.list_namespaced_pod(namespace.name, label_selector=selector).items)
+
+    wait_for(lambda: len(pods()) == 2)
+    for pod in pods():
+        open_gate = [{"op": "remove", "path": "/spec/schedulingGates"}]
+        namespace.core.patch_namespaced_pod(pod.metadata.name, namespace.name, open_gate)
+    if worker == 0:
+        wait_for(lambda: all(pod.spec.node_name for pod in pods()))
 
 
 def _is_ready(namespace: Namespace, name: str) -> bool:
