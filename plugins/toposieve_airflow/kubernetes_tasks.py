@@ -79,6 +79,7 @@ class KubernetesTasks(Tasks):
                 k8s.V1EnvVar(name="TF_NUM_INTRAOP_THREADS", value_from=k8s.V1EnvVarSource(resource_field_ref=own_cores))
             ],
             "startup_timeout_seconds": self.profile.training.startup_timeout_s,
+            "retry_exponential_backoff": 2,
         }
 
     def clean_up(self) -> BaseOperator:

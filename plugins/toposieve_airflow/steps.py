@@ -138,12 +138,12 @@ class Commands:
             outputs=[self._base / "datasets" / dataset],
         )
 
-    def train(self, dataset: str, model: str, startup_timeout_s: int) -> Step:
+    def train(self, dataset: str, model: str, patience_s: int) -> Step:
         """Train one model."""
         config = {"model": model, **self.config("training")}
         step = self._step(
             model,
-            ["--dataset", dataset, "--startup-timeout", str(startup_timeout_s)],
+            ["--dataset", dataset, "--startup-timeout", str(patience_s)],
             config,
             shows=config,
             inputs=[self._base / "datasets" / dataset],
@@ -217,7 +217,7 @@ def topology_classifier_steps(
             for partition in partitions
         ],
         "prepare": commands.prepare(partitions, dataset),
-        "train": [commands.train(dataset, model, profile.training.startup_timeout_s) for model in models],
+        "train": [commands.train(dataset, model, _patience_s(profile)) for model in models],
         "evaluate": commands.evaluate(dataset, models, report),
     }
 
@@ -249,6 +249,15 @@ def simulate_events_steps(
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
     return {"days": [{"simulate": commands.simulate(partition)} for partition in partitions]}
+
+
+def _patience_s(profile: Profile) -> int:
+    """Seconds after which a worker ends itself because its peers do not come.
+
+    The operator of pods gives up before that: it knows why they do not come, and of two gangs that hold each other's
+    nodes only one does so at a time, while their workers would all end together.
+    """
+    return profile.training.startup_timeout_s * (1 if profile.operators == "local" else 2)
 
 
 def _check_gang(workers: int, streams: int, batch_size: int) -> None:

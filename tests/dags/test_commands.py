@@ -113,6 +113,11 @@ def test_golden_on_kubernetes(monkeypatch: pytest.MonkeyPatch, check_golden: Cal
     check_golden("kubernetes_demo.txt", "\n".join(lines).replace(str(REPOSITORY), "{repository}") + "\n")
 
 
+def test_two_gangs_that_are_in_each_others_way_try_again_ever_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
+    assert load_dags()["topology_classifier"].get_task("train").partial_kwargs["retry_exponential_backoff"] == 2
+
+
 def parse(steps: list[tuple[str, Step]]) -> list[dict[str, Any]]:
     """What the jobs' own parsers make of these steps, in the jobs' environment."""
     profile = load_profile(CONFIG_FOLDER)

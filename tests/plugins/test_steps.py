@@ -126,6 +126,17 @@ def test_output_of_training_and_evaluation_is_checked_too(build, params: dict[st
     assert steps["evaluate"]["config"]["seed"] == 4
 
 
+@pytest.mark.parametrize(("operators", "at_least"), [("local", 1), ("kubernetes", 1.25)])
+def test_a_worker_waits_for_its_peers_longer_than_its_operator(
+    schema: ConfigurationSchema, profile: Profile, params: dict[str, Any], operators: str, at_least: float
+) -> None:
+    profile = profile.model_copy(update={"operators": operators})
+    steps = topology_classifier_steps(Commands(BASE, params, schema), params, None, profile)
+    arguments = steps["train"][0]["arguments"]
+    patience_s = int(arguments[arguments.index("--startup-timeout") + 1])
+    assert (patience_s > at_least * profile.training.startup_timeout_s) is (operators == "kubernetes")
+
+
 def test_a_run_without_one_of_the_samples_is_refused(build, params: dict[str, Any]) -> None:
     with pytest.raises(StepError, match=r"samples: ttbar left out.*give all"):
         build({**params, "samples": ["wjets", "qcd"]})
