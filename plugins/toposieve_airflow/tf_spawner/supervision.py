@@ -120,11 +120,11 @@ class Supervision:
 
     def has_started(self) -> bool:
         """Whether every worker runs or has run."""
-        return len(self._started) >= self._gang.workers
+        return self._is_done() or len(self._started) >= self._gang.workers
 
     def is_over(self) -> bool:
-        """Whether the gang has ended or would be ended by :meth:`run`."""
-        return self._is_informed() and (self._is_done() or self._failure() is not None)
+        """Whether the gang has failed, or would be ended by :meth:`run`."""
+        return self._is_informed() and not self._is_done() and self._failure() is not None
 
     def _is_done(self) -> bool:
         """Whether every worker has ended well. Kubernetes would wait for a side-car that runs on."""

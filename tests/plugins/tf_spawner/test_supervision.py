@@ -142,6 +142,17 @@ def test_a_side_car_that_runs_on_does_not_keep_a_gang_from_ending() -> None:
     Watched(objects("job", job()), BOTH_RUN, done, *ends, ("error", RuntimeError("it waits for the side-car"))).run()
 
 
+@pytest.mark.parametrize(
+    ("now", "pods"), [(job(), [pod(0, terminated(0)), pod(1, terminated(0))]), (job(condition("Complete")), [])]
+)
+def test_a_gang_that_is_done_has_started_and_has_not_failed(now: dict[str, Any], pods: list[dict[str, Any]]) -> None:
+    watched = Supervision(WrittenNews([]), Gang(GANG, "toposieve", LABELS, 2), Limits(0), print, print)
+    for news in (objects("warnings"), objects("pods", *pods), objects("job", now)):
+        watched.take(news)
+    assert watched.has_started()
+    assert not watched.is_over()
+
+
 def test_who_says_what_was_wrong_a_moment_later_is_at_fault() -> None:
     first = objects("pods", pod(0, terminated(1)), pod(1, running()))
     then = objects("pods", pod(0, terminated(1)), pod(1, terminated(2)))
