@@ -14,7 +14,7 @@ from support.cluster import OURS
 from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
 from toposieve_airflow.tf_spawner.trigger import GangStartTrigger
 
-from .conftest import Namespace, Run, wait_for
+from .conftest import IMAGE, Namespace, Run, wait_for
 
 WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
 ONE_FAILS = """
@@ -102,6 +102,25 @@ def test_a_command_that_is_not_in_the_image(make_run) -> None:
 def test_pods_against_the_namespaces_security_level(make_run) -> None:
     run = make_run(WAIT, security_context={"runAsNonRoot": False, "runAsUser": 0}).start().finish()
     assert "violates PodSecurity" in failed(run, retry=False)
+
+
+def test_a_service_account_that_does_not_exist(make_run) -> None:
+    run = make_run(WAIT, service_account_name="no-such", broken_timeout_seconds=3).start().finish()
+    assert 'serviceaccount "no-such" not found' in failed(run, retry=False)
+
+
+def test_an_init_container_that_fails(make_run) -> None:
+    command = ["sh", "-c", "echo no such bucket; exit 3"]
+    init = client.V1Container(name="fetch", image=IMAGE, command=command)
+    run = make_run(WAIT, init_containers=[init]).start().finish()
+    assert "failed with exit code 3 in its container fetch: no such bucket" in failed(run, retry=True)
+
+
+def test_a_side_car_that_runs_on_does_not_keep_the_task_from_ending(make_run) -> None:
+    side_car = {"name": "side-car", "image": IMAGE, "command": ["sleep", "600"]}
+    run = make_run("print('up')", pod_template_dict={"spec": {"containers": [{"name": "base"}, side_car]}})
+    assert run.start().finish().error is None
+    assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
 
 
 def test_a_manifest_that_kubernetes_refuses(make_run) -> None:
