@@ -67,7 +67,6 @@ options=(--build-arg "VERSION=$version"
 [ -z "$base" ] || options+=(--build-arg "BASE_IMAGE=$base")
 # The OCI format has no health check; docker's own is kept by every registry.
 [ "$engine" = docker ] || options+=(--format docker)
-[ "$engine" != docker ] || export DOCKER_BUILDKIT=1
 
 for image in "${images[@]}"; do
     name=$prefix$image:$tag
