@@ -29,7 +29,7 @@ _UNDER_WAY: dict[str, Any] = {"spec": {}}
 class SparkPods(GangCluster):
     """Pods of Spark jobs in one namespace."""
 
-    def remove_pods(self, selector: str, grace_s: float) -> None:
+    def remove_pods(self, selector: str) -> None:
         """Delete the pods with these labels; Kubernetes deletes what else a driver has made with it.
 
         Raises:
@@ -38,7 +38,7 @@ class SparkPods(GangCluster):
         """
         for name in self._pods_within(selector, 0):
             self._ask(self._core.delete_namespaced_pod, name, self.namespace)
-        self._wait_for_end(selector, grace_s)
+        self._wait_for_end(selector)
 
 
 class DriverWatch:

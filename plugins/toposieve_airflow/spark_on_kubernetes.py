@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 TASK_LABEL = "toposieve/task"
 """Label of the driver and executors of a task instance, whichever try made them."""
 
-GRACE_S = 30.0
-
 
 class SparkOnKubernetesOperator(SparkJobOperator):
     """``spark-submit`` in cluster mode: the driver is a pod, which makes the executors.
@@ -105,7 +103,7 @@ class SparkOnKubernetesOperator(SparkJobOperator):
     def _remove_pods(self) -> None:
         """Delete the pods of this task instance; Kubernetes then deletes what else belongs to them."""
         try:
-            self._pods().remove_pods(self._selector or "", GRACE_S)
+            self._pods().remove_pods(self._selector or "")
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("driver or executors could not be removed: %s", error)
 

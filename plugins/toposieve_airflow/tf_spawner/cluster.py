@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,11 +17,14 @@ from kubernetes.client.exceptions import ApiException
 from toposieve_airflow.tf_spawner.manifests import GANG_LABEL, Gang, Manifest, service_manifest
 from toposieve_airflow.tf_spawner.watching import ListCall, Objects, gone_within
 
-FORCE_AFTER_S = 1.0
-"""Seconds on top of the grace period after which a pod counts as lost with its node."""
+LATE_S = 2.0
+"""Seconds that a node may take on top of a pod's grace period."""
 
-GONE_S = 15.0
-"""Seconds that Kubernetes may take to forget everything after that."""
+GONE_S = 60.0
+"""Seconds after that in which Kubernetes removes the pods, or finds out that their node is lost and says so."""
+
+_LOST = "DeletionByTaintManager"
+"""Reason of Kubernetes' condition DisruptionTarget on the pods of a node that no longer answers."""
 
 _CONFLICT, _FORBIDDEN, _NOT_FOUND = 409, 403, 404
 _RIGHT = re.compile(
@@ -98,8 +102,10 @@ class GangCluster:
         """
         self._create(self._core.create_namespaced_service, service_manifest(gang, job["metadata"]["uid"]))
 
-    def remove(self, selector: str, grace_s: float) -> None:
+    def remove(self, selector: str) -> None:
         """Delete everything with these labels and wait until it is gone. Pods of a node that is lost go by force.
+
+        No others do: the next gang must not get a GPU, or write to a folder, that the last one still has.
 
         Raises:
             StillThere: Something is left all the same.
@@ -107,19 +113,24 @@ class GangCluster:
         """
         for job in self.find_jobs(selector):
             self.delete_job(job["metadata"]["name"])
-        self._wait_for_end(selector, grace_s)
+        self._wait_for_end(selector)
 
     def delete_job(self, name: str) -> None:
         """Delete a Job; Kubernetes then deletes its pods and its Service."""
         self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
 
-    def _wait_for_end(self, selector: str, grace_s: float) -> None:
-        if not self._pods_within(selector, grace_s + FORCE_AFTER_S):
-            return
-        for name in self._pods_within(selector, 0):
-            self._ask(self._core.delete_namespaced_pod, name, self.namespace, grace_period_seconds=0)
-        if left := self._pods_within(selector, GONE_S):
-            raise StillThere(f"pods in namespace {self.namespace} that Kubernetes does not remove: {', '.join(left)}")
+    def _wait_for_end(self, selector: str) -> None:
+        pods = self._pods_within(selector, 0)
+        grace_s = max((pod["spec"].get("terminationGracePeriodSeconds", 0) for pod in pods.values()), default=0)
+        pods = self._pods_within(selector, grace_s + LATE_S) if pods else pods
+        deadline = time.monotonic() + GONE_S
+        while pods and time.monotonic() < deadline:
+            for name, pod in pods.items():
+                if _is_lost(pod):
+                    self._ask(self._core.delete_namespaced_pod, name, self.namespace, grace_period_seconds=0)
+            pods = self._pods_within(selector, LATE_S)
+        if pods:
+            raise StillThere(f"pods in namespace {self.namespace} that Kubernetes does not remove: {', '.join(pods)}")
 
     def _pods_within(self, selector: str, seconds: float) -> Objects:
         left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))
@@ -142,6 +153,10 @@ class GangCluster:
                 raise
 
         return _asked(ask)
+
+
+def _is_lost(pod: Manifest) -> bool:
+    return any(each.get("reason") == _LOST for each in pod.get("status", {}).get("conditions", []))
 
 
 def _asked(ask: Callable[[], Any]) -> Any:

@@ -28,7 +28,7 @@ from toposieve_airflow.tf_spawner.manifests import (
     job_manifest,
     task_selector,
 )
-from toposieve_airflow.tf_spawner.pod_defaults import GRACE_S, Accelerator
+from toposieve_airflow.tf_spawner.pod_defaults import Accelerator
 from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
 from toposieve_airflow.tf_spawner.trigger import POLL_S, as_trigger
 
@@ -260,7 +260,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             Refused: The right to do so is missing.
         """
         try:
-            self._cluster(gang).remove(gang.selector, self.termination_grace_period or GRACE_S)
+            self._cluster(gang).remove(gang.selector)
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("gang %s could not be removed: %s", gang.name, error)
 

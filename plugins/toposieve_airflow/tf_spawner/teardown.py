@@ -10,7 +10,6 @@ from airflow.sdk import BaseOperator
 
 from toposieve_airflow.tf_spawner.cluster import GangCluster
 from toposieve_airflow.tf_spawner.manifests import run_selector
-from toposieve_airflow.tf_spawner.pod_defaults import GRACE_S
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,4 +53,4 @@ class GangTeardownOperator(BaseOperator):
         cluster = GangCluster(hook.api_client, self.namespace)
         for job in cluster.find_jobs(selector):
             self.log.info("removing gang %s", job["metadata"]["name"])
-        cluster.remove(selector, GRACE_S)
+        cluster.remove(selector)

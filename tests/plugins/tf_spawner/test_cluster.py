@@ -1,9 +1,81 @@
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
-from toposieve_airflow.tf_spawner.cluster import in_words, refuses
+from support.answers import Answer, listed
+from support.kubernetes_gangs import condition, pod, running
+from toposieve_airflow.tf_spawner import cluster as module
+from toposieve_airflow.tf_spawner.cluster import GangCluster, StillThere, in_words, refuses
+
+LOST = condition("DisruptionTarget", "DeletionByTaintManager")
+
+
+class Api:
+    """No Jobs; notes what is deleted, and how long pods are waited for."""
+
+    def __init__(self) -> None:
+        self.forced: list[str] = []
+        self.waits: list[float] = []
+
+    def list_namespaced_job(self, namespace: str, **_: Any) -> Answer:
+        return listed()
+
+    def list_namespaced_pod(self, namespace: str, **_: Any) -> None: ...
+
+    def delete_namespaced_pod(self, name: str, namespace: str, *, grace_period_seconds: int, **_: Any) -> Answer:
+        assert grace_period_seconds == 0
+        self.forced.append(name)
+        return Answer("{}")
+
+
+@pytest.fixture
+def remove(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Api]:
+    """Remove a gang whose pods are these, at one look after the other."""
+    monkeypatch.setattr(module, "GONE_S", 0.1)
+
+    def make(*looks: list[dict[str, Any]]) -> Api:
+        api, left = Api(), iter(looks)
+
+        def gone_within(call: Any, seconds: float) -> dict[str, Any]:
+            api.waits.append(seconds)
+            return {each["metadata"]["name"]: each for each in next(left)}
+
+        monkeypatch.setattr(module, "gone_within", gone_within)
+        cluster = GangCluster(ApiClient(), "toposieve")
+        monkeypatch.setattr(cluster, "_core", api)
+        monkeypatch.setattr(cluster, "_batch", api)
+        cluster.remove("a=b")
+        return api
+
+    return make
+
+
+def test_removing_waits_as_long_as_the_pods_may_take_to_end(remove: Callable[..., Api]) -> None:
+    patient = pod(0, running())
+    patient["spec"]["terminationGracePeriodSeconds"] = 120
+    api = remove([pod(1), patient], [])
+    assert api.waits == [0, 120 + module.LATE_S]
+    assert api.forced == []
+
+
+def test_the_pod_of_a_node_that_is_lost_goes_by_force_as_soon_as_kubernetes_says_so(
+    remove: Callable[..., Api],
+) -> None:
+    here, lost = pod(0, running()), pod(1, running(), LOST)
+    assert remove([here, lost], [here, lost], []).forced == [lost["metadata"]["name"]]
+    assert remove([lost], [pod(1, running())], [lost], []).forced == [lost["metadata"]["name"]]
+
+
+def test_a_pod_on_a_node_that_answers_is_never_forgotten_by_force(
+    remove: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GONE_S", 0.0)
+    with pytest.raises(StillThere, match=pod(0)["metadata"]["name"]):
+        remove([pod(0)], [pod(0)])
 
 
 def answer(status: int, message: str) -> ApiException:

@@ -42,7 +42,7 @@ class Cluster:
         if self.failure:
             raise self.failure
 
-    def remove(self, selector: str, grace_s: float) -> None:
+    def remove(self, selector: str) -> None:
         self.removed.append(selector.removeprefix("toposieve/gang="))
         if self.failure:
             raise self.failure

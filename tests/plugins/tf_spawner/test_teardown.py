@@ -18,7 +18,7 @@ def test_it_removes_by_the_labels_that_the_runs_gangs_carry(monkeypatch: pytest.
         def find_jobs(self, selector: str) -> list[object]:
             return []
 
-        def remove(self, selector: str, grace_s: float) -> None:
+        def remove(self, selector: str) -> None:
             removed.append(selector)
 
     monkeypatch.setattr(teardown, "GangCluster", Cluster)
