@@ -49,6 +49,7 @@ class KubernetesTasks(Tasks):
             "conf": {**conf, **self.profile.spark.conf},
             "namespace": pods.namespace,
             "kubernetes_conn_id": pods.connection,
+            "startup_timeout_s": pods.spark_startup_timeout_s,
         }
 
     def gang_options(self, task_id: str) -> dict[str, Any]:

@@ -103,6 +103,7 @@ class Kubernetes(_Section):
     images: Images
     claim: str
     spark_pod: RepositoryPath
+    spark_startup_timeout_s: int = Field(ge=1)
     gang: GangPods
 
 

@@ -1,11 +1,12 @@
-"""The driver pod of a Spark job on Kubernetes: its log, what it waits for, how it ended, its removal."""
+"""The pods of a Spark job on Kubernetes: the driver's log, what they wait for, why the driver failed, their removal."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -13,102 +14,183 @@ from kubernetes.client.exceptions import ApiException
 from toposieve_airflow.processes import TAIL_LINES, error_line
 from toposieve_airflow.tf_spawner import diagnosis
 from toposieve_airflow.tf_spawner.cluster import GangCluster, in_words
-from toposieve_airflow.tf_spawner.diagnosis import State
+from toposieve_airflow.tf_spawner.diagnosis import Failure, State
 from toposieve_airflow.tf_spawner.reading import Reading
-from toposieve_airflow.tf_spawner.watching import Objects, changes
+from toposieve_airflow.tf_spawner.watching import changes, is_passing
 from toposieve_airflow.tf_spawner.worker_logs import follow_log
 
 BROKEN_S = 60.0
 """How long a driver's image may fail to be pulled."""
 
+TICK_S = 0.5
 LOG_END_S = 10.0
 
-_UNDER_WAY: dict[str, Any] = {"spec": {}}
+_UNDER_WAY: dict[str, Any] = {"metadata": {}, "spec": {}}
+"""What diagnosis asks of a Job, which a driver does not have."""
 
 
 class SparkPods(GangCluster):
     """Pods of Spark jobs in one namespace."""
 
-    def remove_pods(self, selector: str) -> None:
+    def delete_pods(self, selector: str) -> None:
         """Delete the pods with these labels; Kubernetes deletes what else a driver has made with it.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        for name in self._pods_within(selector, 0):
+            self._ask(self._core.delete_namespaced_pod, name, self.namespace)
+
+    def remove_pods(self, selector: str) -> None:
+        """Delete the pods with these labels and wait until they are gone.
 
         Raises:
             StillThere: Something is left all the same.
             Refused: The API server does not allow it.
         """
-        for name in self._pods_within(selector, 0):
-            self._ask(self._core.delete_namespaced_pod, name, self.namespace)
+        self.delete_pods(selector)
         self._wait_for_end(selector)
 
 
 class DriverWatch:
-    """Follows the one pod with some labels, in threads of its own, while the block lasts.
+    """Follows the driver and the executors of one try, in threads of its own, while the block lasts.
 
     Args:
-        pods: Where it is.
-        selector: Its labels.
-        log: Takes the lines of its log, and what it waits for.
-        give_up: Called when it can never start.
+        pods: Where they are.
+        selector: Their labels.
+        log: Takes the lines of the driver's log, and what driver and executors wait for.
+        give_up: Called once the driver has failed or can never start.
+        startup_s: Seconds until the driver has to run.
 
     Attributes:
-        exit_code: Of its container, once that has ended.
+        failure: Why the driver has failed.
         tail: The last lines of its log.
-        problem: Why it can never start.
     """
 
-    def __init__(self, pods: SparkPods, selector: str, log: Callable[[str], None], give_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pods: SparkPods,
+        selector: str,
+        log: Callable[[str], None],
+        give_up: Callable[[], None],
+        startup_s: float = 600,
+    ) -> None:
         """Follow nothing yet."""
         self._pods = pods
         self._selector = selector
         self._log = log
         self._give_up = give_up
+        self._startup_s = startup_s
+        self._state = State(job=_UNDER_WAY)
         self._reading = Reading()
         self._over = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._threads: list[threading.Thread] = []
         self._follower: threading.Thread | None = None
         self._said: set[str] = set()
+        self._began = time.monotonic()
         self._broken_since: float | None = None
-        self.exit_code: int | None = None
+        self.failure: Failure | None = None
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self.problem: str | None = None
 
     def __enter__(self) -> DriverWatch:
         """Begin."""
-        self._watcher.start()
+        for work in (self._watch_pods, self._watch_warnings, self._keep_looking):
+            self._threads.append(threading.Thread(target=self._telling_errors, args=(work,), daemon=True))
+            self._threads[-1].start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Wait a moment for the rest of the log, then end."""
+        self.wait_for_end()
+        self._reading.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_end(self) -> None:
+        """Wait a moment until the end of the driver, if there is one, is known, and its log is here."""
         if self._follower is not None:
             self._over.wait(LOG_END_S)
             self._follower.join(LOG_END_S)
-        self._reading.stop()
-        self._watcher.join()
 
-    @property
-    def error(self) -> str:
-        """The job's own error if it printed one, otherwise its last lines."""
-        return error_line(self.tail)
+    def in_words(self, failure: Failure) -> str:
+        """A failure of the driver with its own error if it printed one, otherwise with its last lines."""
+        return f"the driver {failure.why}" + (f": {error_line(self.tail)}" if self.tail else "")
 
-    def _watch(self) -> None:
+    # --- news --------------------------------------------------------------------------------------------------------
+
+    def _watch_pods(self) -> None:
+        for pods in changes(self._pods.pods(self._selector), self._reading, self._log):
+            self._state.pods = pods
+
+    def _watch_warnings(self) -> None:
+        for warnings in changes(self._pods.warnings(), self._reading, lambda text: None):
+            self._state.warnings = warnings
+
+    def _telling_errors(self, work: Callable[[], None]) -> None:
         try:
-            for pods in changes(self._pods.pods(self._selector), self._reading, self._log):
-                self._take(pods)
+            work()
         except ApiException as error:
-            self._log(f"the driver's pod cannot be followed: {in_words(error)}")
+            self._fail(Failure(f"cannot be followed: {in_words(error)}", may_retry=is_passing(error)))
+        except Exception as error:  # whatever it is, the task has to know
+            self._fail(Failure(f"cannot be followed: {error!r}"))
 
-    def _take(self, pods: Objects) -> None:
-        for name, pod in pods.items():
-            container = pod["spec"]["containers"][0]["name"]
-            kind, details = diagnosis.container_state(pod, container)
-            if kind != "waiting" and self._follower is None:
-                self._follow(name, container)
-            if kind == "terminated":
-                self.exit_code = details.get("exitCode")
-                self._over.set()
-            self._note_waiting(State(job=_UNDER_WAY, pods=pods), container)
-        if not pods and self._follower is not None:
+    def _fail(self, failure: Failure) -> None:
+        if self.failure is None:
+            self.failure = failure
             self._over.set()
+            self._give_up()
+
+    # --- by the clock ------------------------------------------------------------------------------------------------
+
+    def _keep_looking(self) -> None:
+        while not self._reading.is_stopped():
+            self._look(self._state.pods)
+            self._reading.pause(TICK_S)
+
+    def _look(self, pods: Mapping[str, Mapping[str, Any]]) -> None:
+        waits = [(_is_executor(pod), text) for name, pod in pods.items() for text in self._pending(name, pod)]
+        for is_executor, text in waits:
+            self._say(f"executors wait: {text}" if is_executor else f"the driver waits: {text}")
+        if self._over.is_set():
+            return
+        drivers = {name: pod for name, pod in pods.items() if not _is_executor(pod)}
+        for name, pod in drivers.items():
+            self._look_at_driver(name, pod)
+        if not drivers and self._follower is not None:
+            self._fail(Failure("is gone: somebody has deleted its pod"))
+        elif self._follower is None and time.monotonic() - self._began > self._startup_s:
+            reasons = "; ".join(text for is_executor, text in waits if not is_executor)
+            reason = reasons or ("Kubernetes gives no reason" if drivers else "spark-submit has made no pod for it")
+            self._fail(Failure(f"has not started within {self._startup_s:.0f} s: {reason}"))
+
+    def _look_at_driver(self, name: str, pod: Mapping[str, Any]) -> None:
+        container = _container(pod)
+        kind, _ = diagnosis.container_state(pod, container)
+        if kind != "waiting" and self._follower is None:
+            self._follow(name, container)
+        if failure := diagnosis.failure_of(self._alone(name, pod), container) or self._stays_broken(name, pod):
+            self._fail(failure)
+        elif kind == "terminated":
+            self._over.set()
+
+    def _stays_broken(self, name: str, pod: Mapping[str, Any]) -> Failure | None:
+        broken = diagnosis.broken_pods(self._alone(name, pod), _container(pod)).get(name)
+        if broken is None:
+            self._broken_since = None
+            return None
+        self._broken_since = self._broken_since or time.monotonic()
+        if time.monotonic() - self._broken_since < BROKEN_S:
+            return None
+        return replace(broken[1], why=f"cannot start: {broken[1].why}")
+
+    def _pending(self, name: str, pod: Mapping[str, Any]) -> list[str]:
+        return list(diagnosis.pending_reasons(self._alone(name, pod), _container(pod)))
+
+    def _alone(self, name: str, pod: Mapping[str, Any]) -> State:
+        about = {key: each for key, each in self._state.warnings.items() if each["involvedObject"].get("name") == name}
+        return State(_UNDER_WAY, {name: pod}, about)
+
+    # --- the log -----------------------------------------------------------------------------------------------------
 
     def _follow(self, name: str, container: str) -> None:
         def follow() -> None:
@@ -124,16 +206,16 @@ class DriverWatch:
         self.tail.append(line)
         self._log(line)
 
-    def _note_waiting(self, state: State, container: str) -> None:
-        for reason in diagnosis.pending_reasons(state, container):
-            if reason not in self._said:
-                self._said.add(reason)
-                self._log(f"the driver waits: {reason}")
-        broken = diagnosis.broken_pods(state, container)
-        if not broken:
-            self._broken_since = None
-        elif self._broken_since is None:
-            self._broken_since = time.monotonic()
-        elif time.monotonic() - self._broken_since > BROKEN_S and self.problem is None:
-            self.problem = next(iter(broken.values()))[1].why
-            self._give_up()
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._log(text)
+
+
+def _is_executor(pod: Mapping[str, Any]) -> bool:
+    return bool(pod["metadata"]["labels"].get("spark-role") == "executor")
+
+
+def _container(pod: Mapping[str, Any]) -> str:
+    """Name of the container that Spark runs in: that of the pod template, the first."""
+    return str(pod["spec"]["containers"][0]["name"])

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.naming import short_hash
-from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, end_children
+from toposieve_airflow.processes import end_children
 from toposieve_airflow.spark_driver import DriverWatch, SparkPods
 from toposieve_airflow.spark_job import SparkJobOperator
 from toposieve_airflow.tf_spawner.cluster import Refused, StillThere
-from toposieve_airflow.tf_spawner.manifests import MANAGED_BY, gang_name
+from toposieve_airflow.tf_spawner.manifests import MANAGED_BY, TRY_LABEL, gang_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,14 +34,16 @@ class SparkOnKubernetesOperator(SparkJobOperator):
     Args:
         namespace: Where the pods live.
         kubernetes_conn_id: Airflow connection for following and removing them.
+        startup_timeout_s: Seconds until the driver has to run.
         kwargs: As for SparkJobOperator.
     """
 
-    def __init__(self, *, namespace: str, kubernetes_conn_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, namespace: str, kubernetes_conn_id: str, startup_timeout_s: float, **kwargs: Any) -> None:
         """Keep where the pods live."""
         super().__init__(**kwargs)
         self.namespace = namespace
         self.kubernetes_conn_id = kubernetes_conn_id
+        self.startup_timeout_s = startup_timeout_s
         self._selector: str | None = None
 
     def submit(self, context: Context) -> None:
@@ -52,34 +55,35 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             AirflowException: The job failed in another way.
         """
         self.name_pods(context)
-        selector = f"{self._selector},spark-role=driver"
         try:
             self._remove_pods()
             try:
-                with DriverWatch(self._pods(), selector, self.log.info, end_children) as driver:
-                    self._submit(context, driver)
+                self._follow(context)
             finally:
                 self._remove_pods()
         except Refused as error:
             raise AirflowFailException(str(error)) from None
 
     def on_kill(self) -> None:
-        """End spark-submit, the driver and its executors."""
-        super().on_kill()
-        if self._selector is not None:
-            self._remove_pods()
+        """End driver and executors, then spark-submit, then what it has made meanwhile.
 
-    def _submit(self, context: Context, driver: DriverWatch) -> None:
-        try:
-            super().submit(context)
-        except AirflowException as error:
-            if driver.problem is not None:
-                raise AirflowFailException(f"the driver cannot start: {driver.problem}") from None
-            if driver.exit_code == INVALID_INPUT_EXIT_CODE:
-                raise AirflowFailException(driver.error) from None
-            if driver.exit_code:
-                raise AirflowException(f"the driver failed with exit code {driver.exit_code}: {driver.error}") from None
-            raise error from None
+        Airflow kills the task's process soon after, so that the requests that end the pods come first.
+        """
+        self._remove_pods(wait=False)
+        super().on_kill()
+        self._remove_pods()
+
+    def _follow(self, context: Context) -> None:
+        selector = f"{self._selector},{TRY_LABEL}={context['ti'].try_number}"
+        with DriverWatch(self._pods(), selector, self.log.info, end_children, self.startup_timeout_s) as driver:
+            try:
+                super().submit(context)
+            except AirflowException as error:
+                driver.wait_for_end()
+                if driver.failure is None:
+                    raise error from None
+                kind = AirflowException if driver.failure.may_retry else AirflowFailException
+                raise kind(driver.in_words(driver.failure)) from None
 
     def name_pods(self, context: Context) -> None:
         """Name and label driver and executors of this try."""
@@ -87,7 +91,7 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         map_index = ti.map_index if ti.map_index is not None else -1
         name = gang_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number)
         task = short_hash([ti.dag_id, ti.run_id, ti.task_id, map_index])
-        labels = {**MANAGED_BY, TASK_LABEL: task}
+        labels = {**MANAGED_BY, **run_labels(context), TASK_LABEL: task, TRY_LABEL: str(ti.try_number)}
         self._selector = f"{TASK_LABEL}={task}"
         self.conf = {
             **(self.conf or {}),
@@ -100,13 +104,30 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             },
         }
 
-    def _remove_pods(self) -> None:
+    def _remove_pods(self, *, wait: bool = True) -> None:
         """Delete the pods of this task instance; Kubernetes then deletes what else belongs to them."""
+        if self._selector is None:
+            return
         try:
-            self._pods().remove_pods(self._selector or "")
+            if wait:
+                self._pods().remove_pods(self._selector)
+            else:
+                self._pods().delete_pods(self._selector)
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("driver or executors could not be removed: %s", error)
 
     def _pods(self) -> SparkPods:
-        hook = KubernetesHook(conn_id=self.kubernetes_conn_id)
-        return SparkPods(hook.core_v1_client.api_client, self.namespace)
+        return spark_pods(self.kubernetes_conn_id, self.namespace)
+
+
+def run_labels(context: Context) -> dict[str, str]:
+    """Labels of everything that a run makes."""
+    return {
+        "dag_id": make_safe_label_value(context["ti"].dag_id),
+        "run_id": make_safe_label_value(context["ti"].run_id),
+    }
+
+
+def spark_pods(kubernetes_conn_id: str, namespace: str) -> SparkPods:
+    """The pods of Spark jobs, as an Airflow connection sees them."""
+    return SparkPods(KubernetesHook(conn_id=kubernetes_conn_id).core_v1_client.api_client, namespace)
