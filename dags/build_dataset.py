@@ -53,3 +53,5 @@ with DAG(
     select = tasks.spark_per_day("select", plan, outlets=[assets.SELECTED])
 
     plan >> ingest >> select
+    if (clean_up := tasks.clean_up()) is not None:
+        [ingest, select] >> clean_up

@@ -41,3 +41,5 @@ with DAG(
     simulate = tasks.spark_per_day("simulate", plan)
 
     plan >> simulate
+    if (clean_up := tasks.clean_up()) is not None:
+        simulate >> clean_up

@@ -10,9 +10,9 @@ from kubernetes.client import models as k8s
 
 from toposieve_airflow.factory import SCRIPTS, Tasks
 from toposieve_airflow.profiles import Kubernetes
+from toposieve_airflow.run_teardown import RunTeardownOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
-from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
 
 JOBS_IN_IMAGES = "/opt/toposieve/jobs"
 PYTHON_IN_IMAGES = "/opt/toposieve/.venv-jobs/bin/python"
@@ -84,8 +84,8 @@ class KubernetesTasks(Tasks):
         }
 
     def clean_up(self) -> BaseOperator:
-        """Removes the run's gangs, by label: a task whose process died leaves its gang behind."""
-        clean_up = GangTeardownOperator(
+        """Removes the run's pods, by label: a task whose process died leaves its pods behind."""
+        clean_up = RunTeardownOperator(
             task_id="clean_up",
             namespace=self.pods.namespace,
             kubernetes_conn_id=self.pods.connection,

@@ -62,6 +62,16 @@ def test_on_kubernetes_a_teardown_ends_it_when_no_task_can_have_a_pod_any_more(m
     assert clean_up.namespace == load_profile(CONFIG_FOLDER).kubernetes.namespace
 
 
+@pytest.mark.parametrize("name", ["build_dataset", "simulate_events"])
+def test_on_kubernetes_no_dag_leaves_pods_nor_takes_them_from_a_task(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
+    tasks = load_dags()[name].task_dict
+    assert tasks["clean_up"].is_teardown
+    assert tasks["clean_up"].upstream_task_ids == tasks.keys() - {"plan", "clean_up"}
+
+
 def test_skipped_simulation_does_not_skip_the_rest(dags: dict[str, DAG]) -> None:
     rules = {task.task_id: TriggerRule(task.trigger_rule) for task in dags["topology_classifier"].tasks}
     assert rules.pop("ingest") is TriggerRule.NONE_FAILED

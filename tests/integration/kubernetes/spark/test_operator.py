@@ -1,6 +1,7 @@
 """The operator of Spark jobs on a cluster: what a failure says, and that nothing stays behind."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from toposieve_airflow import spark_driver
 from toposieve_airflow.kubernetes_tasks import KubernetesTasks
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.profiles import parse_profile
+from toposieve_airflow.run_teardown import RunTeardownOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 
 OWN_BASE = ("--base", "/data/simulated")
@@ -103,6 +105,46 @@ def test_a_driver_that_vanishes_fails_the_task(make_operator, namespace: Namespa
     namespace.core.delete_namespaced_pod(driver, namespace.name, grace_period_seconds=0)
     thread.join(60)
     assert [type(error) for error in errors] == [AirflowException]
+
+
+def test_a_driver_that_no_node_can_take_is_given_up_with_the_reason(make_operator) -> None:
+    cores = {"spark.kubernetes.driver.request.cores": "1000"}
+    operator = make_operator("ingest", "--partition", "2026-01-01", config={}, **cores)
+    operator.startup_timeout_s = 10
+    with pytest.raises(AirflowException, match=r"not started within 10 s: no node can take it: .*Insufficient cpu"):
+        operator.execute(context("ingest"))
+
+
+def test_what_executors_wait_for_is_said(make_operator, namespace: Namespace, capsys) -> None:
+    cores = {"spark.kubernetes.executor.request.cores": "1000"}
+    operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-03", config=SLOW, **cores)
+    thread, _ = started(namespace, operator)
+    printed = ""
+
+    def said() -> bool:
+        nonlocal printed
+        printed += capsys.readouterr().out
+        return "executors wait: no node can take it" in printed
+
+    wait_for(said, "the reason")
+    operator.on_kill()
+    thread.join(60)
+
+
+def test_the_teardown_removes_what_a_killed_process_leaves(make_operator, namespace: Namespace) -> None:
+    operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-04", config=SLOW)
+    process = multiprocessing.get_context("fork").Process(target=operator.execute, args=(context("simulate"),))
+    process.start()
+    wait_for(lambda: namespace.names("pod", f"{OURS},spark-role=executor"), "executor")
+    process.kill()
+    process.join()
+    teardown = RunTeardownOperator(
+        task_id="clean_up", namespace=namespace.name, kubernetes_conn_id=operator.kubernetes_conn_id
+    )
+    teardown.execute(TaskInstance(task_id="clean_up", run_id="another").context())
+    assert namespace.names("pod", f"{OURS},spark-role=executor")
+    teardown.execute(context("clean_up"))
+    assert not namespace.names("pod", OURS)
 
 
 def test_killing_the_task_removes_driver_and_executors(make_operator, namespace: Namespace) -> None:

@@ -1,0 +1,25 @@
+import pytest
+
+from support.kubernetes_gangs import TaskInstance
+from toposieve_airflow import run_teardown
+from toposieve_airflow.run_teardown import RunTeardownOperator
+from toposieve_airflow.tf_spawner.cluster import StillThere
+from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
+
+
+def test_gangs_go_too_even_if_a_driver_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+
+    class Pods:
+        def remove_pods(self, selector: str, grace_s: float) -> None:
+            removed.append(selector)
+            raise StillThere("driver")
+
+    monkeypatch.setattr(run_teardown, "spark_pods", lambda connection, namespace: Pods())
+    monkeypatch.setattr(GangTeardownOperator, "execute", lambda self, context: removed.append("gangs"))
+    with pytest.raises(StillThere):
+        RunTeardownOperator(task_id="clean_up", namespace="here", kubernetes_conn_id="a").execute(
+            TaskInstance().context()
+        )
+    labels = "app.kubernetes.io/managed-by=toposieve,dag_id=topology_classifier,run_id=manual__1"
+    assert removed == [f"{labels},toposieve/task", "gangs"]
