@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from toposieve.spark.java import java_home
 
@@ -66,6 +67,7 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     conf.setIfMissing("spark.master", "local[*]")
     if _is_local(conf.get("spark.master") or ""):
         _keep_to_this_machine(conf)
+    _make_event_log_folder(conf)
     session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
     session.sparkContext.setLogLevel("WARN")
     logging.getLogger("py4j").setLevel(logging.WARNING)
@@ -88,6 +90,13 @@ def _prepare_environment() -> None:
 
 def _is_local(master: str) -> bool:
     return master.startswith("local")
+
+
+def _make_event_log_folder(conf: SparkConf) -> None:
+    """Spark refuses to start when its event log's folder is not there."""
+    folder = urlsplit(conf.get("spark.eventLog.dir", "") or "")
+    if conf.get("spark.eventLog.enabled", "false") == "true" and folder.path and folder.scheme in ("", "file"):
+        Path(folder.path).mkdir(parents=True, exist_ok=True)
 
 
 def _keep_to_this_machine(conf: SparkConf) -> None:
