@@ -133,7 +133,7 @@ def held(namespace: Namespace, pod: str) -> Iterator[None]:
 @pytest.fixture
 def spark_operator(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> SparkOnKubernetesOperator:
     """An operator of a Spark job that a driver of an earlier try stands in the way of."""
-    options = {"namespace": namespace.name, "kubernetes_conn_id": "limited", "step": None}
+    options = {"namespace": namespace.name, "kubernetes_conn_id": "limited", "step": None, "startup_timeout_s": 60}
     operator = SparkOnKubernetesOperator(task_id="ingest", **options)
     operator.name_pods(TaskInstance().context())
     return operator
