@@ -24,6 +24,10 @@ with spark_session("count", "local[1]") as session:
     print(session.range(5).count())
 """
 
+PROBE = """CONNECTION_CHECK_MAX_COUNT=0 AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR exec /entrypoint \\
+airflow jobs check --job-type SchedulerJob --local"""
+"""What the official chart asks a scheduler."""
+
 WORKS = {
     "airflow": [
         ("bash -c 'exec airflow version'", r"^3\.3\."),  # as the official chart starts it
@@ -95,7 +99,7 @@ def test_nothing_but_tmp_can_be_written(shell):
     assert shell("touch $HOME/x $TMPDIR/y && rm /tmp/x /tmp/y").code == 0
 
 
-def test_no_compiler_package_manager_or_cache_is_left(shell):
+def test_no_compiler_download_tool_or_cache_is_left(shell):
     assert shell(f"for tool in {TOOLS}; do command -v $tool; done").output == ""
     assert shell(f"ls -d {CACHES} 2>/dev/null").output == ""
 
@@ -140,8 +144,12 @@ def test_the_health_command_of_a_job_image(namespace, pods):
 
 def test_airflow_serves_and_its_health_command_says_so(namespace, pods):
     pod = pods["airflow", 1000]
+    probe = ["env", "AIRFLOW_HOME=/tmp/airflow", "sh", "-c", PROBE]
     assert namespace.execute(pod, *health_command("airflow")).code != 0
-    serve = "export AIRFLOW_HOME=/tmp/airflow; airflow db migrate && (airflow api-server --workers 1 &) "
-    done = namespace.execute(pod, "sh", "-c", f"({serve}) > /tmp/log 2>&1 < /dev/null; tail -3 /tmp/log")
+    assert namespace.execute(pod, *probe).code != 0
+    serve = "airflow db migrate && (airflow api-server --workers 1 &) && (airflow scheduler --skip-serve-logs &) "
+    in_home = f"(export AIRFLOW_HOME=/tmp/airflow; {serve}) > /tmp/log 2>&1 < /dev/null; tail -3 /tmp/log"
+    done = namespace.execute(pod, "sh", "-c", in_home)
     assert done.code == 0, done.output
     wait_for(lambda: namespace.execute(pod, *health_command("airflow")).code == 0)
+    wait_for(lambda: namespace.execute(pod, *probe).code == 0)
