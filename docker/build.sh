@@ -9,8 +9,8 @@ docker/build.sh [options] [IMAGE...] [-- ENGINE'S OPTIONS...]      build images 
 
 IMAGE is airflow, spark, training or training-gpu; without one: airflow, spark and training.
 
-  --prefix PREFIX   what the names start with (toposieve-), such as registry.example.org/physics/toposieve-
-  --tag TAG         tag of the images (the version of this checkout)
+  --prefix PREFIX   what the names start with (localhost/toposieve-), such as registry.example.org/physics/toposieve-
+  --tag TAG         tag of the images (1)
   --base IMAGE      what they start from (docker.io/library/python:3.11-slim-bookworm): any Debian with Python 3.11
   --engine ENGINE   docker, podman or buildah (the first of these that is there and works)
   --push            push each image after it is built
@@ -24,7 +24,8 @@ fail() { echo "docker/build.sh: $*" >&2; exit 2; }
 
 works() {
     case $1 in
-        docker) docker info >/dev/null 2>&1 ;;
+        # Podman may call itself docker.
+        docker) docker info >/dev/null 2>&1 && [[ "$(docker --version)" != *podman* ]] ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -37,7 +38,7 @@ find_engine() {
 }
 
 version=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
-prefix=toposieve- tag=$version base="" engine="" push=false run=() images=() extra=()
+prefix=localhost/toposieve- tag=1 base="" engine="" push=false run=() images=() extra=()
 while (($#)); do
     case $1 in
         --prefix | --tag | --base | --engine)
@@ -71,7 +72,8 @@ options=(--build-arg "VERSION=$version"
 for image in "${images[@]}"; do
     name=$prefix$image:$tag
     arguments=(--file "docker/${image%-gpu}/Dockerfile" --tag "$name" "${options[@]}")
-    [ "$image" != training-gpu ] || arguments+=(--build-arg REQUIREMENTS=training-gpu.txt)
-    "${run[@]}" "$engine" build "${arguments[@]}" "${extra[@]}" .
-    ! $push || "${run[@]}" "$engine" push "$name"
+    [ "$image" != training-gpu ] || arguments+=(--build-arg REQUIREMENTS=training-gpu.txt --build-arg "TITLE=toposieve-$image")
+    # An empty array is unbound in the bash of macOS.
+    ${run[@]+"${run[@]}"} "$engine" build "${arguments[@]}" ${extra[@]+"${extra[@]}"} .
+    ! $push || ${run[@]+"${run[@]}"} "$engine" push "$name"
 done

@@ -10,12 +10,13 @@ from support.repository import REPOSITORY
 
 @pytest.fixture
 def build(tmp_path):
-    """Run docker/build.sh where these engines are installed (``docker!``: without its daemon)."""
+    """Run docker/build.sh where these engines are installed: ``docker!`` has no daemon, ``docker*`` is podman."""
 
     def run(*arguments: str, engines: tuple[str, ...] = ("buildah",)) -> subprocess.CompletedProcess[str]:
         for engine in engines:
-            program = tmp_path / engine.rstrip("!")
-            program.write_text(f"#!/bin/sh\nexit {1 if engine.endswith('!') else 0}\n")
+            program = tmp_path / engine.rstrip("!*")
+            says, fails = "podman" if engine.endswith("*") else engine, engine.endswith("!")
+            program.write_text(f"#!/bin/sh\necho {says}\nexit {fails:d}\n")
             program.chmod(0o755)
         for tool in ("bash", "sed", "grep", "dirname", "cat", "git"):
             (tmp_path / tool).symlink_to(_which(tool))
@@ -35,7 +36,7 @@ def _which(tool: str) -> str:
 def test_three_images_by_default(build):
     lines = build("--dry-run", "--tag", "7").stdout.splitlines()
     for image, line in zip(("airflow", "spark", "training"), lines, strict=True):
-        assert line.startswith(f"buildah build --file docker/{image}/Dockerfile --tag toposieve-{image}:7 ")
+        assert line.startswith(f"buildah build --file docker/{image}/Dockerfile --tag localhost/toposieve-{image}:7 ")
         assert "BASE_IMAGE" not in line
         assert "REVISION=" in line
 
@@ -43,7 +44,7 @@ def test_three_images_by_default(build):
 def test_the_gpu_variant_differs_by_its_requirements(build):
     (line,) = build("--dry-run", "training-gpu").stdout.splitlines()
     assert "--file docker/training/Dockerfile" in line
-    assert "--build-arg REQUIREMENTS=training-gpu.txt" in line
+    assert "--build-arg REQUIREMENTS=training-gpu.txt --build-arg TITLE=toposieve-training-gpu" in line
 
 
 def test_names_base_and_push(build):
@@ -71,7 +72,12 @@ def test_further_options_go_to_the_engine(build):
 
 @pytest.mark.parametrize(
     ("engines", "chosen"),
-    [(("docker", "podman", "buildah"), "docker"), (("docker!", "buildah"), "buildah"), (("podman",), "podman")],
+    [
+        (("docker", "podman", "buildah"), "docker"),
+        (("docker!", "buildah"), "buildah"),
+        (("docker*", "podman"), "podman"),
+        (("podman",), "podman"),
+    ],
 )
 def test_the_first_engine_that_works_is_taken(build, engines, chosen):
     (line,) = build("--dry-run", "spark", engines=engines).stdout.splitlines()

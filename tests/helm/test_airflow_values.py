@@ -1,6 +1,7 @@
 """The values for the official Airflow chart name what our chart and our images provide."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, find, render, rend
 from support.repository import REPOSITORY
 
 VALUES = yaml.safe_load(AIRFLOW_VALUES.read_text())
+CHART_VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 IMAGE = (REPOSITORY / "docker/airflow/Dockerfile").read_text()
 
 
@@ -28,18 +30,23 @@ def mount_path(name):
     return found
 
 
-@pytest.mark.parametrize("section", [VALUES["workers"]["kubernetes"], VALUES["triggerer"]])
+@pytest.mark.parametrize("section", [VALUES["scheduler"], VALUES["workers"]["kubernetes"], VALUES["triggerer"]])
 def test_accounts_are_those_that_our_chart_makes(ours, section):
     account = section["serviceAccount"]
     assert account["create"] is False
     assert find(ours, "ServiceAccount", account["name"])
     assert find(ours, "RoleBinding", account["name"])
+    assert VALUES["allowPodLaunching"] is False  # else that chart binds a role of its own to these accounts
 
 
 def test_the_data_is_where_our_chart_puts_it(ours):
     claim = volume("base")["persistentVolumeClaim"]["claimName"]
     assert find(ours, "PersistentVolumeClaim", claim)
-    assert mount_path("base") == yaml.safe_load((CHART / "values.yaml").read_text())["storage"]["mountPath"]
+    assert mount_path("base") == CHART_VALUES["storage"]["mountPath"]
+
+
+def test_logs_outlive_their_pods():
+    assert Path(VALUES["config"]["logging"]["base_log_folder"]).parent == Path(mount_path("base"))
 
 
 def test_the_profile_is_the_one_of_our_config_map(ours):
@@ -67,9 +74,9 @@ def test_security_contexts_are_those_of_our_chart(ours):
 
 
 def test_the_image_is_ours_and_of_the_locked_version():
-    title = re.search(r'image\.title="(.+)"', IMAGE)
-    assert title is not None
-    assert VALUES["defaultAirflowRepository"] == title[1]
+    images = CHART_VALUES["images"]
+    assert VALUES["defaultAirflowRepository"] == f"{images['prefix']}airflow"
+    assert VALUES["defaultAirflowTag"] == images["tag"]
     requirements = (REPOSITORY / "requirements/airflow-image.txt").read_text()
     locked = re.search(r"^apache-airflow==(\S+)", requirements, re.MULTILINE)
     assert locked is not None
@@ -94,8 +101,8 @@ def test_the_notes_install_the_chart_version_that_these_values_are_for():
 
 def test_the_manual_makes_every_secret():
     (users,) = VALUES["apiServer"]["extraVolumes"]
-    named = {VALUES["data"]["metadataSecretName"], VALUES["jwtSecretName"], VALUES["apiSecretKeySecretName"]}
-    named.add(users["secret"]["secretName"])
-    manual = (REPOSITORY / "README.md").read_text()
-    assert set(re.findall(r"create secret generic (\S+)", manual)) == named
+    named = {VALUES["jwtSecretName"], VALUES["apiSecretKeySecretName"], users["secret"]["secretName"]}
+    manual, notes = (REPOSITORY / "README.md").read_text(), render_files(EVERYTHING)["NOTES.txt"]
+    assert set(re.findall(r"create secret generic (\S+)", manual)) == {*named, "airflow-database"}
+    assert set(re.findall(r"create secret generic (\S+)", notes)) == named
     assert set(re.findall(r"^#   (airflow-\S+)", AIRFLOW_VALUES.read_text(), re.MULTILINE)) == named

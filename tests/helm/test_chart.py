@@ -23,7 +23,7 @@ def test_helm_lint_finds_nothing_but_the_missing_icon():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_rendered_text(variant, check_golden):
     files = render_files(VARIANTS[variant])
-    del files["NOTES.txt"]
+    del files["NOTES.txt"], files["profile.yaml"]  # which test_profile.py compares with the repository's
     parts = [f"# --- {name}\n{text.strip()}\n" for name, text in files.items() if text.strip()]
     check_golden(f"helm/{variant}.yaml", "".join(parts))
 
@@ -64,7 +64,9 @@ def test_each_role_is_bound_to_its_account_and_training_has_none(everything):
     bindings = [each for each in everything if each["kind"] == "RoleBinding"]
     subjects = {each["roleRef"]["name"]: each["subjects"] for each in bindings}
     account = {"kind": "ServiceAccount", "namespace": NAMESPACE}
-    assert subjects == {f"{RELEASE}-{role}": [{**account, "name": f"{RELEASE}-{role}"}] for role in ("runner", "spark")}
+    assert subjects == {
+        f"{RELEASE}-{role}": [{**account, "name": f"{RELEASE}-{role}"}] for role in ("scheduler", "runner", "spark")
+    }
     assert find(everything, "ServiceAccount", f"{RELEASE}-training")["automountServiceAccountToken"] is False
 
 
@@ -91,25 +93,44 @@ def test_a_claim_that_is_there_already_is_used_and_none_made():
     assert {"name": "base", "persistentVolumeClaim": {"claimName": "ours"}} in volumes
 
 
-def test_event_logs_may_lie_in_an_object_store():
-    objects = render({"historyServer": {"eventLogs": "s3a://bucket/logs"}})
+def test_no_pod_reaches_the_servers_that_ask_for_no_password(everything):
+    policy = find(everything, "NetworkPolicy", "toposieve-servers")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert "ingress" not in policy
+    (expression,) = policy["podSelector"]["matchExpressions"]
+    for name in ("toposieve-history", "toposieve-tensorboard"):
+        labels = find(everything, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
+        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+        assert labels[expression["key"]] in expression["values"]
+
+
+def test_with_a_quota_every_container_asks_for_something():
+    objects = render({"quota": {"requests.cpu": 4}})
+    (limit,) = find(objects, "LimitRange", RELEASE)["spec"]["limits"]
+    assert limit["defaultRequest"].keys() == {"cpu", "memory"}
+    assert not [each for each in render({}) if each["kind"] == "LimitRange"]
+
+
+def test_the_history_server_forgets_and_has_the_heap_that_it_was_given():
+    objects = render({"historyServer": {"heap": "2g", "keepFor": "7d"}})
     (container,) = find(objects, "Deployment", "toposieve-history")["spec"]["template"]["spec"]["containers"]
-    assert container["env"][0]["value"] == "-Dspark.history.fs.logDirectory=s3a://bucket/logs"
-    assert "mkdir" not in container["args"][-1]
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    assert environment["SPARK_DAEMON_MEMORY"] == "2g"
+    assert "cleaner.enabled=true -Dspark.history.fs.cleaner.maxAge=7d" in environment["SPARK_HISTORY_OPTS"]
 
 
-def test_the_profile_comes_through_unchanged(everything):
-    assert find(everything, "ConfigMap", "toposieve-profile")["data"] == {"kubernetes.yaml": EVERYTHING["profile"]}
+def test_two_namespaces_may_have_the_same_priority_class(everything):
+    priority = find(everything, "PriorityClass", f"{NAMESPACE}-{RELEASE}-training")
+    assert priority["preemptionPolicy"] == "Never"
 
 
-@pytest.mark.parametrize(
-    ("values", "command"),
-    [({}, "--set-file profile=dags/config/kubernetes.yaml"), (EVERYTHING, "--values helm/airflow-values.yaml")],
-)
-def test_the_notes_say_the_next_command(values, command):
-    assert command in render_files(values)["NOTES.txt"]
+def test_a_directory_of_the_machine_has_to_be_there(everything):
+    volume = find(everything, "PersistentVolume", f"{NAMESPACE}-{RELEASE}-base")
+    assert volume["spec"]["hostPath"] == {"path": "/srv/toposieve", "type": "Directory"}
 
 
-def test_tensorboard_without_storage_is_refused():
-    with pytest.raises(helm_python.HelmError, match=r"storage\.enabled=true or tensorboard\.enabled=false"):
-        render({**NOTHING, "tensorboard": {"enabled": True}})
+def test_the_notes_install_airflow_s_image_of_the_same_build():
+    notes = render_files(EVERYTHING)["NOTES.txt"]
+    assert "--values helm/airflow-values.yaml" in notes
+    assert "Repository=registry.example.org/toposieve-airflow --set-string defaultAirflowTag=7" in notes
+    assert "create secret generic airflow-users" in notes

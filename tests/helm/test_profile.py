@@ -1,17 +1,21 @@
 """The profile ``kubernetes``, the chart and the values for Airflow's chart name the same things."""
 
 import json
+import subprocess
+from typing import Any
 
 import pytest
 import yaml
 
-from support.charts import AIRFLOW_VALUES, CHART, NAMESPACE, find, render
+from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, LAPTOP_VALUES, NAMESPACE, find, render
 from support.repository import REPOSITORY
+from toposieve_airflow.profiles import Profile, parse_profile
 
 CONFIG = REPOSITORY / "dags" / "config"
 PROFILE = yaml.safe_load((CONFIG / "kubernetes.yaml").read_text())
-KUBERNETES, CONF = PROFILE["kubernetes"], PROFILE["spark"]["conf"]
+KUBERNETES = PROFILE["kubernetes"]
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+LAPTOP = yaml.safe_load(LAPTOP_VALUES.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -19,29 +23,63 @@ def chart():
     return render({})
 
 
+def rendered(values: dict[str, Any]) -> dict[str, Any]:
+    """The profile that Airflow's pods get."""
+    (text,) = find(render(values), "ConfigMap", "toposieve-profile")["data"].values()
+    profile: dict[str, Any] = yaml.safe_load(text)
+    return profile
+
+
+def checked(values: dict[str, Any]) -> Profile:
+    return parse_profile(rendered(values), CHART / "kubernetes.yaml", REPOSITORY)
+
+
+def test_the_chart_s_profile_is_the_repository_s():
+    assert rendered({}) == PROFILE
+
+
 def test_namespace_is_the_one_of_the_manuals():
     assert KUBERNETES["namespace"] == NAMESPACE
 
 
 def test_accounts_are_those_of_the_chart(chart):
-    driver = CONF["spark.kubernetes.authenticate.driver.serviceAccountName"]
+    driver = PROFILE["spark"]["conf"]["spark.kubernetes.authenticate.driver.serviceAccountName"]
     assert find(chart, "Role", driver)
     worker = find(chart, "ServiceAccount", KUBERNETES["gang"]["service_account"])
     assert worker["automountServiceAccountToken"] is False
 
 
-def test_data_and_event_logs_are_where_the_chart_has_them(chart):
-    assert find(chart, "PersistentVolumeClaim", KUBERNETES["claim"])
-    assert PROFILE["base"] == VALUES["storage"]["mountPath"]
+def test_the_profile_has_the_storage_of_the_chart():
+    profile = checked({"storage": {"mountPath": "/physics", "existingClaim": "ours"}})
+    assert (str(profile.base), profile.kubernetes.claim) == ("/physics", "ours")
+    assert profile.spark.conf["spark.eventLog.dir"] == "file:/physics/spark-events"
+
+
+def test_event_logs_are_where_the_history_server_looks_for_them(chart):
     (history,) = find(chart, "Deployment", "toposieve-history")["spec"]["template"]["spec"]["containers"]
-    assert history["env"][0]["value"].endswith(f"={CONF['spark.eventLog.dir']}")
+    assert f"logDirectory={PROFILE['spark']['conf']['spark.eventLog.dir']} " in history["env"][0]["value"]
+    assert checked({"historyServer": {"enabled": False}}).spark.conf["spark.eventLog.enabled"] == "false"
 
 
-@pytest.mark.parametrize("name", ["spark", "training"])
-def test_images_are_those_of_the_chart(name):
-    image = VALUES["images"][name]
-    assert KUBERNETES["images"][name] == f"{image['repository']}:{image['tag']}"
-    assert f'image.title="{image["repository"]}"' in (REPOSITORY / f"docker/{name}/Dockerfile").read_text()
+def test_changes_of_whoever_installs_it_win():
+    profile = checked(EVERYTHING)
+    assert profile.spark.conf["spark.executor.instances"] == "8"
+    assert profile.spark.conf["spark.executor.cores"] == PROFILE["spark"]["conf"]["spark.executor.cores"]
+    assert profile.kubernetes.images.spark == "registry.example.org/toposieve-spark:7"
+    assert profile.kubernetes.images.training == "registry.example.org/toposieve-training-gpu:7"
+
+
+def test_the_profile_of_a_laptop_is_small():
+    profile = checked(LAPTOP)
+    assert profile.kubernetes.gang.requests == {"cpu": "500m", "memory": "1500Mi"}
+    assert profile.spark.conf["spark.executor.instances"] == "1"
+
+
+@pytest.mark.parametrize("name", ["airflow", "spark", "training"])
+def test_images_are_called_what_the_build_calls_them(name):
+    command = ["docker/build.sh", "--dry-run", "--engine", "docker", name]
+    built = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    assert f" --tag {VALUES['images']['prefix']}{name}:{VALUES['images']['tag']} " in built
 
 
 def test_the_queue_of_gangs_is_the_chart_s():

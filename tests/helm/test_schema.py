@@ -10,7 +10,7 @@ import yaml
 from support.charts import CHART, EVERYTHING, render
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-FREE_FORM = {"quota", "priorityClasses", "annotations", "requests", "limits"}
+FREE_FORM = {"quota", "defaultRequests", "priorityClasses", "annotations", "requests", "limits", "profile"}
 """Keys whose own keys are the user's."""
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -19,17 +19,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"storage": {"mountPath": "data"}}, "mountPath"),
     ({"storage": {"size": "much"}}, "size"),
     ({"storage": {"hostPath": "relative"}}, "hostPath"),
-    ({"images": {"spark": {"repository": ""}}}, "repository"),
+    ({"storage": {"existingClaim": "data", "hostPath": "/srv"}}, "hostPath"),
+    ({"images": {"prefix": ""}}, "prefix"),
+    ({"images": {"tag": 1}}, "tag"),
     ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"serviceAccounts": {"driver": {}}}, "driver"),
     ({"quota": {"pods": True}}, "pods"),
+    ({"quota": {"request.cpu": 64}}, "request.cpu"),
+    ({"defaultRequests": {"memorry": "1Gi"}}, "memorry"),
     ({"priorityClasses": {"training": {}}}, "value"),
     ({"priorityClasses": {"training": {"value": 2_000_000_000}}}, "value"),
     ({"networkPolicy": {"dnsPorts": [0]}}, "dnsPorts"),
+    ({"networkPolicy": {"dnsPorts": []}}, "dnsPorts"),  # would be every port
     ({"kueue": {"enabled": True}}, "clusterQueue"),
     ({"historyServer": {"resources": {"cpu": "1"}}}, "cpu"),
-    ({"profile": {"base": "/data"}}, "profile"),
-    ({"fullnameOverride": "Not_a_name"}, "fullnameOverride"),
+    ({"historyServer": {"resources": {"limits": {"memorry": "1Gi"}}}}, "memorry"),
+    ({"historyServer": {"heap": "half a gigabyte"}}, "heap"),
+    ({"historyServer": {"keepFor": "30"}}, "keepFor"),
+    ({"profile": "base: /data"}, "profile"),
 ]
 
 

@@ -9,27 +9,26 @@ from support.repository import REPOSITORY
 
 CHART = REPOSITORY / "helm" / "toposieve"
 AIRFLOW_VALUES = REPOSITORY / "helm" / "airflow-values.yaml"
+LAPTOP_VALUES = REPOSITORY / "helm" / "laptop.yaml"
 RELEASE, NAMESPACE = "toposieve", "toposieve"
 
 EVERYTHING: dict[str, Any] = {
-    "images": {"pullSecrets": ["registry"]},
+    "images": {"prefix": "registry.example.org/toposieve-", "tag": "7", "pullSecrets": ["registry"]},
     "serviceAccounts": {"spark": {"annotations": {"example.org/role": "reader"}}},
     "storage": {"hostPath": "/srv/toposieve", "size": "1Gi"},
     "quota": {"pods": "100", "requests.nvidia.com/gpu": 8},
-    "priorityClasses": {"training": {"value": 1000, "preemptionPolicy": "Never"}},
-    "networkPolicy": {"storage": [{"to": [{"ipBlock": {"cidr": "10.20.0.0/16"}}], "ports": [{"port": 443}]}]},
+    "priorityClasses": {"training": {"value": 1000}},
     "kueue": {"enabled": True, "clusterQueue": "gpus"},
-    "profile": "operators: kubernetes\nbase: /data\n",
+    "profile": {"spark": {"conf": {"spark.executor.instances": "8"}}, "kubernetes": {"gang": {"accelerator": "gpu"}}},
 }
 """Values that switch everything on."""
 
 NOTHING: dict[str, Any] = {
-    "storage": {"enabled": False},
     "networkPolicy": {"enabled": False},
     "historyServer": {"enabled": False},
     "tensorboard": {"enabled": False},
 }
-"""Values that leave accounts and rights only."""
+"""Values that leave accounts, rights, storage and profile only."""
 
 
 def render_files(values: dict[str, Any]) -> dict[str, str]:

@@ -1,6 +1,9 @@
 """Our chart installed in a namespace of a real cluster."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +18,9 @@ PATIENCE_S = 180
 
 
 def shared_folder(fallback: Path) -> Path:
-    """A folder that every pod may write to: under TOPOSIEVE_TEST_STORAGE, or else this one."""
-    folder = Path(os.environ.get(STORAGE_VARIABLE) or fallback) / f"toposieve-{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    """A new folder that every pod may write to, until all tests end: in TOPOSIEVE_TEST_STORAGE, or else in this one."""
+    folder = Path(tempfile.mkdtemp(prefix="toposieve-", dir=os.environ.get(STORAGE_VARIABLE) or fallback))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o777)
     return folder
 
@@ -25,10 +28,7 @@ def shared_folder(fallback: Path) -> Path:
 def values_for(folder: Path) -> dict[str, Any]:
     """Values for our images and a volume on a shared folder; nothing stays when the release goes."""
     return {
-        "images": {
-            "spark": {"repository": f"{IMAGES}spark", "tag": TAG},
-            "training": {"repository": f"{IMAGES}training", "tag": TAG},
-        },
+        "images": {"prefix": IMAGES, "tag": TAG},
         "storage": {"hostPath": str(folder), "keep": False, "size": "1Gi"},
     }
 
@@ -36,7 +36,7 @@ def values_for(folder: Path) -> dict[str, Any]:
 @contextmanager
 def helm_in(namespace: Namespace) -> Iterator[helm_python.Config]:
     """Helm, at work in a namespace."""
-    with helm_python.Config(namespace=namespace.name, kubeconfig_path=os.environ.get("KUBECONFIG")) as helm:
+    with helm_python.Config(namespace=namespace.name) as helm:
         yield helm
 
 

@@ -1,5 +1,5 @@
 {{- define "toposieve.name" -}}
-{{- .Values.fullnameOverride | default .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- end }}
 
 {{/* Labels that select; call with (list $ "component"). */}}
@@ -19,8 +19,19 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end }}
 
+{{/* Full name of an image; call with (list $ "spark"). */}}
+{{- define "toposieve.image" -}}
+{{- $images := (first .).Values.images -}}
+{{- printf "%s%s:%s" $images.prefix (last .) $images.tag -}}
+{{- end }}
+
 {{- define "toposieve.claim" -}}
 {{- .Values.storage.existingClaim | default (printf "%s-base" (include "toposieve.name" .)) -}}
+{{- end }}
+
+{{/* Where Spark writes what the history server shows. */}}
+{{- define "toposieve.eventLogs" -}}
+{{- printf "%s/spark-events" .Values.storage.mountPath -}}
 {{- end }}
 
 {{/* Security context of a pod at the restricted Pod Security level. */}}
@@ -68,7 +79,7 @@ spec:
       {{- end }}
       containers:
         - name: {{ .component }}
-          image: "{{ .image.repository }}:{{ .image.tag }}"
+          image: {{ include "toposieve.image" (list $root .image) }}
           imagePullPolicy: {{ $root.Values.images.pullPolicy }}
           args: {{- toYaml .command | nindent 12 }}
           {{- with .env }}
@@ -88,14 +99,10 @@ spec:
           securityContext: {{- include "toposieve.containerSecurity" $root | nindent 12 }}
           volumeMounts:
             - {name: scratch, mountPath: /tmp}
-            {{- if $root.Values.storage.enabled }}
             - {name: base, mountPath: {{ $root.Values.storage.mountPath }}{{ if .readOnly }}, readOnly: true{{ end }}}
-            {{- end }}
       volumes:
-        - {name: scratch, emptyDir: {}}
-        {{- if $root.Values.storage.enabled }}
+        - {name: scratch, emptyDir: {sizeLimit: 1Gi}}
         - {name: base, persistentVolumeClaim: {claimName: {{ include "toposieve.claim" $root }}}}
-        {{- end }}
 ---
 apiVersion: v1
 kind: Service
