@@ -68,7 +68,7 @@ schema: env  ## write the configuration's JSON schema for the DAGs' trigger form
 
 # Tests on Kubernetes need a cluster; in CI there must be one.
 KUBERNETES = $(AIRFLOW)/python $(PYTEST) tests/integration/kubernetes
-NO_CLUSTER = @echo "Kubernetes tests left out: set KUBECONFIG to a cluster's (\`kind create cluster\` or \`minikube start\` makes one)"; \
+NO_CLUSTER = @echo 'Kubernetes tests left out: export KUBECONFIG=$$HOME/.kube/config, once "kind create cluster" or "minikube start" made one'; \
 	test -z "$(CI)"
 
 # --- running ---------------------------------------------------------------------------------------------------------

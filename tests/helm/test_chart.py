@@ -2,8 +2,20 @@
 
 import helm_python
 import pytest
+import yaml
 
-from support.charts import CHART, EVERYTHING, NAMESPACE, NOTHING, RELEASE, find, render, render_files
+from support.charts import (
+    CHART,
+    EVERYTHING,
+    KIND,
+    LAPTOP_VALUES,
+    NAMESPACE,
+    NOTHING,
+    RELEASE,
+    find,
+    render,
+    render_files,
+)
 
 VARIANTS = {"defaults": {}, "everything": EVERYTHING, "nothing": NOTHING}
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Pod")
@@ -127,6 +139,12 @@ def test_two_namespaces_may_have_the_same_priority_class(everything):
 def test_a_directory_of_the_machine_has_to_be_there(everything):
     volume = find(everything, "PersistentVolume", f"{NAMESPACE}-{RELEASE}-base")
     assert volume["spec"]["hostPath"] == {"path": "/srv/toposieve", "type": "Directory"}
+
+
+def test_kind_s_node_sees_the_directory_of_the_laptop_s_values():
+    (node,) = yaml.safe_load(KIND.read_text())["nodes"]
+    paths = {path for mount in node["extraMounts"] for path in mount.values()}
+    assert paths == {yaml.safe_load(LAPTOP_VALUES.read_text())["storage"]["hostPath"]}
 
 
 def test_the_notes_install_airflow_s_image_of_the_same_build():

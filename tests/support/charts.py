@@ -10,6 +10,7 @@ from support.repository import REPOSITORY
 CHART = REPOSITORY / "helm" / "toposieve"
 AIRFLOW_VALUES = REPOSITORY / "helm" / "airflow-values.yaml"
 LAPTOP_VALUES = REPOSITORY / "helm" / "laptop.yaml"
+KIND = REPOSITORY / "helm" / "kind.yaml"
 RELEASE, NAMESPACE = "toposieve", "toposieve"
 
 EVERYTHING: dict[str, Any] = {
