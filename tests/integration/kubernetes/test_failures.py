@@ -221,7 +221,7 @@ def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespa
         return (await anext(trigger.run())).payload
 
     event = asyncio.run(fire())
-    assert event == {"gang": job.metadata.name, "in_time": True, "timed_out": False}
+    assert event == {"gang": job, "in_time": True, "timed_out": False}
     getattr(run.operator, deferred.value.method_name)(run.task.context(), event)
     assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
 
