@@ -62,7 +62,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
         accelerator_count: GPUs of each worker.
         gang_queue: Kueue's local queue; the gang then starts suspended and is admitted as a unit. Without it the
             workers are scheduled one by one. (templated)
-        broken_timeout_seconds: How long a worker's image may fail to be pulled before the task fails, without retries.
+        broken_timeout_seconds: How long a worker's pod may be refused, or its image fail to be pulled, before the task
+            fails; without retries if the registry or Kubernetes says that it is wrong.
         poll_interval: Seconds between two looks of the trigger at a gang that waits (``deferrable`` only).
         verify_outputs: Whether the step's outputs are visible where the Airflow task runs, and are to be checked.
         kwargs: As for KubernetesPodOperator.
