@@ -143,12 +143,18 @@ class Supervision:
     def _settled(self, failure: Failure) -> Failure:
         """The failure after a moment in which more is heard of the pod at fault, or of the cause."""
         deadline = time.monotonic() + SETTLE_S
-        while (left := deadline - time.monotonic()) > 0:
-            self._wait(min(TICK_S, left))
+        while time.monotonic() < deadline or self._is_behind(failure.pod):
+            self._wait(TICK_S)
         later = diagnosis.failure_of(self._state, self._gang.container)
         if later is not None and (later.is_cause or (later.pod is not None and failure.pod in (None, later.pod))):
             return later
         return failure
+
+    def _is_behind(self, pod: str | None) -> bool:
+        """Whether the last lines of a worker that has ended still come: they say why."""
+        worker = self._workers.get(pod or "")
+        is_open = worker is not None and worker.over.is_set() and not worker.ended
+        return is_open and time.monotonic() - self._heard_at < SETTLE_S
 
     # --- news --------------------------------------------------------------------------------------------------------
 

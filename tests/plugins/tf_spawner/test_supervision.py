@@ -128,6 +128,16 @@ def test_a_failure_says_worker_code_last_lines_and_event() -> None:
     assert failure.may_retry
 
 
+def test_a_failure_waits_for_the_last_line_of_a_long_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(supervision.time, "monotonic", lambda: next(clock) / 10)
+    monkeypatch.setattr(supervision, "SETTLE_S", 1)
+    lines = [line(1, f"step {number}") for number in range(50)]
+    failed = objects("pods", pod(0, running()), pod(1, terminated(1)))
+    news = [objects("job", job()), failed, *lines, line(1, "error: disk full"), ("end", POD.format(GANG, 1))]
+    assert str(Watched(*news).failure()) == "worker 1 failed with exit code 1: disk full"
+
+
 def test_an_init_container_that_fails_has_its_log_in_the_error() -> None:
     failed = pod(1, waiting("PodInitializing"), phase="Failed", init={"fetch": terminated(3)})
     watched = Watched(objects("job", job()), objects("pods", pod(0), failed), line(1, "no such bucket"))
