@@ -23,6 +23,9 @@ LATE_S = 2.0
 GONE_S = 60.0
 """Seconds after that in which Kubernetes removes the pods, or finds out that their node is lost and says so."""
 
+ANSWER_S = (3, 15)
+"""Seconds in which the API server has to take a connection, and to answer a request other than a watch."""
+
 _LOST = "DeletionByTaintManager"
 """Reason of Kubernetes' condition DisruptionTarget on the pods of a node that no longer answers."""
 
@@ -91,8 +94,8 @@ class GangCluster:
         Raises:
             Refused: The API server does not take the manifest.
         """
-        self._create(self._batch.create_namespaced_job, job)
-        return self.find_jobs(f"{GANG_LABEL}={job['metadata']['name']}")[0]
+        made: Manifest | None = self._create(self._batch.create_namespaced_job, job)
+        return made or self.find_jobs(f"{GANG_LABEL}={job['metadata']['name']}")[0]
 
     def create_service(self, gang: Gang, job: Manifest) -> None:
         """Make the Service that a gang's Job owns, unless it is there already.
@@ -136,8 +139,8 @@ class GangCluster:
         left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))
         return left
 
-    def _create(self, call: Callable[..., Any], manifest: Manifest) -> None:
-        self._ask(call, self.namespace, manifest, missing=(_CONFLICT,))
+    def _create(self, call: Callable[..., Any], manifest: Manifest) -> Any:
+        return self._ask(call, self.namespace, manifest, missing=(_CONFLICT,))
 
     def _ask(
         self, call: Callable[..., Any], *arguments: Any, missing: tuple[int, ...] = (_NOT_FOUND,), **options: Any
@@ -146,7 +149,7 @@ class GangCluster:
 
         def ask() -> Any:
             try:
-                return json.loads(call(*arguments, **options, _preload_content=False).data)
+                return json.loads(call(*arguments, **options, _preload_content=False, _request_timeout=ANSWER_S).data)
             except ApiException as error:
                 if error.status in missing:
                     return None

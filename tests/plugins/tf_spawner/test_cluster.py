@@ -7,11 +7,34 @@ from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
 from support.answers import Answer, listed
-from support.kubernetes_gangs import condition, pod, running
+from support.kubernetes_gangs import condition, job, pod, running
 from toposieve_airflow.tf_spawner import cluster as module
 from toposieve_airflow.tf_spawner.cluster import GangCluster, StillThere, in_words, refuses
 
 LOST = condition("DisruptionTarget", "DeletionByTaintManager")
+
+
+class Jobs:
+    """Notes what is asked about Jobs; making one is answered by ``made``."""
+
+    def __init__(self, made: Answer | ApiException) -> None:
+        self.made = made
+        self.asked: list[dict[str, Any]] = []
+
+    def create_namespaced_job(self, namespace: str, job: dict[str, Any], **options: Any) -> Answer:
+        self.asked.append(options)
+        if isinstance(self.made, ApiException):
+            raise self.made
+        return self.made
+
+    def list_namespaced_job(self, namespace: str, **options: Any) -> Answer:
+        self.asked.append(options)
+        return Answer(json.dumps({"items": [job(uid="there", creationTimestamp="2026-01-01T00:00:00Z")]}))
+
+    def cluster(self, monkeypatch: pytest.MonkeyPatch) -> GangCluster:
+        cluster = GangCluster(ApiClient(), "toposieve")
+        monkeypatch.setattr(cluster, "_batch", self)
+        return cluster
 
 
 class Api:
@@ -52,6 +75,17 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Api]:
         return api
 
     return make
+
+
+def test_a_job_is_made_with_one_request_that_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(Answer(json.dumps(job(uid="new"))))
+    assert jobs.cluster(monkeypatch).create_job(job())["metadata"]["uid"] == "new"
+    assert [options["_request_timeout"] for options in jobs.asked] == [module.ANSWER_S]
+
+
+def test_a_job_that_is_there_already_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(ApiException(status=409))
+    assert jobs.cluster(monkeypatch).create_job(job())["metadata"]["uid"] == "there"
 
 
 def test_removing_waits_as_long_as_the_pods_may_take_to_end(remove: Callable[..., Api]) -> None:
