@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toposieve_airflow.spark_on_kubernetes import GRACE_S, TASK_LABEL, run_labels, spark_pods
+from toposieve_airflow.spark_on_kubernetes import TASK_LABEL, run_labels, spark_pods
 from toposieve_airflow.tf_spawner.manifests import run_selector
 from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
 
@@ -24,6 +24,6 @@ class RunTeardownOperator(GangTeardownOperator):
         """
         pods = spark_pods(self.kubernetes_conn_id, self.namespace)
         try:
-            pods.remove_pods(f"{run_selector(**run_labels(context))},{TASK_LABEL}", GRACE_S)
+            pods.remove_pods(f"{run_selector(**run_labels(context))},{TASK_LABEL}")
         finally:
             super().execute(context)
