@@ -29,7 +29,7 @@ ANSWER_S = (3, 15)
 _LOST = "DeletionByTaintManager"
 """Reason of Kubernetes' condition DisruptionTarget on the pods of a node that no longer answers."""
 
-_CONFLICT, _FORBIDDEN, _NOT_FOUND = 409, 403, 404
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
 _RIGHT = re.compile(
     r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
 )
@@ -42,8 +42,25 @@ class Refused(Exception):
     """The API server refuses a request and would refuse it again; the message says what to change."""
 
 
+class RefusedForNow(ApiException):
+    """The API server refuses a request that it may take later; the message is in plain words.
+
+    Args:
+        error: What the client says.
+    """
+
+    def __init__(self, error: ApiException) -> None:
+        """Keep the answer."""
+        super().__init__(error.status, error.reason)
+        self.body = error.body
+
+    def __str__(self) -> str:
+        """What is wrong."""
+        return in_words(self)
+
+
 class StillThere(Exception):
-    """Something of a gang could not be removed; the message names it."""
+    """Something of a gang could not be removed; the message names it, and says how to remove it by hand."""
 
 
 class GangCluster:
@@ -119,7 +136,12 @@ class GangCluster:
         self._wait_for_end(selector)
 
     def delete_job(self, name: str) -> None:
-        """Delete a Job; Kubernetes then deletes its pods and its Service."""
+        """Delete a Job; Kubernetes then deletes its pods and its Service.
+
+        Raises:
+            Refused: The API server does not allow it.
+            RefusedForNow: It does not take the request now; as from every method here.
+        """
         self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
 
     def _wait_for_end(self, selector: str) -> None:
@@ -133,7 +155,11 @@ class GangCluster:
                     self._ask(self._core.delete_namespaced_pod, name, self.namespace, grace_period_seconds=0)
             pods = self._pods_within(selector, LATE_S)
         if pods:
-            raise StillThere(f"pods in namespace {self.namespace} that Kubernetes does not remove: {', '.join(pods)}")
+            names = " ".join(pods)
+            raise StillThere(
+                f"Kubernetes does not remove these pods; look at their nodes, or forget the pods by "
+                f"`kubectl delete pod -n {self.namespace} --force {names}`"
+            )
 
     def _pods_within(self, selector: str, seconds: float) -> Objects:
         left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))
@@ -167,7 +193,7 @@ def _asked(ask: Callable[[], Any]) -> Any:
     try:
         return _retried(ask)()
     except ApiException as error:
-        raise Refused(in_words(error)) if refuses(error) else error from None
+        raise Refused(in_words(error)) if refuses(error) else RefusedForNow(error) from None
 
 
 def refuses(error: ApiException) -> bool:
@@ -181,6 +207,8 @@ def in_words(error: ApiException) -> str:
         message = json.loads(error.body)["message"]
     except (TypeError, ValueError, KeyError):
         message = str(error.body or error.reason)
+    if error.status == _UNAUTHORIZED:
+        return f"Kubernetes does not know who asks (HTTP 401, {message}): renew the credentials of Airflow's connection"
     right = _RIGHT.search(message)
     if error.status != _FORBIDDEN or right is None:
         return f"Kubernetes refuses (HTTP {error.status}): {message}"

@@ -153,6 +153,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
 
         Raises:
             Refused: The API server does not let the Job be deleted.
+            ApiException: It does not do so now.
+            HTTPError: It does not answer.
         """
         self._killed = True
         if self._feed is not None:
@@ -263,7 +265,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
         try:
             self._cluster(gang).remove(gang.selector)
         except (StillThere, ApiException, HTTPError) as error:
-            self.log.warning("gang %s could not be removed: %s", gang.name, error)
+            command = f"kubectl delete job -n {gang.namespace} -l {gang.selector}"
+            self.log.warning("gang %s could not be removed: %s. By hand: `%s`", gang.name, error, command)
 
     def _cluster(self, gang: Gang) -> GangCluster:
         return GangCluster(self.client.api_client, gang.namespace)

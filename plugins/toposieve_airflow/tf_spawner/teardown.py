@@ -46,7 +46,12 @@ class GangTeardownOperator(BaseOperator):
         self.in_cluster = in_cluster
 
     def execute(self, context: Context) -> None:
-        """Delete what is left and wait until it is gone."""
+        """Delete what is left and wait until it is gone.
+
+        Raises:
+            StillThere: Something is left all the same.
+            Refused: The API server does not allow it.
+        """
         hook = KubernetesHook(self.kubernetes_conn_id, config_file=self.config_file, in_cluster=self.in_cluster)
         ti = context["ti"]
         selector = run_selector(make_safe_label_value(ti.dag_id), make_safe_label_value(context["run_id"]))

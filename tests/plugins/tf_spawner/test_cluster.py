@@ -9,7 +9,7 @@ from kubernetes.client.exceptions import ApiException
 from support.answers import Answer, listed
 from support.kubernetes_gangs import condition, job, pod, running
 from toposieve_airflow.tf_spawner import cluster as module
-from toposieve_airflow.tf_spawner.cluster import GangCluster, StillThere, in_words, refuses
+from toposieve_airflow.tf_spawner.cluster import GangCluster, RefusedForNow, StillThere, in_words, refuses
 
 LOST = condition("DisruptionTarget", "DeletionByTaintManager")
 
@@ -88,6 +88,13 @@ def test_a_job_that_is_there_already_is_not_made_again(monkeypatch: pytest.Monke
     assert jobs.cluster(monkeypatch).create_job(job())["metadata"]["uid"] == "there"
 
 
+def test_a_quota_without_room_for_a_job_is_told_in_plain_words_and_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(answer(403, 'jobs.batch "train" is forbidden: exceeded quota: small'))
+    with pytest.raises(RefusedForNow) as caught:
+        jobs.cluster(monkeypatch).create_job(job())
+    assert str(caught.value) == 'Kubernetes refuses (HTTP 403): jobs.batch "train" is forbidden: exceeded quota: small'
+
+
 def test_removing_waits_as_long_as_the_pods_may_take_to_end(remove: Callable[..., Api]) -> None:
     patient = pod(0, running())
     patient["spec"]["terminationGracePeriodSeconds"] = 120
@@ -126,6 +133,12 @@ def test_a_missing_right_names_account_verb_and_resource() -> None:
     words = in_words(answer(403, message))
     assert words.startswith(
         "system:serviceaccount:airflow:worker lacks a right: the verb create on jobs of the API group batch"
+    )
+
+
+def test_credentials_that_have_expired_come_with_the_remedy() -> None:
+    assert in_words(answer(401, "Unauthorized")) == (
+        "Kubernetes does not know who asks (HTTP 401, Unauthorized): renew the credentials of Airflow's connection"
     )
 
 
