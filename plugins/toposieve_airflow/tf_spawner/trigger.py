@@ -25,6 +25,13 @@ from toposieve_airflow.tf_spawner.watching import brief, is_passing
 POLL_S = 10.0
 """Seconds between two looks: fifty waiting gangs so cost 15 requests a second."""
 
+SETTLED_S = 10.0
+"""Seconds before which no trigger fires.
+
+Airflow may notice five seconds late, or more when it is busy, that the process which deferred the task has ended. A
+task that runs again by then counts as killed, and a try is lost.
+"""
+
 
 class GangStartTrigger(BaseTrigger):
     """Fires when every worker of a gang has started, or the gang has failed or is late.
@@ -42,7 +49,7 @@ class GangStartTrigger(BaseTrigger):
     def __init__(
         self,
         gang: dict[str, Any],
-        limits: dict[str, float],
+        limits: dict[str, Any],
         connection: dict[str, Any],
         poll_s: float = POLL_S,
         deadline: float | None = None,
@@ -64,7 +71,7 @@ class GangStartTrigger(BaseTrigger):
         """Look again and again until there is something for the task to do."""
         gang = Gang(**self.gang)
         watched = Supervision(_NoNews(), gang, Limits(**self.limits), self.log.info, lambda _: None)
-        hook = self._hook()
+        hook, begin = self._hook(), time.monotonic()
         while not (over := watched.is_over()) and not watched.has_started() and not self._is_too_late():
             try:
                 await _look(hook, gang, watched)
@@ -75,6 +82,7 @@ class GangStartTrigger(BaseTrigger):
                 self.log.warning("the API server does not answer, trying again: %s", brief(error))
             if not watched.has_started():
                 await asyncio.sleep(self.poll_s)
+        await asyncio.sleep(begin + SETTLED_S - time.monotonic())
         event = {"gang": gang.name, "in_time": not over, "timed_out": self._is_too_late()}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

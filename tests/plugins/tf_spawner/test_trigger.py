@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -115,6 +116,13 @@ def test_a_gang_that_starts_too_late(fire) -> None:
 
 def test_a_gang_that_waits_longer_than_the_task_may_take(fire) -> None:
     assert fire((job(suspend=True), []), deadline=0.0) == {**IN_TIME, "timed_out": True}
+
+
+def test_airflow_has_time_to_notice_that_the_task_is_deferred(fire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigger, "SETTLED_S", 0.2)
+    begin = time.monotonic()
+    fire((job(), [pod(0, running()), pod(1, running())]))
+    assert time.monotonic() - begin >= 0.2
 
 
 def test_it_goes_through_the_database() -> None:
