@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 from toposieve_airflow.outputs import check_outputs, runs_in, with_run
 from toposieve_airflow.spark_job import log_places
 from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
-from toposieve_airflow.tf_spawner.diagnosis import may_be_adopted
+from toposieve_airflow.tf_spawner.diagnosis import is_suspended, may_be_adopted
 from toposieve_airflow.tf_spawner.feed import ClusterFeed
 from toposieve_airflow.tf_spawner.manifests import (
     DIGEST_LABEL,
@@ -191,9 +191,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         cluster, job = self._cluster(gang), job_manifest(pod, gang)
         digest = job["metadata"]["labels"][DIGEST_LABEL]
         left = cluster.find_jobs(task_selector(gang.labels))
-        adopted = next(
-            (each for each in left if _is_of(gang, each) or may_be_adopted(each, DIGEST_LABEL, digest)), None
-        )
+        adopted = next((each for each in left if _is_of(gang, each) or self._may_adopt(each, digest)), None)
         for each in left:
             if each is not adopted:
                 self.log.info("removing what is left of an earlier try: %s", each["metadata"]["name"])
@@ -218,6 +216,15 @@ class TFSpawnerOperator(KubernetesPodOperator):
         """Answer for a gang from now on: it is removed with ``cleanup``, and when the task is killed."""
         cleanup.callback(self._remove, gang)
         self._gang = gang
+
+    def _may_adopt(self, job: Manifest, digest: str) -> bool:
+        """Whether a Job of an earlier try is to be followed to its end.
+
+        While a task is deferred it has no process that could die: its gang in the queue is left by somebody who has
+        cleared the task, and the trigger is about to delete it.
+        """
+        is_cleared = self.deferrable and is_suspended(job)
+        return not is_cleared and may_be_adopted(job, DIGEST_LABEL, digest)
 
     def _defer(self, gang: Gang, limits: Limits, context: Context) -> None:
         deadline: float | None = None

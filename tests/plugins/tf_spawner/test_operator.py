@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from support.kubernetes_gangs import TaskInstance, condition
 from toposieve_airflow.tf_spawner import operator as module
@@ -101,6 +101,23 @@ def test_the_same_work_is_taken_over_by_the_next_try(run: Callable[..., str], cl
     assert run(try_number=2) == "train-old-1"
     assert cluster.created == []
     assert cluster.services == cluster.removed == ["train-old-1"]
+
+
+def test_a_gang_in_a_queue_keeps_its_place_when_the_tasks_process_dies(
+    run: Callable[..., str], cluster: Cluster
+) -> None:
+    cluster.jobs = [left("train-old-1", like={"gang_queue": "training"})]
+    assert run(try_number=2, gang_queue="training") == "train-old-1"
+
+
+def test_a_gang_in_a_queue_whose_deferred_task_was_cleared_is_removed(
+    run: Callable[..., str], cluster: Cluster
+) -> None:
+    cluster.jobs = [left("train-old-1", like={"gang_queue": "training"})]
+    with pytest.raises(TaskDeferred):
+        run(try_number=2, gang_queue="training", deferrable=True)
+    assert cluster.removed == ["train-old-1"]
+    assert len(cluster.created) == 1
 
 
 @pytest.mark.parametrize("job", [left("train-old-1", FAILED), left("train-old-1", like={"workers": 3})])
