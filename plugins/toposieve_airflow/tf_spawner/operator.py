@@ -140,12 +140,12 @@ class TFSpawnerOperator(KubernetesPodOperator):
             OutputError: The job ended well but its output does not hold.
         """
         gang = replace(self.pod_and_gang(context)[1], name=event["gang"])
-        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
+        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds, passed=not event["in_time"])
         with _told_to_airflow(), ExitStack() as cleanup:
             self._own(gang, cleanup)
             if event["timed_out"]:
                 raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
-            self._supervise(gang, limits if event["in_time"] else Limits(0, 0), context)
+            self._supervise(gang, limits, context)
         self._check()
 
     def on_kill(self) -> None:

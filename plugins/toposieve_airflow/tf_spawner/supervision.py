@@ -54,10 +54,12 @@ class Limits:
         startup_s: All workers have to run that long after the gang was admitted.
         broken_s: A pod that may not be made, or whose image cannot be pulled, or whose container cannot be made, may
             recover for so long; then the gang fails, and is tried again if that may help.
+        passed: Whether a trigger has waited for so long already.
     """
 
     startup_s: float
     broken_s: float = 60.0
+    passed: bool = False
 
 
 @dataclass
@@ -273,13 +275,16 @@ class Supervision:
         now = time.monotonic()
         self._broken_since = {name: self._broken_since.get(name, now) for name in broken}
         for name, (reason, failure) in broken.items():
-            if reason in _NEVER or now - self._broken_since[name] > self._limits.broken_s:
+            lasts = self._limits.passed or now - self._broken_since[name] > self._limits.broken_s
+            if lasts or reason in _NEVER:
                 return failure
         return None
 
     def _starts_too_late(self) -> Failure | None:
         patience = self._limits.startup_s * _patience(self._gang.name)
-        if self._admitted_at is None or time.monotonic() - self._admitted_at < patience or self.has_started():
+        if self._admitted_at is None or self.has_started():
+            return None
+        if not self._limits.passed and time.monotonic() - self._admitted_at < patience:
             return None
         return Failure(
             f"only {len(self._started)} of {self._gang.workers} workers started within {patience:.0f} s: "

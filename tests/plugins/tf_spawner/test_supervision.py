@@ -49,14 +49,15 @@ def line(worker: int, text: str) -> News:
 class Watched:
     """What became of a gang with these news."""
 
-    def __init__(self, *news: News, startup_s: float = 60, broken_s: float = 60, workers: int = 2) -> None:
+    def __init__(
+        self, *news: News, startup_s: float = 60, broken_s: float = 60, passed: bool = False, workers: int = 2
+    ) -> None:
         self.log: list[str] = []
         self.reports: list[dict[int, str]] = []
         self.feed = WrittenNews([("warnings", {}), ("pods", {}), *news])
         gang = Gang(GANG, "toposieve", LABELS, workers)
-        self._supervision = Supervision(
-            self.feed, gang, Limits(startup_s, broken_s), self.log.append, self.reports.append
-        )
+        limits = Limits(startup_s, broken_s, passed)
+        self._supervision = Supervision(self.feed, gang, limits, self.log.append, self.reports.append)
 
     def run(self) -> "Watched":
         self._supervision.run()
@@ -211,6 +212,12 @@ def test_workers_that_do_not_start_in_time() -> None:
 def test_a_worker_that_has_started_counts_when_its_pod_is_gone() -> None:
     swept = objects("pods", pod(1, running()))
     Watched(BOTH_RUN, objects("job", job()), swept, END, startup_s=0).run()
+
+
+@pytest.mark.parametrize("late", [pod(1, None, UNSCHEDULABLE), pod(1, waiting("ImagePullBackOff"))])
+def test_what_a_trigger_has_waited_for_too_long_fails_at_once(late: dict[str, Any]) -> None:
+    failure = Watched(objects("job", job()), objects("pods", pod(0, running()), late), passed=True).failure()
+    assert "within 0 s" not in str(failure)
 
 
 def test_the_time_in_a_queue_does_not_count() -> None:
