@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from kubernetes import client, config
 from kubernetes.stream import stream
 
@@ -134,6 +136,25 @@ class Namespace:
         apps = client.AppsV1Api(self.core.api_client)
         list_all = getattr({"deployment": apps, "job": self.batch}.get(kind, self.core), f"list_namespaced_{kind}")
         return sorted(each.metadata.name for each in list_all(self.name, label_selector=selector).items)
+
+    def kubeconfig(self, account: str, path: Path) -> Path:
+        """Write the configuration of a client that has the rights of a service account and no others."""
+        request = {"spec": {"expirationSeconds": 3600}}
+        token = self.core.create_namespaced_service_account_token(account, self.name, request).status.token
+        loaded = self.core.api_client.configuration
+        cluster = {"server": loaded.host, "certificate-authority": loaded.ssl_ca_cert}
+        if not loaded.verify_ssl:
+            cluster = {"server": loaded.host, "insecure-skip-tls-verify": True}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "tests", "cluster": cluster}],
+            "users": [{"name": "tests", "user": {"token": token}}],
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+            "current-context": "tests",
+        }
+        path.write_text(yaml.safe_dump(content))
+        return path
 
     def objects(self) -> list[str]:
         """Names of everything that carries our labels."""

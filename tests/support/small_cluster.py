@@ -1,5 +1,7 @@
 """The profile ``kubernetes`` for a small cluster and a namespace with our chart in it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,20 @@ import yaml
 
 from support.airflow_environment import CONFIG_FOLDER
 from support.charts import RELEASE
-from support.cluster import Namespace, image
+from support.cluster import Namespace, image, new_namespace
+from support.releases import installed, values_for
 
 CORES = {"cpu": "100m"}
 MEMORY = {"memory": "2Gi"}
+
+
+@contextmanager
+def small_cluster(purpose: str, base: Path) -> Iterator[Namespace]:
+    """A namespace with our chart, without its servers, while the block lasts; pods see ``base`` under its own path."""
+    values = values_for(base) | {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
+    values["storage"]["mountPath"] = str(base)
+    with new_namespace(purpose) as made, installed(made, values):
+        yield made
 
 
 def small_profile(base: Path, namespace: Namespace) -> dict[str, Any]:

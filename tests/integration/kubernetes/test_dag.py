@@ -12,11 +12,11 @@ import yaml
 
 from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
-from support.cluster import OURS, Namespace, image, new_namespace, pod_spec, wait_for
+from support.cluster import OURS, Namespace, image, pod_spec, wait_for
 from support.dags import load_dags
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, RealAirflow, real_airflow
-from support.releases import installed, shared_folder, values_for
-from support.small_cluster import small_profile
+from support.releases import shared_folder
+from support.small_cluster import small_cluster, small_profile
 from toposieve_airflow.factory import SCRIPTS
 from toposieve_airflow.steps import Step
 
@@ -38,9 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def namespace(base: Path) -> Iterator[Namespace]:
-    values = values_for(base) | {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
-    values["storage"]["mountPath"] = str(base)
-    with new_namespace("dag") as made, installed(made, values):
+    with small_cluster("dag", base) as made:
         yield made
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 from airflow.sdk.exceptions import AirflowFailException
 from kubernetes import client
 
@@ -39,28 +38,9 @@ def account(namespace: Namespace, tmp_path: Path) -> Callable[..., str]:
             "roleRef": {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"},
         }
         rights.create_namespaced_role_binding(namespace.name, binding)
-        request = {"spec": {"expirationSeconds": 3600}}
-        token = namespace.core.create_namespaced_service_account_token(name, namespace.name, request).status.token
-        return str(kubeconfig(namespace.core.api_client.configuration, token, tmp_path / "kubeconfig"))
+        return str(namespace.kubeconfig(name, tmp_path / "kubeconfig"))
 
     return make
-
-
-def kubeconfig(loaded: client.Configuration, token: str, path: Path) -> Path:
-    """The same cluster with a token in place of the user."""
-    cluster = {"server": loaded.host, "certificate-authority": loaded.ssl_ca_cert}
-    if not loaded.verify_ssl:
-        cluster = {"server": loaded.host, "insecure-skip-tls-verify": True}
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "tests", "cluster": cluster}],
-        "users": [{"name": "tests", "user": {"token": token}}],
-        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
-        "current-context": "tests",
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def test_these_rights_are_enough(make_run, account: Callable[..., str]) -> None:
