@@ -1,23 +1,27 @@
 """A real Airflow with a profile of the test's own."""
 
+import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
-from support.airflow_environment import CONFIG_FOLDER
-from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, check_port, local_airflow
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, check_port, components_for, local_airflow
 from toposieve_airflow.local.api import Api
 from toposieve_airflow.local.demo import wait_for_dag
 from toposieve_airflow.processes import free_ports
 from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
 
+DAGS = ("topology_classifier", "build_dataset", "simulate_events")
 SMALL_SIMULATION = {
     "simulation_selected_events": 24,
     "simulation_pileup": 0,
@@ -36,6 +40,67 @@ RUN_TIMEOUT_S = 1200
 POLL_S = 0.5
 
 
+@dataclass(frozen=True)
+class Home(AirflowHome):
+    """An Airflow with settings on top of the local ones: environment variables of all its processes."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self, profile: Profile) -> dict[str, str]:
+        own = {"PYTHONPATH": str(REPOSITORY / "plugins")}  # wherever the environment's own link leads
+        return {**super().environment(profile), **own, **self.settings}
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """A run of a DAG in an Airflow."""
+
+    airflow: LocalAirflow
+    dag_id: str
+    run_id: str
+
+    def wait(self) -> str:
+        """State of the run once it has ended."""
+        deadline = time.monotonic() + RUN_TIMEOUT_S
+        while (state := self.airflow.api.run_state(self.dag_id, self.run_id)) not in ("success", "failed"):
+            assert time.monotonic() < deadline, f"{self.dag_id} {self.run_id} is still {state}"
+            time.sleep(POLL_S)
+        return state
+
+    def tasks(self, task_id: str) -> list[dict[str, Any]]:
+        """Instances of a task."""
+        tasks = [each for each in self.airflow.api.tasks(self.dag_id, self.run_id) if each["task_id"] == task_id]
+        return sorted(tasks, key=lambda task: task["map_index"])
+
+    def log(self, task: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Records in the log of the present try of a task instance, its triggers' among them."""
+        instance = task["task_id"], task["map_index"], max(task["try_number"], 1)
+        path = self.airflow.home.task_log(self.dag_id, self.run_id, *instance)
+        return [
+            json.loads(line) for part in path.parent.glob(f"{path.name}*") for line in part.read_text().splitlines()
+        ]
+
+    def lines(self, task: Mapping[str, Any]) -> list[str]:
+        """Messages in the log of the present try of a task instance."""
+        return [str(record.get("event")) for record in self.log(task)]
+
+    def failures(self) -> str:
+        """The ends of the logs of the tasks that have failed."""
+        tasks = self.airflow.api.tasks(self.dag_id, self.run_id)
+        return "\n".join(json.dumps(self.log(task))[-8000:] for task in tasks if task["state"] == "failed")
+
+    def mark_failed(self, task: Mapping[str, Any]) -> None:
+        """What the button in the UI does to a task instance."""
+        path = f"/dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{task['task_id']}/{task['map_index']}"
+        self.airflow.api.patch(path, {"new_state": "failed", "include_downstream": False})
+
+    def clear(self, task_id: str, *map_indexes: int) -> None:
+        """What the button in the UI does to these instances of a task, or to all of them."""
+        body = {"dry_run": False, "dag_run_id": self.run_id, "only_failed": False}
+        chosen = [[task_id, index] for index in map_indexes] or [task_id]
+        self.airflow.api.post(f"/dags/{self.dag_id}/clearTaskInstances", {**body, "task_ids": chosen})
+
+
 @dataclass
 class RealAirflow:
     local: LocalAirflow
@@ -49,21 +114,37 @@ class RealAirflow:
     def base(self) -> Path:
         return self.profile.base
 
-    def run(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> str:
-        """Trigger a DAG and wait for the end of its run; returns the run's state."""
+    def start(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> DagRun:
+        """Trigger a DAG."""
         self.api.unpause(dag_id)
         self.api.trigger(dag_id, run_id, conf, partition_key)
-        return self.wait(dag_id, run_id)
+        return DagRun(self.local, dag_id, run_id)
 
-    def wait(self, dag_id: str, run_id: str) -> str:
-        deadline = time.monotonic() + RUN_TIMEOUT_S
-        while (state := self.api.run_state(dag_id, run_id)) not in ("success", "failed"):
-            assert time.monotonic() < deadline, f"{dag_id} {run_id} is still {state}"
-            time.sleep(POLL_S)
-        return state
+    def run(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> str:
+        """Trigger a DAG and wait for the end of its run; returns the run's state."""
+        return self.start(dag_id, run_id, conf, partition_key).wait()
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         return self.api.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]
+
+    def process(self, component: str) -> psutil.Process:
+        """The first process of a component."""
+        return psutil.Process(self.local.components[component].pid)
+
+    def kill(self, component: str) -> None:
+        """End a component and everything that it has started, without warning."""
+        first = self.process(component)
+        for process in [first, *first.children(recursive=True)]:
+            process.kill()
+        self.local.components[component].wait()
+
+    def start_again(self, component: str) -> None:
+        """Start a component that was killed; it ends with the others."""
+        command = [sys.executable, "-m", "airflow", *components_for(self.profile)[component]]
+        environment = self.local.home.environment(self.profile)
+        with self.local.home.log_file(component).open("a") as log:
+            again = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.local.components[component] = again
 
 
 def processes_of(home: AirflowHome) -> list[str]:
@@ -77,14 +158,23 @@ def processes_of(home: AirflowHome) -> list[str]:
 
 
 @contextmanager
-def real_airflow(folder: Path, profile: dict[str, Any]) -> Iterator[RealAirflow]:
-    """Run Airflow in ``folder`` with the values of a profile; nothing of it may run when the block has ended."""
+def real_airflow(
+    folder: Path, profile: dict[str, Any], dags: Sequence[str] = DAGS, **settings: str
+) -> Iterator[RealAirflow]:
+    """Run Airflow in ``folder``; nothing of it may run when the block has ended.
+
+    Args:
+        folder: For its home and its profile.
+        profile: Values of the profile.
+        dags: What it has to know before the block begins.
+        settings: Environment variables of all its processes.
+    """
     (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
     os.environ[PROFILE_VARIABLE] = str(folder / "profile.yaml")
-    home = AirflowHome(folder / "home", free_ports(1)[0])
+    home = Home(folder / "home", free_ports(1)[0], settings)
     try:
         with local_airflow(home) as local:
-            for dag_id in ("topology_classifier", "build_dataset", "simulate_events"):
+            for dag_id in dags:
                 wait_for_dag(local, dag_id)
             yield RealAirflow(local, load_profile(CONFIG_FOLDER))
         check_port(home.port)

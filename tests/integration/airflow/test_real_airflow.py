@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING
+from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, DagRun
 from toposieve_airflow.local import backfill, demo
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
@@ -48,7 +48,7 @@ def backfilled(airflow, simulated: Path) -> Path:
     assert backfill.main(backfill.arg_parser().parse_args([*home, DAYS[0], DAYS[-1]])) == 0
     runs = [run for run in airflow.runs("build_dataset") if run["run_type"] == "backfill"]
     assert sorted(run["partition_key"] for run in runs) == DAYS
-    assert [airflow.wait("build_dataset", run["dag_run_id"]) for run in runs] == ["success"] * 3
+    assert [DagRun(airflow.local, "build_dataset", run["dag_run_id"]).wait() for run in runs] == ["success"] * 3
     return airflow.base
 
 
