@@ -1,189 +1,277 @@
-"""Gangs in a real Airflow: mapped, killed from the UI, cleared, and taken over when Airflow itself dies."""
+"""Gangs in a real Airflow: mapped, in a queue, killed from the UI, cleared, and taken over when Airflow itself dies."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
-from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
-from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, local_airflow
-from toposieve_airflow.local.api import Api
-from toposieve_airflow.local.demo import wait_for_dag
-from toposieve_airflow.processes import free_ports
-from toposieve_airflow.profiles import Profile, load_profile
+from support.charts import RELEASE
+from support.cluster import OURS, Namespace, wait_for
+from support.cluster_training import TRAINING, write_small_dataset
+from support.real_airflow import DagRun, RealAirflow, real_airflow
+from support.releases import shared_folder
+from support.small_cluster import small_cluster, small_profile
 
-from .conftest import CONNECTION, IMAGE, Namespace, wait_for
+from .conftest import IMAGE
 
 pytestmark = pytest.mark.faults
 
 LONG = 60
 """Steps of half a second."""
 
+MODELS = ["hlf", "particle_sequence"]
 
-@dataclass(frozen=True)
-class Home(AirflowHome):
-    """An Airflow that runs the DAG beside this file, and soon notices that a task's process is gone."""
-
-    namespace: str = ""
-
-    def environment(self, profile: Profile) -> dict[str, str]:
-        return {
-            **super().environment(profile),
-            "PYTHONPATH": str(REPOSITORY / "plugins"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
-            "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(CONNECTION),
-            "TOPOSIEVE_TEST_NAMESPACE": self.namespace,
-            "TOPOSIEVE_TEST_IMAGE": IMAGE,
-        }
-
-
-@dataclass
-class GangsDag:
-    """The DAG ``gangs`` in an Airflow."""
-
-    airflow: LocalAirflow
-    namespace: Namespace
-
-    @property
-    def api(self) -> Api:
-        return self.airflow.api
-
-    @property
-    def home(self) -> AirflowHome:
-        return self.airflow.home
-
-    @property
-    def scheduler(self) -> psutil.Process:
-        return psutil.Process(self.airflow.components["scheduler"].pid)
-
-    def start(self, run_id: str, steps: int) -> "GangsDag":
-        self.run_id = run_id
-        self.api.trigger("gangs", run_id, {"steps": steps})
-        return self
-
-    def wait(self) -> str:
-        """State of the run once it has ended."""
-        return str(wait_for(lambda: self._ended(), 240))
-
-    def _ended(self) -> str | None:
-        state = self.api.run_state("gangs", self.run_id)
-        return state if state in ("success", "failed") else None
-
-    def state(self, task_id: str) -> str:
-        (task,) = [each for each in self.api.tasks("gangs", self.run_id) if each["task_id"] == task_id]
-        return str(task["state"])
-
-    def tries(self) -> list[int]:
-        return [each["try_number"] for each in self.api.tasks("gangs", self.run_id) if each["task_id"] == "train"]
-
-    def lines(self, map_index: int, try_number: int) -> list[str]:
-        """Messages of a task's log."""
-        path = self.home.task_log("gangs", self.run_id, "train", map_index, try_number)
-        records = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [str(record.get("event")) for record in records]
-
-    def wait_for_line(self, text: str) -> None:
-        """Wait until both gangs of the first try have logged something."""
-        for index in range(2):
-            wait_for(lambda index=index: any(text in line for line in self.lines(index, 1)), 120)
+SOON = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+}
+"""Airflow notices within seconds that one of its own processes is gone."""
 
 
 @pytest.fixture(scope="module")
-def airflow(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    home = Home(tmp_path_factory.mktemp("airflow"), free_ports(1)[0], namespace.name)
-    with local_airflow(home) as airflow:
-        wait_for_dag(airflow, "gangs")
-        airflow.api.unpause("gangs")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All data: the same path here and in every pod."""
+    folder = shared_folder(tmp_path_factory.mktemp("storage"))
+    write_small_dataset(folder / "datasets/small")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def namespace(base: Path) -> Iterator[Namespace]:
+    with small_cluster("airflow", base) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def airflow(namespace: Namespace, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
+    """An Airflow that runs the DAGs beside this file with the rights of the chart's account and no more."""
+    folder = tmp_path_factory.mktemp("airflow")
+    profile = small_profile(base, namespace)
+    profile["kubernetes"]["gang"]["queue"] = "training"
+    account = namespace.kubeconfig(f"{RELEASE}-runner", folder / "kubeconfig")
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(account)}}
+    settings = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        "TOPOSIEVE_TEST_IMAGE": IMAGE,
+    }
+    with real_airflow(folder, profile, ["counting", "queued", "training"], **settings, **SOON) as airflow:
         yield airflow
 
 
 @pytest.fixture
-def gangs(airflow: LocalAirflow, namespace: Namespace) -> Iterator[GangsDag]:
-    yield GangsDag(airflow, namespace)
+def start(
+    airflow: RealAirflow, namespace: Namespace, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., DagRun]]:
+    """Start a run; nothing of it may be left on the cluster when the test ends."""
+    yield lambda dag_id, **conf: airflow.start(dag_id, request.node.name, conf)
     namespace.check_empty()
 
 
-def steps(lines: list[str], worker: int) -> list[str]:
-    start = f"[worker {worker}] step "
+def gang_lines(run: DagRun, map_index: int, start: str = "[worker 1] step ") -> list[str]:
+    """Ends of the lines that begin so in the log of a gang's present try."""
+    lines = run.lines(run.tasks("train")[map_index])
     return [line.removeprefix(start) for line in lines if line.startswith(start)]
 
 
-def test_mapped_gangs(gangs: GangsDag) -> None:
-    assert gangs.start("mapped", 4).wait() == "success"
+def wait_for_line(run: DagRun, text: str) -> None:
+    """Wait until both gangs have logged something."""
     for index in range(2):
-        assert steps(gangs.lines(index, 1), 1) == ["0", "1", "2", "3"]
-    xcom = gangs.api.get(
-        "/dags/gangs/dagRuns/mapped/taskInstances/train/xcomEntries/gang", map_index=1, deserialize=True
-    )
+        wait_for(lambda index=index: any(text in line for line in gang_lines(run, index, "")))
+
+
+def states(run: DagRun) -> list[str]:
+    return [task["state"] for task in run.tasks("train")]
+
+
+def tries(run: DagRun) -> list[int]:
+    return [task["try_number"] for task in run.tasks("train")]
+
+
+def assert_taken_over(run: DagRun) -> None:
+    for index in range(2):
+        assert gang_lines(run, index, "taking over gang ")
+
+
+# --- gangs that start at once ----------------------------------------------------------------------------------------
+
+
+def test_mapped_gangs(start: Callable[..., DagRun]) -> None:
+    run = start("counting", steps=4)
+    assert run.wait() == "success"
+    for index in range(2):
+        assert gang_lines(run, index) == ["0", "1", "2", "3"]
+    path = f"/dags/counting/dagRuns/{run.run_id}/taskInstances/train/xcomEntries/gang"
+    xcom = run.airflow.api.get(path, map_index=1, deserialize=True)
     assert xcom["value"]["workers"] == {"0": "terminated", "1": "terminated"}
 
 
-def test_marked_failed_while_it_runs(gangs: GangsDag) -> None:
-    gangs.start("marked", LONG).wait_for_line("step 2")
+def test_a_task_process_that_dies_is_followed_by_one_that_takes_over(
+    start: Callable[..., DagRun], airflow: RealAirflow
+) -> None:
+    run = start("counting", steps=LONG)
+    wait_for_line(run, "step 2")
+    for executor in airflow.process("scheduler").children():
+        for task in executor.children():
+            task.kill()
+    assert run.wait() == "success"
+    assert_taken_over(run)
     for index in range(2):
-        body = {"new_state": "failed", "include_downstream": False}
-        gangs.api.patch(f"/dags/gangs/dagRuns/marked/taskInstances/train/{index}", body)
-    wait_for(lambda: not gangs.namespace.objects(), 30)
-    assert gangs.wait() == "failed"
-    assert gangs.tries() == [1, 1]
-    assert gangs.state("clean_up") == "success"
+        assert gang_lines(run, index) == [str(i) for i in range(LONG)]
 
 
-def test_cleared_while_it_runs(gangs: GangsDag) -> None:
-    gangs.start("cleared", 20).wait_for_line("step 2")
-    body = {
-        "dry_run": False,
-        "dag_run_id": "cleared",
-        "task_ids": ["train"],
-        "only_failed": False,
-        "only_running": True,
-    }
-    gangs.api.post("/dags/gangs/clearTaskInstances", body)
-    assert gangs.wait() == "success"
-    assert gangs.tries() == [2, 2]
-    assert steps(gangs.lines(0, 2), 1) == [str(i) for i in range(20)]
+# --- gangs that wait in a queue --------------------------------------------------------------------------------------
 
 
-def test_a_task_process_that_dies_is_followed_by_one_that_takes_over(gangs: GangsDag) -> None:
-    gangs.start("crashed", LONG).wait_for_line("step 2")
-    _kill(task for executor in gangs.scheduler.children() for task in executor.children())
-    assert gangs.wait() == "success"
-    _assert_taken_over(gangs)
+def admit(namespace: Namespace) -> None:
+    """Let all gangs start, as Kueue would."""
+    for job in namespace.names("job", OURS):
+        namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
 
 
-def test_a_scheduler_that_dies_with_its_tasks(gangs: GangsDag) -> None:
-    gangs.start("orphaned", LONG).wait_for_line("step 2")
-    _kill([gangs.scheduler, *gangs.scheduler.children(recursive=True)])
-    with (gangs.home.folder / "logs" / "second-scheduler.log").open("w") as log:
-        command = [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"]
-        environment = gangs.home.environment(load_profile(CONFIG_FOLDER))
-        second = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            assert gangs.wait() == "success"
-        finally:
-            os.killpg(second.pid, signal.SIGTERM)
-            second.wait(30)
-    _assert_taken_over(gangs)
+def wait_until_deferred(run: DagRun) -> None:
+    """Wait until both gangs are watched by the triggerer."""
+    wait_for(lambda: states(run) == ["deferred", "deferred"])
+    wait_for_line(run, "the gang waits for its queue to admit it")
 
 
-def _assert_taken_over(gangs: GangsDag) -> None:
-    for index, try_number in enumerate(gangs.tries()):
-        lines = gangs.lines(index, try_number)
-        assert any(line.startswith("taking over gang") for line in lines)
-        assert steps(lines, 1) == [str(i) for i in range(LONG)]
+def test_a_gang_in_a_queue_takes_no_slot_of_airflow(start: Callable[..., DagRun], namespace: Namespace) -> None:
+    run = start("queued", steps=4)
+    wait_until_deferred(run)
+    pool = run.airflow.api.get("/pools/training")
+    assert (pool["deferred_slots"], pool["occupied_slots"]) == (2, 0)
+    assert not namespace.names("pod")
+    admit(namespace)
+    assert run.wait() == "success"
+    for index in range(2):
+        assert gang_lines(run, index) == ["0", "1", "2", "3"]
+    assert tries(run) == [1, 1]
 
 
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        process.kill()
+def test_marked_failed_and_cleared_while_they_wait(start: Callable[..., DagRun], namespace: Namespace) -> None:
+    run = start("queued", steps=4)
+    wait_until_deferred(run)
+    first, second = run.tasks("train")
+    run.mark_failed(first)
+    wait_for(lambda: len(namespace.objects()) == 2)  # Job and Service of the other
+    (before,) = namespace.names("job")
+    run.clear("train", second["map_index"])
+    wait_for(lambda: namespace.names("job") not in ([before], []) and states(run)[1] == "deferred")
+    admit(namespace)
+    assert run.wait() == "failed"
+    assert states(run) == ["failed", "success"]
+    assert tries(run) == [1, 2]
+    assert gang_lines(run, 1) == ["0", "1", "2", "3"]
+
+
+def test_a_triggerer_that_dies_while_gangs_wait(
+    start: Callable[..., DagRun], airflow: RealAirflow, namespace: Namespace
+) -> None:
+    run = start("queued", steps=4)
+    wait_until_deferred(run)
+    airflow.kill("triggerer")
+    admit(namespace)
+    airflow.start_again("triggerer")
+    assert run.wait() == "success"
+    assert tries(run) == [1, 1]
+    for index in range(2):
+        assert gang_lines(run, index) == ["0", "1", "2", "3"]
+
+
+def test_marked_failed_while_no_triggerer_runs(start: Callable[..., DagRun], airflow: RealAirflow) -> None:
+    """Then only the last task of the run can remove the gangs."""
+    run = start("queued", steps=4)
+    wait_until_deferred(run)
+    airflow.kill("triggerer")
+    for task in run.tasks("train"):
+        run.mark_failed(task)
+    assert run.wait() == "failed"
+    airflow.start_again("triggerer")
+
+
+# --- real training ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def admission(namespace: Namespace) -> Iterator[None]:
+    """Let every gang start soon while the block lasts."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.5):
+            admit(namespace)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(airflow: RealAirflow, namespace: Namespace) -> dict[str, bytes]:
+    """Metrics of the models after a run without a fault."""
+    with admission(namespace):
+        run = airflow.start("training", "undisturbed", {"models": MODELS, **TRAINING})
+        assert run.wait() == "success", run.failures()
+    return metrics(airflow.base)
+
+
+def metrics(base: Path) -> dict[str, bytes]:
+    """Model → metrics of its one run."""
+    return {path.parts[-3]: path.read_bytes() for path in base.glob("models/*/*/metrics.json")}
+
+
+@pytest.fixture
+def training(
+    start: Callable[..., DagRun], namespace: Namespace, undisturbed: dict[str, bytes], base: Path
+) -> Iterator[DagRun]:
+    """Two gangs in the midst of their training; in the end they have the metrics of an undisturbed run."""
+    assert set(undisturbed) == set(MODELS)
+    shutil.rmtree(base / "models")
+    with admission(namespace):
+        run = start("training", models=MODELS, **TRAINING)
+        wait_for_line(run, "checkpoint at epoch 2")
+        yield run
+        assert run.wait() == "success", run.failures()
+    assert metrics(base) == undisturbed
+
+
+def assert_resumed(run: DagRun) -> None:
+    for index in range(2):
+        assert any("resuming from" in line for line in gang_lines(run, index, ""))
+
+
+def test_cleared_in_the_midst_of_training(training: DagRun) -> None:
+    training.clear("train")
+    assert training.wait() == "success"
+    assert tries(training) == [2, 2]
+    assert_resumed(training)
+
+
+def test_marked_failed_and_cleared_later(training: DagRun, namespace: Namespace) -> None:
+    for task in training.tasks("train"):
+        training.mark_failed(task)
+    wait_for(lambda: not namespace.objects(), 30)
+    assert training.wait() == "failed"
+    assert tries(training) == [1, 1]
+    assert [task["state"] for task in training.tasks("clean_up")] == ["success"]
+    training.clear("train")
+    assert training.wait() == "success"
+    assert_resumed(training)
+
+
+def test_a_scheduler_that_dies_with_its_tasks(training: DagRun, airflow: RealAirflow) -> None:
+    airflow.kill("scheduler")
+    airflow.start_again("scheduler")
+    assert training.wait() == "success"
+    assert_taken_over(training)

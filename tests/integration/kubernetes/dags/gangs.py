@@ -1,12 +1,18 @@
-"""A DAG of two gangs of tiny pods, and the task that removes what they may leave."""
+"""DAGs of gangs with the profile's own tasks: tiny pods that count, at once or from a queue, and real training."""
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG
 
+from toposieve_airflow import params
+from toposieve_airflow.factory import LABEL, form, tasks_for
+from toposieve_airflow.profiles import Profile
+from toposieve_airflow.steps import Commands, RunSteps, Step
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
-from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
 
 COUNT = """
 import time
@@ -14,24 +20,39 @@ for i in range({{ params.steps }}):
     print("step", i)
     time.sleep(.5)
 """
-NAMESPACE = os.environ["TOPOSIEVE_TEST_NAMESPACE"]
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=1)}
+SOON = {"poll_interval": 0.5}
+
+tasks = tasks_for(Path(__file__).parents[4] / "dags" / "config")
 
 
-def step(label: str) -> dict[str, object]:
-    """What a gang is to do."""
-    nothing: dict[str, object] = {"inputs": [], "outputs": [], "config": {}, "files": [], "run_in_log": False}
+def count(label: str) -> Step:
+    """What a gang that counts is to do."""
+    nothing: dict[str, Any] = {"inputs": [], "outputs": [], "config": {}, "files": [], "run_in_log": False}
     return {"label": label, "arguments": [COUNT, label], "workers": 2, "wanted": True, **nothing}
 
 
-with DAG("gangs", schedule=None, params={"steps": 4}):
-    train = TFSpawnerOperator.partial(
-        task_id="train",
-        namespace=NAMESPACE,
-        image=os.environ["TOPOSIEVE_TEST_IMAGE"],
-        cmds=["python3", "-u", "-c"],
-        startup_timeout_seconds=60,
-        retries=2,
-        retry_delay=timedelta(seconds=1),
-        map_index_template="{{ task.step.label }}",
-    ).expand(step=[step("hlf"), step("inclusive")])
-    train >> GangTeardownOperator(task_id="clean_up", namespace=NAMESPACE).as_teardown()
+def train(commands: Commands, values: Mapping[str, Any], key: str | None, profile: Profile) -> RunSteps:
+    """What the gangs that train are to do."""
+    steps = [commands.train("small", model, profile.training.startup_timeout_s) for model in values["models"]]
+    return {"days": [], "train": steps}
+
+
+def counting(dag_id: str, **options: Any) -> None:
+    """Make a DAG of two gangs of tiny pods."""
+    pods = {"image": os.environ["TOPOSIEVE_TEST_IMAGE"], "cmds": ["python3", "-u", "-c"]}
+    with DAG(dag_id, schedule=None, params={"steps": 4}):
+        gangs = TFSpawnerOperator.partial(
+            **tasks._gang("train") | pods | RETRIES | options, map_index_template=LABEL
+        ).expand(step=[count("hlf"), count("inclusive")])
+        gangs >> tasks.clean_up()
+
+
+counting("counting", gang_queue=None, deferrable=False)
+counting("queued", **SOON)
+
+stages = ("training",)
+choices = {"models": tasks.schema.models(), "workers": params.workers_param()}
+with DAG("training", schedule=None, params=form(choices, tasks.schema.stage_params(stages))):
+    plan = tasks.plan(stages, train)
+    plan >> tasks.gang_per_model("train", plan, **RETRIES, **SOON) >> tasks.clean_up()
