@@ -11,7 +11,7 @@ def test_gangs_go_too_even_if_a_driver_does_not(monkeypatch: pytest.MonkeyPatch)
     removed: list[str] = []
 
     class Pods:
-        def remove_pods(self, selector: str, grace_s: float) -> None:
+        def remove_pods(self, selector: str) -> None:
             removed.append(selector)
             raise StillThere("driver")
 
