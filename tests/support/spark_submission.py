@@ -35,7 +35,12 @@ def submit(namespace: Namespace, *job: str, **conf: str) -> Done:
 def driver_log(namespace: Namespace, done: Done) -> str:
     """The log of the driver that spark-submit has started; empty if it did not come so far."""
     name = re.search(r"pod name: (\S+)", done.output)
+    return pod_log(namespace, name[1]) if name else ""
+
+
+def pod_log(namespace: Namespace, name: str) -> str:
+    """A pod's log; empty as long as there is none."""
     try:
-        return str(namespace.core.read_namespaced_pod_log(name[1], namespace.name)) if name else ""
+        return str(namespace.core.read_namespaced_pod_log(name, namespace.name))
     except ApiException:
         return ""
