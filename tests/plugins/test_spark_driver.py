@@ -110,12 +110,14 @@ def test_what_kubernetes_warns_of_is_the_reason(cluster: Cluster) -> None:
     assert Watched(cluster, startup_s=0.1).failure().endswith("0 s: FailedMount: no answer from nfs")
 
 
-@pytest.mark.parametrize("reason", ["ImagePullBackOff", "CreateContainerConfigError"])
-def test_one_that_cannot_start_is_given_up_though_nothing_changes_any_more(cluster: Cluster, reason: str) -> None:
-    cluster.now = {"driver": spark_pod("driver", objects.waiting(reason, "why"))}
+@pytest.mark.parametrize(("message", "may_retry"), [("manifest unknown", False), ("no answer", True)])
+def test_one_that_cannot_start_is_given_up_though_nothing_changes_any_more(
+    cluster: Cluster, message: str, may_retry: bool
+) -> None:
+    cluster.now = {"driver": spark_pod("driver", objects.waiting("ImagePullBackOff", message))}
     watched = Watched(cluster)
-    assert watched.failure().startswith("the driver cannot start: its ")
-    assert not watched.watch.failure.may_retry
+    assert watched.failure() == f"the driver cannot start: its image cannot be pulled: {message}"
+    assert watched.watch.failure.may_retry is may_retry
 
 
 @pytest.mark.parametrize(

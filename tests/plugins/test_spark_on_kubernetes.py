@@ -22,7 +22,7 @@ class Pods:
     def delete_pods(self, selector: str) -> None:
         self._asked.append(f"delete {selector}")
 
-    def remove_pods(self, selector: str, grace_s: float) -> None:
+    def remove_pods(self, selector: str) -> None:
         self._asked.append(f"remove {selector}")
 
 
@@ -133,7 +133,7 @@ def test_what_is_known_of_the_driver_decides(
 def test_a_missing_right_is_no_reason_for_a_retry(
     operator: SparkOnKubernetesOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Pods, selector: str, grace_s: float) -> None:
+    def refuse(self: Pods, selector: str) -> None:
         raise Refused("runner lacks a right")
 
     monkeypatch.setattr(Pods, "remove_pods", refuse)
