@@ -1,11 +1,14 @@
 """Our chart in a namespace of a real cluster, a day's raw files on its volume, and a pod that submits Spark jobs."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
 from support.cluster import Namespace, image, new_namespace, pod_spec
 from support.releases import installed, shared_folder, values_for
@@ -15,14 +18,23 @@ CLAIM = f"{RELEASE}-base"
 ANY_USER = 12345
 
 
+WRITE_EVENTS = """
+import sys
+from pathlib import Path
+from support.delphes_files import realistic_collections, write_collections
+for path in sys.argv[1:]:
+    write_collections(Path(path), realistic_collections(seed=1, events=100))
+"""
+
+
 @pytest.fixture(scope="package")
-def folder(tmp_path_factory, delphes_file: Path) -> Path:
+def folder(tmp_path_factory) -> Path:
     """What the pods see as /data, with the day's raw files in it."""
     made = shared_folder(tmp_path_factory.mktemp("storage"))
-    for sample in ("qcd", "ttbar", "wjets"):
-        raw = made / "raw" / sample / "2026-01-01"
-        raw.mkdir(parents=True)
-        (raw / "events.root").write_bytes(delphes_file.read_bytes())
+    files = [made / "raw" / sample / "2026-01-01" / "events.root" for sample in ("qcd", "ttbar", "wjets")]
+    path = os.pathsep.join(str(REPOSITORY / each) for each in ("tests", "jobs"))
+    command = [REPOSITORY / ".venv-jobs/bin/python", "-c", WRITE_EVENTS, *files]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=True)
     return made
 
 
