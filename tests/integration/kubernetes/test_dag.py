@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from toposieve_airflow.steps import Step
 JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
 DAY = "2026-01-01"
 CONF: dict[str, Any] = {"simulate": True, "partition_start": DAY, **SMALL_SIMULATION, **SMALL_TRAINING}
-OTHER_DAY = "2026-01-02"
+STAGES = ("events", "selected", "datasets", "models", "reports")
 INSIDE_S = 600
 
 
@@ -87,24 +87,35 @@ def files_of(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob(pattern)}
 
 
-def test_datasets_are_those_of_this_machine_to_the_byte(base: Path, local: Path) -> None:
-    for pattern in ("*.tfrecord", "scaling.json"):
-        on_cluster = files_of(base / "datasets", pattern)
-        assert on_cluster
-        assert on_cluster == files_of(local / "datasets", pattern)
-
-
-def test_selected_events_are_those_of_this_machine_to_the_byte(base: Path, local: Path) -> None:
-    assert files_of(base / "selected", "*.parquet") == files_of(local / "selected", "*.parquet")
-
-
-def test_metrics_are_those_of_this_machine(report: Path, local: Path) -> None:
-    (own,) = (local / "reports").iterdir()
-    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (report, own))
+def check_same(on_cluster: Callable[[str], Path], local: Path) -> None:
+    """Compare the folder of each stage with this machine's: the data to the byte, the metrics within tolerance."""
+    for stage, pattern in (("selected", "*.parquet"), ("datasets", "*.tfrecord"), ("datasets", "scaling.json")):
+        made = files_of(on_cluster(stage), pattern)
+        assert made
+        assert made == files_of(local / stage, pattern)
+    ours, theirs = (
+        json.loads(next(each.rglob("metrics.json")).read_text()) for each in (on_cluster("reports"), local / "reports")
+    )
     assert ours["cutflow"] == theirs["cutflow"]
     for model, results in ours["models"].items():
         for name, auc in results["auc"].items():
             assert auc["value"] == pytest.approx(theirs["models"][model]["auc"][name]["value"], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def outside(report: Path, base: Path) -> Callable[[str], Path]:
+    """Where that run's stages are: put aside, for another run on the same files."""
+
+    def place(stage: str) -> Path:
+        return base / f"{stage}-outside"
+
+    for stage in STAGES:
+        (base / stage).rename(place(stage))
+    return place
+
+
+def test_what_the_cluster_makes_is_what_this_machine_makes(outside: Callable[[str], Path], local: Path) -> None:
+    check_same(outside, local)
 
 
 def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> None:
@@ -116,16 +127,11 @@ def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> N
 
 
 @pytest.fixture(scope="module")
-def inside(report: Path, base: Path, namespace: Namespace, profile: dict[str, Any]) -> str:
-    """What Airflow's own image prints that runs the DAG on another day, with the chart's account and no more."""
-    for sample in ("qcd", "ttbar", "wjets"):
-        (base / "raw" / sample / OTHER_DAY).mkdir()
-        for path in (base / "raw" / sample / DAY).glob("*.root"):
-            (base / "raw" / sample / OTHER_DAY / path.name).hardlink_to(path)
+def inside(outside: object, base: Path, namespace: Namespace, profile: dict[str, Any]) -> str:
+    """What Airflow's own image prints that runs the DAG on the same files, with the chart's account and no more."""
     own_profile = profile | {"spark": {**profile["spark"], "master": "k8s://https://kubernetes.default.svc"}}
     (base / "profile.yaml").write_text(yaml.safe_dump(own_profile))
-    conf = {**CONF, "simulate": False, "partition_start": OTHER_DAY}
-    namespace.start("airflow", image("airflow"), **airflow_pod(base, conf))
+    namespace.start("airflow", image("airflow"), **airflow_pod(base, {**CONF, "simulate": False}))
     wait_for(lambda: phase(namespace) in ("Succeeded", "Failed"), INSIDE_S)
     log = namespace.core.read_namespaced_pod_log("airflow", namespace.name, _preload_content=False)
     printed = str(log.data.decode())
@@ -147,12 +153,10 @@ def phase(namespace: Namespace) -> str:
     return str(namespace.core.read_namespaced_pod("airflow", namespace.name).status.phase)
 
 
-def test_airflow_in_a_pod_runs_the_dag_with_the_rights_of_the_chart(inside: str, base: Path) -> None:
+def test_airflow_in_a_pod_runs_the_dag_with_the_rights_of_the_chart(inside: str, base: Path, local: Path) -> None:
     assert "evaluate                     success" in inside
     assert inside.splitlines()[-2].startswith("report: ")
-    (made,) = (base / "datasets").glob(f"{OTHER_DAY}-*")
-    manifest = json.loads((made / "manifest.json").read_text())
-    assert manifest["extra"]["cutflow"]["qcd"]["isolated_lepton"] >= 24
+    check_same(lambda stage: base / stage, local)
 
 
 def test_airflow_in_a_pod_leaves_nothing_on_the_cluster(inside: str, namespace: Namespace) -> None:
