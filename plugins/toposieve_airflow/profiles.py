@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 PROFILE_VARIABLE = "TOPOSIEVE_PROFILE"
 """Environment variable that chooses the profile: a name, or the path of a YAML file. Default: ``local``."""
@@ -21,7 +30,13 @@ def _under_repository(path: Path, info: ValidationInfo) -> Path:
     return Path(info.context["repository"]) / path if info.context else path
 
 
-RepositoryPath = Annotated[Path, AfterValidator(_under_repository)]
+def _no_uri(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError(f"{value} is a URI, which the jobs do not take: mount it as a volume, and give its path")
+    return value
+
+
+RepositoryPath = Annotated[Path, BeforeValidator(_no_uri), AfterValidator(_under_repository)]
 """A path, relative to the repository unless absolute. Links stay as they are: a virtual environment needs them."""
 
 Minutes = Annotated[int, Field(ge=1)]

@@ -53,6 +53,12 @@ def test_every_key_is_needed(values: dict[str, Any], section: str) -> None:
         parse_profile(values, FILE, Path("/repo"))
 
 
+@pytest.mark.parametrize("base", ["s3://bucket/data", "hdfs://name/data"])
+def test_an_object_store_is_refused_in_words(values: dict[str, Any], base: str) -> None:
+    with pytest.raises(ProfileError, match=f"base: .*{base} is a URI, which the jobs do not take: mount it"):
+        parse_profile(values | {"base": base}, FILE, Path("/repo"))
+
+
 def test_profile_is_chosen_by_the_environment(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
