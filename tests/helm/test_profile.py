@@ -45,8 +45,9 @@ def test_namespace_is_the_one_of_the_manuals():
 def test_accounts_are_those_of_the_chart(chart):
     driver = PROFILE["spark"]["conf"]["spark.kubernetes.authenticate.driver.serviceAccountName"]
     assert find(chart, "Role", driver)
-    worker = find(chart, "ServiceAccount", KUBERNETES["gang"]["service_account"])
-    assert worker["automountServiceAccountToken"] is False
+    executor = CONF["spark.kubernetes.authenticate.executor.serviceAccountName"]
+    for without_rights in (executor, KUBERNETES["gang"]["service_account"]):
+        assert find(chart, "ServiceAccount", without_rights)["automountServiceAccountToken"] is False
 
 
 def test_the_profile_has_the_storage_of_the_chart():

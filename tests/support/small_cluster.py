@@ -39,10 +39,12 @@ def small_profile(base: Path, namespace: Namespace) -> dict[str, Any]:
         "spark.executor.instances": "1",
         "spark.executor.cores": "1",
         "spark.executor.memory": "600m",
+        "spark.executor.memoryOverhead": "400m",
         "spark.driver.memory": "600m",
         "spark.kubernetes.driver.request.cores": "100m",
         "spark.kubernetes.executor.request.cores": "100m",
         "spark.kubernetes.authenticate.driver.serviceAccountName": f"{RELEASE}-spark",
+        "spark.kubernetes.authenticate.executor.serviceAccountName": f"{RELEASE}-training",
         "spark.eventLog.dir": f"file:{base}/spark-events",
     }
     pods = values["kubernetes"]

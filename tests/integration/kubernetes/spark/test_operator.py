@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from support.charts import RELEASE
 from support.cluster import OURS, Namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
 from support.small_cluster import small_profile
@@ -150,6 +151,9 @@ def test_the_teardown_removes_what_a_killed_process_leaves(make_operator, namesp
 def test_killing_the_task_removes_driver_and_executors(make_operator, namespace: Namespace) -> None:
     operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-02", config=SLOW)
     thread, errors = started(namespace, operator)
+    (executor,) = namespace.core.list_namespaced_pod(namespace.name, label_selector=f"{OURS},spark-role=executor").items
+    assert executor.spec.service_account_name == f"{RELEASE}-training"
+    assert not any(volume.projected for volume in executor.spec.volumes), "a token that nobody needs"
     operator.on_kill()
     assert not namespace.names("pod", OURS)
     thread.join(60)
