@@ -64,6 +64,8 @@ def fire(monkeypatch: pytest.MonkeyPatch):
 
         async def __aexit__(self, *_: object) -> None: ...
 
+    monkeypatch.setattr(trigger, "SETTLED_S", 0)
+
     def run(*states: Look, startup_s: float = 60, **options: Any) -> Any:
         monkeypatch.setattr(trigger, "_calls", calls_for(list(states)))
         monkeypatch.setattr(trigger, "AsyncKubernetesHook", Hook)
