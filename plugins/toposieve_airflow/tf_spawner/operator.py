@@ -126,12 +126,13 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self._supervise(gang, limits, context)
         self._check()
 
-    def go_on(self, context: Context, event: dict[str, Any]) -> None:
+    def go_on(self, context: Context, event: dict[str, Any], try_number: int) -> None:
         """Run the gang from its start to its end; the trigger has waited until then.
 
         Args:
             context: Of the task.
             event: The gang's name, whether it has started in time, and whether the task's time is over.
+            try_number: The try that was deferred.
 
         Raises:
             AirflowTaskTimeout: The gang has waited as long as the task may take.
@@ -139,6 +140,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
             AirflowException: The gang failed in another way, or is gone.
             OutputError: The job ended well but its output does not hold.
         """
+        if try_number != context["ti"].try_number:
+            # Airflow resumes a task that was cleared while it ran, though that is a new try: its gang is gone.
+            self.execute(context)
+            return
         gang = replace(self.pod_and_gang(context)[1], name=event["gang"])
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds, passed=not event["in_time"])
         with _told_to_airflow(), ExitStack() as cleanup:
@@ -237,7 +242,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             "config_dict": yaml.safe_load(Path(self.config_file).read_text()) if self.config_file else None,
         }
         trigger = as_trigger(gang, limits, connection, self.poll_interval, deadline)
-        self.defer(trigger=trigger, method_name="go_on")
+        self.defer(trigger=trigger, method_name="go_on", kwargs={"try_number": context["ti"].try_number})
 
     def _supervise(self, gang: Gang, limits: Limits, context: Context) -> None:
         def report(states: dict[int, str]) -> None:

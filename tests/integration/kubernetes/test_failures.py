@@ -222,7 +222,7 @@ def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespa
 
     event = asyncio.run(fire())
     assert event == {"gang": job, "in_time": True, "timed_out": False}
-    getattr(run.operator, deferred.value.method_name)(run.task.context(), event)
+    getattr(run.operator, deferred.value.method_name)(run.task.context(), event, **deferred.value.kwargs)
     assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
 
 
@@ -236,7 +236,7 @@ def test_a_gang_that_waits_too_long_in_a_queue(make_run) -> None:
         return (await anext(deferred.value.trigger.run())).payload
 
     with pytest.raises(AirflowTaskTimeout, match="has waited for 0:00:01"):
-        run.operator.go_on(run.task.context(), asyncio.run(fire()))
+        run.operator.go_on(run.task.context(), asyncio.run(fire()), 1)
 
 
 def test_a_queue_that_takes_its_place_back(make_run, namespace: Namespace) -> None:

@@ -63,6 +63,7 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         outcome: BaseException | None = None,
         try_number: int = 1,
         event: dict[str, Any] | None = None,
+        deferred_try: int | None = None,
         killed: Sequence[str] = (),
         **options: Any,
     ) -> str:
@@ -77,7 +78,7 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2, **options)
         cluster.signals = {when: task.on_kill for when in killed}
         context = TaskInstance(try_number=try_number).context()
-        task.go_on(context, event) if event else task.execute(context)
+        task.go_on(context, event, deferred_try or try_number) if event else task.execute(context)
         return followed[0]
 
     return make
@@ -137,6 +138,14 @@ def test_after_a_trigger_its_gang_is_followed_and_no_other_made(
     assert run(try_number=2, event=event, deferrable=True) == "train-old-1"
     assert cluster.created == []
     assert cluster.removed == ["train-old-1"]
+
+
+def test_a_new_try_that_airflow_resumes_as_the_old_one_makes_its_own_gang(
+    run: Callable[..., str], cluster: Cluster
+) -> None:
+    event = {"gang": "train-old-1", "in_time": True, "timed_out": False}
+    name = run(try_number=2, event=event, deferred_try=1)
+    assert cluster.created == cluster.removed == [name] != ["train-old-1"]
 
 
 def test_a_gang_that_has_waited_too_long_is_removed(run: Callable[..., str], cluster: Cluster) -> None:
