@@ -43,9 +43,9 @@ def test_namespace_is_the_one_of_the_manuals():
 
 
 def test_accounts_are_those_of_the_chart(chart):
-    driver = PROFILE["spark"]["conf"]["spark.kubernetes.authenticate.driver.serviceAccountName"]
-    assert find(chart, "Role", driver)
-    executor = CONF["spark.kubernetes.authenticate.executor.serviceAccountName"]
+    conf = PROFILE["spark"]["conf"]
+    assert find(chart, "Role", conf["spark.kubernetes.authenticate.driver.serviceAccountName"])
+    executor = conf["spark.kubernetes.authenticate.executor.serviceAccountName"]
     for without_rights in (executor, KUBERNETES["gang"]["service_account"]):
         assert find(chart, "ServiceAccount", without_rights)["automountServiceAccountToken"] is False
 

@@ -42,7 +42,7 @@ class Refused(Exception):
     """The API server refuses a request and would refuse it again; the message says what to change."""
 
 
-class RefusedForNow(ApiException):
+class RefusedForNow(ApiException):  # type: ignore[misc]  # the client is untyped
     """The API server refuses a request that it may take later; the message is in plain words.
 
     Args:

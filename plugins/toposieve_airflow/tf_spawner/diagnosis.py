@@ -40,7 +40,9 @@ _FINAL_WORDS = re.compile(
 _FORBIDDEN = re.compile("is forbidden|is invalid|denied the request")
 """What the API server says of a pod that breaks a rule of the namespace, the API or a webhook."""
 
+_DELETED = "was deleted"
 _NO_WORKER = -1
+_KILLED = 128 + 9
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Failure:
         pod: Its pod.
         may_retry: Whether another try may do better.
         is_cause: Whether this is surely the cause, and no consequence of another worker's end.
+        exit_code: Of the worker, 0 while it runs.
     """
 
     why: str
@@ -60,6 +63,7 @@ class Failure:
     pod: str | None = None
     may_retry: bool = True
     is_cause: bool = False
+    exit_code: int = 0
 
 
 @dataclass
@@ -118,8 +122,14 @@ def container_at_fault(pod: Manifest, container: str) -> str:
     return next((name for name, _, details in _states(pod) if details.get("exitCode")), container)
 
 
-def failure_of(state: State, container: str) -> Failure | None:
-    """Why the gang has failed, if it has. A worker that names its own fault comes before those it has taken along."""
+def failure_of(state: State, container: str, suspect: str | None = None) -> Failure | None:
+    """Why the gang has failed, if it has. A worker that names its own fault comes before those it has taken along.
+
+    Args:
+        state: The gang.
+        container: Name of the container that trains.
+        suspect: The pod that was at fault when the gang was looked at before, if it was.
+    """
     if state.job is None or is_complete(state.job):
         return None
     condition = _condition(state.job, _FAILED)
@@ -129,7 +139,7 @@ def failure_of(state: State, container: str) -> Failure | None:
         return Failure("its queue has suspended it again", is_cause=True)
     failures = [failure for pod in state.pods.values() if (failure := _pod_failure(pod, container))]
     if failures:
-        return min(failures, key=lambda each: (not each[1].is_cause, each[0]))[1]
+        return min(failures, key=lambda each: _precedence(each[0], each[1], suspect))[1]
     if not state.job or "deletionTimestamp" in state.job["metadata"]:
         return Failure("its Job was deleted")
     return _job_failure(condition) if condition else None
@@ -176,8 +186,18 @@ def last_words(state: State, pod: str) -> str | None:
     return _in_words(warning) if warning else None
 
 
-def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failure] | None:
-    """A pod's failure with what it is ranked by: its time, and at the same time those deleted last."""
+def _precedence(when: str, failure: Failure, suspect: str | None) -> tuple[Any, ...]:
+    """What failures are ordered by: the first comes first.
+
+    In the same second: one that was killed, for its peers end by themselves at once; the suspect; those deleted come
+    last, for Kubernetes deletes all others after a failure.
+    """
+    killed = failure.exit_code == _KILLED
+    return not failure.is_cause, when, not killed, failure.pod != suspect, failure.why == _DELETED
+
+
+def _pod_failure(pod: Manifest, container: str) -> tuple[str, Failure] | None:
+    """A pod's failure and its time."""
     if pod.get("status", {}).get("phase") == "Succeeded":
         return None  # it has done its work, whatever becomes of it now
     at_fault = container_at_fault(pod, container)
@@ -187,8 +207,8 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failu
         reason, message = _text(disruption, "reason"), _text(disruption, "message")
         why = ": ".join(filter(None, (_DISRUPTIONS.get(reason, f"was disrupted ({reason})"), message)))
         when = _text(disruption, "lastTransitionTime")
-    elif "deletionTimestamp" in pod["metadata"]:
-        why, when = "was deleted", _deleted_at(pod["metadata"])
+    elif "deletionTimestamp" in pod["metadata"] and not _ended_before(_deleted_at(pod["metadata"]), code, details):
+        why, when = _DELETED, _deleted_at(pod["metadata"])
     elif code:
         why, when = _exit(code, details, pod, at_fault), _text(details, "finishedAt")
         why += "" if at_fault == container else f" in its container {at_fault}"
@@ -199,8 +219,14 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[tuple[str, bool], Failu
         return None
     not_started = details.get("reason") == "StartError"
     may_retry = not (code == INVALID_INPUT_EXIT_CODE or (not_started and _is_final(details)))
-    failure = Failure(why, worker_of(pod), pod["metadata"]["name"], may_retry, is_cause=not_started or not may_retry)
-    return (when, why == "was deleted"), failure
+    is_cause = not_started or not may_retry
+    return when, Failure(why, worker_of(pod), pod["metadata"]["name"], may_retry, is_cause, exit_code=code)
+
+
+def _ended_before(deleted_at: str, code: int, details: Manifest) -> bool:
+    """Whether a container had failed by itself when its pod was deleted. In the same second only KILL tells it."""
+    ended_at = _text(details, "finishedAt")
+    return bool(code) and (ended_at < deleted_at or (ended_at == deleted_at and code == _KILLED))
 
 
 def _is_final(details: Manifest) -> bool:

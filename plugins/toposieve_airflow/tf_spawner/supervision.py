@@ -147,10 +147,11 @@ class Supervision:
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline or self._is_behind(failure.pod):
             self._wait(TICK_S)
-        later = diagnosis.failure_of(self._state, self._gang.container)
-        if later is not None and (later.is_cause or (later.pod is not None and failure.pod in (None, later.pod))):
-            return later
-        return failure
+        later = diagnosis.failure_of(self._state, self._gang.container, suspect=failure.pod)
+        is_gone = failure.pod is not None and failure.pod not in self._state.pods
+        if later is None or (not later.is_cause and (later.pod is None or is_gone)):
+            return failure
+        return later
 
     def _is_behind(self, pod: str | None) -> bool:
         """Whether the last lines of a worker that has ended still come: they say why."""

@@ -69,6 +69,30 @@ def test_a_worker_that_ended_well_has_not_failed_whatever_becomes_of_its_pod() -
     assert failure_of(state(swept, pod(1, running())), "base") is None
 
 
+def test_a_killed_worker_comes_before_those_that_lost_it_in_the_same_second() -> None:
+    assert why(pod(0, terminated(1)), pod(1, terminated(137))).startswith("1: failed with exit code 137")
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:13Z", "deletionGracePeriodSeconds": 3}
+    assert why(pod(0, terminated(1)), pod(1, terminated(137), **deleted)).startswith("1: failed with exit code 137")
+
+
+@pytest.mark.parametrize(
+    ("code", "at", "words"),
+    [(1, "09", "1: failed with exit code 1"), (1, "10", "1: was deleted"), (137, "13", "1: was deleted")],
+)
+def test_only_who_failed_before_it_was_deleted_failed_by_itself(code: int, at: str, words: str) -> None:
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:13Z", "deletionGracePeriodSeconds": 3}
+    assert why(pod(0, running()), pod(1, terminated(code, f"2026-01-01T00:00:{at}Z"), **deleted)) == words
+
+
+def test_of_two_in_the_same_second_the_one_seen_first_stays_at_fault() -> None:
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:13Z", "deletionGracePeriodSeconds": 3}
+    both = state(pod(0, terminated(1)), pod(1, running(), **deleted))
+    for suspect in (0, 1):
+        failure = failure_of(both, "base", suspect=f"{GANG}-{suspect}-abcde")
+        assert failure is not None
+        assert failure.worker == suspect
+
+
 def test_signals_and_memory_are_named() -> None:
     assert why(pod(0, terminated(137))) == "0: failed with exit code 137 (ended by signal 9)"
     assert "more memory than its limit of 64Mi" in why(pod(0, terminated(137, reason="OOMKilled")))

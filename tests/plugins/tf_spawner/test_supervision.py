@@ -172,6 +172,13 @@ def test_who_says_what_was_wrong_a_moment_later_is_at_fault() -> None:
     assert not failure.may_retry
 
 
+def test_who_ended_earlier_but_is_heard_of_later_is_at_fault() -> None:
+    first = objects("pods", pod(0, terminated(1)), pod(1, running()))
+    then = objects("pods", pod(0, terminated(1)), pod(1, terminated(137)))
+    failure = Watched(objects("job", job()), BOTH_RUN, first, then, line(1, "last words")).failure()
+    assert str(failure) == "worker 1 failed with exit code 137 (ended by signal 9): last words"
+
+
 def test_the_run_limit_comes_before_those_that_it_ended() -> None:
     deleted = objects("pods", pod(0, running(), deletionTimestamp="2026-01-01T00:00:10Z"))
     limit = objects("job", job(condition("FailureTarget", "DeadlineExceeded")))
