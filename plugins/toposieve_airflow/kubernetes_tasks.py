@@ -55,6 +55,7 @@ class KubernetesTasks(Tasks):
     def gang_options(self, task_id: str) -> dict[str, Any]:
         """Workers as pods, with the volume of all data."""
         pods, gang = self.pods, self.pods.gang
+        place = pods.evaluation if task_id == "evaluate" else gang
         claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=pods.claim)
         own_cores = k8s.V1ResourceFieldSelector(container_name="base", resource="limits.cpu")
         return {
@@ -65,13 +66,16 @@ class KubernetesTasks(Tasks):
             "namespace": pods.namespace,
             "kubernetes_conn_id": pods.connection,
             "service_account_name": gang.service_account,
-            "accelerator": gang.accelerator,
-            "accelerator_count": gang.accelerator_count,
+            "accelerator": place.accelerator,
+            "accelerator_count": place.accelerator_count,
+            "runtime_class_name": place.runtime_class,
+            "node_selector": place.node_selector,
+            "tolerations": [each.model_dump(exclude_none=True) for each in place.tolerations],
+            "affinity": place.affinity,
             "gang_queue": gang.queue,
             # In a queue a gang may wait for hours: let it take no worker of Airflow meanwhile.
             **({"deferrable": True} if gang.queue else {}),
             "priority_class_name": gang.priority_class,
-            "node_selector": gang.node_selector,
             "container_resources": k8s.V1ResourceRequirements(requests=gang.requests, limits=gang.limits),
             "volumes": [k8s.V1Volume(name="base", persistent_volume_claim=claim)],
             "volume_mounts": [k8s.V1VolumeMount(name="base", mount_path=str(self.profile.base))],

@@ -97,15 +97,33 @@ class Images(_Section):
     pull_policy: Literal["Always", "IfNotPresent", "Never"]
 
 
-class GangPods(_Section):
+class Toleration(_Section):
+    """A taint of nodes that a pod tolerates, as Kubernetes writes it."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    tolerationSeconds: int | None = None
+
+
+class Placement(_Section):
+    """What nodes a pod runs on, and what it takes of them."""
+
+    accelerator: Literal["cpu", "gpu"]
+    accelerator_count: int = Field(ge=1)
+    runtime_class: str | None
+    node_selector: dict[str, str]
+    tolerations: list[Toleration]
+    affinity: dict[Literal["nodeAffinity", "podAffinity", "podAntiAffinity"], dict[str, Any]]
+
+
+class GangPods(Placement):
     """Pods of a training gang, and of the evaluation, which is a gang of one."""
 
     service_account: str
-    accelerator: Literal["cpu", "gpu"]
-    accelerator_count: int = Field(ge=1)
     requests: dict[str, str]
     limits: dict[str, str]
-    node_selector: dict[str, str]
     priority_class: str | None
     queue: str | None
 
@@ -120,6 +138,7 @@ class Kubernetes(_Section):
     spark_pod: RepositoryPath
     spark_startup_timeout_s: int = Field(ge=1)
     gang: GangPods
+    evaluation: Placement
 
 
 class Profile(_Section):

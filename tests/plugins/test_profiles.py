@@ -1,3 +1,7 @@
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.profiles import PROFILE_VARIABLE, ProfileError, load_profile, parse_profile
 
 FILE = Path("somewhere.yaml")
+KUBERNETES = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
 
 
 @pytest.fixture
@@ -45,12 +50,39 @@ def test_missing_and_misspelt_keys_are_named_with_the_file(values: dict[str, Any
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("section", ["pools", "training", "timeouts_min"])
-def test_every_key_is_needed(values: dict[str, Any], section: str) -> None:
-    key = next(iter(values[section]))
-    del values[section][key]
-    with pytest.raises(ProfileError, match=f"{section}.{key}: missing key"):
-        parse_profile(values, FILE, Path("/repo"))
+def keys(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key of a profile, with those above it; what is under ``spark.conf`` and the like is not ours."""
+    for key, value in values.items():
+        yield (*above, key)
+        if isinstance(value, dict) and key not in ("conf", "requests", "limits"):
+            yield from keys(value, (*above, key))
+
+
+@pytest.mark.parametrize("path", list(keys(KUBERNETES)), ids=".".join)
+def test_every_key_is_needed_and_named_when_it_is_missing_or_misspelt(path: tuple[str, ...]) -> None:
+    broken = deepcopy(KUBERNETES)
+    *above, key = path
+    section = reduce(getitem, above, broken)
+    section[f"{key}x"] = section.pop(key)
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(broken, FILE, Path("/repo"))
+    assert f"{'.'.join(path)}x: unknown key" in str(caught.value)
+    # A profile may do without its section kubernetes, if its operators do.
+    assert path == ("kubernetes",) or f"{'.'.join(path)}: missing key" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({"tolerations": [{"key": "gpu", "efect": "NoSchedule"}]}, "tolerations.0.efect: unknown key"),
+        ({"affinity": {"nodeAfinity": {}}}, "affinity.nodeAfinity"),
+    ],
+)
+def test_misspelt_keys_of_a_placement_are_named(value: dict[str, Any], key: str) -> None:
+    broken = deepcopy(KUBERNETES)
+    broken["kubernetes"]["evaluation"] |= value
+    with pytest.raises(ProfileError, match=f"kubernetes.evaluation.{key}"):
+        parse_profile(broken, FILE, Path("/repo"))
 
 
 @pytest.mark.parametrize("base", ["s3://bucket/data", "hdfs://name/data"])
