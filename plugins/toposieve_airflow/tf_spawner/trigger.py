@@ -20,7 +20,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from toposieve_airflow.tf_spawner.feed import News
 from toposieve_airflow.tf_spawner.manifests import Gang
 from toposieve_airflow.tf_spawner.supervision import Limits, Supervision
-from toposieve_airflow.tf_spawner.watching import brief, is_passing
+from toposieve_airflow.tf_spawner.watching import Outages, brief
 
 POLL_S = 10.0
 """Seconds between two looks: fifty waiting gangs so cost 15 requests a second."""
@@ -31,6 +31,8 @@ SETTLED_S = 10.0
 Airflow may notice five seconds late, or more when it is busy, that the process which deferred the task has ended. A
 task that runs again by then counts as killed, and a try is lost.
 """
+
+_FROM_AFAR = (ApiException, ClientError, OSError)
 
 
 class GangStartTrigger(BaseTrigger):
@@ -71,12 +73,13 @@ class GangStartTrigger(BaseTrigger):
         """Look again and again until there is something for the task to do."""
         gang = Gang(**self.gang)
         watched = Supervision(_NoNews(), gang, Limits(**self.limits), self.log.info, lambda _: None)
-        hook, begin = self._hook(), time.monotonic()
+        hook, outages, begin = self._hook(), Outages(), time.monotonic()
         while not (over := watched.is_over()) and not watched.has_started() and not self._is_too_late():
             try:
                 await _look(hook, gang, watched)
+                outages.end()
             except Exception as error:  # were it raised, nobody would see to the gang: Airflow fails the task unheard
-                if not _may_pass(error):
+                if not (isinstance(error, _FROM_AFAR) and outages.passes(error)):
                     self.log.exception("cannot look at the gang; the task goes on without a trigger")
                     break
                 self.log.warning("the API server does not answer, trying again: %s", brief(error))
@@ -114,10 +117,6 @@ async def _look(hook: AsyncKubernetesHook, gang: Gang, watched: Supervision) -> 
                 raise ApiException(status=response.status, reason=response.reason)
             items = json.loads(await response.read())["items"]
             watched.take((kind, {each["metadata"]["name"]: each for each in items}))
-
-
-def _may_pass(error: Exception) -> bool:
-    return is_passing(error) if isinstance(error, ApiException) else isinstance(error, (ClientError, OSError))
 
 
 def _calls(client: ApiClient, gang: Gang) -> list[tuple[str, Callable[..., Any], dict[str, str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +25,10 @@ WATCH_S = 50
 UNAUTHORIZED_S = 300.0
 """Seconds in which the API server may not know who asks: it starts, or a token is being renewed."""
 
-_UNAUTHORIZED, _GONE = 401, 410
+WARM_UP_S = 30.0
+"""Seconds after an outage in which an API server that is just starting may not know yet who has which right."""
+
+_UNAUTHORIZED, _FORBIDDEN, _GONE = 401, 403, 410
 
 
 def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) -> Iterator[Objects]:
@@ -40,16 +44,25 @@ def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) 
     Raises:
         ApiException: The API server refuses, and would again.
     """
-    outage = _Outage(reading, tell)
+    outages, pauses, away = Outages(), Pauses(reading), False
     while not reading.is_stopped():
         try:
             for objects in _list_and_watch(list_call, reading):
-                outage.end()
+                if away:
+                    tell("the API server answers again")
+                away = False
+                outages.end()
+                pauses.reset()
                 yield objects
         except (ApiException, HTTPError, OSError) as error:
             if reading.is_stopped():
                 return
-            outage.go_on(error)
+            if not outages.passes(error):
+                raise
+            if not away:
+                tell(f"the API server does not answer, trying again: {brief(error)}")
+            away = True
+            pauses.take()
 
 
 def gone_within(list_call: ListCall, seconds: float) -> Objects:
@@ -73,34 +86,28 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-class _Outage:
-    """The time in which the API server does not answer, or does not know who asks."""
+class Outages:
+    """Tells errors of an API server that is away from those that stay."""
 
-    def __init__(self, reading: Reading, tell: Callable[[str], None]) -> None:
-        """It answers still."""
-        self._pauses = Pauses(reading)
-        self._tell = tell
-        self._away = False
+    def __init__(self) -> None:
+        """It has always answered."""
+        self._away_at = -math.inf
         self._unknown_since: float | None = None
 
-    def go_on(self, error: Exception) -> None:
-        """Wait a moment, unless the error will not pass; then raise it."""
-        status = getattr(error, "status", None)
-        self._unknown_since = (self._unknown_since or time.monotonic()) if status == _UNAUTHORIZED else None
-        unknown_s = time.monotonic() - self._unknown_since if self._unknown_since else 0.0
-        if isinstance(error, ApiException) and (not is_passing(error) or unknown_s > UNAUTHORIZED_S):
-            raise error
-        if not self._away:
-            self._tell(f"the API server does not answer, trying again: {brief(error)}")
-        self._away = True
-        self._pauses.take()
+    def passes(self, error: Exception) -> bool:
+        """Whether an error may pass; one without an HTTP status may."""
+        status, now = getattr(error, "status", None), time.monotonic()
+        if status == _FORBIDDEN:
+            return now < self._away_at + WARM_UP_S
+        self._unknown_since = (self._unknown_since or now) if status == _UNAUTHORIZED else None
+        if status and not is_passing(error):
+            return False
+        self._away_at = now
+        return self._unknown_since is None or now <= self._unknown_since + UNAUTHORIZED_S
 
     def end(self) -> None:
         """It answers again."""
-        if self._away:
-            self._tell("the API server answers again")
-        self._away, self._unknown_since = False, None
-        self._pauses.reset()
+        self._unknown_since = None
 
 
 def _list_and_watch(list_call: ListCall, reading: Reading, until: float | None = None) -> Iterator[Objects]:

@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.tf_spawner.reading import READ_S, Pauses, Reading
-from toposieve_airflow.tf_spawner.watching import is_passing
+from toposieve_airflow.tf_spawner.watching import Outages
 
 PAUSE_S = 1.0
 """Seconds until a log that ended too early is asked for again."""
@@ -82,7 +82,7 @@ def follow_log(
     Raises:
         ApiException: The API server refuses, and would again.
     """
-    seen, pauses = SeenLines(), Pauses(reading)
+    seen, pauses, outages = SeenLines(), Pauses(reading), Outages()
     while not reading.is_stopped():
         complete = is_over.is_set()
         try:
@@ -94,6 +94,7 @@ def follow_log(
                 _request_timeout=READ_S,
             )
             pauses.reset()
+            outages.end()
             for raw in reading.lines(response):
                 text = seen.text_if_new(raw.decode(errors="replace").rstrip("\n"))
                 if text is not None:
@@ -102,9 +103,10 @@ def follow_log(
                 return
             is_over.wait(PAUSE_S)
         except (ApiException, HTTPError, OSError) as error:
-            if isinstance(error, ApiException) and error.status == _NOT_FOUND:
+            status = error.status if isinstance(error, ApiException) else None
+            if status == _NOT_FOUND:
                 return
-            if isinstance(error, ApiException) and not is_passing(error) and error.status != _NOT_STARTED:
+            if status != _NOT_STARTED and not outages.passes(error):
                 raise
             pauses.take()
 

@@ -73,6 +73,17 @@ def test_a_refusal_is_raised() -> None:
         follow(Script([ApiException(status=403)]), 1)
 
 
+def test_an_api_server_that_does_not_know_all_rights_yet_when_it_comes_back() -> None:
+    back = [ConnectionRefusedError(), ApiException(status=403), ApiException(status=403), listed("a")]
+    assert follow(Script(back), 1)[0] == [["a"]]
+
+
+def test_a_right_that_does_not_come_back_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WARM_UP_S", 0.0)
+    with pytest.raises(ApiException):
+        follow(Script([ConnectionRefusedError(), ApiException(status=403)]), 1)
+
+
 def test_waiting_until_all_are_gone() -> None:
     script = Script([listed("a", "b"), watched(("DELETED", "a", "2"), ("DELETED", "b", "3"))])
     assert gone_within(script, 60) == {}

@@ -67,6 +67,11 @@ def test_a_node_whose_clock_is_ahead_loses_no_line() -> None:
     assert script.options[1]["since_seconds"] >= 5
 
 
+def test_an_api_server_that_does_not_know_all_rights_yet_when_it_comes_back() -> None:
+    broken = Answer(f"{A} one", error=ProtocolError("cut"))
+    assert follow(broken, ApiException(status=403), Answer(f"{B} two"), over_after=2)[0] == ["one", "two"]
+
+
 def test_the_log_of_a_pod_that_is_gone_is_over() -> None:
     assert follow(Answer(f"{A} one"), ApiException(status=404), over_after=9)[0] == ["one"]
 
