@@ -114,6 +114,15 @@ class Namespace:
 
         wait_for(runs)
 
+    def wait_until_ready(self, node: str, ready: str = "True") -> None:
+        """Wait until Kubernetes says of a node that it is there, or, with ``Unknown``, that it is not."""
+
+        def is_so() -> bool:
+            conditions = self.core.read_node(node).status.conditions
+            return any(each.type == "Ready" and each.status == ready for each in conditions)
+
+        wait_for(is_so)
+
     def execute(self, pod: str, *command: str, seconds: float = PATIENCE_S) -> Done:
         """Run a command in a pod and wait for its end."""
         call = self.core.connect_get_namespaced_pod_exec

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
+from kubernetes import client
 
-from support.charts import CHART, RELEASE
+from support.charts import CHART, RELEASE, find, render
 from support.cluster import IMAGES, STORAGE_VARIABLE, TAG, Namespace
+from support.rights import ACCOUNTS, Right, rules
 
 PATIENCE_S = 180
 
@@ -49,3 +51,16 @@ def installed(namespace: Namespace, values: dict[str, Any]) -> Iterator[helm_pyt
             yield helm
         finally:
             helm.uninstall(RELEASE)  # pods that are left keep the volume until their namespace goes
+
+
+@contextmanager
+def without(namespace: Namespace, account: str, *missing: Right) -> Iterator[None]:
+    """Take rights from an account of the chart while the block lasts."""
+    api = client.RbacAuthorizationV1Api(namespace.core.api_client)
+    name = f"{RELEASE}-{account}"
+    api.patch_namespaced_role(name, namespace.name, {"rules": rules(ACCOUNTS[account] - set(missing))})
+    try:
+        yield
+    finally:
+        before = find(render({}), "Role", name)["rules"]
+        api.patch_namespaced_role(name, namespace.name, {"rules": before})

@@ -91,6 +91,26 @@ def namespace() -> Iterator[Namespace]:
 
 
 @pytest.fixture
+def slots(namespace: Namespace) -> Iterator[str]:
+    """A resource of which one node has two."""
+    name = namespace.core.list_node().items[0].metadata.name
+    path = "/status/capacity/example.com~1slot"
+    namespace.core.patch_node_status(name, [{"op": "add", "path": path, "value": "2"}])
+    wait_for(lambda: "example.com/slot" in namespace.core.read_node(name).status.allocatable)
+    yield "example.com/slot"
+    namespace.core.patch_node_status(name, [{"op": "remove", "path": path}])
+
+
+def new_run(operator: TFSpawnerOperator, run_id: str, try_number: int = 1, mortal: bool = False) -> Run:
+    """One try of a task; a mortal one can :meth:`~Run.die`."""
+    run = Run(operator, TaskInstance(run_id=run_id, task_id=operator.task_id, try_number=try_number))
+    if mortal:
+        operator._remove = lambda gang: None
+    operator._cached_logger = Collector(run.lines)
+    return run
+
+
+@pytest.fixture
 def make_run(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
     """Make a task whose workers run a Python text; nothing of it may be left when the test ends."""
 
@@ -106,12 +126,7 @@ def make_run(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[C
             "startup_timeout_seconds": 60,
         }
         operator = TFSpawnerOperator(**{**settings, **options})
-        task = TaskInstance(run_id=request.node.name, task_id=operator.task_id, try_number=try_number)
-        run = Run(operator, task)
-        if mortal:
-            operator._remove = lambda gang: None
-        operator._cached_logger = Collector(run.lines)
-        return run
+        return new_run(operator, request.node.name, try_number, mortal)
 
     yield make
     namespace.check_empty()

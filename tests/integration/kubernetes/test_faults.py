@@ -23,17 +23,6 @@ STUBBORN = "import time; print('up'); time.sleep(600)"
 
 
 @pytest.fixture
-def slots(namespace: Namespace) -> Iterator[str]:
-    """A resource of which one node has two."""
-    name = namespace.core.list_node().items[0].metadata.name
-    path = "/status/capacity/example.com~1slot"
-    namespace.core.patch_node_status(name, [{"op": "add", "path": path, "value": "2"}])
-    wait_for(lambda: "example.com/slot" in namespace.core.read_node(name).status.allocatable)
-    yield "example.com/slot"
-    namespace.core.patch_node_status(name, [{"op": "remove", "path": path}])
-
-
-@pytest.fixture
 def urgent(namespace: Namespace, slots: str) -> Iterator[dict[str, Any]]:
     """A pod of high priority that needs what two workers with ``resources`` leave no room for; ``start`` makes it."""
     scheduling, name = SchedulingV1Api(namespace.core.api_client), f"{namespace.name}-urgent"
@@ -57,7 +46,7 @@ def test_a_node_that_is_cut_off(make_run: Callable[..., Run], namespace: Namespa
         error = failed(run.finish(), retry=True)
         assert "worker 1 was lost with its node" in error
         namespace.check_empty()
-    wait_for(lambda: _is_ready(namespace, nodes[1]))
+    namespace.wait_until_ready(nodes[1])
 
 
 def test_an_api_server_that_restarts_costs_no_line(make_run: Callable[..., Run]) -> None:
@@ -78,15 +67,6 @@ def test_an_api_server_that_is_away_while_a_worker_fails(make_run: Callable[...,
         time.sleep(5)
     assert "worker 1 failed with exit code 1" in failed(run.finish(), retry=True)
     namespace.check_empty(60)  # Kubernetes' own controllers come back late
-
-
-def test_names_that_are_known_late(make_run: Callable[..., Run]) -> None:
-    with fault(("stop-dns",), ("start-dns",)):
-        run = make_run(TALK).start()
-        run.wait_for_line("worker 1 started on")
-        time.sleep(3)
-    assert run.finish().error is None
-    assert run.worker_lines(1) == ["answer: hello"]
 
 
 def test_two_gangs_that_each_need_all_of_a_node(make_run: Callable[..., Run], namespace: Namespace, slots: str) -> None:
@@ -153,8 +133,3 @@ def _let_worker_of_each_gang_be_scheduled(namespace: Namespace, worker: int) -> 
         namespace.core.patch_namespaced_pod(pod.metadata.name, namespace.name, open_gate)
     if worker == 0:
         wait_for(lambda: all(pod.spec.node_name for pod in pods()))
-
-
-def _is_ready(namespace: Namespace, name: str) -> bool:
-    conditions = namespace.core.read_node(name).status.conditions
-    return any(each.type == "Ready" and each.status == "True" for each in conditions)

@@ -4,27 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from kubernetes import client
 
-from support.charts import RELEASE, find, render
+from support.charts import RELEASE
 from support.cluster import Namespace, wait_for
-from support.rights import ACCOUNTS, DRIVER, DRIVER_S_END, SUBMISSION, Right, rules
+from support.releases import without
+from support.rights import DRIVER, DRIVER_S_END, SUBMISSION, Right
 from support.spark_submission import pod_log, submit
 
 PI = "local:///opt/toposieve/.venv-jobs/lib/python3.11/site-packages/pyspark/examples/src/main/python/pi.py"
-
-
-@contextmanager
-def without(namespace: Namespace, account: str, *missing: Right) -> Iterator[None]:
-    """Take rights from an account while the block lasts."""
-    api = client.RbacAuthorizationV1Api(namespace.core.api_client)
-    name = f"{RELEASE}-{account}"
-    api.patch_namespaced_role(name, namespace.name, {"rules": rules(ACCOUNTS[account] - set(missing))})
-    try:
-        yield
-    finally:
-        before = find(render({}), "Role", name)["rules"]
-        api.patch_namespaced_role(name, namespace.name, {"rules": before})
 
 
 def in_words_of(namespace: Namespace, account: str, missing: Right) -> str:
