@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from kubernetes.client.exceptions import ApiException
 
@@ -243,7 +244,7 @@ class Supervision:
         if not job or diagnosis.is_complete(job):
             return
         if self._admitted_at is None and not diagnosis.is_suspended(job):
-            self._admitted_at = time.monotonic()
+            self._admitted_at = time.monotonic() - _age_s(job)
         for line in self._pending():
             self._say(line)
         states = {}
@@ -307,6 +308,12 @@ class Supervision:
 
 def _names(workers: list[int]) -> str:
     return f"worker {workers[0]}" if len(workers) == 1 else f"workers {', '.join(map(str, workers))}"
+
+
+def _age_s(job: diagnosis.Manifest) -> float:
+    """Seconds since a Job was admitted, whoever has waited for its workers until now."""
+    start = job.get("status", {}).get("startTime")
+    return max(0.0, time.time() - datetime.fromisoformat(start).timestamp()) if start else 0.0
 
 
 def _patience(name: str) -> float:

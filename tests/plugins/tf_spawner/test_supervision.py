@@ -227,6 +227,13 @@ def test_what_a_trigger_has_waited_for_too_long_fails_at_once(late: dict[str, An
     assert "within 0 s" not in str(failure)
 
 
+def test_the_time_in_which_another_process_waited_counts() -> None:
+    admitted = job()
+    admitted["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    failure = Watched(objects("pods", pod(0, running()), pod(1)), objects("job", admitted)).failure()
+    assert "only 1 of 2 workers started" in str(failure)
+
+
 def test_the_time_in_a_queue_does_not_count() -> None:
     watched = Watched(objects("job", job(suspend=True)), END, startup_s=0).run()
     assert watched.log[0] == "the gang waits for its queue to admit it"
