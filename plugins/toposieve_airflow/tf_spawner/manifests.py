@@ -5,6 +5,7 @@ Objects are plain mappings with the keys of Kubernetes' own documentation.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ GANG_LABEL = "toposieve/gang"
 """Label that holds the gang's name: on Job, Service and pods."""
 
 TRY_LABEL = "try_number"
+
+_VERSION_LABEL = "airflow_version"
+"""Label of KubernetesPodOperator's pods by which `airflow kubernetes cleanup-pods` finds those that have ended: it
+would delete workers of a gang whose others still run. It would also make the same work look
+new after an upgrade of Airflow.
+"""
+
 DIGEST_LABEL = "toposieve/digest"
 """Label of the Job that changes with anything in its pods: only the same work is taken over after a restart."""
 
@@ -124,11 +132,12 @@ def job_manifest(pod: Manifest, gang: Gang) -> Manifest:
     }
     if gang.run_limit_s is not None:
         spec["activeDeadlineSeconds"] = gang.run_limit_s
-    labels = {**gang.all_labels, DIGEST_LABEL: digest}
+    metadata = {"name": gang.name, "namespace": gang.namespace, **copy.deepcopy(template["metadata"])}
+    labels = metadata["labels"]
+    labels[DIGEST_LABEL] = digest
     if gang.queue is not None:
         spec["suspend"] = True
         labels[QUEUE_LABEL] = gang.queue
-    metadata = {"name": gang.name, "namespace": gang.namespace, "labels": labels}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
@@ -169,7 +178,8 @@ def _template(pod: Manifest, gang: Gang) -> Manifest:
             container["env"] = [*container.get("env", []), *pod_environment(hosts)]
     spec |= {"restartPolicy": "Never", "subdomain": gang.name}
     spec.pop("activeDeadlineSeconds", None)  # the Job's, which counts for all pods together
-    metadata: Manifest = {"labels": {**pod["metadata"].get("labels", {}), **gang.all_labels}}
+    labels = {key: value for key, value in pod["metadata"].get("labels", {}).items() if key != _VERSION_LABEL}
+    metadata: Manifest = {"labels": {**labels, **gang.all_labels}}
     if annotations := pod["metadata"].get("annotations"):
         metadata["annotations"] = annotations
     return {"metadata": metadata, "spec": spec}
@@ -178,4 +188,5 @@ def _template(pod: Manifest, gang: Gang) -> Manifest:
 def _without_names(template: Manifest, gang: Gang) -> str:
     """The template as text without what differs between two tries of the same work."""
     labels = {key: value for key, value in template["metadata"]["labels"].items() if key != TRY_LABEL}
-    return repr([sorted(labels.items()), template["spec"]]).replace(gang.name, "")
+    text = repr([sorted(labels.items()), template["spec"]]).replace(gang.name, "")
+    return re.sub("secretvol[-0-9a-f]{36}", "secretvol", text)  # Airflow names a Secret's volume by chance

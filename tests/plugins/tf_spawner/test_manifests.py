@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.providers.cncf.kubernetes.secret import Secret
 from kubernetes.client import models as k8s
 
 from support.kubernetes_gangs import TaskInstance
@@ -110,6 +111,28 @@ def test_digest_tells_other_work_but_not_other_tries() -> None:
 
     assert digest(workers=2) == digest(workers=2, try_number=2)
     assert len({digest(workers=2), digest(workers=3), digest(workers=2, env_vars={"SEED": "2"})}) == 3
+
+
+def test_digest_does_not_tell_the_volume_of_a_secret_that_airflow_names_by_chance() -> None:
+    def digest(secret: str) -> str:
+        secrets = [Secret("volume", "/keys", secret)]
+        return str(manifests(secrets=secrets)[0]["metadata"]["labels"][DIGEST_LABEL])
+
+    assert digest("a") == digest("a")
+    assert digest("a") != digest("b")
+
+
+def test_labels_and_annotations_of_the_task_are_on_job_and_pods() -> None:
+    job, _ = manifests(labels={"team": "trigger"}, annotations={"note": "a"})
+    for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
+        assert metadata["labels"]["team"] == "trigger"
+        assert metadata["annotations"] == {"note": "a"}
+    assert DIGEST_LABEL not in job["spec"]["template"]["metadata"]["labels"]
+
+
+def test_workers_that_have_ended_are_left_alone_by_airflows_clean_up_of_pods() -> None:
+    labels = manifests()[0]["spec"]["template"]["metadata"]["labels"]
+    assert not labels.keys() >= {"dag_id", "task_id", "try_number", "airflow_version"}
 
 
 def test_every_try_has_a_name_of_its_own() -> None:
