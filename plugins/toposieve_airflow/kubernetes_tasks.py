@@ -59,7 +59,6 @@ class KubernetesTasks(Tasks):
         claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=pods.claim)
         own_cores = k8s.V1ResourceFieldSelector(container_name="base", resource="limits.cpu")
         return {
-            "name": task_id,
             "image": pods.images.training,
             "image_pull_policy": pods.images.pull_policy,
             "cmds": ["tini", "--", PYTHON_IN_IMAGES, f"{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}"],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -41,6 +42,37 @@ STARTUP_TIMEOUT_S = 600
 """The provider's two minutes are too short for a GPU node that has to be made first, or for an image of gigabytes."""
 
 
+IGNORED = {
+    "base_container_status_polling_interval",
+    "callbacks",
+    "container_logs",
+    "container_name_log_prefix_enabled",
+    "durable",
+    "get_logs",
+    "hostname",
+    "init_container_logs",
+    "is_delete_operator_pod",
+    "log_events_on_failure",
+    "log_events_on_startup",
+    "log_formatter",
+    "log_pod_spec_on_failure",
+    "logging_interval",
+    "name",
+    "on_finish_action",
+    "on_kill_action",
+    "progress_callback",
+    "random_name_suffix",
+    "reattach_on_restart",
+    "schedule_timeout_seconds",
+    "skip_on_exit_code",
+    "startup_check_interval_seconds",
+    "subdomain",
+    "trigger_kwargs",
+    "xcom_sidecar_container_security_context",
+}
+"""Parameters of KubernetesPodOperator about what a gang does in another way, or has not."""
+
+
 class TFSpawnerOperator(KubernetesPodOperator):
     """One task is one gang of TensorFlow workers: an Indexed Job with a pod for each, and a headless Service.
 
@@ -51,8 +83,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
     taken while the gang waits to be admitted and scheduled; from then on a task follows it.
 
     Everything of KubernetesPodOperator that describes a pod works as it does there (image, cmds, arguments, resources,
-    volumes, ...). ``startup_timeout_seconds`` counts from the gang's admission until every worker runs;
-    ``active_deadline_seconds`` is Kubernetes' own limit for the run, the task's ``execution_timeout`` if not given.
+    volumes, ...); what would have no effect is refused. ``startup_timeout_seconds`` counts from the gang's admission
+    until every worker runs; ``active_deadline_seconds`` is Kubernetes' own limit for the run, the task's
+    ``execution_timeout`` if not given. Two Airflows that share a namespace need other names of their DAGs: a gang is
+    known by DAG, run and task.
 
     Args:
         step: What to do: arguments, outputs, number of workers, as :mod:`toposieve_airflow.steps` makes it; without
@@ -89,8 +123,16 @@ class TFSpawnerOperator(KubernetesPodOperator):
         """Keep what the gang needs.
 
         Raises:
-            ValueError: An XCom side-car was asked for: a gang has no single pod to read a result from.
+            ValueError: An argument is wrong or would have no effect; an XCom side-car was asked for: a gang has no
+                single pod to read a result from.
         """
+        defaults = signature(KubernetesPodOperator.__init__).parameters
+        if ignored := sorted(name for name in IGNORED & kwargs.keys() if kwargs[name] != defaults[name].default):
+            raise ValueError(f"{kwargs.get('task_id')}: a gang does not know {', '.join(ignored)}: leave them out")
+        if accelerator not in get_args(Accelerator):
+            raise ValueError(f"{kwargs.get('task_id')}: accelerator is {accelerator!r}: it must be 'cpu' or 'gpu'")
+        if accelerator_count < 1:
+            raise ValueError(f"{kwargs.get('task_id')}: accelerator_count is {accelerator_count}: it must be 1 or more")
         super().__init__(startup_timeout_seconds=startup_timeout_seconds, poll_interval=poll_interval, **kwargs)
         if self.do_xcom_push:
             raise ValueError(f"{self.task_id}: a gang pushes no XCom of its pods: leave do_xcom_push out")
@@ -168,10 +210,16 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self._cluster(self._gang).delete_job(self._gang.name)
 
     def pod_and_gang(self, context: Context) -> tuple[Manifest, Gang]:
-        """The pod that the arguments describe, and the gang to make of it."""
+        """The pod that the arguments describe, and the gang to make of it.
+
+        Raises:
+            AirflowFailException: The number of workers is wrong.
+        """
         workers = self.workers
         if self.step is not None:
             self.arguments, workers = list(self.step["arguments"]), self.step["workers"]
+        if not str(workers).isdecimal() or int(workers) < 1:
+            raise AirflowFailException(f"{self.task_id}: workers is {workers!r}: it must be a whole number, 1 or more")
         pod: Manifest = PodGenerator.serialize_pod(self.build_pod_request_obj(context, dry_run=True))
         ti = context["ti"]
         return pod, Gang(

@@ -1,7 +1,9 @@
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
@@ -221,6 +223,26 @@ def test_templates_reach_workers_queue_and_environment() -> None:
     pod, gang = task.pod_and_gang(context)
     assert (gang.workers, gang.queue) == (4, "training")
     assert pod["spec"]["containers"][0]["env"] == [{"name": "WORKERS", "value": "4"}]
+
+
+@pytest.mark.parametrize("workers", [0, "0", -1, "two", 1.5])
+def test_a_number_of_workers_that_is_wrong_is_named(run: Callable[..., str], cluster: Cluster, workers: Any) -> None:
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=workers)
+    with pytest.raises(AirflowFailException, match="workers is"):
+        task.execute(TaskInstance().context())
+    assert cluster.created == []
+
+
+@pytest.mark.parametrize("wrong", [{"accelerator": "GPU "}, {"accelerator": "gpu", "accelerator_count": 0}])
+def test_an_accelerator_that_is_wrong_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"train: {list(wrong)[-1]} is"):
+        TFSpawnerOperator(task_id="train", image="a", **wrong)
+
+
+def test_what_a_gang_would_ignore_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="does not know on_finish_action, skip_on_exit_code"):
+        TFSpawnerOperator(task_id="train", image="a", skip_on_exit_code=99, on_finish_action="keep_pod", get_logs=True)
+    assert signature(KubernetesPodOperator.__init__).parameters.keys() >= module.IGNORED
 
 
 def test_an_xcom_side_car_is_refused() -> None:
