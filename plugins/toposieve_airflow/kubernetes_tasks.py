@@ -72,6 +72,7 @@ class KubernetesTasks(Tasks):
             "tolerations": [each.model_dump(exclude_none=True) for each in place.tolerations],
             "affinity": place.affinity,
             "gang_queue": gang.queue,
+            "gang_url": gang.url,
             # In a queue a gang may wait for hours: let it take no worker of Airflow meanwhile.
             **({"deferrable": True} if gang.queue else {}),
             "priority_class_name": gang.priority_class,

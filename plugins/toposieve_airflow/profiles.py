@@ -126,6 +126,7 @@ class GangPods(Placement):
     limits: dict[str, str]
     priority_class: str | None
     queue: str | None
+    url: str | None
 
 
 class Kubernetes(_Section):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -34,7 +35,8 @@ from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervi
 from toposieve_airflow.tf_spawner.trigger import POLL_S, as_trigger
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk.types import TaskInstanceKey
 
     from toposieve_airflow.steps import Step
 
@@ -73,6 +75,17 @@ IGNORED = {
 """Parameters of KubernetesPodOperator about what a gang does in another way, or has not."""
 
 
+class GangLink(BaseOperatorLink):
+    """Leads from a task to what shows its gang: a dashboard of the cluster, or a log system."""
+
+    name = "Gang"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """The address; nothing where none is configured, or no gang was made."""
+        assert isinstance(operator, TFSpawnerOperator)
+        return operator.address()
+
+
 class TFSpawnerOperator(KubernetesPodOperator):
     """One task is one gang of TensorFlow workers: an Indexed Job with a pod for each, and a headless Service.
 
@@ -99,11 +112,13 @@ class TFSpawnerOperator(KubernetesPodOperator):
         broken_timeout_seconds: How long a worker's pod may be refused, or its image fail to be pulled, before the task
             fails; without retries if the registry or Kubernetes says that it is wrong.
         poll_interval: Seconds between two looks of the trigger at a gang that waits (``deferrable`` only).
+        gang_url: Address of what shows a gang elsewhere, with ``{namespace}`` and ``{name}``, for a link.
         verify_outputs: Whether the step's outputs are visible where the Airflow task runs, and are to be checked.
         kwargs: As for KubernetesPodOperator.
     """
 
     template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, "step", "workers", "gang_queue")
+    operator_extra_links = (GangLink(),)
     ui_color = "#cfe3f5"
 
     def __init__(
@@ -114,6 +129,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         accelerator: Accelerator = "cpu",
         accelerator_count: int = 1,
         gang_queue: str | None = None,
+        gang_url: str | None = None,
         startup_timeout_seconds: int = STARTUP_TIMEOUT_S,
         broken_timeout_seconds: int = 60,
         verify_outputs: bool = True,
@@ -141,6 +157,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.accelerator = accelerator
         self.accelerator_count = accelerator_count
         self.gang_queue = gang_queue
+        self.gang_url = gang_url
         self.broken_timeout_seconds = broken_timeout_seconds
         self.verify_outputs = verify_outputs
         self._gang: Gang | None = None
@@ -162,6 +179,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
         pod, gang = self.pod_and_gang(context)
         with _told_to_airflow(), ExitStack() as cleanup:
             gang = self._start_or_adopt(pod, gang, cleanup)
+            # Airflow itself asks for the link only at the end.
+            context["ti"].xcom_push(key=GangLink().xcom_key, value=self.address())
             if self.deferrable:
                 cleanup.pop_all()
                 self._defer(gang, limits, context)
@@ -278,6 +297,12 @@ class TFSpawnerOperator(KubernetesPodOperator):
         """
         is_cleared = self.deferrable and is_suspended(job)
         return not is_cleared and may_be_adopted(job, DIGEST_LABEL, digest)
+
+    def address(self) -> str:
+        """Address of what shows the gang elsewhere; empty where none is configured, or no gang was made."""
+        if self.gang_url is None or self._gang is None:
+            return ""
+        return self.gang_url.format(name=self._gang.name, namespace=self._gang.namespace)
 
     def _defer(self, gang: Gang, limits: Limits, context: Context) -> None:
         deadline: float | None = None

@@ -6,6 +6,7 @@ import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.serialization.serialized_objects import DagSerialization
 
 from support.kubernetes_gangs import TaskInstance, condition
 from toposieve_airflow.tf_spawner import operator as module
@@ -243,6 +244,19 @@ def test_what_a_gang_would_ignore_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="does not know on_finish_action, skip_on_exit_code"):
         TFSpawnerOperator(task_id="train", image="a", skip_on_exit_code=99, on_finish_action="keep_pod", get_logs=True)
     assert signature(KubernetesPodOperator.__init__).parameters.keys() >= module.IGNORED
+
+
+# Airflow itself uses a deprecated name of pathspec.
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
+def test_a_link_leads_to_the_gang_while_it_runs(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TFSpawnerOperator, "_supervise", lambda *_: None)
+    with DAG("gangs") as dag:
+        url = "https://dashboard/{namespace}/{name}"
+        task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", gang_url=url)
+    instance = TaskInstance()
+    task.execute(instance.context())
+    links = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("train").operator_extra_link_dict
+    assert instance.xcoms == {links["Gang"].xcom_key: f"https://dashboard/toposieve/{cluster.created[0]}"}
 
 
 def test_an_xcom_side_car_is_refused() -> None:
