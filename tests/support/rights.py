@@ -32,7 +32,11 @@ GANG = [
 ]
 """TFSpawnerOperator."""
 
-SPARK_OPERATOR = [*rights("", "pods", "list", "watch", "delete"), *rights("", "pods/log", "get")]
+SPARK_OPERATOR = [
+    *rights("", "pods", "list", "watch", "delete"),
+    *rights("", "pods/log", "get"),
+    *rights("", "events", "list", "watch"),
+]
 """SparkOnKubernetesOperator, for the pods that spark-submit and the driver have made."""
 
 SUBMISSION = [

@@ -96,7 +96,7 @@ def test_an_image_that_does_not_exist_is_no_reason_to_wait(make_operator, monkey
     monkeypatch.setattr(spark_driver, "BROKEN_S", 3.0)
     name = {"spark.kubernetes.container.image": "localhost/no-such-image:1"}
     operator = make_operator("ingest", "--partition", "2026-01-01", config={}, **name)
-    with pytest.raises(AirflowFailException, match="the driver cannot start: its image cannot be pulled"):
+    with pytest.raises(AirflowException, match="the driver cannot start: its image cannot be pulled"):
         operator.execute(context("ingest"))
 
 
@@ -127,7 +127,7 @@ def test_what_executors_wait_for_is_said(make_operator, namespace: Namespace, ca
         printed += capsys.readouterr().out
         return "executors wait: no node can take it" in printed
 
-    wait_for(said, "the reason")
+    wait_for(said)
     operator.on_kill()
     thread.join(60)
 
@@ -136,7 +136,7 @@ def test_the_teardown_removes_what_a_killed_process_leaves(make_operator, namesp
     operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-04", config=SLOW)
     process = multiprocessing.get_context("fork").Process(target=operator.execute, args=(context("simulate"),))
     process.start()
-    wait_for(lambda: namespace.names("pod", f"{OURS},spark-role=executor"), "executor")
+    wait_for(lambda: namespace.names("pod", f"{OURS},spark-role=executor"))
     process.kill()
     process.join()
     teardown = RunTeardownOperator(
