@@ -1,8 +1,6 @@
 """Faults in real training: the next try ends with the results of an undisturbed run, and nothing is left behind."""
 
-import os
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from kubernetes.client import V1Eviction, V1ObjectMeta, V1ResourceRequirements
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import RELEASE
 from support.cluster import Namespace
+from support.cluster_training import TRAINING, write_small_dataset
 from support.releases import shared_folder, without
 from support.rights import Right
 from support.small_cluster import small_cluster, small_profile
@@ -28,12 +27,6 @@ from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 from .conftest import Run, fault, new_run, wait_for
 from .test_failures import failed
 
-EVENTS, VALIDATION_EVENTS = 2400, 400
-TRAINING = {"training_epochs": 4, "training_batch_size": 8, "training_checkpoint_steps": 50, "workers": 2}
-MAKE_DATASET = f"""
-import sys; from pathlib import Path; from support.training_data import write_dataset
-write_dataset(Path(sys.argv[1]), train={EVENTS}, validation={VALIDATION_EVENTS}, lengths=(2, 9))
-"""
 LIMITS = {"cpu": "1", "memory": "2Gi"}
 
 
@@ -41,9 +34,7 @@ LIMITS = {"cpu": "1", "memory": "2Gi"}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What every pod sees, with a dataset in it."""
     made = shared_folder(tmp_path_factory.mktemp("storage"))
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'jobs'}:{REPOSITORY / 'tests'}"}
-    command = [REPOSITORY / ".venv-jobs/bin/python", "-c", MAKE_DATASET, made / "dataset"]
-    subprocess.run(command, check=True, env=environment)
+    write_small_dataset(made / "dataset")
     return made
 
 
@@ -149,7 +140,9 @@ def no_node(training: Training) -> Run:
 
 
 def no_image(training: Training) -> Run:
-    return training.start(image="localhost/no-such-image:1", broken_timeout_seconds=3).finish()
+    return training.start(
+        image="localhost/no-such-image:1", image_pull_policy="Never", broken_timeout_seconds=3
+    ).finish()
 
 
 def a_quota(training: Training) -> Run:
@@ -221,7 +214,7 @@ OTHERS = [
     Fault(a_node_cut_off, "stopped sending heartbeats", resumes=True),
     Fault(too_little_memory, "was killed because it used more memory than its limit of 200Mi"),
     Fault(no_node, "no node can take it"),
-    Fault(no_image, "its image cannot be pulled", retry=False),
+    Fault(no_image, "its image is not on the node", retry=False),
     Fault(a_quota, "the namespace's quota leaves no room: exceeded quota: small"),
     Fault(a_right_missing, "lacks a right: the verb get on pods/log", retry=False),
     Fault(the_task_killed, "ended from outside", resumes=True),
