@@ -39,7 +39,18 @@ def _no_uri(value: Any) -> Any:
 RepositoryPath = Annotated[Path, BeforeValidator(_no_uri), AfterValidator(_under_repository)]
 """A path, relative to the repository unless absolute. Links stay as they are: a virtual environment needs them."""
 
+
+def _for_a_gang(url: str) -> str:
+    try:
+        url.format(namespace="", name="")
+    except (LookupError, ValueError):
+        raise ValueError("only {namespace} and {name} are filled in; double any other brace") from None
+    return url
+
+
 Minutes = Annotated[int, Field(ge=1)]
+GangUrl = Annotated[str, AfterValidator(_for_a_gang)]
+"""An address with ``{namespace}`` and ``{name}`` of a gang."""
 
 
 class _Section(BaseModel):
@@ -126,7 +137,7 @@ class GangPods(Placement):
     limits: dict[str, str]
     priority_class: str | None
     queue: str | None
-    url: str | None
+    url: GangUrl | None
 
 
 class Kubernetes(_Section):

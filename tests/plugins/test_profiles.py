@@ -85,6 +85,14 @@ def test_misspelt_keys_of_a_placement_are_named(value: dict[str, Any], key: str)
         parse_profile(broken, FILE, Path("/repo"))
 
 
+@pytest.mark.parametrize("url", ["https://dashboard/{job}", "https://dashboard/{}", "https://dashboard/{name"])
+def test_an_address_of_a_gang_has_no_other_fields(url: str) -> None:
+    values = deepcopy(KUBERNETES)
+    values["kubernetes"]["gang"]["url"] = url
+    with pytest.raises(ProfileError, match=r"gang.url: .*only {namespace} and {name} are filled in"):
+        parse_profile(values, FILE, Path("/repo"))
+
+
 @pytest.mark.parametrize("base", ["s3://bucket/data", "hdfs://name/data"])
 def test_an_object_store_is_refused_in_words(values: dict[str, Any], base: str) -> None:
     with pytest.raises(ProfileError, match=f"base: .*{base} is a URI, which the jobs do not take: mount it"):
