@@ -27,8 +27,7 @@ TRY_LABEL = "try_number"
 
 _VERSION_LABEL = "airflow_version"
 """Label of KubernetesPodOperator's pods by which `airflow kubernetes cleanup-pods` finds those that have ended: it
-would delete workers of a gang whose others still run. It would also make the same work look
-new after an upgrade of Airflow.
+would delete workers of a gang whose others still run. It would also make the same work look new after an upgrade.
 """
 
 DIGEST_LABEL = "toposieve/digest"

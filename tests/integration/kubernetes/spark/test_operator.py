@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import RELEASE
-from support.cluster import OURS, Namespace, wait_for
+from support.cluster import OURS, PATIENCE_S, Namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
 from support.small_cluster import small_profile
 from toposieve_airflow import spark_driver
@@ -23,6 +23,8 @@ from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.profiles import parse_profile
 from toposieve_airflow.run_teardown import RunTeardownOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
+
+from ..conftest import fault
 
 OWN_BASE = ("--base", "/data/simulated")
 SLOW = {"samples": ["wjets"], "selected_events": 100_000, "pileup": 0.0}
@@ -114,6 +116,16 @@ def test_a_driver_that_no_node_can_take_is_given_up_with_the_reason(make_operato
     operator.startup_timeout_s = 10
     with pytest.raises(AirflowException, match=r"not started within 10 s: no node can take it: .*Insufficient cpu"):
         operator.execute(context("ingest"))
+
+
+@pytest.mark.faults
+def test_a_driver_whose_node_is_cut_off_is_given_up(make_operator, namespace: Namespace) -> None:
+    thread, errors = started(namespace, make_operator("simulate", *OWN_BASE, "--partition", "2026-02-05", config=SLOW))
+    (driver,) = namespace.core.list_namespaced_pod(namespace.name, label_selector=f"{OURS},spark-role=driver").items
+    with fault(("cut-node", driver.spec.node_name), ("heal-node", driver.spec.node_name)):
+        thread.join(PATIENCE_S)
+        assert "the driver was lost with its node" in str(errors[0])
+        assert not namespace.names("pod", f"{OURS},spark-role=driver")
 
 
 def test_what_executors_wait_for_is_said(make_operator, namespace: Namespace, capsys) -> None:
