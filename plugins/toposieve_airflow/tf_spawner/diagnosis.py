@@ -77,6 +77,20 @@ class State:
     pods: Mapping[str, Manifest] = field(default_factory=dict)
     warnings: Mapping[str, Manifest] = field(default_factory=dict)
 
+    def see_pods(self, pods: Mapping[str, Manifest]) -> None:
+        """Take in the pods as they are now.
+
+        Of one that is being deleted the first time stamp stays: that of its last removal, without a grace period, no
+        longer says when it was asked for.
+        """
+        self.pods = {
+            name: {**pod, "metadata": {**pod["metadata"], **self._deletion(name)}} for name, pod in pods.items()
+        }
+
+    def _deletion(self, name: str) -> Manifest:
+        known = self.pods.get(name, {}).get("metadata", {})
+        return {key: known[key] for key in ("deletionTimestamp", "deletionGracePeriodSeconds") if key in known}
+
 
 def worker_of(pod: Manifest) -> int:
     """Index of a pod's worker."""

@@ -198,7 +198,7 @@ class Supervision:
         if kind == "job":
             self._state.job = objects.get(self._gang.name, {})
         elif kind == "pods":
-            self._state.pods = objects
+            self._state.see_pods(objects)
             self._follow_logs()
         else:
             self._state.warnings = {name: event for name, event in objects.items() if self._is_ours(event)}

@@ -179,6 +179,15 @@ def test_who_ended_earlier_but_is_heard_of_later_is_at_fault() -> None:
     assert str(failure) == "worker 1 failed with exit code 137 (ended by signal 9): last words"
 
 
+def test_a_deleted_worker_stays_one_when_its_removal_has_a_time_of_its_own() -> None:
+    asked = {"deletionTimestamp": "2026-01-01T00:00:12Z", "deletionGracePeriodSeconds": 3}
+    removed = {"deletionTimestamp": "2026-01-01T00:00:11Z", "deletionGracePeriodSeconds": 0}
+    ends = objects("pods", pod(0, running()), pod(1, running(), **asked))
+    has_ended = objects("pods", pod(0, running()), pod(1, terminated(143), **removed))
+    failure = Watched(objects("job", job()), BOTH_RUN, ends, has_ended).failure()
+    assert str(failure).startswith("worker 1 was deleted")
+
+
 def test_the_run_limit_comes_before_those_that_it_ended() -> None:
     deleted = objects("pods", pod(0, running(), deletionTimestamp="2026-01-01T00:00:10Z"))
     limit = objects("job", job(condition("FailureTarget", "DeadlineExceeded")))
