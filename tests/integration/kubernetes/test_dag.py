@@ -131,7 +131,9 @@ def inside(outside: object, base: Path, namespace: Namespace, profile: dict[str,
     """What Airflow's own image prints that runs the DAG on the same files, with the chart's account and no more."""
     own_profile = profile | {"spark": {**profile["spark"], "master": "k8s://https://kubernetes.default.svc"}}
     (base / "profile.yaml").write_text(yaml.safe_dump(own_profile))
-    namespace.start("airflow", image("airflow"), **airflow_pod(base, {**CONF, "simulate": False}))
+    # The command that runs the DAG there changes some params for a demonstration: all are given.
+    conf = {**load_dags()["topology_classifier"].params.validate(), **CONF, "simulate": False}
+    namespace.start("airflow", image("airflow"), **airflow_pod(base, conf))
     wait_for(lambda: phase(namespace) in ("Succeeded", "Failed"), INSIDE_S)
     log = namespace.core.read_namespaced_pod_log("airflow", namespace.name, _preload_content=False)
     printed = str(log.data.decode())

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from toposieve_airflow.spark_driver import DriverWatch
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.tf_spawner.pod_defaults import hardened
 
-from .conftest import IMAGE, Namespace, Run, wait_for
+from .conftest import IMAGE, Namespace, Run, fault, wait_for
 
 FORCE = Right("", "pods", "delete")
 """Only a pod that its node no longer ends is deleted by force."""
@@ -58,14 +57,15 @@ def test_without_one_of_them_the_task_fails_and_names_it(
     namespace.sweep()  # without the right to delete or to look, something is left
 
 
-def test_without_the_right_to_delete_pods_one_that_does_not_end_is_named(
+@pytest.mark.faults
+def test_without_the_right_to_delete_pods_that_of_a_lost_node_is_named(
     make_run, account: Callable[..., str], namespace: Namespace
 ) -> None:
-    run: Run = make_run("import time; time.sleep(60)", config_file=account(GANG, FORCE)).start()
-    pod = namespace.pod(0).metadata.name
-    with held(namespace, pod):
-        run.operator.on_kill()
+    run: Run = make_run("import time; time.sleep(600)", config_file=account(GANG, FORCE)).start()
+    node = namespace.pod(1).spec.node_name
+    with fault(("cut-node", node), ("heal-node", node)):
         check_names(run.finish().error, FORCE)
+    namespace.wait_until_ready(node)
 
 
 @pytest.mark.parametrize("missing", [right for right in SPARK_OPERATOR if right.resource == "pods"], ids=str)
@@ -96,18 +96,6 @@ def check_names(error: BaseException | None, missing: Right) -> None:
 
 def in_words_of(missing: Right) -> str:
     return f"lacks a right: the verb {missing.verb} on {missing.resource}"
-
-
-@contextmanager
-def held(namespace: Namespace, pod: str) -> Iterator[None]:
-    """A pod that does not go when it is deleted, as one whose node is lost."""
-    change = namespace.core.patch_namespaced_pod
-    finalizers = namespace.core.read_namespaced_pod(pod, namespace.name).metadata.finalizers or []
-    change(pod, namespace.name, {"metadata": {"finalizers": [*finalizers, "toposieve.test/held"]}})
-    try:
-        yield
-    finally:
-        change(pod, namespace.name, {"metadata": {"finalizers": None}})
 
 
 @pytest.fixture
