@@ -5,9 +5,11 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from support.charts import RELEASE
 from support.cluster import OURS, Namespace, wait_for
@@ -131,9 +133,13 @@ def test_a_task_process_that_dies_is_followed_by_one_that_takes_over(
 
 
 def admit(namespace: Namespace) -> None:
-    """Let all gangs start, as Kueue would."""
+    """Let all gangs start, as Kueue would; one may be gone before its turn."""
     for job in namespace.names("job", OURS):
-        namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
+        try:
+            namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
+        except ApiException as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
 
 
 def wait_until_deferred(run: DagRun) -> None:
