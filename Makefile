@@ -15,7 +15,8 @@ COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no
 CPU = --override requirements/cpu-overrides.txt
 LIKE_JOBS = --constraint requirements/jobs.txt
 
-.PHONY: help env lock images schema lint format test test-unit test-spark test-training test-dags test-helm test-airflow \
+.PHONY: help env lock images schema lint format test test-unit test-spark test-training test-storage test-faults test-dags \
+	test-helm test-airflow \
 	test-kubernetes test-kubernetes-faults golden bench demo airflow backfill clean
 
 help:  ## list the targets
@@ -40,6 +41,7 @@ env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the
 	@echo "$(CURDIR)/jobs" > "$$($(JOBS)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
 	@$(JOBS)/python -m toposieve.warm_up > /dev/null
+	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null
 	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
@@ -52,7 +54,7 @@ env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
 	echo "uv==$$($(UV) --version | cut -d ' ' -f 2)" | $(COMPILE) - -o requirements/uv.txt
 	$(COMPILE) pyproject.toml --group airflow --group helm --group test -o requirements/airflow.txt
-	$(COMPILE) pyproject.toml --group jobs --group cpu --group test $(CPU) --only-binary pythia8mc -o requirements/jobs.txt
+	$(COMPILE) pyproject.toml --group jobs --group cpu --group test --group storage-test $(CPU) --only-binary pythia8mc -o requirements/jobs.txt
 	@# The images take parts of these environments, in the same versions.
 	$(COMPILE) pyproject.toml --group airflow-image --constraint requirements/airflow.txt -o requirements/airflow-image.txt
 	$(COMPILE) pyproject.toml --group submit $(LIKE_JOBS) -o requirements/submit.txt
@@ -86,12 +88,16 @@ backfill: env  ## ingest and select a range of days while `make airflow` runs: F
 clean:  ## remove environments, data and everything else that make made; ROOT files of your own stay
 	rm -rf .uv .venv-jobs .venv-airflow .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@# A folder work/raw/SAMPLE/DAY without a manifest is not ours, nor is what a link leads to.
+	@# In work/raw/SAMPLE/DAY, simulated/ and what goes with it is ours; in an old one, all beside manifest.json. Nothing else
+	@# is, nor what a link leads to.
 	if [ -d work ]; then find work -mindepth 1 -maxdepth 1 ! -name raw -exec rm -rf {} +; fi
 	if [ -d work/raw ]; then find work/raw -mindepth 2 -maxdepth 2 -type d \
 		\( -exec test -e {}/manifest.json \; -o -path '*/_pileup/*' \) -exec rm -rf {} +; fi
+	if [ -d work/raw ]; then find work/raw -mindepth 3 -maxdepth 3 \( -name simulated -o -name 'manifest-[0-9]*.json' \) \
+		-print | sort | while IFS= read -r ours; do (cd "$${ours%/*}" && \
+		rm -rf simulated manifest-[0-9]*.json timing.json _records _heartbeats .tmp-*); done; fi
 	@if [ -d work ]; then find work/ -depth -type d -empty -delete; fi
-	@if [ -d work ]; then echo "kept, for they have no manifest and may be yours:"; find work/ -mindepth 3 -maxdepth 3; fi
+	@if [ -d work ]; then echo "kept, for they may be yours:"; find work/ -mindepth 3 -maxdepth 3; fi
 
 # --- checking --------------------------------------------------------------------------------------------------------
 
@@ -105,17 +111,24 @@ format: env  ## let ruff mend what it can
 	$(JOBS)/ruff check --fix .
 	$(JOBS)/ruff format .
 
-test: test-unit test-spark test-training test-dags test-helm test-airflow test-kubernetes  ## every test
+test: test-unit test-spark test-training test-storage test-faults test-dags test-helm test-airflow test-kubernetes  ## every test
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
-		--ignore tests/plugins --ignore tests/helm --ignore tests/docker --ignore tests/integration --ignore tests/benchmarks
+		--ignore tests/plugins --ignore tests/helm --ignore tests/docker --ignore tests/integration --ignore tests/benchmarks \
+		--ignore tests/io/store
 
 test-spark: env  ## the Spark jobs on small real files
 	$(JOBS)/python $(PYTEST) tests/spark tests/jobs --ignore tests/jobs/test_train.py
 
 test-training: env  ## models, input pipeline, the two-worker gang
 	$(JOBS)/python $(PYTEST) tests/training tests/jobs/test_train.py
+
+test-storage: env  ## every kind of store, on servers started here: S3, HDFS (needs mvn), XRootD (needs xrootd-server)
+	$(JOBS)/python $(PYTEST) tests/io/store tests/integration/storage
+
+test-faults: env  ## jobs that are killed, at points drawn anew each time, and run again
+	$(JOBS)/python $(PYTEST) tests/integration/faults
 
 test-dags: env  ## DAG integrity, operators, rendered commands
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins
@@ -132,8 +145,9 @@ test-kubernetes: env  ## gangs, images, chart, Spark and the DAG on the cluster 
 test-kubernetes-faults: env  ## the same with all faults, not just today's share; TOPOSIEVE_TEST_FAULTS does them
 	$(if $(KUBECONFIG),$(KUBERNETES) --faults all,$(NO_CLUSTER))
 
-golden: env  ## regenerate the golden files: rendered commands and charts
+golden: env  ## regenerate the golden files: rendered commands and charts, and what is known of each stage's code
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins tests/helm --update-golden
+	$(JOBS)/python $(PYTEST) tests/test_code_numbers.py --update-golden
 
 bench: env  ## speed and memory, as a table of ratios (BENCH=selection: one part)
 	@PYTHONPATH=tests $(JOBS)/python -m benchmarks $(BENCH)

@@ -8,8 +8,8 @@ follows.
 A day that is already complete is read, found whole, and left as it is.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository): ROOT files in
-`raw/{sample}/{day}/`, output in `events/{day}/` and `selected/{day}/`, each with a `manifest.json`; the cutflow is
-`selected/{day}/cutflow.json`.
+`raw/{sample}/{day}/`, output in `events/{day}/` and `selected/{day}/`, each with manifests, of which the one with
+the highest number is the truth; the cutflow is `selected/{day}/cutflow.json`.
 
 **If a task fails.** Exit code 2 means that input or configuration is wrong: the log says what to change, and there is
 no retry. Output of another configuration is refused unless `replace` is on.

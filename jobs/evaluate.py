@@ -3,7 +3,8 @@
     python jobs/evaluate.py --base DATA --dataset demo --report demo --models hlf inclusive
 
 reads {base}/datasets/demo/ and the models' runs under {base}/models/, and writes {base}/reports/demo/: report.html (one
-page that needs nothing else), metrics.json, predictions.parquet and every plot as PNG. The log ends with the table:
+page that needs nothing else) and metrics.json; and in a folder that the manifest lists, what they are made of:
+metrics.json, predictions.parquet and every plot as PNG. The log ends with the table:
 
     AUC              qcd               ttbar             wjets             accuracy
     hlf              0.9763 ± 0.0021   0.9842 ± 0.0016   0.9721 ± 0.0023   0.9012 ± 0.0051
@@ -23,17 +24,22 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, get_args
 
 from toposieve import cli
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import EvaluationConfig, ModelName, TrainingConfig, load_config
 from toposieve.evaluation.table import format_table
-from toposieve.io import manifests
-from toposieve.io.filesystems import base_path, path_key
+from toposieve.io.content_folders import upload
+from toposieve.io.manifests import Manifest, Unit
+from toposieve.io.names import path_key
+from toposieve.io.publication import TIMING_NAME, Publication, check_same_config, is_up_to_date
+from toposieve.io.store import Key, root_key
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
-    from toposieve.evaluation.inputs import ModelRun, StageTime, TestData
+    from toposieve.evaluation.inputs import ModelRun, TestData
 
 METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
@@ -59,108 +65,117 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--training", metavar="JSON", help="configuration the models were trained with, less the model: JSON, or a file"
     )
-    parser.add_argument("--replace", action="store_true", help="make anew a report of another configuration")
+    cli.add_output_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     """Find the dataset and the runs, make the report unless it is there, and log its table."""
+    base = root_key("--base", args.base)
+    dataset = base / "datasets" / path_key("--dataset", args.dataset)
+    directory = base / "reports" / path_key("--report", args.report)
+    if cli.shows_history(args, directory):
+        return
     config = cli.stage_config(args, EvaluationConfig)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from toposieve.evaluation import inputs
 
-    base = base_path(args.base)
-    dataset = base / "datasets" / path_key("--dataset", args.dataset)
-    directory = base / "reports" / path_key("--report", args.report)
     logger.info("input %s and its models under %s, output %s", dataset, base / "models", directory)
     data = inputs.open_test_data(dataset)
     runs = [
-        inputs.open_run(base, dataset, load_config(TrainingConfig, args.training, {"model": model}))
+        inputs.open_run(base, data, load_config(TrainingConfig, args.training, {"model": model}))
         for model in get_args(ModelName)
         if model in args.models
     ]
     fingerprints = inputs.input_fingerprints(base, data, runs)
-    with manifests.Publication(directory) as publication:
-        manifests.check_same_config(directory, publication.previous, config.hash, replace=args.replace)
-        if _is_complete(directory, publication.previous, config, fingerprints):
-            logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
+    with cli.publication(args, directory) as publication:
+        check_same_config(directory, publication.previous, config.hash, replace=args.replace)
+        manifest = None if args.recompute else _finished(publication, config, fingerprints)
+        if manifest is None:
+            manifest = _make(publication, config, data, runs, fingerprints)
+            _write_page(base, directory, manifest, data, runs)
+        elif any((directory / name).stat() is None for name in (METRICS_NAME, REPORT_NAME)):
+            _write_page(base, directory, manifest, data, runs)
         else:
-            _make(publication, config, data, runs, fingerprints, inputs.stage_times(base, data, runs))
+            logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
     logger.info("results:\n\n%s\n", format_table(json.loads((directory / METRICS_NAME).read_text())))
     logger.info("report: %s", directory / REPORT_NAME)
 
 
-def _is_complete(
-    directory: Path, previous: manifests.Manifest | None, config: EvaluationConfig, fingerprints: dict[str, str]
-) -> bool:
-    if previous is None or previous.inputs != fingerprints or not (directory / REPORT_NAME).is_file():
-        return False
-    return len(manifests.reusable_units(directory, previous, config.hash)) == len(previous.units)
+def _finished(publication: Publication, config: EvaluationConfig, fingerprints: dict[str, str]) -> Manifest | None:
+    """The manifest of the same report, if all that it lists is there."""
+    previous = publication.previous
+    if previous is None or previous.inputs != fingerprints:
+        return None
+    reusable = publication.reusable(config.hash, CODE_NUMBERS["evaluate"])
+    return previous if reusable and len(reusable) == len(previous.units) else None
 
 
 def _make(
-    publication: manifests.Publication,
+    publication: Publication,
     config: EvaluationConfig,
     data: TestData,
     runs: Sequence[ModelRun],
     fingerprints: dict[str, str],
-    times: Sequence[StageTime],
-) -> None:
-    from toposieve.evaluation import content, performance, predictions, report
-    from toposieve.evaluation.inputs import StageTime
+) -> Manifest:
+    """Score, measure and draw in scratch, and publish the files; then tell how long it took."""
+    from toposieve.evaluation import content, performance, predictions
 
-    start = time.monotonic()
-    staging, name = publication.staging, publication.directory.name
+    start, folder = time.monotonic(), publication.folder
     predicted = predictions.predict(data, runs)
-    predictions.write_parquet(staging / PREDICTIONS_NAME, predicted)
     measured = performance.measure(predicted.labels, predicted.weights, predicted.scores, config)
-    metrics = content.summarise(name, data, runs, predicted, measured, config)
-    (staging / METRICS_NAME).write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    logger.info("drawing plots")
-    images = content.draw(staging, metrics, predicted, measured)
-    events, seconds = data.split.events, time.monotonic() - start
-    own = StageTime("reports", f"reports/{name}", seconds, events)
-    scoring = [StageTime("scoring", model, spent, events) for model, spent in predicted.seconds.items()]
-    page = report.render(
-        metrics, [*times, *scoring, own], {figure: path.read_bytes() for figure, path in images.items()}
-    )
-    (staging / REPORT_NAME).write_text(page)
-    _publish(
-        publication,
-        config,
-        fingerprints,
-        data,
-        [METRICS_NAME, PREDICTIONS_NAME, *(path.name for path in images.values())],
-    )
-    manifests.write_timing(publication.directory, seconds=time.monotonic() - start, events=events)
-
-
-def _publish(
-    publication: manifests.Publication,
-    config: EvaluationConfig,
-    fingerprints: dict[str, str],
-    data: TestData,
-    names: Sequence[str],
-) -> None:
-    """Publish the files; the page shows times, which differ between runs, so the manifest does not list it."""
-    files = [manifests.describe_file(publication.staging / name, publication.staging) for name in (*names, REPORT_NAME)]
-    unit = manifests.Unit(
+    metrics = content.summarise(folder.name, data, runs, predicted, measured, config)
+    with TemporaryDirectory(prefix="toposieve-") as name:
+        scratch = Path(name)
+        predictions.write_parquet(scratch / PREDICTIONS_NAME, predicted)
+        (scratch / METRICS_NAME).write_text(_json(metrics))
+        logger.info("drawing plots")
+        images = content.draw(scratch, metrics, predicted, measured)
+        names = [METRICS_NAME, PREDICTIONS_NAME, *(path.name for path in images.values())]
+        files = upload(scratch, names, folder)
+    unit = Unit(
         source=f"datasets/{data.directory.name}/{data.split.name}",
         source_checksum="",
         entry_start=0,
         entry_stop=data.split.events,
         counts={"events": data.split.events, **data.counts},
-        outputs=tuple(files[:-1]),
+        outputs=files,
     )
-    manifest = manifests.Manifest(
+    manifest = _manifest(config, fingerprints, unit)
+    if not is_up_to_date(publication.previous, manifest):
+        manifest = publication.publish(manifest)
+    times = {"seconds": time.monotonic() - start, "events": data.split.events, "scoring": predicted.seconds}
+    (folder / TIMING_NAME).write_text(_json(times))
+    return manifest
+
+
+def _manifest(config: EvaluationConfig, fingerprints: dict[str, str], unit: Unit) -> Manifest:
+    return Manifest(
         stage=STAGE,
         config_hash=config.hash,
         config=config.model_dump(mode="json"),
+        code=CODE_NUMBERS["evaluate"],
         inputs=fingerprints,
         units=(unit,),
         code_version=code_version(),
     )
-    publication.publish(manifest, files)
+
+
+def _write_page(base: Key, directory: Key, manifest: Manifest, data: TestData, runs: Sequence[ModelRun]) -> None:
+    """Write what people look at from what is published: the page shows times too, so no manifest lists it."""
+    from toposieve.evaluation import inputs, report
+
+    files = {key.name: key for key in (directory / file.path for file in manifest.outputs())}
+    metrics = files[METRICS_NAME].read_text()
+    images = {name.removesuffix(".png"): key.read_bytes() for name, key in files.items() if name.endswith(".png")}
+    times = [*inputs.stage_times(base, data, runs), *inputs.report_times(base, directory)]
+    page = report.render(json.loads(metrics), times, images)
+    (directory / METRICS_NAME).write_text(metrics)
+    (directory / REPORT_NAME).write_text(page)
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python jobs/ingest.py --base work --partition 2026-01-01
 
-Reads {base}/raw/{sample}/{partition}/*.root, and writes {base}/events/{partition}/: one Parquet file for each range of
-entries, and manifest.json, which alone says what is there. Files that are there already, from the same input and with
-the same configuration, are kept. Ends with a line such as "done: 3,000 new events of 3,000 in 12.8 s".
+Reads {base}/raw/{sample}/{partition}/*.root (or --raw), writes {base}/events/{partition}/: one Parquet file for each
+range of entries, and manifest-000001.json and on, of which the newest alone says what is there. Files that are there
+already, from the same input and with the same configuration, are kept; what a killed run has left is taken over. Ends
+with a line such as "done: 3,000 new events of 3,000 in 12.8 s".
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 
 from toposieve import cli, schema
 from toposieve.config import IngestConfig
-from toposieve.io.filesystems import base_path, path_key
+from toposieve.io.names import path_key
 
 logger = logging.getLogger("ingest")
 
@@ -37,29 +38,33 @@ def arg_parser() -> argparse.ArgumentParser:
         default="fail",
         help="stop at a bad file (default), or go on without it and list it in the manifest",
     )
-    parser.add_argument("--replace", action="store_true", help="replace output of another configuration")
+    cli.add_raw_argument(parser)
+    cli.add_output_arguments(parser)
     cli.add_spark_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     """Inspect the files, read what is new on Spark, publish."""
-    from toposieve.io.manifests import Publication, check_same_config
-    from toposieve.spark.ingestion import events_manifest, find_files, ingest_files
-    from toposieve.spark.sink import publish
+    from toposieve.io.publication import check_same_config
+    from toposieve.io.raw import find_files
+    from toposieve.io.stages import Options, finish
+    from toposieve.spark.ingestion import events_manifest, ingest_files
+    from toposieve.spark.session import SparkOnDemand
 
     started = time.monotonic()
-    config = cli.stage_config(args, IngestConfig)
-    base, partition = base_path(args.base), path_key("--partition", args.partition)
-    raw, target = base / "raw", base / "events" / partition
+    config, partition = cli.stage_config(args, IngestConfig), path_key("--partition", args.partition)
+    raw, target = cli.raw_key(args), cli.base_key(args) / "events" / partition
+    if cli.shows_history(args, target):
+        return
     logger.info("input %s/{sample}/%s, output %s", raw, partition, target)
     files = find_files(raw, args.samples, partition)
-    with Publication(target) as publication:
+    options = Options(args.on_bad_file == "quarantine", args.recompute, args.verify)
+    with cli.publication(args, target) as publication, SparkOnDemand("ingest", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
-        quarantine = args.on_bad_file == "quarantine"
-        ingested = ingest_files(raw, files, publication, config, args.master, quarantine=quarantine)
-        manifest = events_manifest(ingested, publication, config, args.samples or schema.SAMPLES)
-        publish(publication, manifest, ingested.new, started)
+        ingested = ingest_files(raw, files, publication, config, spark, options)
+        manifest = events_manifest(ingested, publication.previous, config, args.samples or schema.SAMPLES)
+        finish(publication, manifest, ingested.new_events, started)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python jobs/prepare_features.py --base DATA --partitions 2026-01-01 2026-01-02 --dataset demo
 
-reads {base}/selected/{partition}/ and writes {base}/datasets/demo/: train/, validation/ and test/ with
-shard-00000-of-00008-1a2b3c4d.tfrecord and so on (the last digits follow from inputs and configuration), scaling.json,
-and manifest.json with the cutflow from raw to splits. Which event goes where depends on the seed and the event alone.
-A second run redoes nothing, unless an input changed or a file is gone.
+reads {base}/selected/{partition}/ and writes {base}/datasets/demo/: manifest-000001.json and on, with the cutflow from
+raw to splits, and a folder named by inputs and configuration, with train/, validation/ and test/, which hold
+shard-00000-of-00008.tfrecord and so on, and scaling.json. Which event goes where depends on the seed and the event
+alone. A second run redoes nothing, unless an input changed or a file is gone; what a killed run has left is taken over.
 """
 
 from __future__ import annotations
@@ -25,38 +25,42 @@ def arg_parser() -> argparse.ArgumentParser:
     parser = cli.job_parser(__doc__, PreparationConfig)
     parser.add_argument("--partitions", nargs="+", required=True, help="selected partitions that make the dataset")
     parser.add_argument("--dataset", required=True, help="name of the dataset")
-    parser.add_argument("--replace", action="store_true", help="make anew what another configuration made")
+    cli.add_output_arguments(parser)
     cli.add_spark_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     """Read the selected partitions' manifests, prepare the dataset unless it is there, publish it."""
-    from toposieve.io import datasets, manifests
-    from toposieve.io.filesystems import base_path, path_key
+    from toposieve.code_numbers import CODE_NUMBERS
+    from toposieve.io import datasets
+    from toposieve.io.names import path_key
+    from toposieve.io.publication import check_same_config
+    from toposieve.io.stages import finish
     from toposieve.spark.preparation import prepare
-    from toposieve.spark.session import spark_session
+    from toposieve.spark.session import SparkOnDemand
+    from toposieve.spark.verification import intact
 
-    start = time.monotonic()
-    base = base_path(args.base)
-    preparation = cli.stage_config(args, PreparationConfig)
-    directory = base / "datasets" / path_key("--dataset", args.dataset)
+    started = time.monotonic()
+    base, preparation = cli.base_key(args), cli.stage_config(args, PreparationConfig)
+    folder = base / "datasets" / path_key("--dataset", args.dataset)
+    if cli.shows_history(args, folder):
+        return
     inputs = datasets.read_inputs(base, [path_key("--partitions", partition) for partition in args.partitions])
     config = datasets.DatasetConfig(preparation=preparation, partitions=tuple(inputs.manifests))
-    logger.info("input %s, output %s", ", ".join(str(base / name) for name in inputs.fingerprints), directory)
-    with manifests.Publication(directory) as publication:
-        manifests.check_same_config(directory, publication.previous, config.hash, replace=args.replace)
-        if datasets.is_complete(directory, publication.previous, inputs, config):
-            logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
+    logger.info("input %s, output %s", ", ".join(str(base / name) for name in inputs.fingerprints), folder)
+    with cli.publication(args, folder) as publication, SparkOnDemand("prepare", args.master) as spark:
+        check_same_config(folder, publication.previous, config.hash, replace=args.replace)
+        kept = [] if args.recompute else publication.reusable(config.hash, CODE_NUMBERS[datasets.STAGE])
+        if args.verify:
+            kept = intact(spark, folder, kept)
+        if datasets.is_complete(publication, kept, inputs):
+            logger.info("%s is complete and its inputs are unchanged: nothing to do", folder)
             return
-        with spark_session("prepare", args.master) as spark:
-            content = prepare(spark, inputs, config, publication.staging)
+        content = prepare(spark(), inputs, config, folder, kept, adopt=not args.recompute)
         inputs.check_unchanged()
         manifest = datasets.dataset_manifest(inputs, config, content)
-        publication.publish(manifest, manifest.outputs())
-    seconds, events = time.monotonic() - start, manifest.total("events")
-    manifests.write_timing(directory, seconds=seconds, events=events)
-    logger.info("prepared %d events in %.1f s (%.0f events/s): %s", events, seconds, events / seconds, directory)
+        finish(publication, manifest, manifest.total("events"), started)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python jobs/select_events.py --base work --partition 2026-01-01
 
 Reads {base}/events/{partition}/ as ingest.py left it, and writes {base}/selected/{partition}/: one Parquet file for
-each of its files, cutflow.json, and manifest.json, which alone says what is there. Files that are there already, from
-the same input and with the same configuration, are kept. Ends with a line such as
+each of its files, cutflow.json, and manifest-000001.json and on, of which the newest alone says what is there. Files
+that are there already, from the same input and with the same configuration, are kept; what a killed run has left is
+taken over. Ends with a line such as
 "done: 3,000 new events of 3,000 in 12.8 s" and the cutflow.
 """
 
@@ -16,7 +17,7 @@ import time
 
 from toposieve import cli
 from toposieve.config import SelectionConfig
-from toposieve.io.filesystems import base_path, path_key
+from toposieve.io.names import path_key
 
 logger = logging.getLogger("select_events")
 
@@ -25,27 +26,33 @@ def arg_parser() -> argparse.ArgumentParser:
     """The job's command line."""
     parser = cli.job_parser(__doc__ or "", SelectionConfig)
     parser.add_argument("--partition", required=True, help="production day (or any other key) to select from")
-    parser.add_argument("--replace", action="store_true", help="replace output of another configuration")
+    cli.add_output_arguments(parser)
     cli.add_spark_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     """Plan from the events manifest, select what is new on Spark, publish."""
-    from toposieve.io.manifests import Publication, check_same_config
-    from toposieve.spark.selection import select_partition, write_cutflow
-    from toposieve.spark.sink import publish
+    from toposieve.io.manifests import read_manifest
+    from toposieve.io.publication import check_same_config
+    from toposieve.io.stages import Options, finish
+    from toposieve.spark.selection import plan, select_partition, selected_manifest, write_cutflow
+    from toposieve.spark.session import SparkOnDemand
 
     started = time.monotonic()
-    config = cli.stage_config(args, SelectionConfig)
-    base, partition = base_path(args.base), path_key("--partition", args.partition)
-    source, target = base / "events" / partition, base / "selected" / partition
+    config, partition = cli.stage_config(args, SelectionConfig), path_key("--partition", args.partition)
+    source, target = (cli.base_key(args) / stage / partition for stage in ("events", "selected"))
+    if cli.shows_history(args, target):
+        return
     logger.info("input %s, output %s", source, target)
-    with Publication(target) as publication:
+    events, options = read_manifest(source), Options(recompute=args.recompute, verify=args.verify)
+    with cli.publication(args, target) as publication, SparkOnDemand("select", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
-        manifest, new = select_partition(base, partition, publication, config, args.master)
-        publish(publication, manifest, new, started)
-    write_cutflow(target, manifest)
+        items = plan(source, events, target, config, adopt=not args.recompute)
+        units, new_events = select_partition(items, publication, config, spark, options)
+        manifest = selected_manifest(f"events/{partition}", events, units, config)
+        manifest = finish(publication, manifest, new_events, started)
+        write_cutflow(target, manifest)
 
 
 if __name__ == "__main__":

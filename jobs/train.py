@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from toposieve import cli
 from toposieve.config import TrainingConfig
-from toposieve.io.filesystems import base_path, path_key
+from toposieve.io.names import path_key
+from toposieve.io.store import root_key
 from toposieve.training.gang import (
     PEERS_MISSING_EXIT_CODE,
     Gang,
@@ -30,8 +31,8 @@ from toposieve.training.gang import (
     meet,
     threads_per_worker,
 )
-from toposieve.training.runs import is_complete, run_directory
-from toposieve.training.shards import check_share, open_dataset, verify_shards
+from toposieve.training.runs import METRICS_FILE, copy_metrics, finished_run, run_directory
+from toposieve.training.shards import check_share, open_dataset
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,6 +53,14 @@ def arg_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="end with exit code 75 when the other workers cannot be reached within this time (default: %(default)s)",
     )
+    parser.add_argument(
+        "--cache-gb",
+        type=float,
+        default=0.0,
+        metavar="GB",
+        help="room in local scratch (TMPDIR) for copies of shards that lie elsewhere; "
+        "default: 20, or half of what is free there",
+    )
     return parser
 
 
@@ -60,22 +69,24 @@ def main(args: argparse.Namespace) -> None:
     config = cli.stage_config(args, TrainingConfig)
     gang = gang_from_environment(os.environ)
     _prefix_log(gang)
-    base = base_path(args.base)
+    base = root_key("--base", args.base)
     dataset_dir = base / "datasets" / path_key("--dataset", args.dataset)
     dataset = open_dataset(dataset_dir)
     check_share(dataset, config.batch_size, gang.workers)
-    directory = run_directory(base, dataset_dir, config)
+    directory = run_directory(base, dataset.fingerprint, config)
     logger.info("training %s on %s, results in %s", config.model, dataset_dir, directory)
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
-    if is_complete(directory):
+    finished = finished_run(directory)
+    if finished is not None:
         logger.info("complete already: nothing to do")
+        if gang.is_chief and (directory / METRICS_FILE).stat() is None:
+            copy_metrics(directory, finished)
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads_per_worker(gang, len(os.sched_getaffinity(0)))))
     from toposieve.training.loop import Task
 
-    task = Task(config, dataset, gang, directory)
-    verify_shards(dataset, task.share.owned)
+    task = Task(config, dataset, gang, directory, round(args.cache_gb * 1e9))
     _train_and_publish(task, args.startup_timeout)
 
 

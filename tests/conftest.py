@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from support.servers.fixtures import _servers, hdfs_server, s3_server, xrootd_server, yarn_server  # noqa: F401  # fixtures
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 

@@ -29,3 +29,15 @@ def test_values_that_only_clash_together() -> None:
 def test_unknown_stage() -> None:
     with pytest.raises(InvalidInputError, match="unknown stage tuning"):
         check({"tuning": {}})
+
+
+def test_places_of_unknown_kinds_are_named_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--base", "ftp://host/data", "--raw", "gopher://host/raw", "{}"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: --base ftp://host/data: unknown scheme ftp://")
+    assert second.startswith("error: --raw gopher://host/raw: unknown scheme gopher://")
+
+
+def test_a_plain_path_is_a_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--base", "/data", "{}"]) == 0
+    assert capsys.readouterr().err == ""

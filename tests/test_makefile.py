@@ -43,7 +43,15 @@ def test_clean_removes_what_was_made_and_keeps_files_of_the_users_own(clone, tmp
         clone / "work/reports/a/report.html",
     ]
     made += [raw / "qcd/2026-01-01/part.root", clone / ".airflow/airflow.db"]
+    # A simulation that is complete, one that is not, and files of the user's own beside either.
+    made += [raw / f"qcd/2026-03-01/{name}" for name in ("manifest-000002.json", "simulated/qcd-000000-ab.root")]
+    made += [raw / f"qcd/2026-04-01/{name}" for name in ("simulated/.tmp-1.root", "_records/a.json", "_heartbeats/b")]
+    made.append(raw / "_pileup/cd34/manifest-000001.json")
+    for path in made:
+        write(path)
     own = [write(raw / "qcd/2026-02-01/mine.root"), write(tmp_path / "elsewhere/a.root")]
+    own += [write(raw / f"qcd/2026-0{month}-01/mine.root") for month in (3, 4)]
+    own.append(write(raw / "qcd/2026-02-01/timing.json"))
     (raw / "ttbar").mkdir()
     (raw / "ttbar" / "2026-02-01").symlink_to(tmp_path / "elsewhere")
     result = make(clone, "clean")
@@ -55,7 +63,8 @@ def test_clean_removes_what_was_made_and_keeps_files_of_the_users_own(clone, tmp
 
 
 def test_clean_leaves_nothing_behind_without_own_files(clone):
-    write(clone / "work/raw/qcd/2026-01-01/manifest.json")
+    write(clone / "work/raw/qcd/2026-01-01/manifest-000001.json")
+    write(clone / "work/raw/qcd/2026-01-02/simulated/qcd-000000-ab.root")
     assert make(clone, "clean").returncode == 0
     assert not (clone / "work").exists()
     assert make(clone, "clean").returncode == 0

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from toposieve.config import ConfigT, StageConfig, load_config
-from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError
+from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError, UnavailableError
+from toposieve.io.history import history
+from toposieve.io.publication import Publication
+from toposieve.io.store import Key, root_key
+from toposieve.io.sweep import KEPT_HOURS
 
-CONFLICT_EXIT_CODE = 1
-"""Exit code of a job that lost to another run: as good as any other error that may be retried."""
+RETRY_EXIT_CODE = 1
+"""Exit code of a job that lost to another run or could not reach a store: as any other error that may be retried."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -31,7 +35,11 @@ def job_parser(doc: str, config: type[StageConfig]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=doc, epilog=_describe_keys(config), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--base", required=True, help="folder under which all data lives: raw/, events/, ...")
+    parser.add_argument(
+        "--base",
+        required=True,
+        help="where all data lives (raw/, events/, ...): a path, s3://BUCKET/..., hdfs://HOST/...",
+    )
     parser.add_argument("--config", metavar="JSON", help="configuration: a JSON object, or the path of a file with one")
     parser.add_argument(
         "--set",
@@ -44,9 +52,50 @@ def job_parser(doc: str, config: type[StageConfig]) -> argparse.ArgumentParser:
     return parser
 
 
+def add_raw_argument(parser: argparse.ArgumentParser) -> None:
+    """Option of the jobs that read or write ROOT files."""
+    parser.add_argument("--raw", help="where ROOT files are, if not in raw/ of the base; root://HOST//... is read only")
+
+
+def base_key(args: argparse.Namespace) -> Key:
+    """Where all data lives."""
+    return root_key("--base", args.base)
+
+
+def raw_key(args: argparse.Namespace) -> Key:
+    """Where ROOT files are."""
+    return root_key("--raw", args.raw) if args.raw else base_key(args) / "raw"
+
+
 def add_spark_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the jobs that run on Spark."""
+    parser.add_argument(
+        "--verify", action="store_true", help="compare what is there with its checksums; what is damaged is made again"
+    )
     parser.add_argument("--master", help="Spark master, for example local[4]; default: spark-submit's own, or local[*]")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the jobs that publish into a folder of their own."""
+    parser.add_argument("--replace", action="store_true", help="replace output of another configuration")
+    parser.add_argument("--recompute", action="store_true", help="make everything anew, though it is there")
+    parser.add_argument("--history", action="store_true", help="only show what the output has been, and when")
+    parser.add_argument(
+        "--sweep", action="store_true", help=f"remove leftovers now; otherwise those older than {KEPT_HOURS:.0f} hours"
+    )
+
+
+def publication(args: argparse.Namespace, folder: Key) -> Publication:
+    """The right to publish into a folder, as the command line wants it."""
+    return Publication(folder, kept_hours=0.0 if args.sweep else KEPT_HOURS)
+
+
+def shows_history(args: argparse.Namespace, *folders: Key) -> bool:
+    """Print the history of the output, if that is all that was asked for."""
+    if args.history:
+        for folder in folders:
+            print(f"{folder}:", *history(folder), sep="\n")
+    return bool(args.history)
 
 
 def stage_config(args: argparse.Namespace, model: type[ConfigT]) -> ConfigT:
@@ -66,8 +115,8 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
         main(args)
     except InvalidInputError as error:
         _exit(str(error), INVALID_INPUT_EXIT_CODE)
-    except ConflictError as error:
-        _exit(str(error), CONFLICT_EXIT_CODE)
+    except (ConflictError, UnavailableError) as error:
+        _exit(str(error), RETRY_EXIT_CODE)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -1,6 +1,8 @@
-"""The two ways a job fails on purpose."""
+"""The ways a job fails on purpose."""
 
 from __future__ import annotations
+
+import errno
 
 INVALID_INPUT_EXIT_CODE = 2
 """Exit code of a job for invalid input or configuration. Such a run is never worth a retry."""
@@ -12,3 +14,18 @@ class InvalidInputError(Exception):
 
 class ConflictError(Exception):
     """Another run published to the same place meanwhile. Retrying finds its work and goes on from there."""
+
+
+class UnavailableError(OSError):
+    """A store or service cannot be reached, or does not answer: worth a retry. The message names the host."""
+
+
+_TRANSIENT = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN,
+    errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPIPE,
+}  # fmt: skip
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an error is one of the machine or the network rather than of the input: worth a retry."""
+    return isinstance(error, UnavailableError) or (isinstance(error, OSError) and error.errno in _TRANSIENT)

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from toposieve.config import SimulationConfig
+from toposieve.io.store import Key
 from toposieve.physics.features import sequence_order
 from toposieve.simulation.files import FileTask, simulate_file
 
@@ -18,7 +19,8 @@ from toposieve.simulation.files import FileTask, simulate_file
 def warm_up() -> None:
     """Simulate and select a few events, and bring a particle into order."""
     with TemporaryDirectory() as folder:
-        simulate_file(FileTask("wjets", "warm-up", 0, 20, SimulationConfig(pileup=0), None, Path(folder)))
+        task = FileTask("wjets", "warm-up", 0, 20, SimulationConfig(pileup=0), None, Key(folder))
+        simulate_file(task, Path(folder) / "warm-up.root")
     sequence_order(np.array([0, 1]), np.zeros(1), np.zeros(1))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Param, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.planning import PlanOperator, StepsOperator
 from toposieve_airflow.profiles import Pool, Profile, load_profile
@@ -54,6 +55,12 @@ class Tasks(ABC):
         self.profile = profile
         self.schema = schema
 
+    @property
+    def jobs(self) -> JobsEnvironment:
+        """The jobs' environment beside Airflow."""
+        profile = self.profile
+        return JobsEnvironment(str(profile.python), profile.job_environment(), profile.connections.given())
+
     spark_operator: type[SparkJobOperator]
     """Runs a Spark job."""
     gang_operator: type[LocalGangOperator | TFSpawnerOperator]
@@ -76,14 +83,14 @@ class Tasks(ABC):
         """
 
         def commands(params: Mapping[str, Any]) -> Commands:
-            return Commands(self.profile.base, params, self.schema)
+            return Commands(self.profile.base, params, self.schema, self.profile.raw)
 
         return PlanOperator(
             task_id="plan",
             build_steps=lambda params, key: steps_of_run(commands(params), params, key, self.profile),
             build_configs=lambda params: {stage: commands(params).config(stage) for stage in stages},
-            python=str(self.profile.python),
-            environment=self.profile.job_environment(),
+            places=self.profile.places(),
+            jobs=self.jobs,
             retries=0,
             execution_timeout=timedelta(minutes=self.profile.timeouts_min.plan),
         )
@@ -126,7 +133,6 @@ class Tasks(ABC):
             "name": f"toposieve-{task_id}",
             "conn_id": spark.connection,
             "spark_binary": str(spark.submit),
-            "environment": self.profile.job_environment(),
             **self.spark_options(task_id),
         }
 
@@ -136,6 +142,7 @@ class Tasks(ABC):
     def _common(self, task_id: str, pool: Pool) -> dict[str, Any]:
         return {
             "task_id": task_id,
+            "jobs": self.jobs,
             "pool": pool.name,
             "execution_timeout": timedelta(minutes=getattr(self.profile.timeouts_min, task_id)),
         }

@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator
 from kubernetes.client import models as k8s
 
 from toposieve_airflow.factory import SCRIPTS, Tasks
-from toposieve_airflow.profiles import Kubernetes
+from toposieve_airflow.profiles import SECRET_FOLDER, Kubernetes
 from toposieve_airflow.run_teardown import RunTeardownOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
@@ -31,8 +31,8 @@ class KubernetesTasks(Tasks):
         return self.profile.kubernetes
 
     def spark_options(self, task_id: str) -> dict[str, Any]:
-        """Driver and executors as pods, with the volume of all data."""
-        pods, volume = self.pods, "volumes.persistentVolumeClaim.base"
+        """Driver and executors as pods, with the volume of all data, if there is one."""
+        pods = self.pods
         conf = {
             "spark.kubernetes.namespace": pods.namespace,
             "spark.kubernetes.container.image": pods.images.spark,
@@ -42,8 +42,7 @@ class KubernetesTasks(Tasks):
         }
         for role in ("driver", "executor"):
             conf[f"spark.kubernetes.{role}.podTemplateFile"] = str(pods.spark_pod)
-            conf[f"spark.kubernetes.{role}.{volume}.options.claimName"] = pods.claim
-            conf[f"spark.kubernetes.{role}.{volume}.mount.path"] = str(self.profile.base)
+            conf |= {f"spark.kubernetes.{role}.{key}": value for key, value in self._spark_storage().items()}
         return {
             "application": f"local://{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}",
             "conf": {**conf, **self.profile.spark.conf},
@@ -52,12 +51,45 @@ class KubernetesTasks(Tasks):
             "startup_timeout_s": pods.spark_startup_timeout_s,
         }
 
+    def _spark_storage(self) -> dict[str, str]:
+        """What Spark mounts into a pod, and the variables that it takes from a Secret: names alone, never a value."""
+        conf: dict[str, str] = {}
+        secret, volume = self.pods.secret, "volumes.persistentVolumeClaim.base"
+        if self.pods.claim is not None:
+            conf |= {f"{volume}.options.claimName": self.pods.claim, f"{volume}.mount.path": self.profile.base}
+        if secret is not None:
+            conf[f"secrets.{secret.name}"] = SECRET_FOLDER
+            conf |= {f"secretKeyRef.{variable}": f"{secret.name}:{variable}" for variable in secret.variables}
+        return conf
+
+    def _gang_storage(self) -> dict[str, Any]:
+        """The same for the pods of a gang."""
+        volumes, mounts, secret = [], [], self.pods.secret
+        if self.pods.claim is not None:
+            claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=self.pods.claim)
+            volumes.append(k8s.V1Volume(name="base", persistent_volume_claim=claim))
+            mounts.append(k8s.V1VolumeMount(name="base", mount_path=self.profile.base))
+        if secret is not None:
+            volumes.append(k8s.V1Volume(name="store", secret=k8s.V1SecretVolumeSource(secret_name=secret.name)))
+            mounts.append(k8s.V1VolumeMount(name="store", mount_path=SECRET_FOLDER, read_only=True))
+        return {"volumes": volumes, "volume_mounts": mounts}
+
+    def _gang_variables(self) -> list[k8s.V1EnvVar]:
+        """Environment variables of the pods of a gang."""
+        # TensorFlow would count the cores of the node.
+        own_cores = k8s.V1ResourceFieldSelector(container_name="base", resource="limits.cpu")
+        cores = k8s.V1EnvVarSource(resource_field_ref=own_cores)
+        variables = [k8s.V1EnvVar(name="TF_NUM_INTRAOP_THREADS", value_from=cores)]
+        if (secret := self.pods.secret) is not None:
+            for name in secret.variables:
+                key = k8s.V1SecretKeySelector(name=secret.name, key=name)
+                variables.append(k8s.V1EnvVar(name=name, value_from=k8s.V1EnvVarSource(secret_key_ref=key)))
+        return variables
+
     def gang_options(self, task_id: str) -> dict[str, Any]:
-        """Workers as pods, with the volume of all data."""
+        """Workers as pods, with the volume of all data, if there is one."""
         pods, gang = self.pods, self.pods.gang
         place = pods.evaluation if task_id == "evaluate" else gang
-        claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=pods.claim)
-        own_cores = k8s.V1ResourceFieldSelector(container_name="base", resource="limits.cpu")
         return {
             "image": pods.images.training,
             "image_pull_policy": pods.images.pull_policy,
@@ -77,12 +109,8 @@ class KubernetesTasks(Tasks):
             **({"deferrable": True} if gang.queue else {}),
             "priority_class_name": gang.priority_class,
             "container_resources": k8s.V1ResourceRequirements(requests=gang.requests, limits=gang.limits),
-            "volumes": [k8s.V1Volume(name="base", persistent_volume_claim=claim)],
-            "volume_mounts": [k8s.V1VolumeMount(name="base", mount_path=str(self.profile.base))],
-            # TensorFlow would count the cores of the node.
-            "env_vars": [
-                k8s.V1EnvVar(name="TF_NUM_INTRAOP_THREADS", value_from=k8s.V1EnvVarSource(resource_field_ref=own_cores))
-            ],
+            **self._gang_storage(),
+            "env_vars": self._gang_variables(),
             "startup_timeout_seconds": self.profile.training.startup_timeout_s,
             "retry_exponential_backoff": 2,
         }

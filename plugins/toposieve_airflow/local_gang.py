@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from toposieve_airflow.gang import local_hosts, worker_environments
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import check_outputs, runs_in, with_run
 from toposieve_airflow.processes import JobFailed, JobProcesses, free_ports
 from toposieve_airflow.spark_job import log_places
@@ -29,8 +30,7 @@ class LocalGangOperator(BaseOperator):
 
     Args:
         application: Path of the job's script.
-        python: Python that runs it.
-        environment: Environment variables on top of Airflow's own.
+        jobs: The jobs' environment: Python and variables of the workers, and what checks their output.
         step: What to do: arguments, outputs, number of workers, as :mod:`toposieve_airflow.steps` makes it. (templated)
         kwargs: As for BaseOperator.
     """
@@ -38,14 +38,11 @@ class LocalGangOperator(BaseOperator):
     template_fields: Sequence[str] = ("step",)
     ui_color = "#cfe3f5"
 
-    def __init__(
-        self, *, application: str, python: str, environment: Mapping[str, str], step: Step, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, application: str, jobs: JobsEnvironment, step: Step, **kwargs: Any) -> None:
         """Keep what the workers need."""
         super().__init__(**kwargs)
         self.application = application
-        self.python = python
-        self.environment = dict(environment)
+        self.jobs = jobs
         self.step = step
         self._gang: JobProcesses | None = None
         self._killed = False
@@ -74,7 +71,7 @@ class LocalGangOperator(BaseOperator):
         if self._killed:
             raise AirflowException("ended from outside before it was done")
         step = with_run(self.step, runs)
-        check_outputs(step)
+        check_outputs(step, self.jobs)
         log_places(self.log.info, step)
 
     def on_kill(self) -> None:
@@ -84,9 +81,10 @@ class LocalGangOperator(BaseOperator):
             self._gang.stop()
 
     def _command(self) -> list[str]:
-        return [self.python, self.application, *self.step["arguments"]]
+        return [self.jobs.python, self.application, *self.step["arguments"]]
 
     def _environments(self, workers: int) -> list[dict[str, str]]:
         inherited = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
         hosts = local_hosts(free_ports(workers))
-        return [{**inherited, **self.environment, **own} for own in worker_environments(hosts)]
+        variables = self.jobs.own_variables()
+        return [{**inherited, **variables, **own} for own in worker_environments(hosts)]

@@ -23,8 +23,6 @@ class LocalTasks(Tasks):
         """Workers as processes."""
         return {
             "application": str(self.profile.jobs / SCRIPTS[task_id]),
-            "python": str(self.profile.python),
-            "environment": self.profile.job_environment(),
         }
 
 

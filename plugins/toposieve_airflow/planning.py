@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.partitions import PartitionError
 from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, error_line
 from toposieve_airflow.steps import RunSteps, Step, StepError
@@ -34,8 +33,8 @@ class PlanOperator(BaseOperator):
     Args:
         build_steps: Params and partition key → steps.
         build_configs: Params → configuration of every stage.
-        python: Python of the jobs' environment.
-        environment: Environment variables on top of Airflow's own.
+        places: Options of the jobs that say where data lies → path or URL, such as ``base``.
+        jobs: The jobs' environment, which has the rules.
         kwargs: As for BaseOperator.
     """
 
@@ -46,16 +45,16 @@ class PlanOperator(BaseOperator):
         *,
         build_steps: BuildSteps,
         build_configs: BuildConfigs,
-        python: str,
-        environment: Mapping[str, str],
+        places: Mapping[str, str],
+        jobs: JobsEnvironment,
         **kwargs: Any,
     ) -> None:
         """Keep what makes the plan; nothing is made yet."""
         super().__init__(**kwargs)
         self.build_steps = build_steps
         self.build_configs = build_configs
-        self.python = python
-        self.environment = dict(environment)
+        self.places = dict(places)
+        self.jobs = jobs
 
     def execute(self, context: Context) -> list[dict[str, Step]]:
         """Make the steps.
@@ -77,8 +76,8 @@ class PlanOperator(BaseOperator):
         return steps["days"]
 
     def _check(self, configs: Mapping[str, Any]) -> None:
-        command = [self.python, "-m", "toposieve.check_config", json.dumps(configs)]
-        result = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+        places = [f"--{option}={place}" for option, place in self.places.items()]
+        result = self.jobs.run_module("toposieve.check_config", *places, json.dumps(configs))
         if result.returncode == 0:
             return
         error = error_line(result.stderr.splitlines())

@@ -10,7 +10,6 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -21,6 +20,12 @@ from pydantic import (
 PROFILE_VARIABLE = "TOPOSIEVE_PROFILE"
 """Environment variable that chooses the profile: a name, or the path of a YAML file. Default: ``local``."""
 
+SECRET_FOLDER = "/etc/toposieve/store"
+"""Where pods mount the Secret with the credentials of the stores."""
+
+READ_ONLY = ("root://", "roots://")
+"""Starts of the URLs of stores that can only be read."""
+
 
 class ProfileError(ValueError):
     """A profile is missing, or one of its keys is missing, unknown or wrong; the message names file and key."""
@@ -30,14 +35,35 @@ def _under_repository(path: Path, info: ValidationInfo) -> Path:
     return Path(info.context["repository"]) / path if info.context else path
 
 
-def _no_uri(value: Any) -> Any:
-    if isinstance(value, str) and "://" in value:
-        raise ValueError(f"{value} is a URI, which the jobs do not take: mount it as a volume, and give its path")
-    return value
+def is_url(location: str) -> bool:
+    """Whether data lies in a store that is reached by a URL, rather than under a path of the machine.
+
+    >>> is_url("s3://lhc/toposieve"), is_url("/data")
+    (True, False)
+    """
+    return "://" in location
 
 
-RepositoryPath = Annotated[Path, BeforeValidator(_no_uri), AfterValidator(_under_repository)]
+def is_read_only(location: str) -> bool:
+    """Whether nothing can be written there."""
+    return location.startswith(READ_ONLY)
+
+
+def _location(value: str, info: ValidationInfo) -> str:
+    return value.rstrip("/") if is_url(value) else str(_under_repository(Path(value), info))
+
+
+def _writable(location: str) -> str:
+    if is_read_only(location):
+        raise ValueError(f"{location} can only be read: it may be raw; base is where the jobs write")
+    return location
+
+
+RepositoryPath = Annotated[Path, AfterValidator(_under_repository)]
 """A path, relative to the repository unless absolute. Links stay as they are: a virtual environment needs them."""
+
+Location = Annotated[str, AfterValidator(_location)]
+"""Where data lies: a URL, or a path as above."""
 
 
 def _for_a_gang(url: str) -> str:
@@ -100,6 +126,26 @@ class Timeouts(_Section):
     evaluate: Minutes
 
 
+class Connections(_Section):
+    """Airflow connections with the credentials of stores, for jobs that run beside Airflow and for its checks."""
+
+    s3: str | None = None
+    hdfs: str | None = None
+    root: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """Kind of store → connection, where there is one."""
+        return self.model_dump(exclude_none=True)
+
+
+class Secret(_Section):
+    """A Secret with the credentials of stores, for pods, which mount it at :data:`SECRET_FOLDER`."""
+
+    name: str
+    variables: list[str]
+    """Its keys that are environment variables too, by the same name; one that stands for a file has the path."""
+
+
 class Images(_Section):
     """Images of the pods, as ``docker/build.sh`` makes them."""
 
@@ -146,7 +192,8 @@ class Kubernetes(_Section):
     connection: str
     namespace: str
     images: Images
-    claim: str
+    claim: str | None
+    secret: Secret | None
     spark_pod: RepositoryPath
     spark_startup_timeout_s: int = Field(ge=1)
     gang: GangPods
@@ -157,7 +204,10 @@ class Profile(_Section):
     """One deployment."""
 
     operators: Literal["local", "kubernetes"]
-    base: RepositoryPath
+    base: Annotated[Location, AfterValidator(_writable)]
+    raw: Location | None = None
+    """Where raw data lies, if not below the base."""
+    connections: Connections = Connections()
     jobs: RepositoryPath
     python: RepositoryPath
     spark: Spark
@@ -171,6 +221,24 @@ class Profile(_Section):
         if (self.operators == "kubernetes") != (self.kubernetes is not None):
             raise ValueError("the section kubernetes goes with operators: kubernetes, and is null otherwise")
         return self
+
+    @model_validator(mode="after")
+    def _is_seen_by_pods(self) -> Profile:
+        if self.kubernetes is None:
+            return self
+        claim = self.kubernetes.claim
+        if is_url(self.base) == (claim is not None):
+            raise ValueError(
+                f"base {self.base} and kubernetes.claim {claim} do not go together: a path lies on a claim, which "
+                "every pod mounts there; with a URL, such as s3://BUCKET/FOLDER, claim is null"
+            )
+        if claim is None and self.raw is not None and not is_url(self.raw):
+            raise ValueError(f"raw is {self.raw}, a path that no pod sees without a claim: give a URL")
+        return self
+
+    def places(self) -> dict[str, str]:
+        """Options of the jobs that say where data lies, without dashes → path or URL."""
+        return {"base": self.base, **({} if self.raw is None else {"raw": self.raw})}
 
     def job_environment(self) -> dict[str, str]:
         """Environment variables that every job gets on top of Airflow's own."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import check_outputs
 from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, end_children, error_line
 
@@ -30,18 +31,18 @@ class SparkJobOperator(SparkSubmitOperator):
 
     Args:
         step: What to do: arguments, inputs and outputs, as :mod:`toposieve_airflow.steps` makes it. (templated)
-        environment: Environment variables of ``spark-submit`` on top of Airflow's own.
+        jobs: The jobs' environment: variables of ``spark-submit``, and what checks its output.
         kwargs: As for SparkSubmitOperator.
     """
 
     template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "step")
     ui_color = "#f6e2c8"
 
-    def __init__(self, *, step: Step, environment: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, step: Step, jobs: JobsEnvironment, **kwargs: Any) -> None:
         """Keep the step; its arguments become the application's when the task runs."""
         super().__init__(**kwargs)
         self.step = step
-        self.environment = dict(environment or {})
+        self.jobs = jobs
 
     def execute(self, context: Context) -> None:
         """Run the job, then check its output.
@@ -55,9 +56,10 @@ class SparkJobOperator(SparkSubmitOperator):
         skip_unless_wanted(self.step)
         self.application_args = self.step["arguments"]
         log_places(self.log.info, self.step)
-        os.environ.update(self.environment)  # the provider's env_vars go to the driver's pod on Kubernetes
+        # The provider's env_vars would go to the driver's pod on Kubernetes, and show credentials there.
+        os.environ.update(self.jobs.own_variables())
         self.submit(context)
-        check_outputs(self.step)
+        check_outputs(self.step, self.jobs)
         log_places(self.log.info, self.step)
 
     def submit(self, context: Context) -> None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from toposieve_airflow.naming import dataset_name, report_name
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.partitions import PartitionError, check_key, choose_partitions
-from toposieve_airflow.profiles import Profile
+from toposieve_airflow.profiles import Profile, is_read_only
 
 Config = Mapping[str, Any]
 
@@ -64,14 +63,18 @@ class Commands:
     """Builds the steps of one run.
 
     Args:
-        base: Folder of all data.
+        base: Where all data lies: a path or a URL.
         params: The run's params.
         schema: Schema of the stages' configuration.
+        raw: Where raw data lies; without it, below the base.
     """
 
-    def __init__(self, base: Path, params: Mapping[str, Any], schema: ConfigurationSchema) -> None:
+    def __init__(
+        self, base: str, params: Mapping[str, Any], schema: ConfigurationSchema, raw: str | None = None
+    ) -> None:
         """Build nothing yet."""
         self._base = base
+        self._raw = raw
         self._params = params
         self._schema = schema
 
@@ -92,15 +95,27 @@ class Commands:
                 "or process some with build_dataset or simulate_events"
             )
 
+    def check_raw(self) -> None:
+        """Check that samples can be written where raw data lies.
+
+        Raises:
+            StepError: It can only be read.
+        """
+        if self._raw is not None and is_read_only(self._raw):
+            raise StepError(
+                f"simulate: raw is {self._raw}, which can only be read: run without simulation, or with a profile "
+                "whose raw can be written"
+            )
+
     def simulate(self, partition: str) -> Step:
         """Generate one partition of every sample."""
         samples, config = self._params["samples"], self.config("simulation")
         return self._step(
             partition,
-            ["--partition", partition, *self._replace()],
+            ["--partition", partition, *self._raw_option(), *self._replace()],
             {"samples": samples, **config},
             shows={key: value for key, value in config.items() if key not in OF_ONE_SAMPLE},
-            outputs=[self._base / "raw" / sample / partition for sample in samples],
+            outputs=self._raw_folders(partition),
         )
 
     def ingest(self, partition: str) -> Step:
@@ -109,11 +124,11 @@ class Commands:
         arguments = ["--partition", partition, "--samples", *samples, "--on-bad-file", self._params["on_bad_file"]]
         return self._step(
             partition,
-            [*arguments, *self._replace()],
+            [*arguments, *self._raw_option(), *self._replace()],
             self.config("ingest"),
             shows=self.config("ingest"),
-            inputs=[self._base / "raw" / sample / partition for sample in samples],
-            outputs=[self._base / "events" / partition],
+            inputs=self._raw_folders(partition),
+            outputs=[self._below("events", partition)],
         )
 
     def select(self, partition: str) -> Step:
@@ -123,8 +138,8 @@ class Commands:
             ["--partition", partition, *self._replace()],
             self.config("selection"),
             shows=self.config("selection"),
-            inputs=[self._base / "events" / partition],
-            outputs=[self._base / "selected" / partition],
+            inputs=[self._below("events", partition)],
+            outputs=[self._below("selected", partition)],
         )
 
     def prepare(self, partitions: Sequence[str], dataset: str) -> Step:
@@ -134,8 +149,8 @@ class Commands:
             ["--partitions", *partitions, "--dataset", dataset, *self._replace()],
             self.config("preparation"),
             shows={"preparation": self.config("preparation")},
-            inputs=[self._base / "selected" / partition for partition in partitions],
-            outputs=[self._base / "datasets" / dataset],
+            inputs=[self._below("selected", partition) for partition in partitions],
+            outputs=[self._below("datasets", dataset)],
         )
 
     def train(self, dataset: str, model: str, patience_s: int) -> Step:
@@ -146,8 +161,8 @@ class Commands:
             ["--dataset", dataset, "--startup-timeout", str(patience_s)],
             config,
             shows=config,
-            inputs=[self._base / "datasets" / dataset],
-            outputs=[self._base / "models" / model],
+            inputs=[self._below("datasets", dataset)],
+            outputs=[self._below("models", model)],
         )
         return {**step, "workers": self._params["workers"], "run_in_log": True}
 
@@ -159,10 +174,20 @@ class Commands:
             ["--dataset", dataset, "--report", report, "--training", training, *self._replace(), "--models", *models],
             self.config("evaluation"),
             shows=self.config("evaluation"),
-            inputs=[self._base / "datasets" / dataset, *(self._base / "models" / model for model in models)],
-            outputs=[self._base / "reports" / report],
+            inputs=[self._below("datasets", dataset), *(self._below("models", model) for model in models)],
+            outputs=[self._below("reports", report)],
         )
         return {**step, "files": ["metrics.json", "report.html"]}
+
+    def _below(self, *names: str) -> str:
+        return "/".join([self._base.rstrip("/"), *names])
+
+    def _raw_folders(self, partition: str) -> list[str]:
+        raw = self._below("raw") if self._raw is None else self._raw
+        return [f"{raw}/{sample}/{partition}" for sample in self._params["samples"]]
+
+    def _raw_option(self) -> list[str]:
+        return [] if self._raw is None else ["--raw", self._raw]
 
     def _replace(self) -> list[str]:
         return ["--replace"] if self._params["replace"] else []
@@ -173,15 +198,15 @@ class Commands:
         arguments: Sequence[str],
         config: Config,
         *,
-        outputs: Sequence[Path],
-        inputs: Sequence[Path] = (),
+        outputs: Sequence[str],
+        inputs: Sequence[str] = (),
         shows: Config | None = None,
     ) -> Step:
         return {
             "label": label,
-            "arguments": ["--base", str(self._base), "--config", json.dumps(config), *arguments],
-            "inputs": [str(path) for path in inputs],
-            "outputs": [str(path) for path in outputs],
+            "arguments": ["--base", self._base, "--config", json.dumps(config), *arguments],
+            "inputs": list(inputs),
+            "outputs": list(outputs),
             "config": dict(shows or {}),
             "files": [],
             "run_in_log": False,
@@ -197,12 +222,14 @@ def topology_classifier_steps(
 
     Raises:
         PartitionError: The run does not say which days, or says it wrongly.
-        StepError: Workers, streams and batch size do not go together, or a sample is missing.
+        StepError: Workers, streams and batch size do not go together, a sample is missing, or none can be written.
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
     preparation, training = commands.config("preparation"), commands.config("training")
     _check_gang(params["workers"], preparation["streams"], training["batch_size"])
     commands.check_samples()
+    if params["simulate"]:
+        commands.check_raw()
     made_of = {"samples": params["samples"], "selection": commands.config("selection"), "preparation": preparation}
     dataset = dataset_name(partitions, made_of)
     models = params["models"]
@@ -246,8 +273,10 @@ def simulate_events_steps(
 
     Raises:
         PartitionError: The run does not say which days, or says it wrongly.
+        StepError: Samples cannot be written where raw data lies.
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
+    commands.check_raw()
     return {"days": [{"simulate": commands.simulate(partition)} for partition in partitions]}
 
 

@@ -8,6 +8,7 @@ from benchmarks.jobs import run_job
 from benchmarks.measure import measured
 from benchmarks.table import Row
 from toposieve.io.manifests import read_manifest
+from toposieve.io.store import root_key
 
 PARTITION = "2026-01-01"
 PILEUP = "--set=pileup=20"
@@ -32,5 +33,6 @@ def rows(base: Path) -> list[Row]:
 def _row(base: Path, sample: str) -> Row:
     with measured() as usage:
         simulate(base, sample)
-    selected = read_manifest(base / "raw" / sample / PARTITION).total("selected")
+    folder = root_key("--base", str(base)) / "raw" / sample / PARTITION
+    selected = read_manifest(folder).total("selected")
     return Row(f"simulate {sample}, pile-up 20 (selected events)", selected, usage, goal=GOALS[sample])

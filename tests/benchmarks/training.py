@@ -11,6 +11,7 @@ from benchmarks.measure import Usage, measured
 from benchmarks.preparation import prepare
 from benchmarks.table import Row
 from toposieve.io.manifests import read_manifest
+from toposieve.io.store import root_key
 from toposieve.spark.session import JOBS_FOLDER
 
 EPOCHS = 6
@@ -22,7 +23,7 @@ def rows(base: Path) -> list[Row]:
     prepare(base)
     short, long = _train(base, 1), _train(base, EPOCHS)
     usage = Usage(long.cpu_seconds - short.cpu_seconds, long.peak_process_bytes)
-    units = read_manifest(base / "datasets" / "bench").units
+    units = read_manifest(root_key("--base", str(base)) / "datasets" / "bench").units
     events = sum(unit.counts["events"] for unit in units if unit.source.startswith("train/"))
     return [Row("train inclusive (GRU), batch 128, one worker", events * (EPOCHS - 1), usage, goal=GOAL)]
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +139,17 @@ def test_jobs_understand_their_commands(run: tuple[str, DAG, list[tuple[str, Ste
     for parsed, (task, _) in zip(parse(steps), steps, strict=True):
         assert parsed["base"] == str(load_profile(CONFIG_FOLDER).base)
         assert parsed["config"] == {**parsed["config"], **parsed["given"]}, task
+
+
+def test_jobs_take_urls_and_raw_data_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = yaml.safe_load((CONFIG_FOLDER / "local.yaml").read_text())
+    values |= {"base": "s3://lhc/toposieve", "raw": "hdfs://name:8020/raw"}
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setenv(PROFILE_VARIABLE, str(tmp_path / "profile.yaml"))
+    steps = list(steps_of(load_dags()["topology_classifier"], RUNS["demo"][1], None))
+    for parsed, (task, _) in zip(parse(steps), steps, strict=True):
+        assert parsed["base"] == "s3://lhc/toposieve"
+        assert parsed.get("raw") == ("hdfs://name:8020/raw" if task in ("simulate", "ingest") else None)
 
 
 def test_values_of_the_form_reach_the_jobs(dags: dict[str, DAG]) -> None:

@@ -32,7 +32,9 @@ def sources(tmp_path):
     configs = [TrainingConfig(model=model) for model in ("hlf", "inclusive")]
     for config in configs:
         evaluation_data.write_run(tmp_path, dataset, config)
-    return inputs.open_test_data(dataset), [inputs.open_run(tmp_path, dataset, config) for config in configs]
+    base = evaluation_data.base_key(tmp_path)
+    data = inputs.open_test_data(base / "datasets" / dataset.name)
+    return data, [inputs.open_run(base, data, config) for config in configs]
 
 
 def summarise(sources):

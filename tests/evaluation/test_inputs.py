@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from support import evaluation_data
+from support.evaluation_data import DIGITS, base_key, run_folder
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation import inputs
 from toposieve.io import manifests
+from toposieve.io.publication import write_timing
 
 
 @pytest.fixture
@@ -16,13 +18,25 @@ def dataset(tmp_path):
     return evaluation_data.write_dataset(tmp_path)
 
 
+def opened(dataset):
+    return inputs.open_test_data(base_key(dataset.parents[1]) / "datasets" / dataset.name)
+
+
+def open_run(base, dataset, config):
+    return inputs.open_run(base_key(base), opened(dataset), config)
+
+
+def manifest_of(directory):
+    return manifests.read_manifest(base_key(directory))
+
+
 def edit_manifest(directory, **changes):
-    evaluation_data.save_manifest(directory, manifests.read_manifest(directory).model_copy(update=changes))
+    evaluation_data.save_manifest(directory, manifest_of(directory).model_copy(update=changes))
 
 
 def test_test_data_is_the_test_split_alone(dataset):
-    data = inputs.open_test_data(dataset)
-    assert [shard.path.parent.name for shard in data.split.shards] == ["test", "test"]
+    data = opened(dataset)
+    assert [shard.key.parent.name for shard in data.split.shards] == ["test", "test"]
     assert data.split.events == sum(evaluation_data.TEST_EVENTS.values())
     assert data.counts == evaluation_data.TEST_EVENTS
     np.testing.assert_array_equal(data.scaling.high_level_scale, evaluation_data.make_scaling().high_level_scale)
@@ -30,75 +44,89 @@ def test_test_data_is_the_test_split_alone(dataset):
 
 def test_a_missing_dataset_names_the_stage_to_run(tmp_path):
     with pytest.raises(InvalidInputError, match="prepare_features"):
-        inputs.open_test_data(tmp_path / "datasets" / "none")
+        opened(tmp_path / "datasets" / "none")
 
 
 @pytest.mark.parametrize("name", ["test/shard-00001-of-00002.tfrecord", "scaling.json"])
 def test_a_missing_file_is_refused(dataset, name):
-    (dataset / name).unlink()
+    (dataset / DIGITS / name).unlink()
     with pytest.raises(InvalidInputError, match="missing"):
-        inputs.open_test_data(dataset)
+        opened(dataset)
 
 
-@pytest.mark.parametrize("name", ["test/shard-00000-of-00002.tfrecord", "scaling.json"])
-def test_an_altered_file_is_refused(dataset, name):
-    content = bytearray((dataset / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (dataset / name).write_bytes(content)
-    with pytest.raises(InvalidInputError, match="altered"):
-        inputs.open_test_data(dataset)
+def test_an_altered_scaling_is_refused(dataset):
+    text = (dataset / DIGITS / "scaling.json").read_text()
+    (dataset / DIGITS / "scaling.json").write_text(text.replace("50.0", "51.0", 1))
+    with pytest.raises(InvalidInputError, match=r"scaling\.json is altered"):
+        opened(dataset)
+
+
+def test_a_shard_of_another_size_is_refused(dataset):
+    shard = dataset / DIGITS / "test" / "shard-00000-of-00002.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InvalidInputError, match="bytes long instead of"):
+        opened(dataset)
 
 
 def test_a_dataset_without_test_events_is_refused(dataset):
-    units = manifests.read_manifest(dataset).units
+    units = manifest_of(dataset).units
     edit_manifest(dataset, units=tuple(unit for unit in units if not unit.source.startswith("test/")))
     with pytest.raises(InvalidInputError, match="no test events"):
-        inputs.open_test_data(dataset)
+        opened(dataset)
 
 
 def test_a_dataset_without_scaling_is_refused(dataset):
-    units = manifests.read_manifest(dataset).units
+    units = manifest_of(dataset).units
     edit_manifest(dataset, units=tuple(unit for unit in units if unit.source != "scaling"))
     with pytest.raises(InvalidInputError, match=r"lists no scaling\.json"):
-        inputs.open_test_data(dataset)
+        opened(dataset)
 
 
 def test_a_run_is_found_by_its_configuration(tmp_path, dataset):
     config = TrainingConfig(model="hlf", epochs=2)
     directory = evaluation_data.write_run(tmp_path, dataset, config)
-    run = inputs.open_run(tmp_path, dataset, config)
-    assert run.directory == directory
-    assert run.model_file == directory / "model.keras"
+    run = open_run(tmp_path, dataset, config)
+    assert str(run.directory) == str(directory)
+    assert str(run.model_file) == str(run_folder(directory) / "model.keras")
     assert run.history == evaluation_data.HISTORY
     assert run.metrics["best_epoch"] == 2
 
 
 def test_a_missing_run_gives_the_command_that_trains_it(tmp_path, dataset):
     with pytest.raises(InvalidInputError) as caught:
-        inputs.open_run(tmp_path, dataset, TrainingConfig(model="inclusive", epochs=2))
+        open_run(tmp_path, dataset, TrainingConfig(model="inclusive", epochs=2))
     command = f"python jobs/train.py --base {tmp_path} --dataset demo --config '"
     assert command in str(caught.value)
     changed = str(caught.value).partition("--config '")[2].rstrip("'")
     assert json.loads(changed) == {"model": "inclusive", "epochs": 2}
 
 
-def test_a_run_with_a_damaged_model_is_refused(tmp_path, dataset):
+def test_a_run_with_a_model_cut_short_is_refused(tmp_path, dataset, caplog):
     config = TrainingConfig(model="hlf")
-    (evaluation_data.write_run(tmp_path, dataset, config) / "model.keras").write_bytes(b"")
-    with pytest.raises(InvalidInputError, match=r"model\.keras"):
-        inputs.open_run(tmp_path, dataset, config)
+    (run_folder(evaluation_data.write_run(tmp_path, dataset, config)) / "model.keras").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match=r"no trained hlf .*python jobs/train\.py"):
+        open_run(tmp_path, dataset, config)
+    assert "model.keras is 0 bytes long" in caplog.text
+
+
+def test_a_run_with_an_altered_history_is_refused(tmp_path, dataset):
+    config = TrainingConfig(model="hlf")
+    path = run_folder(evaluation_data.write_run(tmp_path, dataset, config)) / "history.json"
+    path.write_text(path.read_text().replace("1.1", "1.2"))
+    with pytest.raises(InvalidInputError, match=r"history\.json is altered"):
+        open_run(tmp_path, dataset, config)
 
 
 def test_fingerprints_change_with_dataset_and_run(tmp_path, dataset):
     config = TrainingConfig(model="hlf")
     directory = evaluation_data.write_run(tmp_path, dataset, config)
-    data, run = inputs.open_test_data(dataset), inputs.open_run(tmp_path, dataset, config)
-    before = inputs.input_fingerprints(tmp_path, data, [run])
+    data, run = opened(dataset), open_run(tmp_path, dataset, config)
+    before = inputs.input_fingerprints(base_key(tmp_path), data, [run])
     assert set(before) == {"datasets/demo", f"models/hlf/{directory.name}"}
     edit_manifest(dataset, notes=("read before this note was written",))
     edit_manifest(directory, code_version="other", notes=("another run",))
-    other = replace(run, manifest=manifests.read_manifest(directory))
-    after = inputs.input_fingerprints(tmp_path, data, [other])
+    other = replace(run, manifest=manifest_of(directory))
+    after = inputs.input_fingerprints(base_key(tmp_path), data, [other])
     assert after["datasets/demo"] == before["datasets/demo"]
     assert after[f"models/hlf/{directory.name}"] != before[f"models/hlf/{directory.name}"]
 
@@ -115,7 +143,7 @@ def save_stage(directory, *, upstream=(), sources=(), seconds=None):
     )
     evaluation_data.save_manifest(directory, manifest)
     if seconds is not None:
-        manifests.write_timing(directory, seconds=seconds, events=10)
+        write_timing(base_key(directory), seconds=seconds, events=10)
 
 
 def test_times_of_everything_behind_the_report_in_order(tmp_path, dataset):
@@ -123,14 +151,14 @@ def test_times_of_everything_behind_the_report_in_order(tmp_path, dataset):
     save_stage(tmp_path / "selected" / "a", upstream=["events/a"], sources=["qcd/a/1.root"], seconds=2)
     save_stage(tmp_path / "selected" / "b", upstream=["events/gone"], seconds=3)
     (tmp_path / "raw" / "qcd" / "a").mkdir(parents=True)
-    manifests.write_timing(tmp_path / "raw" / "qcd" / "a", seconds=4, events=7)
+    write_timing(base_key(tmp_path) / "raw" / "qcd" / "a", seconds=4, events=7)
     edit_manifest(dataset, inputs={"selected/a": "", "selected/b": ""})
-    manifests.write_timing(dataset, seconds=5, events=9)
+    write_timing(base_key(dataset), seconds=5, events=9)
     config = TrainingConfig(model="hlf")
     directory = evaluation_data.write_run(tmp_path, dataset, config)
     (directory / "timing.json").write_text('{"seconds": 6.5, "epoch_seconds": [3, 3.5]}')
-    data, run = inputs.open_test_data(dataset), inputs.open_run(tmp_path, dataset, config)
-    assert inputs.stage_times(tmp_path, data, [run]) == [
+    data, run = opened(dataset), open_run(tmp_path, dataset, config)
+    assert inputs.stage_times(base_key(tmp_path), data, [run]) == [
         inputs.StageTime("raw", "raw/qcd/a", 4.0, 7),
         inputs.StageTime("events", "events/a", 1.0, 10),
         inputs.StageTime("selected", "selected/a", 2.0, 10),
@@ -142,5 +170,15 @@ def test_times_of_everything_behind_the_report_in_order(tmp_path, dataset):
 
 def test_a_broken_time_is_left_out_and_said(tmp_path, dataset, caplog):
     (dataset / "timing.json").write_text("{}")
-    assert inputs.stage_times(tmp_path, inputs.open_test_data(dataset), []) == []
+    assert inputs.stage_times(base_key(tmp_path), opened(dataset), []) == []
     assert "not a time" in caplog.text
+
+
+def test_times_of_a_report_are_those_of_scoring_and_its_own(tmp_path):
+    directory = base_key(tmp_path) / "reports" / "demo"
+    assert inputs.report_times(base_key(tmp_path), directory) == []
+    (directory / "timing.json").write_text('{"seconds": 4.5, "events": 9, "scoring": {"hlf": 1.5}}')
+    assert inputs.report_times(base_key(tmp_path), directory) == [
+        inputs.StageTime("scoring", "hlf", 1.5, 9),
+        inputs.StageTime("reports", "reports/demo", 4.5, 9),
+    ]

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -32,9 +33,9 @@ def base(tmp_path_factory):
 
 
 def open_all(base, models=("hlf", "inclusive")):
-    dataset = base / "datasets" / "demo"
-    runs = [inputs.open_run(base, dataset, TrainingConfig(model=model)) for model in models]
-    return inputs.open_test_data(dataset), runs
+    root = evaluation_data.base_key(base)
+    data = inputs.open_test_data(root / "datasets" / "demo")
+    return data, [inputs.open_run(root, data, TrainingConfig(model=model)) for model in models]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def predicted(base):
 
 def stored_examples(base):
     """The test split's records, one by one."""
-    paths = sorted((base / "datasets" / "demo" / "test").iterdir())
+    paths = sorted((base / "datasets" / "demo" / evaluation_data.DIGITS / "test").iterdir())
     records = tf.data.TFRecordDataset([str(path) for path in paths])
     return [tf.train.Example.FromString(record.numpy()).features.feature for record in records]
 
@@ -117,9 +118,23 @@ def test_a_shard_cut_short_after_the_check_is_refused(tmp_path):
     dataset = evaluation_data.write_dataset(tmp_path)
     evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"), bias=(0, 0, 0))
     data, runs = open_all(tmp_path, models=("hlf",))
-    path = data.split.shards[1].path
+    path = Path(str(data.split.shards[1].key))
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InvalidInputError, match="damaged"):
+    with pytest.raises(
+        InvalidInputError, match=r"shard-00001-of-00002\.tfrecord: a shard of the test split is damaged"
+    ):
+        predictions.predict(data, runs)
+
+
+def test_a_model_damaged_within_is_refused(tmp_path):
+    dataset = evaluation_data.write_dataset(tmp_path)
+    run = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"), bias=(0, 0, 0))
+    path = evaluation_data.run_folder(run) / "model.keras"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    data, runs = open_all(tmp_path, models=("hlf",))
+    with pytest.raises(InvalidInputError, match=r"model\.keras is no model that can be read .* train hlf again"):
         predictions.predict(data, runs)
 
 

@@ -7,11 +7,22 @@ import pytest
 import yaml
 
 import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
-from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, find, render, render_files
+from support.charts import (
+    AIRFLOW_VALUES,
+    AIRFLOW_WITHOUT_VOLUME,
+    CHART,
+    EVERYTHING,
+    WITHOUT_VOLUME,
+    find,
+    render,
+    render_files,
+)
 from support.repository import REPOSITORY
+from toposieve_airflow.profiles import SECRET_FOLDER
 
 VALUES = yaml.safe_load(AIRFLOW_VALUES.read_text())
 CHART_VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+WITHOUT = yaml.safe_load(AIRFLOW_WITHOUT_VOLUME.read_text())
 IMAGE = (REPOSITORY / "docker/airflow/Dockerfile").read_text()
 
 
@@ -103,6 +114,19 @@ def test_the_manual_makes_every_secret():
     (users,) = VALUES["apiServer"]["extraVolumes"]
     named = {VALUES["jwtSecretName"], VALUES["apiSecretKeySecretName"], users["secret"]["secretName"]}
     manual, notes = (REPOSITORY / "README.md").read_text(), render_files(EVERYTHING)["NOTES.txt"]
-    assert set(re.findall(r"create secret generic (\S+)", manual)) == {*named, "airflow-database"}
+    assert set(re.findall(r"create secret generic (\S+)", manual)) == {*named, "airflow-database", "toposieve-store"}
     assert set(re.findall(r"create secret generic (\S+)", notes)) == named
     assert set(re.findall(r"^#   (airflow-\S+)", AIRFLOW_VALUES.read_text(), re.MULTILINE)) == named
+
+
+def test_without_a_volume_pods_have_all_others_and_the_secret_of_the_store():
+    for key in ("volumes", "volumeMounts"):
+        kept = [each for each in VALUES[key] if each["name"] != "base"]
+        assert [each for each in WITHOUT[key] if each["name"] != "store"] == kept
+    secret = WITHOUT_VOLUME["storage"]["secret"]
+    assert {"name": "store", "secret": {"secretName": secret, "optional": True}} in WITHOUT["volumes"]
+    assert {"name": "store", "mountPath": SECRET_FOLDER, "readOnly": True} in WITHOUT["volumeMounts"]
+    assert yaml.safe_load(WITHOUT["extraEnvFrom"]) == [{"secretRef": {"name": secret, "optional": True}}]
+    assert WITHOUT["config"]["logging"]["base_log_folder"] == "/opt/airflow/logs"
+    assert "--values helm/airflow-without-volume.yaml" in render_files(WITHOUT_VOLUME)["NOTES.txt"]
+    assert "airflow-without-volume" not in render_files(EVERYTHING)["NOTES.txt"]

@@ -12,12 +12,13 @@ from support.charts import (
     NAMESPACE,
     NOTHING,
     RELEASE,
+    WITHOUT_VOLUME,
     find,
     render,
     render_files,
 )
 
-VARIANTS = {"defaults": {}, "everything": EVERYTHING, "nothing": NOTHING}
+VARIANTS = {"defaults": {}, "everything": EVERYTHING, "nothing": NOTHING, "without_volume": WITHOUT_VOLUME}
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Pod")
 
 
@@ -103,6 +104,36 @@ def test_a_claim_that_is_there_already_is_used_and_none_made():
     assert not [each for each in objects if each["kind"] == "PersistentVolumeClaim"]
     volumes = find(objects, "Deployment", "toposieve-history")["spec"]["template"]["spec"]["volumes"]
     assert {"name": "base", "persistentVolumeClaim": {"claimName": "ours"}} in volumes
+
+
+def with_storage(**storage):
+    return WITHOUT_VOLUME | {"storage": WITHOUT_VOLUME["storage"] | storage}
+
+
+def test_without_a_claim_no_volume_is_made_or_mounted():
+    text = "".join(render_files(WITHOUT_VOLUME).values())
+    assert "kind: PersistentVolume" not in text
+    assert "claimName" not in text
+    assert "s3://lhc/toposieve" in render_files(WITHOUT_VOLUME)["NOTES.txt"]
+
+
+@pytest.mark.parametrize(("server", "reads"), [("historyServer", "event logs"), ("tensorboard", "models/")])
+@pytest.mark.parametrize("kind", ["s3", "hdfs"])
+def test_servers_that_read_a_volume_are_refused_without_one(server, reads, kind):
+    values = with_storage(kind=kind, url=f"{kind}://lhc/toposieve") | {server: {"enabled": True}}
+    with pytest.raises(
+        helm_python.HelmError, match=rf"{server}\.enabled: it reads {reads} .*set {server}.enabled=false"
+    ):
+        render(values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "ports"), [("s3", [], [443]), ("hdfs", [], [8020, 9866]), ("s3", [9000], [9000])]
+)
+def test_workers_reach_the_store_where_there_is_no_volume(kind, given, ports):
+    values = with_storage(kind=kind, url=f"{kind}://lhc/toposieve") | {"networkPolicy": {"storePorts": given}}
+    _, _, store = find(render(values), "NetworkPolicy", "toposieve-training")["spec"]["egress"]
+    assert store == {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
 
 
 def test_no_pod_reaches_the_servers_that_ask_for_no_password(everything):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, LAPTOP_VALUES, NAMESPACE, find, render
+from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, LAPTOP_VALUES, NAMESPACE, WITHOUT_VOLUME, find, render
 from support.repository import REPOSITORY
 from toposieve_airflow.profiles import Profile, parse_profile
 
@@ -54,6 +54,24 @@ def test_the_profile_has_the_storage_of_the_chart():
     profile = checked({"storage": {"mountPath": "/physics", "existingClaim": "ours"}})
     assert (str(profile.base), profile.kubernetes.claim) == ("/physics", "ours")
     assert profile.spark.conf["spark.eventLog.dir"] == "file:/physics/spark-events"
+
+
+def test_the_profile_has_the_store_of_the_chart_and_the_secret_s_name():
+    profile = checked(WITHOUT_VOLUME)
+    assert profile.places() == {key: WITHOUT_VOLUME["storage"][name] for key, name in (("base", "url"), ("raw", "raw"))}
+    assert profile.kubernetes.claim is None
+    assert profile.kubernetes.secret.model_dump() == {
+        "name": "toposieve-store",
+        "variables": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+    }
+    assert profile.spark.conf["spark.eventLog.enabled"] == "false"
+    assert "spark.eventLog.dir" not in profile.spark.conf
+
+
+def test_without_a_secret_pods_ask_in_their_own_role():
+    storage = {"kind": "hdfs", "url": "hdfs://namenode:8020/toposieve"}
+    profile = checked(WITHOUT_VOLUME | {"storage": storage})
+    assert (profile.kubernetes.secret, profile.raw) == (None, None)
 
 
 def test_event_logs_are_where_the_history_server_looks_for_them(chart):

@@ -7,7 +7,7 @@ import helm_python
 import pytest
 import yaml
 
-from support.charts import CHART, EVERYTHING, render
+from support.charts import CHART, EVERYTHING, WITHOUT_VOLUME, render
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 FREE_FORM = {"quota", "defaultRequests", "priorityClasses", "annotations", "requests", "limits", "profile"}
@@ -20,6 +20,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"storage": {"size": "much"}}, "size"),
     ({"storage": {"hostPath": "relative"}}, "hostPath"),
     ({"storage": {"existingClaim": "data", "hostPath": "/srv"}}, "hostPath"),
+    ({"storage": {"kind": "nfs"}}, "kind"),
+    ({"storage": {"kind": "s3"}}, "url"),
+    ({"storage": {"kind": "s3", "url": "hdfs://name/data"}}, "url"),
+    ({"storage": {"url": "s3://lhc/data"}}, "url"),
+    ({"storage": {"kind": "hdfs", "url": "hdfs://name/data", "existingClaim": "data"}}, "existingClaim"),
+    ({"storage": {"kind": "s3", "url": "s3://lhc", "hostPath": "/srv"}}, "hostPath"),
+    ({"storage": {"raw": "relative"}}, "raw"),
+    ({"storage": {"variables": ["AWS_ACCESS_KEY_ID"]}}, "secret"),
+    ({"storage": {"secret": "store", "variables": ["aws-key"]}}, "variables"),
+    ({"networkPolicy": {"storePorts": [0]}}, "storePorts"),
     ({"images": {"prefix": ""}}, "prefix"),
     ({"images": {"tag": 1}}, "tag"),
     ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
@@ -48,7 +58,8 @@ def test_a_wrong_value_is_refused_by_name(values, named):
 
 def test_everything_that_the_tests_render_is_allowed():
     with helm_python.Chart.load(str(CHART)) as chart:
-        chart.validate_schema(EVERYTHING)
+        for values in (EVERYTHING, WITHOUT_VOLUME):
+            chart.validate_schema(values)
 
 
 def test_schema_and_values_have_the_same_keys():

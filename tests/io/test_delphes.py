@@ -11,15 +11,21 @@ from support.delphes_files import collections, read_naively, with_leaf, write_co
 from support.events import edge_cases, from_events, random_events
 from toposieve import schema
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import entry_ranges, inspect_file, read_events
+from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events
+from toposieve.io.manifests import adler32
+from toposieve.io.store import Key
 from toposieve.physics.events import Jagged
 
 EVENTS = random_events(seed=1, n=7, particles=10)
 Content = dict[str, Jagged]
 
 
-def read_all(raw: Path, name: str = "a.root", batch: int = 3) -> list:
-    file = inspect_file(raw, name)
+def inspected(folder: Path, name: str = "a.root") -> SourceFile:
+    return inspect_file(Key(str(folder)), name)
+
+
+def read_all(folder: Path, name: str = "a.root", batch: int = 3) -> list:
+    file = inspected(folder, name)
     return list(read_events(file, 0, file.entries, batch))
 
 
@@ -47,7 +53,7 @@ def test_leaves_keep_their_types_and_share_the_collection_s_offsets(tmp_path: Pa
 
 def test_reads_a_range_of_entries(tmp_path: Path) -> None:
     write_events(tmp_path / "a.root", EVENTS, weights=range(7))
-    file = inspect_file(tmp_path, "a.root")
+    file = inspected(tmp_path)
     batches = list(read_events(file, 2, 6, 3))
     assert [(batch.entry_start, len(batch.weight)) for batch in batches] == [(2, 3), (5, 1)]
     assert as_lists(batches) == EVENTS[2:6]
@@ -63,7 +69,7 @@ def test_takes_the_muon_collection_that_the_file_has(tmp_path: Path, muon: str) 
     content = collections(EVENTS)
     content[muon] = content.pop(schema.MUON)
     write_collections(tmp_path / "a.root", content)
-    file = inspect_file(tmp_path, "a.root")
+    file = inspected(tmp_path)
     assert file.muon == muon
     assert file.notes == (() if muon == schema.MUON else (f"no MuonTight; muons are those of {muon}",))
     assert as_lists(read_all(tmp_path)) == EVENTS
@@ -85,9 +91,23 @@ def test_reads_a_true_delphes_file(delphes_file: Path) -> None:
     assert [[weight] for batch in batches for weight in batch.weight] == weights
 
 
+def test_inspection_knows_a_file_by_size_and_checksum_and_the_store_s_version(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "qcd" / "a.root", EVENTS)
+    file = inspected(tmp_path, "qcd/a.root")
+    assert (file.id, file.bytes, file.checksum) == ("qcd/a.root", path.stat().st_size, adler32(path))
+    assert file.version == str(path.stat().st_mtime_ns)
+
+
+def test_a_store_that_knows_checksums_is_not_read_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_events(tmp_path / "a.root", EVENTS)
+    monkeypatch.setattr(Key, "checksum", lambda _: "0badcafe")
+    monkeypatch.delattr("toposieve.io.delphes.adler32")
+    assert inspected(tmp_path).checksum == "0badcafe"
+
+
 def test_a_file_without_entries_is_fine(tmp_path: Path) -> None:
     write_events(tmp_path / "a.root", [])
-    assert inspect_file(tmp_path, "a.root").entries == 0
+    assert inspected(tmp_path).entries == 0
     assert sum(len(batch.weight) for batch in read_all(tmp_path)) == 0
 
 
@@ -129,15 +149,17 @@ def test_damaged_bytes_in_the_middle_are_refused(tmp_path: Path) -> None:
 def test_empty_and_non_root_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.root").write_bytes(content)
     with pytest.raises(InvalidInputError, match=message):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
-def test_unreadable_and_missing_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.root").mkdir()
-    with pytest.raises(InvalidInputError, match=r"a.root: cannot be read .*Is a directory"):
-        inspect_file(tmp_path, "a.root")
-    with pytest.raises(InvalidInputError, match=r"b.root: cannot be read .*No such file"):
-        inspect_file(tmp_path, "b.root")
+@pytest.mark.parametrize("kind", ["nothing", "a folder", "a link that leads nowhere"])
+def test_what_is_not_there_is_refused(tmp_path: Path, kind: str) -> None:
+    if kind == "a folder":
+        (tmp_path / "a.root").mkdir()
+    elif kind != "nothing":
+        (tmp_path / "a.root").symlink_to(tmp_path / "gone.root")
+    with pytest.raises(InvalidInputError, match=r"^a.root: no such file, or a link that leads nowhere; .*quarantine"):
+        inspected(tmp_path)
 
 
 def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +167,9 @@ def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytes
         raise PermissionError(13, "Permission denied")
 
     write_events(tmp_path / "a.root", EVENTS)
-    monkeypatch.setattr("toposieve.io.delphes.file_checksum", refuse)
+    monkeypatch.setattr("toposieve.io.delphes.adler32", refuse)
     with pytest.raises(InvalidInputError, match=r"a.root: cannot be read .*Permission denied"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 def test_an_error_of_the_machine_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,29 +177,29 @@ def test_an_error_of_the_machine_is_not_blamed_on_the_file(tmp_path: Path, monke
         raise OSError(5, "Input/output error")
 
     write_events(tmp_path / "a.root", EVENTS)
-    monkeypatch.setattr("toposieve.io.delphes.file_checksum", fail)
+    monkeypatch.setattr("toposieve.io.delphes.adler32", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 def test_a_missing_tree_is_refused_and_what_there_is_named(tmp_path: Path) -> None:
     write_collections(tmp_path / "a.root", collections(EVENTS), tree="Events")
     with pytest.raises(InvalidInputError, match=r"a.root: no tree Delphes \(the file holds Events\)"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 def test_something_else_called_delphes_is_refused(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as file:
         file["Delphes"] = np.histogram([1.0, 2.0])
     with pytest.raises(InvalidInputError, match=r"a.root: Delphes is a TH1D, not a TTree"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 def test_missing_branches_are_named(tmp_path: Path) -> None:
     content = with_leaf(with_leaf(collections(EVENTS), "Jet", "BTag", None), "EFlowTrack", "X", None)
     write_collections(tmp_path / "a.root", content)
     with pytest.raises(InvalidInputError, match=r"a.root: no branch EFlowTrack.X, Jet.BTag in tree Delphes"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 def test_a_file_without_any_muons_is_refused(tmp_path: Path) -> None:
@@ -185,7 +207,7 @@ def test_a_file_without_any_muons_is_refused(tmp_path: Path) -> None:
     del content[schema.MUON]
     write_collections(tmp_path / "a.root", content)
     with pytest.raises(InvalidInputError, match=r"no branch MuonTight\.PT"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +223,7 @@ def test_wrong_types_are_refused(tmp_path: Path, collection: str, leaf: str, dty
     content = with_leaf(content, collection, leaf, content[collection].leaves[leaf].astype(dtype))
     write_collections(tmp_path / "a.root", content)
     with pytest.raises(InvalidInputError, match=rf"a.root: branch {collection}.{leaf} is {name}\[\], expected"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 def test_a_leaf_that_is_not_jagged_is_refused(tmp_path: Path) -> None:
@@ -211,7 +233,7 @@ def test_a_leaf_that_is_not_jagged_is_refused(tmp_path: Path) -> None:
         }
         file.mktree("Delphes", flat)
     with pytest.raises(InvalidInputError, match=r"a.root: branch EFlowTrack.PT is float, expected float32, any number"):
-        inspect_file(tmp_path, "a.root")
+        inspected(tmp_path)
 
 
 def _nan_in(collection: str, leaf: str, event: int, value: float) -> Callable[[Content], Content]:
@@ -247,7 +269,7 @@ def test_a_collection_of_one_must_have_length_one(tmp_path: Path, collection: st
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     write_events(tmp_path / "a.root", EVENTS)
-    file = inspect_file(tmp_path, "a.root")
+    file = inspected(tmp_path)
     write_events(tmp_path / "a.root", EVENTS)
     with pytest.raises(InvalidInputError, match=r"a.root: the file changed while it was read"):
         list(read_events(file, 0, file.entries, 100))

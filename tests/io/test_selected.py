@@ -14,6 +14,7 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.selected import BATCH_EVENTS, SelectedBatch, check_file, read_column, read_selected
+from toposieve.io.store import Key
 
 FILE = "qcd/d/qcd-000000.root"
 EVENTS = 3 * BATCH_EVENTS + 400
@@ -24,15 +25,16 @@ def unit() -> SelectedUnit:
     return random_unit(FILE, EVENTS, seed=1)
 
 
-def written(folder: Path, unit: SelectedUnit) -> tuple[Path, manifests.Unit]:
+def written(folder: Path, unit: SelectedUnit) -> tuple[Key, manifests.Unit]:
+    """The file, and its entry in the manifest."""
     directory = write_selected(folder, "d", [unit])
-    return directory, manifests.read_manifest(directory).units[0]
+    record = manifests.read_manifest(directory).units[0]
+    return directory / record.outputs[0].path, record
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory, unit: SelectedUnit) -> Path:
-    directory, record = written(tmp_path_factory.mktemp("selected"), unit)
-    return directory / record.outputs[0].path
+def key(tmp_path_factory: pytest.TempPathFactory, unit: SelectedUnit) -> Key:
+    return written(tmp_path_factory.mktemp("selected"), unit)[0]
 
 
 def check_events(batches: list[SelectedBatch], unit: SelectedUnit, rows: np.ndarray) -> None:
@@ -47,73 +49,79 @@ def check_events(batches: list[SelectedBatch], unit: SelectedUnit, rows: np.ndar
                 np.testing.assert_array_equal(values[ours], unit.particles[name][theirs])
 
 
-def test_all_events(path: Path, unit: SelectedUnit) -> None:
+def test_all_events(key: Key, unit: SelectedUnit) -> None:
     rows = np.arange(EVENTS)
-    batches = list(read_selected(path, rows))
+    batches = list(read_selected(key, rows))
     check_events(batches, unit, rows)
     assert max(len(batch.rows) for batch in batches) <= BATCH_EVENTS
 
 
 @pytest.mark.parametrize("step", [2, 7, 333])
-def test_some_events(path: Path, unit: SelectedUnit, step: int) -> None:
+def test_some_events(key: Key, unit: SelectedUnit, step: int) -> None:
     rows = np.arange(1, EVENTS, step)
-    check_events(list(read_selected(path, rows)), unit, rows)
+    check_events(list(read_selected(key, rows)), unit, rows)
 
 
-def test_one_event_of_the_last_row_group(path: Path, unit: SelectedUnit) -> None:
-    check_events(list(read_selected(path, np.array([EVENTS - 1]))), unit, np.array([EVENTS - 1]))
+def test_one_event_of_the_last_row_group(key: Key, unit: SelectedUnit) -> None:
+    check_events(list(read_selected(key, np.array([EVENTS - 1]))), unit, np.array([EVENTS - 1]))
 
 
-def test_no_events(path: Path) -> None:
-    assert list(read_selected(path, np.array([], int))) == []
+def test_no_events(key: Key) -> None:
+    assert list(read_selected(key, np.array([], int))) == []
 
 
-def test_packed_particles_hold_the_same_values(path: Path) -> None:
-    batch = next(read_selected(path, np.arange(5)))
+def test_packed_particles_hold_the_same_values(key: Key) -> None:
+    batch = next(read_selected(key, np.arange(5)))
     records = batch.particle_records()
     for name, values in batch.particles.items():
         np.testing.assert_array_equal(records[name], values)
 
 
-def test_a_flat_column(path: Path, unit: SelectedUnit) -> None:
-    np.testing.assert_array_equal(read_column(path, schema.ENTRY_COLUMN), unit.entries)
+def test_a_flat_column(key: Key, unit: SelectedUnit) -> None:
+    np.testing.assert_array_equal(read_column(key, schema.ENTRY_COLUMN), unit.entries)
 
 
 def test_an_intact_file_passes(tmp_path: Path, unit: SelectedUnit) -> None:
     check_file(*written(tmp_path, unit))
 
 
-def test_an_altered_file_is_refused(tmp_path: Path, unit: SelectedUnit) -> None:
-    directory, record = written(tmp_path, unit)
-    path = directory / record.outputs[0].path
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InvalidInputError, match="altered or cut short"):
-        check_file(directory, record)
+@pytest.mark.parametrize("damage", ["cut short", "one bit", "missing"])
+def test_a_damaged_file_is_refused_by_whoever_reads_it(tmp_path: Path, unit: SelectedUnit, damage: str) -> None:
+    key, _ = written(tmp_path, unit)
+    path = Path(str(key))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[:-1] if damage == "cut short" else content)
+    expected = "is missing" if damage == "missing" else r"is damaged \(.*again, with --verify"
+    with pytest.raises(InvalidInputError, match=f"{path.name} {expected}"):
+        list(read_selected(key, np.arange(EVENTS)))
 
 
-def rewritten(directory: Path, record: manifests.Unit, table: pa.Table) -> manifests.Unit:
-    path = directory / record.outputs[0].path
-    pq.write_table(table, path)
-    return record.model_copy(update={"outputs": (manifests.describe_file(path, directory),)})
+def rewritten(key: Key, table: pa.Table) -> Key:
+    with key.create() as path:
+        pq.write_table(table, path)
+    return key
 
 
 def test_other_columns_are_refused(tmp_path: Path, unit: SelectedUnit) -> None:
-    directory, record = written(tmp_path, unit)
+    key, record = written(tmp_path, unit)
     with pytest.raises(InvalidInputError, match="vtxX"):
-        check_file(directory, rewritten(directory, record, selected_table(unit).drop_columns(["vtxX"])))
+        check_file(rewritten(key, selected_table(unit).drop_columns(["vtxX"])), record)
 
 
 def test_another_number_of_events_is_refused(tmp_path: Path, unit: SelectedUnit) -> None:
-    directory, record = written(tmp_path, unit)
+    key, record = written(tmp_path, unit)
     with pytest.raises(InvalidInputError, match=f"has 5 events, its manifest says {EVENTS}"):
-        check_file(directory, rewritten(directory, record, selected_table(unit).slice(0, 5)))
+        check_file(rewritten(key, selected_table(unit).slice(0, 5)), record)
 
 
 def test_particle_columns_of_different_length_are_refused(tmp_path: Path, unit: SelectedUnit) -> None:
-    directory, record = written(tmp_path, unit)
+    key, _ = written(tmp_path, unit)
     table = selected_table(unit)
     shifted = pa.concat_arrays([chunk for chunk in table["Eta"].chunks]).take(pa.array(np.roll(np.arange(EVENTS), 1)))
     index = table.schema.get_field_index("Eta")
-    changed = rewritten(directory, record, table.set_column(index, table.schema.field(index), shifted))
+    changed = rewritten(key, table.set_column(index, table.schema.field(index), shifted))
     with pytest.raises(InvalidInputError, match="column Eta has other lengths than Pt"):
-        list(read_selected(directory / changed.outputs[0].path, np.arange(EVENTS)))
+        list(read_selected(changed, np.arange(EVENTS)))

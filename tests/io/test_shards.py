@@ -79,8 +79,8 @@ def test_padding_stays_zero_so_that_masking_works(selected: SelectedBatch, scali
 
 
 def test_both_forms_hold_the_same_numbers(tmp_path: Path, batch: ShardBatch) -> None:
-    paths, counts = write_shard(tmp_path / "shard-00000-of-00001", iter([batch]), parquet=True)
-    assert [path.name for path in paths] == ["shard-00000-of-00001.tfrecord", "shard-00000-of-00001.parquet"]
+    paths = [tmp_path / "shard.tfrecord", tmp_path / "shard.parquet"]
+    counts = write_shard(*paths, iter([batch]))
     assert counts == {"qcd": EVENTS, "ttbar": 0, "wjets": 0}
     records = [tf.train.Example.FromString(r.numpy()).features.feature for r in tf.data.TFRecordDataset(str(paths[0]))]
     rows = pq.read_table(paths[1]).to_pylist()
@@ -98,7 +98,8 @@ def test_both_forms_hold_the_same_numbers(tmp_path: Path, batch: ShardBatch) -> 
 
 
 def test_records_hold_the_batch(tmp_path: Path, batch: ShardBatch) -> None:
-    [path], _ = write_shard(tmp_path / "shard", iter([batch]), parquet=False)
+    path = tmp_path / "shard.tfrecord"
+    write_shard(path, None, iter([batch]))
     record = next(iter(tf.data.TFRecordDataset(str(path)))).numpy()
     feature = tf.train.Example.FromString(record).features.feature
     length = int(batch.offsets[1])

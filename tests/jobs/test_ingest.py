@@ -3,10 +3,12 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,23 @@ import pytest
 import ingest
 from support.delphes_files import collections, read_naively, with_leaf, write_collections, write_events
 from support.events import edge_cases, from_events, random_events
+from support.spark_tasks import FailsAfter
 from toposieve import schema
 from toposieve.errors import ConflictError, InvalidInputError
-from toposieve.io.manifests import MANIFEST_NAME, Manifest, Publication, Unit, describe_file, read_manifest
+from toposieve.io.manifests import (
+    Manifest,
+    OutputFile,
+    Unit,
+    adler32,
+    manifest_name,
+    read_manifest,
+    read_manifest_if_any,
+)
 from toposieve.io.parquet import read_event_batches
+from toposieve.io.publication import Publication
+from toposieve.io.raw import KNOWN_NAME
+from toposieve.io.store import Key, root_key
+from toposieve.spark.ingestion import ingest_unit
 
 DAY = "2026-01-01"
 JOB = Path(ingest.__file__)
@@ -28,7 +43,11 @@ pytestmark = pytest.mark.usefixtures("spark")
 
 def run(base: Path, *arguments: str) -> Manifest:
     ingest.main(ingest.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *arguments]))
-    return read_manifest(base / "events" / DAY)
+    return read_manifest(target(base))
+
+
+def target(base: Path) -> Key:
+    return root_key("--base", str(base)) / "events" / DAY
 
 
 def raw(base: Path, name: str, sample: str = "qcd") -> Path:
@@ -36,9 +55,14 @@ def raw(base: Path, name: str, sample: str = "qcd") -> Path:
 
 
 def files_of(base: Path) -> dict[str, bytes]:
-    """Everything in the output except timing.json."""
+    """Everything in the output except what tells times: how long it took, and the store's versions of the input."""
     folder = base / "events" / DAY
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "timing.json"}
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name not in ("timing.json", KNOWN_NAME)}
+
+
+def listed(manifest: Manifest) -> set[str]:
+    return {file.path for file in manifest.outputs()}
 
 
 def events_in(base: Path, manifest: Manifest) -> dict[str, list]:
@@ -46,7 +70,7 @@ def events_in(base: Path, manifest: Manifest) -> dict[str, list]:
     found: dict[str, list] = {}
     for unit in manifest.units:
         (file,) = unit.outputs
-        for batch in read_event_batches(base / "events" / DAY / file.path):
+        for batch in read_event_batches(target(base) / file.path):
             rows = [from_events(batch.events, row) for row in range(len(batch.weight))]
             found.setdefault(unit.source, []).extend(rows)
     return found
@@ -107,19 +131,24 @@ def test_the_fallback_muon_branch_is_noted_and_said_once(base: Path, caplog: pyt
 # --- running again -------------------------------------------------------------------------------------------------
 
 
+def times_of(base: Path) -> dict[Path, int]:
+    folder = base / "events" / DAY
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
 def test_running_again_redoes_nothing(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(base)
-    before = {path: path.stat().st_mtime_ns for path in (base / "events" / DAY).iterdir()}
+    before = times_of(base)
     caplog.set_level(logging.INFO)
     run(base)
-    assert {path: path.stat().st_mtime_ns for path in (base / "events" / DAY).iterdir()} == before
+    assert times_of(base) == before
     assert "4 units: 4 done before, 0 to do" in caplog.text
     assert "nothing to do" in caplog.text
 
 
 def test_spark_does_not_start_when_there_is_nothing_to_do(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(base)
-    monkeypatch.delattr("toposieve.spark.ingestion.spark_session")
+    monkeypatch.delattr("toposieve.spark.session.spark_session")
     assert run(base) == first
 
 
@@ -128,8 +157,47 @@ def test_many_bytes_are_inspected_on_spark(base: Path, monkeypatch: pytest.Monke
     here = run(base, "--on-bad-file", "quarantine")
     shutil.rmtree(base / "events")
     monkeypatch.setattr("toposieve.spark.ingestion.INSPECTED_HERE", 0)
-    monkeypatch.delattr("toposieve.spark.ingestion.inspect_files")
+    monkeypatch.delattr("toposieve.spark.ingestion.ThreadPoolExecutor")
     assert run(base, "--on-bad-file", "quarantine") == here
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the ROOT files that this process opens: all of them, but those that tasks read."""
+    names: list[str] = []
+    real_fetch = Key.fetch
+
+    def fetch(key: Key) -> AbstractContextManager[Path]:
+        if key.name.endswith(".root"):
+            names.append(key.name)
+        return real_fetch(key)
+
+    monkeypatch.setattr(Key, "fetch", fetch)
+    return names
+
+
+def test_a_second_run_reads_no_file(base: Path, fetched: list[str]) -> None:
+    run(base)
+    assert sorted(fetched) == ["large.root", "loose.root", "none.root", "small.root"]
+    fetched.clear()
+    run(base)
+    assert fetched == []
+
+
+def test_only_a_file_that_changed_is_read_again(base: Path, fetched: list[str]) -> None:
+    first = run(base)
+    fetched.clear()
+    raw(base, "small.root").touch()
+    assert run(base) == first, "a version is part of no identity"
+    assert fetched == ["small.root"]
+
+
+def test_what_is_known_of_other_files_is_not_trusted(base: Path, tmp_path: Path, fetched: list[str]) -> None:
+    first = run(base)
+    fetched.clear()
+    shutil.copytree(base / "raw", tmp_path / "elsewhere")
+    assert run(base, "--raw", str(tmp_path / "elsewhere")) == first
+    assert sorted(fetched) == ["large.root", "loose.root", "none.root", "small.root"]
 
 
 def test_new_changed_and_vanished_inputs(base: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,10 +216,11 @@ def test_new_changed_and_vanished_inputs(base: Path, caplog: pytest.LogCaptureFi
         f"wjets/{DAY}/new.root": 2,
     }
     assert [unit for unit in first.units if "large" in unit.source] == [manifest.units[0]]
-    assert set(files_of(base)) == {file.path for file in manifest.outputs()} | {MANIFEST_NAME}
+    # Whoever still reads what the first manifest lists can do so until it is swept.
+    assert set(files_of(base)) == listed(first) | listed(manifest) | {manifest_name(1), manifest_name(2)}
 
 
-@pytest.mark.parametrize("damage", ["lost", "altered", "everything"])
+@pytest.mark.parametrize("damage", ["lost", "cut short", "everything"])
 def test_lost_output_comes_back_byte_for_byte(base: Path, damage: str) -> None:
     manifest = run(base)
     before = files_of(base)
@@ -162,9 +231,34 @@ def test_lost_output_comes_back_byte_for_byte(base: Path, damage: str) -> None:
     elif damage == "lost":
         largest.unlink()
     else:
-        largest.write_bytes(largest.read_bytes()[:-1] + b"x")
-    run(base)
+        largest.write_bytes(largest.read_bytes()[:-1])
+    assert run(base) == manifest
     assert files_of(base) == before
+
+
+def test_damage_that_leaves_the_size_is_noticed_on_request(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = run(base)
+    before = files_of(base)
+    path = base / "events" / DAY / max(manifest.outputs(), key=lambda file: file.bytes).path
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    caplog.set_level(logging.INFO)
+    run(base)
+    assert files_of(base) != before
+    assert run(base, "--verify") == manifest
+    assert f"{path} is damaged; doing it again" in caplog.text
+    assert "4 units: 3 done before, 1 to do" in caplog.text
+    assert "made again, the same as before" in caplog.text
+    assert files_of(base) == before
+
+
+def test_everything_is_made_anew_on_request(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = run(base)
+    before, times = files_of(base), times_of(base)
+    caplog.set_level(logging.INFO)
+    assert run(base, "--recompute") == manifest
+    assert "4 units: 0 done before, 4 to do" in caplog.text
+    assert {name: content for name, content in files_of(base).items() if "_records" not in name} == before
+    assert all(times_of(base)[path] > time for path, time in times.items() if path.suffix == ".parquet")
 
 
 def test_another_configuration_needs_replace(base: Path) -> None:
@@ -175,7 +269,34 @@ def test_another_configuration_needs_replace(base: Path) -> None:
     assert files_of(base) == before
     manifest = run(base, "--set", "entries_per_unit=4", "--replace")
     assert len(manifest.units) == 6
-    assert set(files_of(base)) == {file.path for file in manifest.outputs()} | {MANIFEST_NAME}
+    assert before.items() < files_of(base).items()
+
+
+def test_what_was_replaced_goes_with_a_sweep(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = run(base)
+    (base / "events" / DAY / "mine.txt").write_text("put here by hand")
+    second = run(base, "--set", "entries_per_unit=4", "--replace")
+    assert listed(first) < set(files_of(base))
+    run(base, "--set", "entries_per_unit=4", "--sweep")
+    assert set(files_of(base)) == listed(second) | {manifest_name(1), manifest_name(2), "mine.txt"}
+    assert len(files_of(base)[manifest_name(1)]) < 500, "a stub, so that its number is never free again"
+    assert run(base, "--set", "entries_per_unit=4") == second
+
+
+def test_history_is_shown_and_nothing_else_done(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(base)
+    run(base, "--set", "entries_per_unit=4", "--replace")
+    raw(base, "new.root").write_bytes(b"bad")
+    before = times_of(base)
+    capsys.readouterr()
+    run(base, "--history")
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head == f"{target(base)}:"
+    assert re.match(r" +1  20\d\d-\d\d-\d\dT.*  ingest: 4 units, 16 events, configuration \w+, code 1$", first)
+    assert re.match(
+        r" +2  20.*  ingest: 6 units, 16 events, .*\(6 files more, 4 files less, entries_per_unit .* → 4\)$", second
+    )
+    assert times_of(base) == before
 
 
 def test_samples_not_asked_for_stay(base: Path) -> None:
@@ -194,14 +315,13 @@ def test_samples_not_asked_for_stay(base: Path) -> None:
 def test_a_damaged_file_of_a_sample_not_asked_for_stays_listed(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     everything = run(base)
     (damaged,) = [unit for unit in everything.units if unit.source.startswith("ttbar")]
-    (base / "events" / DAY / damaged.outputs[0].path).write_bytes(b"damaged")
+    (target(base) / damaged.outputs[0].path).write_text("damaged")
     write_events(raw(base, "new.root"), EVENTS[:2])
     manifest = run(base, "--samples", "qcd")
     assert [unit for unit in manifest.units if "new.root" not in unit.source] == list(everything.units)
-    assert "doing it again" not in caplog.text
     assert damaged in run(base).units
-    assert read_manifest(base / "events" / DAY).total("events") == 18
-    assert "doing it again" in caplog.text
+    assert read_manifest(target(base)).total("events") == 18
+    assert "to be done again" in caplog.text
 
 
 def test_replacing_one_sample_removes_the_others_of_the_old_configuration(
@@ -213,18 +333,101 @@ def test_replacing_one_sample_removes_the_others_of_the_old_configuration(
     assert f"ttbar/{DAY}/loose.root is no longer an input of this configuration" in caplog.text
 
 
-def test_the_run_that_ends_second_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def publish_after(monkeypatch: pytest.MonkeyPatch, other: Callable[[], object]) -> None:
+    """Let another run publish just before the next one does."""
     real_publish = Publication.publish
 
-    def publish_after_another(self: Publication, *arguments: object) -> None:
+    def publish(self: Publication, manifest: Manifest) -> Manifest:
         monkeypatch.setattr(Publication, "publish", real_publish)
-        run(base)
-        real_publish(self, *arguments)  # type: ignore[arg-type]
+        other()
+        return real_publish(self, manifest)
 
-    monkeypatch.setattr(Publication, "publish", publish_after_another)
+    monkeypatch.setattr(Publication, "publish", publish)
+
+
+@pytest.mark.parametrize("samples", [[], ["--samples", "qcd"]])
+def test_runs_that_do_not_contradict_each_other_merge(
+    base: Path, monkeypatch: pytest.MonkeyPatch, samples: list[str]
+) -> None:
+    publish_after(monkeypatch, lambda: run(base, *samples))
+    merged = run(base, "--samples", "ttbar") if samples else run(base)
+    assert merged.total("events") == 16
+    assert run(base) == merged
+    assert set(files_of(base)) == listed(merged) | {manifest_name(number) for number in range(1, 2 + len(samples[:1]))}
+
+
+def test_a_run_that_contradicts_the_one_before_it_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_after(monkeypatch, lambda: run(base, "--set", "entries_per_unit=4"))
     with pytest.raises(ConflictError, match="run again to go on from its result"):
         run(base)
-    assert read_manifest(base / "events" / DAY).total("events") == 16
+    assert len(read_manifest(target(base)).units) == 6
+
+
+# --- going on ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_from_what_another_has_left(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("--set", "entries_per_unit=2")
+    undisturbed = run(base, *settings)
+    expected = files_of(base)
+    shutil.rmtree(base / "events")
+    made = tmp_path / "made"
+    made.mkdir()
+    monkeypatch.setattr("toposieve.spark.ingestion.ingest_unit", FailsAfter(ingest_unit, 4, made))
+    with pytest.raises(OSError, match="No space left"):
+        run(base, *settings)
+    left = times_of(base)
+    assert len([path for path in left if path.suffix == ".parquet"]) in (4, 5)  # two tasks count at once
+    monkeypatch.undo()
+    assert run(base, *settings) == undisturbed
+    assert files_of(base) == expected
+    after = times_of(base)
+    assert all(after[path] == time for path, time in left.items() if path.suffix == ".parquet"), (
+        "nothing was made twice"
+    )
+
+
+def test_a_run_goes_on_where_only_the_manifest_was_lacking(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        """As SIGKILL would, as far as files go."""
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Publication, "publish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(base)
+    left = times_of(base)
+    manifest = run(base)
+    assert listed(manifest) <= set(files_of(base))
+    assert {path: time for path, time in times_of(base).items() if path in left} == {
+        path: time for path, time in left.items() if path.parent.name != "_records"
+    }
+
+
+def as_before_numbers(base: Path) -> None:
+    """Make the output look as versions of this project before numbered manifests have left it."""
+    folder = base / "events" / DAY
+    manifest = read_manifest(target(base))
+    units = []
+    for unit in manifest.units:
+        (file,) = unit.outputs
+        old = file.model_copy(update={"path": f"{Path(unit.source).stem}-0-{'0' * 12}.parquet", "checksum": "f" * 32})
+        (folder / file.path).rename(folder / old.path)
+        units.append(unit.model_copy(update={"outputs": (old,), "source_bytes": 0, "source_checksum": "e" * 32}))
+    content = manifest.model_copy(update={"units": tuple(units)}).model_dump(mode="json", exclude={"code"})
+    for old_unit in content["units"]:
+        del old_unit["source_bytes"]
+    (folder / manifest_name(1)).unlink()
+    (folder / KNOWN_NAME).unlink()
+    (folder / "manifest.json").write_text(json.dumps(content, indent=1))
+
+
+def test_output_of_versions_before_numbers_is_read_and_made_again(base: Path) -> None:
+    manifest = run(base)
+    as_before_numbers(base)
+    assert events_in(base, read_manifest(target(base))) == events_in(base, run(base))
+    assert read_manifest(target(base)) == manifest
+    assert {"manifest.json", manifest_name(1)} < set(files_of(base))
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
@@ -246,7 +449,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (truncate, "cut short|cannot be read as ROOT"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "no ROOT": (lambda path: path.write_text("text" * 500), "cannot be read as ROOT"),
-    "unreadable": (lambda path: path.mkdir(), "cannot be read as ROOT .*Is a directory"),
+    "dangling": (lambda path: path.symlink_to("nowhere.root"), "no such file, or a link that leads nowhere"),
     "no tree": (lambda path: write_collections(path, collections(EVENTS), tree="T"), "no tree Delphes"),
     "no branch": (
         lambda path: write_collections(path, with_leaf(collections(EVENTS), "Jet", "BTag", None)),
@@ -262,7 +465,7 @@ def test_a_bad_file_stops_the_run_and_nothing_is_published(base: Path, kind: str
     spoil(raw(base, "bad.root"))
     with pytest.raises(InvalidInputError, match=rf"qcd/{DAY}/bad.root: .*({message}).*--on-bad-file quarantine"):
         run(base, "--set", "entries_per_unit=5")
-    assert files_of(base) == {}
+    assert read_manifest_if_any(target(base)) is None
 
 
 def test_quarantine_goes_on_without_the_whole_file(base: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -273,7 +476,7 @@ def test_quarantine_goes_on_without_the_whole_file(base: Path, caplog: pytest.Lo
     # The first units of the file with a NaN in entry 9 are good, and out all the same.
     assert manifest.units == good.units
     assert [bad.source for bad in manifest.quarantined] == sorted(f"qcd/{DAY}/{kind}.root" for kind in BAD_FILES)
-    assert set(files_of(base)) == {file.path for file in manifest.outputs()} | {MANIFEST_NAME}
+    assert listed(manifest) == listed(good)
     assert f"quarantined: qcd/{DAY}/NaN.root: MissingET.MET is nan in entry 9" in caplog.text
 
 
@@ -300,23 +503,34 @@ def test_only_bad_files_are_an_error_even_with_quarantine(tmp_path: Path) -> Non
 
 
 def test_a_simulated_file_must_be_there_as_its_manifest_lists_it(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = raw(base, "")
-    with Publication(folder) as publication:
-        staged = write_events(publication.staging / "listed.root", EVENTS[:2])
-        file = describe_file(staged, publication.staging)
-        unit = Unit(source="seed", source_checksum="", entry_start=0, entry_stop=2, counts={}, outputs=(file,))
-        publication.publish(
-            Manifest(stage="simulate", config_hash="1f", config={}, units=(unit,), code_version="v1"), [file]
-        )
+    path = write_events(raw(base, "simulated/qcd-000000-0123456789ab.root"), EVENTS[:2])
+    with pytest.raises(InvalidInputError, match=rf"raw/qcd/{DAY} holds a simulation that is not finished: run"):
+        run(base)
+    publish_simulated(base, path)
     manifest = run(base, "--samples", "qcd")
-    assert [unit.source for unit in manifest.units] == [f"qcd/{DAY}/listed.root"]
+    assert [unit.source for unit in manifest.units] == [f"qcd/{DAY}/simulated/{path.name}"]
     assert "does not list them: large.root, none.root, small.root" in caplog.text
-    write_events(folder / "listed.root", EVENTS[:3])
-    with pytest.raises(InvalidInputError, match=r"listed.root: not the file that manifest.json lists; run simulate"):
+    write_events(path, EVENTS[:3])
+    with pytest.raises(InvalidInputError, match=rf"{path.name}: not the file that the manifest there lists; run simul"):
         run(base)
-    (folder / "listed.root").unlink()
-    with pytest.raises(InvalidInputError, match=r"listed.root: cannot be read .*No such file"):
+    path.unlink()
+    with pytest.raises(InvalidInputError, match=rf"{path.name}: no such file"):
         run(base)
+
+
+def publish_simulated(base: Path, path: Path) -> None:
+    """A simulation's manifest that lists one file."""
+    file = OutputFile(path=f"simulated/{path.name}", bytes=path.stat().st_size, checksum=adler32(path))
+    unit = Unit(source="file 0", source_checksum="", entry_start=0, entry_stop=2, counts={}, outputs=(file,))
+    manifest = Manifest(stage="simulate", config_hash="1f", config={}, units=(unit,), code_version="v1")
+    (raw(base, "") / manifest_name(1)).write_bytes(manifest.to_bytes())
+
+
+def test_hidden_files_are_no_input(base: Path) -> None:
+    first = run(base)
+    raw(base, ".small.root.k3J").write_bytes(b"half a copy")
+    raw(base, ".hidden.root").write_bytes(b"half a copy")
+    assert run(base) == first
 
 
 def test_a_partition_without_files_is_an_error(tmp_path: Path) -> None:
@@ -364,7 +578,7 @@ def test_a_bad_file_exits_with_two_and_one_line(base: Path) -> None:
     error = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert error.startswith(f"error: qcd/{DAY}/bad.root: MissingET.MET is nan in entry 9;")
     assert "Traceback" not in result.stderr
-    assert files_of(base) == {}
+    assert read_manifest_if_any(target(base)) is None
 
 
 def test_the_number_of_cores_changes_no_byte(base: Path) -> None:
@@ -372,7 +586,7 @@ def test_the_number_of_cores_changes_no_byte(base: Path) -> None:
     for master in ("local[1]", "local[4]"):
         result = command(base, "--master", master, "--set", "entries_per_unit=2")
         assert result.returncode == 0, result.stderr
-        assert f"published {base}/events/{DAY}/manifest.json" in result.stdout
+        assert f"published {base}/events/{DAY}/manifest-000001.json" in result.stdout
         results.append(files_of(base))
         shutil.rmtree(base / "events")
     assert results[0] == results[1]

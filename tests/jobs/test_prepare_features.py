@@ -19,12 +19,14 @@ import pytest
 import tensorflow as tf
 
 import prepare_features
-from support import sink_handlers
 from support.selected_files import SelectedUnit, random_units, with_value, write_selected
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import datasets, manifests
+from toposieve.io.publication import TIMING_NAME, Publication
+from toposieve.io.store import Key, root_key
 from toposieve.preprocessing import Scaling
 
 if TYPE_CHECKING:
@@ -51,9 +53,23 @@ def run(base: Path, *arguments: str, days: tuple[str, ...] = DAYS, dataset: str 
     return base / "datasets" / dataset
 
 
+def key_of(path: Path) -> Key:
+    return root_key("--base", str(path))
+
+
+def manifest_of(folder: Path) -> manifests.Manifest:
+    return manifests.read_manifest(key_of(folder))
+
+
+def files_of(dataset: Path) -> Path:
+    """The folder of a dataset's files."""
+    [name] = {file.path.partition("/")[0] for file in manifest_of(dataset).outputs()}
+    return dataset / name
+
+
 def content(dataset: Path) -> dict[str, bytes]:
     """Every file of a dataset but the one that tells how long it took."""
-    files = [path for path in dataset.rglob("*") if path.is_file() and path.name != manifests.TIMING_NAME]
+    files = [path for path in dataset.rglob("*") if path.is_file() and path.name != TIMING_NAME]
     return {path.relative_to(dataset).as_posix(): path.read_bytes() for path in files}
 
 
@@ -83,7 +99,7 @@ def parse(serialised: bytes) -> Record:
 
 def records(dataset: Path, split: str) -> list[Record]:
     """Events of a split, shard after shard."""
-    paths = sorted((dataset / split).glob("*.tfrecord"))
+    paths = sorted((files_of(dataset) / split).glob("*.tfrecord"))
     return [record for path in paths for record in read(path)]
 
 
@@ -193,7 +209,7 @@ def rows_of(unit: SelectedUnit, rows: slice) -> SelectedUnit:
 
 def test_unbalanced_and_limited(spark: SparkSession, base: Path) -> None:
     dataset = run(base, "--set", "balance=false", "--set", "max_events_per_class=110", dataset="unbalanced")
-    cutflow = manifests.read_manifest(dataset).extra["cutflow"]
+    cutflow = manifest_of(dataset).extra["cutflow"]
     assert {sample: counts["balanced"] for sample, counts in cutflow.items()} == {
         "qcd": 100,
         "ttbar": 110,
@@ -258,13 +274,13 @@ def test_weights_have_mean_one_in_each_class_of_the_training_split(parsed: dict[
 
 
 def test_scaling_json_can_be_read_back(dataset: Path) -> None:
-    text = (dataset / datasets.SCALING_NAME).read_text()
+    text = (files_of(dataset) / datasets.SCALING_NAME).read_text()
     assert Scaling.from_json(text).to_json() == text
 
 
 def test_the_parquet_form_holds_the_same_events(spark: SparkSession, base: Path, dataset: Path) -> None:
     other = run(base, "--set", "parquet=true", dataset="parquet")
-    pairs = zip(*(sorted((each / "train").glob("*.tfrecord")) for each in (dataset, other)), strict=True)
+    pairs = zip(*(sorted((files_of(each) / "train").glob("*.tfrecord")) for each in (dataset, other)), strict=True)
     for path, same in pairs:
         assert same.read_bytes() == path.read_bytes()
         rows = pq.read_table(same.with_suffix(".parquet")).to_pylist()
@@ -277,7 +293,7 @@ def test_the_parquet_form_holds_the_same_events(spark: SparkSession, base: Path,
 
 
 def test_shards_are_equal_and_listed(dataset: Path) -> None:
-    manifest = manifests.read_manifest(dataset)
+    manifest = manifest_of(dataset)
     *shards, scaling = manifest.units
     # 192 training events in shards of at most 30 are 7, so 8 with two streams.
     assert [unit.source for unit in shards] == [
@@ -285,19 +301,19 @@ def test_shards_are_equal_and_listed(dataset: Path) -> None:
     ]
     for unit in shards:
         [output] = unit.outputs
-        path = manifests.verify_file(dataset, output)
-        found = read(path)
+        manifests.check_listed(key_of(dataset), output)
+        found = read(dataset / output.path)
         assert len(found) == unit.counts["events"] == unit.entry_stop - unit.entry_start
         assert Counter(record.sample for record in found) == {sample: unit.counts[sample] for sample in schema.SAMPLES}
     assert {unit.counts["events"] for unit in shards if unit.source.startswith("train")} == {24}
     assert scaling.source == datasets.SCALING_SOURCE
-    assert [output.path for output in scaling.outputs] == [datasets.SCALING_NAME]
+    assert [dataset / output.path for output in scaling.outputs] == [files_of(dataset) / datasets.SCALING_NAME]
     assert manifest.total("events") == 3 * KEPT
 
 
 def test_cutflow_goes_from_raw_to_splits(base: Path, dataset: Path) -> None:
-    extra = manifests.read_manifest(dataset).extra
-    selected = [unit for day in DAYS for unit in manifests.read_manifest(base / "selected" / day).units]
+    extra = manifest_of(dataset).extra
+    selected = [unit for day in DAYS for unit in manifest_of(base / "selected" / day).units]
     for sample, counts in extra["cutflow"].items():
         of_sample = [unit for unit in selected if unit.source.startswith(sample)]
         for step in schema.CUTFLOW:
@@ -310,7 +326,7 @@ def test_cutflow_goes_from_raw_to_splits(base: Path, dataset: Path) -> None:
 
 
 def test_weighted_cutflow_sums_the_weights_of_the_same_events(dataset: Path, parsed: dict[str, list[Record]]) -> None:
-    weighted = manifests.read_manifest(dataset).extra["weighted_cutflow"]
+    weighted = manifest_of(dataset).extra["weighted_cutflow"]
     for sample in schema.SAMPLES:
         total = sum(float(unit.weights.sum()) for units in UNITS.values() for unit in units if unit.sample == sample)
         assert weighted[sample]["isolated_lepton"] == pytest.approx(total, rel=1e-5)
@@ -337,7 +353,7 @@ def test_a_lost_dataset_comes_back_byte_for_byte_on_any_number_of_cores(
     for own, job in jobs:
         output, _ = job.communicate()
         assert job.returncode == 0
-        assert "prepared 300 events" in output
+        assert "done: 300 new events of 300" in output
         assert content(own / "datasets" / "demo") == content(dataset)
 
 
@@ -353,13 +369,60 @@ def test_a_second_run_redoes_nothing(copy: Path, caplog: pytest.LogCaptureFixtur
 def test_damaged_files_come_back_byte_for_byte(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = copy / "datasets" / "demo"
     before = content(folder)
-    damaged = [*(folder / "train").glob("shard-00003-of-00008-*.tfrecord"), folder / datasets.SCALING_NAME]
-    for path in damaged:
+    shard, scaling = files_of(folder) / "train" / "shard-00003-of-00008.tfrecord", files_of(folder) / "scaling.json"
+    for path in (shard, scaling):
         path.write_bytes(path.read_bytes()[:-5])
-    assert content(run(copy)) == before
-    assert len(damaged) == 2
-    for path in damaged:
-        assert f"{path} is not the file that manifest.json lists" in caplog.text
+    with caplog.at_level(logging.INFO):
+        assert content(run(copy)) == before
+    for path in (shard, scaling):
+        assert f"{path} is missing or cut short" in caplog.text
+    assert "12 shards: 11 done before, 1 to do" in caplog.text
+
+
+def test_damage_that_leaves_the_size_is_found_on_request(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = copy / "datasets" / "demo"
+    before = content(folder)
+    shard = files_of(folder) / "validation" / "shard-00001-of-00002.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+    with caplog.at_level(logging.INFO):
+        run(copy)
+        assert "nothing to do" in caplog.text
+        assert content(run(copy, "--verify")) == before
+    assert f"{shard} is damaged; doing it again" in caplog.text
+
+
+def test_a_killed_run_is_gone_on_with(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before, folder = content(copy / "datasets" / "demo"), copy / "datasets" / "demo"
+    manifest = manifest_of(folder)
+    *shards, _ = manifest.units
+    lost = [unit.outputs[0].path for unit in shards[4:]]
+    (folder / "manifest-000001.json").unlink()
+    for unit in shards[:4]:
+        record = folder / "_records" / f"{unit.outputs[0].path}.json"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(unit.model_dump_json())
+    for path in lost:
+        (folder / path).unlink()
+    times = {unit.outputs[0].path: (folder / unit.outputs[0].path).stat().st_mtime_ns for unit in shards[:4]}
+    with caplog.at_level(logging.INFO):
+        assert content(run(copy)) == before
+    assert "12 shards: 4 done before, 8 to do" in caplog.text
+    assert {path: (folder / path).stat().st_mtime_ns for path in times} == times
+
+
+def test_everything_is_made_anew_on_request(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = content(copy / "datasets" / "demo")
+    with caplog.at_level(logging.INFO):
+        assert content(run(copy, "--recompute")) == before
+    assert "12 shards: 0 done before, 12 to do" in caplog.text
+    assert "made again, the same as before" in caplog.text
+
+
+def test_the_history_is_shown(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(copy, "--history")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{copy / 'datasets' / 'demo'}:"
+    assert "prepare: 13 units, 300 events" in lines[1]
 
 
 def test_changed_inputs_make_it_anew(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -368,16 +431,19 @@ def test_changed_inputs_make_it_anew(copy: Path, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         after = content(run(copy))
     assert f"selected/{DAYS[1]} changed since" in caplog.text
-    assert {name for name in after if "shard" in name}.isdisjoint(before)
-    assert len(after) == len(before)
-    assert after["scaling.json"] != before["scaling.json"]
+    assert before.items() <= after.items()  # for those who still read it
+    assert len(after) == 2 * len(before)
+    [old] = [name for name in before if name.endswith("scaling.json")]
+    assert after[f"{files_of(copy / 'datasets' / 'demo').name}/scaling.json"] != before[old]
+    run(copy, "--sweep")
+    assert len(content(copy / "datasets" / "demo")) == len(before) + 1  # and the old manifest's stub
 
 
 def test_a_selection_by_another_version_of_the_code_changes_nothing(
     copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = content(copy / "datasets" / "demo")
-    path = copy / "selected" / DAYS[0] / manifests.MANIFEST_NAME
+    path = copy / "selected" / DAYS[0] / "manifest-000001.json"
     path.write_text(path.read_text().replace('"code_version": "test"', '"code_version": "later"'))
     with caplog.at_level(logging.INFO):
         assert content(run(copy)) == before
@@ -392,21 +458,20 @@ def test_another_configuration_is_refused_unless_it_may_replace(copy: Path) -> N
         run(copy, days=DAYS[:1])
     assert content(copy / "datasets" / "demo") == before
     after = content(run(copy, "--set", "events_per_shard=100", "--replace"))
-    assert {name.rpartition("-")[0] for name in after if name.startswith("train")} == {
-        f"train/shard-0000{i}-of-00002" for i in range(2)
-    }
+    new = [name for name in after.keys() - before.keys() if "/train/" in name]
+    assert {name.partition("/")[2] for name in new} == {f"train/shard-0000{i}-of-00002.tfrecord" for i in range(2)}
 
 
 def test_a_run_killed_while_it_replaces_a_dataset_leaves_the_old_shards(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = copy / "datasets" / "demo"
-    monkeypatch.setattr(manifests.Publication, "_replace_manifest", interrupt)
+    monkeypatch.setattr(Publication, "publish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(copy, "--set", "seed=6", "--replace")
-    shards = [file for file in manifests.read_manifest(dataset).outputs() if "shard" in file.path]
-    assert all(manifests.verify_file(dataset, file) for file in shards)
-    assert len(list(dataset.glob("*/*.tfrecord"))) == 2 * len(shards)
+    shards = [file for file in manifest_of(dataset).outputs() if "shard" in file.path]
+    assert all(manifests.check_listed(key_of(dataset), file) for file in shards)
+    assert len(list(dataset.glob("*/*/*.tfrecord"))) == 2 * len(shards)
 
 
 def interrupt(*_: object) -> None:
@@ -417,32 +482,39 @@ def interrupt(*_: object) -> None:
 def test_a_selection_replaced_meanwhile_is_a_conflict(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(copy / "datasets" / "demo")
 
-    def selecting_meanwhile(*_: object) -> datasets.DatasetContent:
+    def selecting_meanwhile(*_: object, **__: object) -> datasets.DatasetContent:
         write_selected(copy, DAYS[0], UNITS[DAYS[0]][:1])
         return datasets.DatasetContent([], manifests.OutputFile(path="", bytes=0, checksum=""), {}, {})
 
     monkeypatch.setattr("toposieve.spark.preparation.prepare", selecting_meanwhile)
-    (copy / "datasets" / "demo" / datasets.SCALING_NAME).unlink()
+    scaling = files_of(copy / "datasets" / "demo") / datasets.SCALING_NAME
+    scaling.unlink()
     with pytest.raises(ConflictError, match=f"selected/{DAYS[0]} changed"):
         run(copy)
-    assert content(copy / "datasets" / "demo").keys() == before.keys() - {datasets.SCALING_NAME}
+    assert content(copy / "datasets" / "demo").keys() == before.keys() - {f"{scaling.parent.name}/{scaling.name}"}
 
 
 @pytest.mark.usefixtures("spark")
 def test_a_full_disk_is_said_and_the_old_dataset_stays(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(copy / "datasets" / "demo")
-    monkeypatch.setattr("toposieve.spark.preparation_passes._write", sink_handlers.write_to_full_disk)
+    monkeypatch.setattr("toposieve.spark.preparation_passes._write", write_to_full_disk)
     with pytest.raises(OSError, match="No space left on device") as caught:  # cli.run turns it into exit code 2
         run(copy, "--set", "seed=6", "--replace")
     assert caught.value.errno == errno.ENOSPC
-    assert content(copy / "datasets" / "demo") == before
+    assert before.items() <= content(copy / "datasets" / "demo").items()
+    assert manifest_of(copy / "datasets" / "demo").config["preparation"]["seed"] == SEED
+
+
+def write_to_full_disk(*_: object) -> None:
+    """Meets a full disk, whatever the task. (Spark's workers get it by value: this is no module of theirs.)"""
+    Path("/dev/full").write_bytes(b"content")
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
 
 
 def refuse(base: Path, pattern: str, *arguments: str, days: tuple[str, ...] = DAYS) -> None:
-    """The job refuses, and leaves nothing that a reader could take for a dataset."""
+    """The job refuses, and leaves nothing."""
     with pytest.raises(InvalidInputError, match=pattern):
         run(base, *arguments, days=days, dataset="refused")
     assert not [path for path in (base / "datasets" / "refused").rglob("*") if path.is_file()]
@@ -469,16 +541,19 @@ def test_a_partition_that_is_not_selected(base: Path) -> None:
 
 def test_partitions_of_different_selections(copy: Path) -> None:
     write_selected(copy, DAYS[1], UNITS[DAYS[1]], SelectionConfig(jet_pt_min=25))
-    refuse(copy, rf"different configurations: {DAYS[0]} .*; {DAYS[1]}")
+    refuse(copy, rf"different configurations or code: {DAYS[0]} .*; {DAYS[1]}")
+
+
+def test_partitions_selected_by_different_code(copy: Path) -> None:
+    write_selected(copy, DAYS[1], UNITS[DAYS[1]], code=CODE_NUMBERS["select"] + 1)
+    refuse(copy, rf"different configurations or code: {DAYS[0]} .*; {DAYS[1]}")
 
 
 def test_a_selection_older_than_its_events(copy: Path) -> None:
-    directory = copy / "selected" / DAYS[0]
-    manifest = manifests.read_manifest(directory).model_copy(update={"inputs": {f"events/{DAYS[0]}": "0" * 32}})
-    (directory / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json())
-    assert datasets.read_inputs(copy, DAYS).units  # the events are gone: fine
+    folder = write_selected(copy, DAYS[0], UNITS[DAYS[0]], inputs={f"events/{DAYS[0]}": "0" * 32})
+    assert datasets.read_inputs(key_of(copy), DAYS).units  # the events are gone: fine
     (copy / "events" / DAYS[0]).mkdir(parents=True)
-    (copy / "events" / DAYS[0] / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json())
+    (copy / "events" / DAYS[0] / "manifest-000001.json").write_bytes(manifests.read_manifest(folder).to_bytes())
     refuse(copy, f"events changed after the selection of {DAYS[0]}")
 
 
@@ -504,9 +579,9 @@ def test_too_few_events_for_the_streams(copy: Path, streams: int, problem: str) 
 @pytest.mark.usefixtures("spark")
 def test_an_altered_and_a_missing_selected_file(copy: Path) -> None:
     altered, missing = sorted((copy / "selected" / DAYS[0]).glob("*.parquet"))[:2]
-    altered.write_bytes(altered.read_bytes().replace(b"PAR1", b"PAR2", 1))
+    altered.write_bytes(altered.read_bytes()[:-1] + b"2")
     missing.unlink()
-    refuse(copy, rf"(?s){altered.name} is not the file .*{missing.name} is listed in manifest.json but missing")
+    refuse(copy, rf"(?s){altered.name} is damaged .*{missing.name} is missing")
 
 
 @pytest.mark.usefixtures("spark")
@@ -530,4 +605,4 @@ def test_bad_input_ends_with_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_timing_is_written_beside_the_manifest(dataset: Path) -> None:
-    assert json.loads((dataset / manifests.TIMING_NAME).read_text())["events"] == 3 * KEPT
+    assert json.loads((dataset / TIMING_NAME).read_text())["events"] == 3 * KEPT

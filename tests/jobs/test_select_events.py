@@ -18,16 +18,21 @@ import pytest
 
 import ingest
 import select_events
-from support import sink_handlers
+from support import spark_tasks
 from support.delphes_files import read_naively, write_events
 from support.events import ELECTRON, MUON, edge_cases, random_events, track
 from support.reference import Event, reference_cutflow, reference_select
+from support.spark_tasks import FailsAfter
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
-from toposieve.io.manifests import MANIFEST_NAME, Manifest, Publication, fingerprint, read_manifest, replace_file
+from toposieve.io.manifests import Manifest, fingerprint, manifest_name, read_manifest, read_manifest_if_any
 from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA
+from toposieve.io.publication import Publication
+from toposieve.io.store import Key, root_key
 from toposieve.physics.features import low_level_features
+from toposieve.spark.selection import select_unit
 
 DAY = "2026-01-01"
 JOB = Path(select_events.__file__)
@@ -38,12 +43,20 @@ pytestmark = pytest.mark.usefixtures("spark")
 
 def run_ingest(base: Path, *arguments: str) -> Manifest:
     ingest.main(ingest.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *arguments]))
-    return read_manifest(base / "events" / DAY)
+    return read_manifest(source(base))
 
 
 def run(base: Path, *arguments: str) -> Manifest:
     select_events.main(select_events.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *arguments]))
-    return read_manifest(base / "selected" / DAY)
+    return read_manifest(target(base))
+
+
+def source(base: Path) -> Key:
+    return root_key("--base", str(base)) / "events" / DAY
+
+
+def target(base: Path) -> Key:
+    return root_key("--base", str(base)) / "selected" / DAY
 
 
 def raw(base: Path, name: str, sample: str = "qcd") -> Path:
@@ -53,7 +66,23 @@ def raw(base: Path, name: str, sample: str = "qcd") -> Path:
 def files_of(base: Path) -> dict[str, bytes]:
     """Everything in the output except timing.json."""
     folder = base / "selected" / DAY
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "timing.json"}
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name != "timing.json"}
+
+
+def times_of(base: Path) -> dict[str, int]:
+    return {name: (base / "selected" / DAY / name).stat().st_mtime_ns for name in [*files_of(base), "timing.json"]}
+
+
+def listed(manifest: Manifest) -> set[str]:
+    return {file.path for file in manifest.outputs()}
+
+
+def publish_events(base: Path, **fields: Any) -> Manifest:
+    """Publish the same events with some fields of the manifest changed."""
+    with Publication(source(base)) as publication:
+        assert publication.previous is not None
+        return publication.publish(publication.previous.model_copy(update=fields))
 
 
 def cutflow_of(base: Path) -> dict[str, Any]:
@@ -61,9 +90,9 @@ def cutflow_of(base: Path) -> dict[str, Any]:
     return content
 
 
-def rows_of(base: Path, manifest: Manifest, source: str) -> Iterator[dict[str, Any]]:
+def rows_of(base: Path, manifest: Manifest, file_id: str) -> Iterator[dict[str, Any]]:
     for unit in manifest.units:
-        if unit.source == source:
+        if unit.source == file_id:
             (file,) = unit.outputs
             table = pq.read_table(base / "selected" / DAY / file.path)
             assert table.schema.equals(SELECTED_SCHEMA)
@@ -202,19 +231,21 @@ def test_other_b_tag_bits_are_said_once(base: Path, caplog: pytest.LogCaptureFix
 # --- running again -------------------------------------------------------------------------------------------------
 
 
-def test_running_again_redoes_nothing(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_running_again_redoes_nothing(
+    base: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(base)
-    before = {path.name: path.stat().st_mtime_ns for path in (base / "selected" / DAY).iterdir()}
+    before = times_of(base)
     caplog.set_level(logging.INFO)
+    monkeypatch.delattr("toposieve.spark.session.spark_session")
     run(base)
-    after = {path.name: path.stat().st_mtime_ns for path in (base / "selected" / DAY).iterdir()}
-    assert after == before
+    assert times_of(base) == before
     assert "7 units: 7 done before, 0 to do" in caplog.text
     assert "nothing to do" in caplog.text
 
 
 def test_a_new_file_is_selected_alone_and_a_vanished_one_leaves(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(base)
+    first = run(base)
     write_events(raw(base, "new.root", "ttbar"), EVENTS[:2])
     raw(base, "b.root").unlink()
     run_ingest(base, "--set", "entries_per_unit=5")
@@ -222,8 +253,11 @@ def test_a_new_file_is_selected_alone_and_a_vanished_one_leaves(base: Path, capl
     manifest = run(base)
     assert "7 units: 6 done before, 1 to do" in caplog.text
     assert {unit.source.rpartition("/")[2] for unit in manifest.units} == {"a.root", "c.root", "empty.root", "new.root"}
-    listed = {file.path for file in manifest.outputs()}
-    assert set(files_of(base)) == {*listed, MANIFEST_NAME, "cutflow.json"}
+    assert set(files_of(base)) == listed(first) | listed(manifest) | {
+        manifest_name(1),
+        manifest_name(2),
+        "cutflow.json",
+    }
 
 
 @pytest.mark.parametrize("damage", ["everything", "one file", "cutflow.json"])
@@ -239,87 +273,171 @@ def test_lost_output_comes_back_byte_for_byte(base: Path, damage: str) -> None:
     assert files_of(base) == before
 
 
+def test_damage_that_leaves_the_size_is_noticed_on_request(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = run(base)
+    before = files_of(base)
+    path = base / "selected" / DAY / max(manifest.outputs(), key=lambda file: file.bytes).path
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    caplog.set_level(logging.INFO)
+    assert run(base) == run(base, "--verify") == manifest
+    assert f"{path} is damaged; doing it again" in caplog.text
+    assert "7 units: 6 done before, 1 to do" in caplog.text
+    assert files_of(base) == before
+
+
+def test_everything_is_made_anew_on_request(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest, before = run(base), files_of(base)
+    caplog.set_level(logging.INFO)
+    assert run(base, "--recompute") == manifest
+    assert "7 units: 0 done before, 7 to do" in caplog.text
+    assert {name: content for name, content in files_of(base).items() if "_records" not in name} == before
+
+
+def test_a_run_goes_on_from_what_another_has_left(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed, expected = run(base), files_of(base)
+    shutil.rmtree(base / "selected")
+    made = tmp_path / "made"
+    made.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("toposieve.spark.selection.select_unit", FailsAfter(select_unit, 3, made))
+        with pytest.raises(OSError, match="No space left"):
+            run(base)
+    left = [path for path in (base / "selected" / DAY).glob("*.parquet")]
+    times = [path.stat().st_mtime_ns for path in left]
+    assert len(left) in (3, 4)  # two tasks count at once
+    assert run(base) == undisturbed
+    assert files_of(base) == expected
+    assert [path.stat().st_mtime_ns for path in left] == times, "nothing was made twice"
+
+
 def test_events_ingested_by_another_version_of_the_code_change_nothing(base: Path) -> None:
     before = run(base)
-    path = base / "events" / DAY / MANIFEST_NAME
-    events = read_manifest(base / "events" / DAY)
-    replace_file(path, events.model_copy(update={"code_version": "later"}).model_dump_json().encode())
+    publish_events(base, code_version="later")
     assert run(base) == before
 
 
+def test_a_mended_kernel_makes_select_anew_and_not_ingest(
+    base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    events, before = read_manifest(source(base)), run(base)
+    monkeypatch.setitem(CODE_NUMBERS, "select", before.code + 1)
+    caplog.set_level(logging.INFO)
+    assert run_ingest(base, "--set", "entries_per_unit=5") == events
+    manifest = run(base)
+    assert manifest.code == before.code + 1
+    assert "7 units: 0 done before, 7 to do" in caplog.text
+    assert listed(manifest).isdisjoint(listed(before))
+    assert [unit.counts for unit in manifest.units] == [unit.counts for unit in before.units]
+
+
+def test_events_of_versions_before_numbered_manifests_are_selected(base: Path) -> None:
+    expected = run(base)
+    shutil.rmtree(base / "selected")
+    folder = base / "events" / DAY
+    content = json.loads((folder / manifest_name(1)).read_text())
+    del content["code"]
+    for unit in content["units"]:
+        del unit["source_bytes"]
+        unit["source_checksum"] = "e" * 32
+        unit["outputs"][0]["checksum"] = "f" * 32
+    (folder / manifest_name(1)).unlink()
+    (folder / "manifest.json").write_text(json.dumps(content, indent=1))
+    manifest = run(base)
+    assert [unit.counts for unit in manifest.units] == [unit.counts for unit in expected.units]
+    assert run(base) == manifest
+
+
 def test_the_manifest_names_the_events_that_were_read(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events = read_manifest(base / "events" / DAY)
+    events = read_manifest(source(base))
 
-    def ingesting_meanwhile(*_: object) -> tuple[()]:
-        other = events.model_copy(update={"notes": ("ingested again",)})
-        replace_file(base / "events" / DAY / MANIFEST_NAME, other.model_dump_json().encode())
-        return ()
+    def ingesting_meanwhile(*_: object) -> tuple[tuple[()], int]:
+        publish_events(base, notes=("ingested again",))
+        return (), 0
 
-    monkeypatch.setattr("toposieve.spark.selection._run", ingesting_meanwhile)
+    monkeypatch.setattr("toposieve.spark.selection.select_partition", ingesting_meanwhile)
     assert run(base).inputs == {f"events/{DAY}": fingerprint(events)}
 
 
-def test_changed_cuts_need_replace_and_recompute(base: Path) -> None:
-    before = run(base).total("isolated_lepton")
+def test_changed_cuts_need_replace_and_recompute(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = run(base)
     with pytest.raises(InvalidInputError, match=r"made with another configuration .*--replace"):
         run(base, "--set", "lepton_pt_min=40")
-    assert run(base, "--set", "lepton_pt_min=40", "--replace").total("isolated_lepton") < before
+    after = run(base, "--set", "lepton_pt_min=40", "--replace")
+    assert after.total("isolated_lepton") < before.total("isolated_lepton")
     assert cutflow_of(base)["qcd"]["events"] == 16
+    capsys.readouterr()
+    run(base, "--history")
+    assert "lepton_pt_min 23.0 → 40.0)" in capsys.readouterr().out.splitlines()[-1]
+    assert listed(before) < set(files_of(base))
+    run(base, "--set", "lepton_pt_min=40", "--sweep")
+    assert set(files_of(base)) == listed(after) | {manifest_name(1), manifest_name(2), "cutflow.json"}
 
 
-def test_the_run_that_ends_second_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def publish_after(monkeypatch: pytest.MonkeyPatch, base: Path, *arguments: str) -> None:
+    """Let another run publish just before the next one does."""
     real_publish = Publication.publish
 
-    def publish_after_another(self: Publication, *arguments: object) -> None:
+    def publish(self: Publication, manifest: Manifest) -> Manifest:
         monkeypatch.setattr(Publication, "publish", real_publish)
-        run(base)
-        real_publish(self, *arguments)  # type: ignore[arg-type]
+        run(base, *arguments)
+        return real_publish(self, manifest)
 
-    monkeypatch.setattr(Publication, "publish", publish_after_another)
+    monkeypatch.setattr(Publication, "publish", publish)
+
+
+def test_two_runs_that_do_the_same_end_as_one(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_after(monkeypatch, base)
+    manifest = run(base)
+    assert set(files_of(base)) == listed(manifest) | {manifest_name(1), "cutflow.json"}
+
+
+def test_a_run_with_other_cuts_than_the_one_before_it_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_after(monkeypatch, base, "--set", "lepton_pt_min=40")
     with pytest.raises(ConflictError, match="run again to go on from its result"):
         run(base)
-    assert set(files_of(base)) == {
-        *(file.path for file in read_manifest(base / "selected" / DAY).outputs()),
-        MANIFEST_NAME,
-        "cutflow.json",
-    }
+    assert read_manifest(target(base)).config["lepton_pt_min"] == 40
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
 
 
 def test_events_must_be_there_first(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"events/2026-01-01/manifest.json is missing: run the stage"):
+    with pytest.raises(InvalidInputError, match=r"events/2026-01-01 has no manifest: run the stage"):
         run(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["missing", "altered", "cut short"])
+def nothing_published(base: Path) -> bool:
+    return read_manifest_if_any(target(base)) is None and not (base / "selected" / DAY / "cutflow.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "one bit", "cut short"])
 def test_events_files_must_be_those_of_the_manifest(base: Path, damage: str) -> None:
-    file = max(read_manifest(base / "events" / DAY).outputs(), key=lambda file: file.bytes)
+    file = max(read_manifest(source(base)).outputs(), key=lambda file: file.bytes)
     path = base / "events" / DAY / file.path
-    content = path.read_bytes()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
     path.unlink()
     if damage != "missing":
-        path.write_bytes(content[:-10] + b"0123456789" if damage == "altered" else content[:-10])
-    expected = "listed in manifest.json but missing" if damage == "missing" else "altered or cut short"
-    with pytest.raises(InvalidInputError, match=rf"{file.path} is .*{expected}.*run the stage that writes it again"):
+        path.write_bytes(content if damage == "one bit" else content[:-10])
+    expected = "is missing: run the stage" if damage == "missing" else r"is damaged \(.*again, with --verify"
+    with pytest.raises(InvalidInputError, match=f"{file.path} {expected}"):
         run(base)
-    assert files_of(base) == {}
+    assert nothing_published(base)
+    run_ingest(base, "--set", "entries_per_unit=5", "--verify")
+    assert run(base).total("events") == 25
 
 
 def test_an_unknown_sample_is_an_error(base: Path) -> None:
-    path = base / "events" / DAY / MANIFEST_NAME
-    replace_file(path, path.read_bytes().replace(b"wjets/", b"higgs/"))
+    units = read_manifest(source(base)).units
+    publish_events(base, units=(*units[:-1], units[-1].model_copy(update={"source": f"higgs/{DAY}/c.root"})))
     with pytest.raises(InvalidInputError, match=r"higgs/.*unknown sample 'higgs'; known are qcd, ttbar, wjets"):
         run(base)
 
 
 def test_a_unit_with_other_events_than_recorded_is_an_error(base: Path) -> None:
-    manifest = read_manifest(base / "events" / DAY)
-    first = manifest.units[0].model_copy(update={"entry_stop": 7})
-    spoilt = manifest.model_copy(update={"units": (first, *manifest.units[1:])})
-    replace_file(base / "events" / DAY / MANIFEST_NAME, spoilt.model_dump_json().encode())
-    with pytest.raises(InvalidInputError, match=r"5 events, its manifest says 7; delete .* and run ingest.py again"):
+    first, *others = read_manifest(source(base)).units
+    publish_events(base, units=(first.model_copy(update={"entry_stop": 7}), *others))
+    with pytest.raises(InvalidInputError, match=r"5 events, its manifest says 7; run ingest.py --recompute"):
         run(base)
 
 
@@ -349,9 +467,8 @@ def test_the_number_of_cores_changes_no_byte(base: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_nothing_published(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toposieve.spark.selection.select_unit", sink_handlers.fill_disk)
+    monkeypatch.setattr("toposieve.spark.selection.select_unit", spark_tasks.write_to_full_disk)
     with pytest.raises(OSError, match="No space left on device") as caught:  # cli.run turns it into exit code 2
         run(base)
     assert caught.value.errno == errno.ENOSPC
-    assert str(base) in caught.value.filename
-    assert files_of(base) == {}
+    assert nothing_published(base)

@@ -9,10 +9,12 @@ import pytest
 
 import train
 from support.gangs import finish, free_addresses, gang, read_until, start_worker, tf_config
-from support.training_data import write_dataset
+from support.training_data import shard_folder, write_dataset
 from toposieve import cli
 from toposieve.config import TrainingConfig
-from toposieve.training.runs import is_complete, run_directory
+from toposieve.io.manifests import fingerprint, read_manifest
+from toposieve.io.store import Key
+from toposieve.training.runs import finished_run, results_of, run_directory
 
 # An epoch of 125 steps leaves time to kill a worker in it.
 CONFIG = {"model": "inclusive", "epochs": 2, "batch_size": 8, "checkpoint_steps": 20}
@@ -35,11 +37,17 @@ def arguments(base: Path, *more: str, config: dict[str, object] = CONFIG) -> lis
 
 
 def run_of(base: Path, config: dict[str, object] = CONFIG) -> Path:
-    return run_directory(base, base / "datasets" / "d", TrainingConfig(**config))
+    return Path(str(run_key(Key(str(base)), config)))
+
+
+def run_key(base: Key, config: dict[str, object] = CONFIG) -> Key:
+    dataset = fingerprint(read_manifest(base / "datasets" / "d"))
+    return run_directory(base, dataset, TrainingConfig(**config))
 
 
 def history_of(base: Path) -> dict[str, list[float]]:
-    history = json.loads((run_of(base) / "history.json").read_text())
+    run = run_key(Key(str(base)))
+    history = json.loads((run / results_of(read_manifest(run))["history.json"].path).read_text())
     assert isinstance(history, dict)
     return history
 
@@ -101,7 +109,7 @@ def test_a_killed_worker_ends_the_gang_and_a_retry_gives_the_same_result(
     assert code not in (0, 2), output
     checkpoints = sorted(path.name for path in (run_of(base) / "checkpoints").glob("epoch-*"))
     assert checkpoints[-1].startswith("epoch-000000-step-"), "killed too late"
-    assert not is_complete(run_of(base))
+    assert finished_run(Key(str(run_of(base)))) is None
     outputs = run_gang(base)
     assert "resuming from" in outputs[0]
     assert history_of(base) == history_of(undisturbed[0])
@@ -116,6 +124,15 @@ def test_a_complete_run_is_left_as_it_is(undisturbed: tuple[Path, list[str]]) ->
     assert code == 0, output
     assert "complete already" in output
     assert before == {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
+
+
+def test_metrics_that_were_lost_come_back(undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    base, _ = undisturbed
+    metrics = run_of(base) / "metrics.json"
+    before = metrics.read_bytes()
+    metrics.unlink()
+    assert run_main(monkeypatch, arguments(base)) == 0
+    assert metrics.read_bytes() == before
 
 
 def test_sigterm_ends_a_worker_at_once(dataset_dir: Path, tmp_path: Path) -> None:
@@ -152,7 +169,7 @@ def own_base(tmp_path: Path) -> Path:
         (["--set", "record_keys.label=1"], "record_keys.label: unknown key"),
         (["--dataset", "missing"], "missing does not exist"),
         (["--dataset", "../d"], "--dataset '../d'"),
-        (["--base", "s3://bucket"], "s3:// is not supported yet"),
+        (["--base", "ftp://host/data"], "unknown scheme ftp://"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -166,14 +183,13 @@ def test_wrong_options_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_an_altered_shard_is_refused(
-    own_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shard = next((own_base / "datasets" / "d" / "train").iterdir())
+def test_an_altered_shard_is_refused(own_base: Path) -> None:
+    shard = next(shard_folder(own_base / "datasets" / "d", "train").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
-    assert run_main(monkeypatch, arguments(own_base)) == 2
-    assert shard.name in capsys.readouterr().err
-    assert not run_of(own_base).exists()
+    code, output = finish(start_worker(arguments(own_base)))
+    assert code == 2, output
+    assert f"{shard.name}: a shard of the train split is damaged" in output
+    assert finished_run(Key(str(run_of(own_base)))) is None
 
 
 def test_a_wrong_tf_config_is_refused(

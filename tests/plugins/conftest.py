@@ -8,7 +8,28 @@ import pytest
 import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
 
 if TYPE_CHECKING:
+    from toposieve_airflow.jobs_environment import JobsEnvironment
     from toposieve_airflow.steps import Step
+
+CHECKER = """
+import json, sys
+from pathlib import Path
+for folder in json.loads(sys.argv[1])["outputs"]:
+    if not Path(folder, "manifest-000001.json").exists():
+        sys.exit(f"error: {folder} has no manifest")
+"""
+"""In place of the jobs' own check, which needs their environment."""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> "JobsEnvironment":
+    """An environment of jobs in which output is good if it has a manifest."""
+    from toposieve_airflow.jobs_environment import JobsEnvironment
+
+    library = tmp_path / "library" / "toposieve"
+    library.mkdir(parents=True)
+    (library / "check_outputs.py").write_text(CHECKER)
+    return JobsEnvironment(sys.executable, {"PYTHONPATH": str(library.parent), "GIVEN": "yes"})
 
 
 @pytest.fixture

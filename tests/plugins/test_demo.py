@@ -130,8 +130,9 @@ def test_mapped_tasks_are_not_shown_by_their_number(make_airflow, capsys: pytest
 
 def test_paths_are_shown_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert demo._from_here(tmp_path / "work" / "reports") == Path("work/reports")
-    assert demo._from_here(Path("/elsewhere/work")) == Path("/elsewhere/work")
+    assert demo._from_here(tmp_path / "work" / "reports") == "work/reports"
+    assert demo._from_here("/elsewhere/work") == "/elsewhere/work"
+    assert demo._from_here("s3://lhc/work") == "s3://lhc/work"
 
 
 def test_runs_that_were_cut_off_are_closed_first(make_airflow, profile: Profile) -> None:

@@ -1,13 +1,24 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from toposieve_airflow.outputs import OutputError, check_outputs
+from support.airflow_environment import CONFIG_FOLDER
+from toposieve_airflow.jobs_environment import JobsEnvironment
+from toposieve_airflow.outputs import OutputError, check_outputs, runs_in, with_run
+from toposieve_airflow.profiles import load_profile
 from toposieve_airflow.steps import Step
 
 CONFIG = {"jet_pt_min": 30.0}
+
+
+@pytest.fixture
+def real_jobs() -> JobsEnvironment:
+    """The jobs' own environment, which has the true check."""
+    profile = load_profile(CONFIG_FOLDER)
+    return JobsEnvironment(str(profile.python), profile.job_environment())
 
 
 @pytest.fixture
@@ -16,57 +27,42 @@ def folder(step: Step) -> Path:
     folder = Path(step["outputs"][0])
     folder.mkdir()
     (folder / "a.parquet").write_bytes(b"12345")
-    write(folder, {"config": {**CONFIG, "more": 1}, "units": [{"outputs": [{"path": "a.parquet", "bytes": 5}]}]})
+    output = {"path": "a.parquet", "bytes": 5, "checksum": "00000000"}
+    unit = {"source": "a", "source_checksum": "", "entry_start": 0, "entry_stop": 1, "counts": {}, "outputs": [output]}
+    manifest: dict[str, Any] = {"stage": "select", "config_hash": "", "config": CONFIG, "units": [unit]}
+    (folder / "manifest-000001.json").write_text(json.dumps(manifest | {"code_version": ""}))
     step["config"] = CONFIG
     return folder
 
 
-def write(folder: Path, manifest: Any) -> None:
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def test_good_output_passes(step: Step, folder: Path) -> None:
-    check_outputs(step)
-
-
-def test_missing_manifest(step: Step, folder: Path) -> None:
-    (folder / "manifest.json").unlink()
-    with pytest.raises(OutputError, match=r"manifest\.json: No such file"):
-        check_outputs(step)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("{", "not JSON"), ("[]", "not a manifest"), ('{"units": []}', "not a manifest")]
-)
-def test_broken_manifest(step: Step, folder: Path, text: str, message: str) -> None:
-    (folder / "manifest.json").write_text(text)
-    with pytest.raises(OutputError, match=message):
-        check_outputs(step)
-
-
-def test_manifest_of_another_configuration(step: Step, folder: Path) -> None:
-    write(folder, {"config": {"jet_pt_min": 40.0}, "units": []})
-    with pytest.raises(OutputError, match=r"jet_pt_min = 40\.0, but 30\.0"):
-        check_outputs(step)
-
-
-def test_listed_file_is_missing(step: Step, folder: Path) -> None:
-    (folder / "a.parquet").unlink()
-    with pytest.raises(OutputError, match=r"a\.parquet is missing"):
-        check_outputs(step)
-
-
-def test_listed_file_is_cut_short(step: Step, folder: Path) -> None:
+def test_the_jobs_own_check_has_the_last_word(step: Step, folder: Path, real_jobs: JobsEnvironment) -> None:
+    check_outputs(step, real_jobs)
     (folder / "a.parquet").write_bytes(b"123")
-    with pytest.raises(OutputError, match="has 3 bytes where its manifest says 5"):
-        check_outputs(step)
-
-
-def test_promised_file_is_missing(step: Step) -> None:
     step["files"] = ["report.html"]
-    with pytest.raises(OutputError, match=r"report\.html is missing"):
-        check_outputs(step)
+    with pytest.raises(OutputError) as caught:
+        check_outputs(step, real_jobs)
+    assert str(caught.value).splitlines() == [
+        f"{folder}/a.parquet has 3 bytes where its manifest says 5",
+        f"{folder}/report.html is missing, though the job says that it is done",
+    ]
 
 
-def test_step_without_promises_passes(step: Step) -> None:
-    check_outputs(step)
+def test_a_check_that_cannot_be_made_is_no_success(step: Step, jobs: JobsEnvironment) -> None:
+    step["files"] = ["report.html"]
+    with pytest.raises(OutputError, match=r"No module named .toposieve"):
+        check_outputs(step, replace(jobs, variables={}))
+
+
+def test_step_without_promises_needs_no_check(step: Step) -> None:
+    check_outputs(step, JobsEnvironment("/no/such/python"))
+
+
+@pytest.mark.parametrize("run", ["/data/models/hlf/1a2b", "s3://lhc/models/hlf/1a2b", "hdfs://name:8020/a b/1a2b"])
+def test_a_run_is_found_in_its_log_wherever_it_lies(step: Step, run: str) -> None:
+    found = runs_in(f"2026-01-01 12:00:00,000 INFO train: training hlf on x, results in {run}")
+    assert with_run({**step, "run_in_log": True}, found)["outputs"] == [run]
+
+
+@pytest.mark.parametrize("line", ["no results in sight", "results in 3 folders"])
+def test_other_lines_name_no_run(line: str) -> None:
+    assert runs_in(line) == []

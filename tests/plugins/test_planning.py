@@ -1,14 +1,17 @@
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from support.airflow_environment import REPOSITORY
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.partitions import PartitionError
 from toposieve_airflow.planning import PlanOperator, StepsOperator
+from toposieve_airflow.profiles import load_profile
 from toposieve_airflow.steps import RunSteps, Step
+
+PYTHON = str(load_profile(CONFIG_FOLDER).python)
 
 
 class TaskInstance:
@@ -21,7 +24,7 @@ class TaskInstance:
 
 @pytest.fixture
 def make_plan():
-    def make(steps: RunSteps | Exception, configs: dict[str, Any], python: str = sys.executable) -> PlanOperator:
+    def make(steps: RunSteps | Exception, configs: dict[str, Any], python: str = PYTHON, **places: str) -> PlanOperator:
         def build_steps(params: Any, key: str | None) -> RunSteps:
             if isinstance(steps, Exception):
                 raise steps
@@ -31,8 +34,8 @@ def make_plan():
             task_id="plan",
             build_steps=build_steps,
             build_configs=lambda params: configs,
-            python=python,
-            environment={"PYTHONPATH": str(REPOSITORY / "jobs")},
+            places=places,
+            jobs=JobsEnvironment(python, {"PYTHONPATH": str(REPOSITORY / "jobs")}),
         )
 
     return make
@@ -68,6 +71,12 @@ def test_configuration_is_checked_by_the_jobs_own_rules(make_plan, step: Step) -
         make_plan({"days": [{"ingest": step}]}, configs).execute(context())
     assert "below 1" in str(caught.value)
     assert "epochs" in str(caught.value)
+
+
+def test_a_place_of_an_unknown_kind_fails_without_retries(make_plan, step: Step) -> None:
+    plan = make_plan({"days": [{"ingest": step}]}, {}, base="/data", raw="gopher://host/raw")
+    with pytest.raises(AirflowFailException, match="--raw gopher://host/raw: unknown scheme"):
+        plan.execute(context())
 
 
 def test_a_check_that_cannot_run_may_be_retried(make_plan, make_script, step: Step, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.profiles import PROFILE_VARIABLE, ProfileError, load_profile, parse_profile
 
 FILE = Path("somewhere.yaml")
+OPTIONAL = [("kubernetes",), ("raw",), ("connections",)]
 KUBERNETES = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
 
 
@@ -22,7 +23,9 @@ def values() -> dict[str, Any]:
 
 def test_local_profile_is_under_the_repository() -> None:
     profile = load_profile(CONFIG_FOLDER)
-    assert profile.base == REPOSITORY / "work"
+    assert profile.base == str(REPOSITORY / "work")
+    assert profile.raw is None
+    assert profile.places() == {"base": profile.base}
     assert profile.job_environment()["PYTHONPATH"] == str(REPOSITORY / "jobs")
     assert "JAVA_HOME" not in profile.job_environment()
 
@@ -36,7 +39,7 @@ def test_absolute_paths_stay(values: dict[str, Any]) -> None:
     values["base"] = "/data"
     values["spark"]["java_home"] = "/opt/java"
     profile = parse_profile(values, FILE, Path("/repo"))
-    assert profile.base == Path("/data")
+    assert profile.base == "/data"
     assert profile.jobs == Path("/repo/jobs")
     assert profile.job_environment()["JAVA_HOME"] == "/opt/java"
 
@@ -68,7 +71,7 @@ def test_every_key_is_needed_and_named_when_it_is_missing_or_misspelt(path: tupl
         parse_profile(broken, FILE, Path("/repo"))
     assert f"{'.'.join(path)}x: unknown key" in str(caught.value)
     # A profile may do without its section kubernetes, if its operators do.
-    assert path == ("kubernetes",) or f"{'.'.join(path)}: missing key" in str(caught.value)
+    assert path in OPTIONAL or f"{'.'.join(path)}: missing key" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +97,46 @@ def test_an_address_of_a_gang_has_no_other_fields(url: str) -> None:
 
 
 @pytest.mark.parametrize("base", ["s3://bucket/data", "hdfs://name/data"])
-def test_an_object_store_is_refused_in_words(values: dict[str, Any], base: str) -> None:
-    with pytest.raises(ProfileError, match=f"base: .*{base} is a URI, which the jobs do not take: mount it"):
-        parse_profile(values | {"base": base}, FILE, Path("/repo"))
+def test_data_may_lie_in_a_store_and_raw_in_another(values: dict[str, Any], base: str) -> None:
+    profile = parse_profile(values | {"base": f"{base}/", "raw": "root://eos//raw"}, FILE, Path("/repo"))
+    assert profile.places() == {"base": base, "raw": "root://eos//raw"}
+    assert parse_profile(values | {"raw": "files"}, FILE, Path("/repo")).raw == "/repo/files"
+
+
+def test_a_base_that_can_only_be_read_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ProfileError, match=r"base: .*root://eos//data can only be read: it may be raw"):
+        parse_profile(values | {"base": "root://eos//data"}, FILE, Path("/repo"))
+
+
+def test_only_kinds_that_need_credentials_have_connections(values: dict[str, Any]) -> None:
+    given = parse_profile(values | {"connections": {"s3": "minio", "hdfs": None}}, FILE, Path("/repo")).connections
+    assert given.given() == {"s3": "minio"}
+    with pytest.raises(ProfileError, match=r"connections.ftp: unknown key"):
+        parse_profile(values | {"connections": {"ftp": "a"}}, FILE, Path("/repo"))
+
+
+@pytest.mark.parametrize(
+    ("base", "claim", "raw", "message"),
+    [
+        ("/data", "toposieve-base", None, None),
+        ("/data", "toposieve-base", "root://eos//raw", None),
+        ("s3://lhc/data", None, None, None),
+        ("s3://lhc/data", None, "root://eos//raw", None),
+        ("/data", None, None, "base /data and kubernetes.claim None do not go together"),
+        ("s3://lhc/data", "toposieve-base", None, "base s3://lhc/data and kubernetes.claim toposieve-base do not go"),
+        ("s3://lhc/data", None, "/raw", "raw is /raw, a path that no pod sees without a claim"),
+    ],
+)
+def test_pods_see_all_data_on_a_claim_or_under_a_url(
+    base: str, claim: str | None, raw: str | None, message: str | None
+) -> None:
+    values = deepcopy(KUBERNETES) | {"base": base, "raw": raw}
+    values["kubernetes"]["claim"] = claim
+    if message is None:
+        assert parse_profile(values, FILE, Path("/repo")).base == base
+    else:
+        with pytest.raises(ProfileError, match=message):
+            parse_profile(values, FILE, Path("/repo"))
 
 
 def test_profile_is_chosen_by_the_environment(
@@ -106,7 +146,7 @@ def test_profile_is_chosen_by_the_environment(
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(values))
     monkeypatch.setenv(PROFILE_VARIABLE, str(other))
-    assert load_profile(CONFIG_FOLDER).base == Path("/elsewhere")
+    assert load_profile(CONFIG_FOLDER).base == "/elsewhere"
 
 
 def test_unknown_profile_names_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +181,6 @@ def test_pods_go_with_the_operators_for_them(operators: str, pods: bool) -> None
 
 def test_profiles_differ_in_values_and_in_pods_alone(values: dict[str, Any]) -> None:
     other = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
-    assert other.keys() - values.keys() == {"kubernetes"}
+    assert other.keys() - values.keys() == {"kubernetes", "connections"}
     for section in ("spark", "pools", "training", "timeouts_min"):
         assert other[section].keys() == values[section].keys()

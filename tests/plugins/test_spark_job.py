@@ -8,15 +8,18 @@ import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import OutputError
 from toposieve_airflow.spark_job import SparkJobOperator
 from toposieve_airflow.steps import Step
 
 
 @pytest.fixture
-def make_operator(make_script, step: Step):
+def make_operator(make_script, step: Step, jobs: JobsEnvironment, monkeypatch: pytest.MonkeyPatch):
     """An operator whose spark-submit is a script."""
     operators: list[SparkJobOperator] = []
+    for name in jobs.variables:  # which a task leaves in its process
+        monkeypatch.setenv(name, "")
 
     def make(text: str, **options: Any) -> SparkJobOperator:
         operator = SparkJobOperator(
@@ -25,6 +28,7 @@ def make_operator(make_script, step: Step):
             conn_id="spark_local",
             spark_binary=make_script(text, "spark-submit"),
             step=step,
+            jobs=jobs,
             **options,
         )
         operators.append(operator)
@@ -39,14 +43,13 @@ def make_operator(make_script, step: Step):
 def test_job_gets_its_arguments_and_environment(make_operator, step: Step, tmp_path: Path) -> None:
     note = tmp_path / "note"
     operator = make_operator(
-        f"import json, os, sys\njson.dump([sys.argv[1:], os.environ['PYTHONPATH']], open({str(note)!r}, 'w'))",
-        env_vars={"PYTHONPATH": "/jobs"},
+        f"import json, os, sys\njson.dump([sys.argv[1:], os.environ['GIVEN']], open({str(note)!r}, 'w'))",
         name="toposieve-ingest",
     )
     operator.execute({})
-    arguments, path = json.loads(note.read_text())
+    arguments, given = json.loads(note.read_text())
     assert arguments == ["--master", "local[2]", "--name", "toposieve-ingest", "jobs/ingest.py", *step["arguments"]]
-    assert path == "/jobs"
+    assert given == "yes"
 
 
 def test_log_says_where_input_and_output_are(make_operator, step: Step, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +74,7 @@ def test_other_exit_codes_may_be_retried(make_operator) -> None:
 
 def test_success_without_output_is_a_failure(make_operator, step: Step) -> None:
     step["config"] = {"seed": 1}
-    with pytest.raises(OutputError, match=r"manifest\.json"):
+    with pytest.raises(OutputError, match="has no manifest"):
         make_operator("").execute({})
 
 

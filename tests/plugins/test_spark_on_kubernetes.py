@@ -6,6 +6,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow import spark_job, spark_on_kubernetes
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator, run_labels
 from toposieve_airflow.steps import Step
 from toposieve_airflow.tf_spawner.cluster import Refused
@@ -32,9 +33,11 @@ def asked() -> list[str]:
 
 
 @pytest.fixture
-def operator(step: Step, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> SparkOnKubernetesOperator:
+def operator(
+    step: Step, jobs: JobsEnvironment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> SparkOnKubernetesOperator:
     made = SparkOnKubernetesOperator(
-        task_id="ingest", namespace="here", kubernetes_conn_id="a", startup_timeout_s=1, step=step
+        task_id="ingest", namespace="here", kubernetes_conn_id="a", startup_timeout_s=1, step=step, jobs=jobs
     )
     monkeypatch.setattr(made, "_pods", lambda: Pods(asked))
     monkeypatch.setattr(spark_job, "end_children", lambda: asked.append("end spark-submit"))

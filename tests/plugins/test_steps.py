@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from toposieve_airflow.steps import (
 )
 
 STAGES = ("simulation", "ingest", "selection", "preparation", "training", "evaluation")
-BASE = Path("/data")
+BASE = "/data"
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +165,36 @@ def test_simulate_events_has_a_step_for_each_day(
 ) -> None:
     steps = simulate_events_steps(Commands(BASE, params, schema), params, None, profile)
     assert [day["simulate"]["wanted"] for day in steps["days"]] == [True, True]
+
+
+def test_data_may_lie_under_urls_and_raw_elsewhere(
+    schema: ConfigurationSchema, profile: Profile, params: dict[str, Any]
+) -> None:
+    commands = Commands("s3://lhc/toposieve", params, schema, raw="root://eos//store/raw")
+    steps = topology_classifier_steps(commands, params, None, profile)
+    day = steps["days"][0]
+    for step in day.values():
+        assert step["arguments"][:2] == ["--base", "s3://lhc/toposieve"]
+    raw = [f"root://eos//store/raw/{sample}/2026-01-01" for sample in params["samples"]]
+    assert day["simulate"]["outputs"] == day["ingest"]["inputs"] == raw
+    assert steps["evaluate"]["outputs"][0].startswith("s3://lhc/toposieve/reports/2026-01-01_2026-01-02-")
+    given = {task: "--raw" in step["arguments"] for task, step in day.items()}
+    assert given == {"simulate": True, "ingest": True, "select": False}
+    ingest = day["ingest"]["arguments"]
+    assert ingest[ingest.index("--raw") + 1] == "root://eos//store/raw"
+
+
+def test_without_raw_of_its_own_no_job_is_told_one(build, params: dict[str, Any]) -> None:
+    assert not any("--raw" in step["arguments"] for step in build(params)["days"][0].values())
+
+
+def test_samples_are_not_simulated_into_what_can_only_be_read(
+    schema: ConfigurationSchema, profile: Profile, params: dict[str, Any]
+) -> None:
+    commands = Commands(BASE, params, schema, raw="root://eos//store/raw")
+    for steps, wanted in ((topology_classifier_steps, True), (simulate_events_steps, False)):
+        with pytest.raises(StepError, match="root://eos//store/raw, which can only be read: run without simulation"):
+            steps(commands, {**params, "simulate": wanted}, None, profile)
+    assert topology_classifier_steps(commands, params, None, profile)
+    writable = Commands(BASE, params, schema, raw="s3://lhc/raw")
+    assert simulate_events_steps(writable, params, None, profile)

@@ -1,15 +1,21 @@
 """One simulated file, in this process."""
 
 import dataclasses
+import re
+from datetime import datetime
 
 import numpy as np
 import pytest
 import uproot
 
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SimulationConfig
+from toposieve.io.manifests import Unit
+from toposieve.io.store import Key
 from toposieve.simulation import files
-from toposieve.simulation.files import FileTask, merge, simulate_file, truth_chunks
+from toposieve.simulation.files import FileTask, date_of, merge, simulate_file, simulate_item, truth_chunks
 from toposieve.simulation.generator import TruthEvents
+from toposieve.simulation.pileup import LibraryFiles
 
 
 def batch(*weights, tried=10):
@@ -43,25 +49,75 @@ def test_chunks_hold_exactly_the_events_asked_for(monkeypatch, n_events, sizes):
 @pytest.fixture
 def task(tmp_path):
     config = SimulationConfig(pileup=0, events_per_file=12)
-    return FileTask("wjets", "2026-01-01", 3, 12, config, None, tmp_path)
-
-
-def arrays(path):
-    with uproot.open(path) as file:
-        return {branch.name: branch.array().to_list() for branch in file["Delphes"].branches}
+    return FileTask("wjets", "2026-01-01", 3, 12, config, None, Key(str(tmp_path)))
 
 
 def test_a_file_follows_from_its_task(task, tmp_path):
-    unit = simulate_file(task)
-    assert unit.outputs[0].path == "wjets-000003.root"
+    unit = simulate_item(task).unit
+    assert re.fullmatch(r"simulated/wjets-000003-[0-9a-f]{12}\.root", unit.outputs[0].path)
+    assert unit.outputs[0].path == task.name
     assert unit.entry_stop == unit.counts["events"] == 12
     assert unit.counts["selected"] <= 12 <= unit.counts["generated"]
     assert str(task.seed) in unit.source
-    again = tmp_path / "again"
-    again.mkdir()
-    assert simulate_file(dataclasses.replace(task, folder=again)).counts == unit.counts
-    assert arrays(again / task.name) == arrays(tmp_path / task.name)
-    assert arrays(again / task.name)["Event.Number"] == [[number] for number in range(12)]
+    assert simulate_file(task, tmp_path / "again").counts == unit.counts
+    assert (tmp_path / "again").read_bytes() == (tmp_path / task.name).read_bytes()
+    with uproot.open(tmp_path / task.name) as file:
+        assert file["Delphes"]["Event.Number"].array().to_list() == [[number] for number in range(12)]
+        assert file.created_on == datetime(2026, 1, 1)
+
+
+def test_what_an_earlier_run_left_is_adopted_unless_all_is_to_be_made_anew(task, monkeypatch):
+    calls = []
+
+    def fake_file(task, path):
+        calls.append(task)
+        path.write_text("events")
+        return Unit(source=task.source, source_checksum="", entry_start=0, entry_stop=12, counts={}, outputs=())
+
+    monkeypatch.setattr(files, "simulate_file", fake_file)
+    first, second = simulate_item(task), simulate_item(task)
+    assert (first.adopted, second.adopted, len(calls)) == (False, True, 1)
+    assert second.unit == first.unit
+    anew = simulate_item(dataclasses.replace(task, adopt=False))
+    assert (anew.adopted, anew.unit, len(calls)) == (False, first.unit, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": 4},
+        {"partition": "2026-01-02"},
+        {"sample": "ttbar"},
+        {"config": SimulationConfig(pileup=0, events_per_file=13)},
+        {"library": LibraryFiles((Key("/raw", "_pileup/aa/block-00000-0123456789ab.npy"),), (10,))},
+    ],
+)
+def test_other_content_has_another_name_and_uuid(task, change):
+    other = dataclasses.replace(task, **change)
+    assert other.name.rpartition("-")[2] != task.name.rpartition("-")[2]
+    assert other.uuid != task.uuid
+
+
+def test_other_code_has_another_name(task, monkeypatch):
+    before = task.name
+    monkeypatch.setitem(CODE_NUMBERS, "simulate", 1000)
+    assert task.name != before
+
+
+def test_a_name_does_not_tell_where_the_file_lies(task):
+    assert dataclasses.replace(task, folder=Key("s3://elsewhere")).name == task.name
+    elsewhere = [
+        LibraryFiles((Key(root, "_pileup/aa/block-00000-0123456789ab.npy"),), (10,)) for root in ("/raw", "s3://bucket")
+    ]
+    names = {dataclasses.replace(task, library=library).name for library in elsewhere}
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize(
+    ("partition", "year"), [("2026-01-02", 2026), ("1994-12-31", 1995), ("2059-01-01", 1995), ("warm-up", 1995)]
+)
+def test_dates_are_those_of_the_partition_where_root_has_them(partition, year):
+    assert date_of(partition).year == year
 
 
 @pytest.mark.parametrize("change", [{"index": 4}, {"partition": "2026-01-02"}, {"sample": "ttbar"}])

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from toposieve.io.store import Key
 from toposieve.simulation.pileup import (
     LIBRARY_DTYPE,
     LibraryFiles,
@@ -93,18 +94,18 @@ def test_the_library_keeps_what_leaves_a_trace():
 
 
 def test_blocks_are_read_as_one_library(tmp_path):
-    paths, sizes = [], (3, 2)
+    keys, sizes = [], (3, 2)
     for number, (n_events, events) in enumerate(zip(sizes, ([0, 0, 2], [1]), strict=True)):
         block = np.zeros(len(events), LIBRARY_DTYPE)
         block["event"], block["px"] = events, 10 * number + np.arange(len(events))
-        paths.append(tmp_path / f"{number}.npy")
-        np.save(paths[-1], block)
+        keys.append(Key(str(tmp_path), f"{number}.npy"))
+        np.save(tmp_path / f"{number}.npy", block)
         assert n_events > max(events)
-    read = load_library(LibraryFiles(tuple(paths), sizes))
+    read = load_library(LibraryFiles(tuple(keys), sizes))
     assert len(read) == 5  # events without particles count
     assert np.diff(read.offsets).tolist() == [2, 0, 1, 0, 1]
     assert read.particles["px"].tolist() == [0.0, 1.0, 2.0, 10.0]
-    assert load_library(LibraryFiles(tuple(paths), sizes)) is read
+    assert load_library(LibraryFiles(tuple(keys), sizes)) is read
 
 
 def test_minimum_bias_block():

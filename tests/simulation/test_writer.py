@@ -1,14 +1,21 @@
+from datetime import datetime, timedelta
+from uuid import UUID
+
 import numpy as np
+import pytest
 import uproot
 
 from support.events import random_events, to_events
 from toposieve import schema
-from toposieve.simulation.writer import BASKET_EVENTS, DelphesWriter, event_collection
+from toposieve.simulation.writer import BASKET_EVENTS, delphes_file, event_collection
+
+UUID_GIVEN = UUID("12345678-1234-5678-1234-567812345678")
+DATE = datetime(2026, 1, 2)
 
 
 def write(path, chunks):
     written = 0
-    with DelphesWriter(path) as writer:
+    with delphes_file(path, UUID_GIVEN, DATE) as writer:
         for events in chunks:
             n = len(events["MissingET"])
             writer.add({"Event": event_collection(written, np.ones(n)), **events})
@@ -45,3 +52,33 @@ def test_a_file_without_events_is_a_whole_file(tmp_path):
     write(tmp_path / "a.root", [])
     with uproot.open(tmp_path / "a.root") as file:
         assert file[schema.TREE_NAME].num_entries == 0
+
+
+def test_the_same_events_give_the_same_bytes_in_a_file_of_any_name(tmp_path):
+    events = to_events(random_events(1, 30))
+    write(tmp_path / "a.root", [events])
+    write(tmp_path / "other.root", [events])
+    assert (tmp_path / "other.root").read_bytes() == (tmp_path / "a.root").read_bytes()
+
+
+def test_a_file_has_the_uuid_and_date_given_and_no_other_date(tmp_path):
+    path = tmp_path / "a.root"
+    begun = datetime.now()
+    write(path, [to_events(random_events(1, 30))])
+    seconds = (datetime.now() - begun).seconds + 2
+    content = path.read_bytes()
+    with uproot.open(path) as file:
+        assert file.file.uuid == UUID_GIVEN
+        assert (file.created_on, file.modified_on) == (DATE, DATE)
+    for second in range(seconds):
+        code = uproot._util.datetime_to_code(begun + timedelta(seconds=second))
+        assert code.to_bytes(4, "big") not in content
+
+
+def test_other_files_are_dated_as_ever_afterwards(tmp_path):
+    with pytest.raises(ZeroDivisionError), delphes_file(tmp_path / "a.root", UUID_GIVEN, DATE):
+        raise ZeroDivisionError
+    with uproot.recreate(tmp_path / "b.root") as file:
+        file["tree"] = {"x": np.zeros(1)}
+    with uproot.open(tmp_path / "b.root") as file:
+        assert file.created_on.year == datetime.now().year

@@ -9,6 +9,7 @@ from support.repository import REPOSITORY
 
 CHART = REPOSITORY / "helm" / "toposieve"
 AIRFLOW_VALUES = REPOSITORY / "helm" / "airflow-values.yaml"
+AIRFLOW_WITHOUT_VOLUME = REPOSITORY / "helm" / "airflow-without-volume.yaml"
 LAPTOP_VALUES = REPOSITORY / "helm" / "laptop.yaml"
 KIND = REPOSITORY / "helm" / "kind.yaml"
 RELEASE, NAMESPACE = "toposieve", "toposieve"
@@ -30,6 +31,20 @@ NOTHING: dict[str, Any] = {
     "tensorboard": {"enabled": False},
 }
 """Values that leave accounts, rights, storage and profile only."""
+
+
+WITHOUT_VOLUME: dict[str, Any] = {
+    "storage": {
+        "kind": "s3",
+        "url": "s3://lhc/toposieve",
+        "raw": "root://eos.example.org//store/raw",
+        "secret": "toposieve-store",
+        "variables": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+    },
+    "historyServer": {"enabled": False},
+    "tensorboard": {"enabled": False},
+}
+"""Values for all data in an object store."""
 
 
 def render_files(values: dict[str, Any]) -> dict[str, str]:

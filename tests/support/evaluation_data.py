@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import EvaluationConfig, PreparationConfig, SelectionConfig, TrainingConfig
 from toposieve.evaluation import performance
 from toposieve.io import datasets, manifests
+from toposieve.io.names import digest
+from toposieve.io.store import Key, root_key
 from toposieve.io.tfrecord import encode_example, write_record
 from toposieve.preprocessing import Scaling
 from toposieve.training import runs
 
 HIGH, LOW = len(schema.HIGH_LEVEL_FEATURES), len(schema.LOW_LEVEL_FEATURES)
 TEST_EVENTS = {"qcd": 20, "ttbar": 16, "wjets": 18}
+DIGITS = digest("dataset")
+"""Folder of a dataset's files."""
+
 SCALE = 50.0
 """Of every high-level feature; the offset is a tenth of it."""
 
@@ -52,9 +58,9 @@ def write_dataset(
     directory = base / "datasets" / name
     directory.mkdir(parents=True)
     units = [unit for seed, split in enumerate(schema.SPLITS) for unit in _write_split(directory, split, sizes, seed)]
-    (directory / datasets.SCALING_NAME).write_text(make_scaling().to_json())
-    scaling = manifests.describe_file(directory / datasets.SCALING_NAME, directory)
-    units.append(_unit(datasets.SCALING_SOURCE, 0, {}, scaling))
+    scaling = f"{DIGITS}/{datasets.SCALING_NAME}"
+    (directory / scaling).write_text(make_scaling().to_json())
+    units.append(_unit(datasets.SCALING_SOURCE, 0, {}, manifests.describe_file(directory / scaling, scaling)))
     manifest = manifests.Manifest(
         stage=datasets.STAGE,
         config_hash="0" * 16,
@@ -76,7 +82,7 @@ def write_dataset(
 
 def save_manifest(directory: Path, manifest: manifests.Manifest) -> None:
     """Write a manifest as it is, whatever the directory holds."""
-    (directory / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n")
+    (directory / manifests.manifest_name(1)).write_bytes(manifest.to_bytes())
 
 
 def make_scaling() -> Scaling:
@@ -91,16 +97,16 @@ def make_scaling() -> Scaling:
 
 
 def _write_split(directory: Path, split: str, sizes: dict[str, int], seed: int) -> list[manifests.Unit]:
-    (directory / split).mkdir()
+    (directory / DIGITS / split).mkdir(parents=True)
     units = []
     for shard in range(2):
         part = {sample: count // 2 + (count % 2 if shard else 0) for sample, count in sizes.items()}
-        path = directory / split / f"shard-{shard:05d}-of-00002.tfrecord"
+        name = f"{DIGITS}/{split}/shard-{shard:05d}-of-00002.tfrecord"
         records = make_records(part, 10 * seed + shard)
-        with path.open("wb") as stream:
+        with (directory / name).open("wb") as stream:
             for record in records:
                 write_record(stream, record)
-        file = manifests.describe_file(path, directory)
+        file = manifests.describe_file(directory / name, name)
         units.append(_unit(f"{split}/{shard}", len(records), {"events": len(records), **part}, file))
     return units
 
@@ -116,16 +122,23 @@ def _cutflow(test: int, factor: float) -> dict[str, Any]:
     return {step: count * factor for step, count in (steps | dict.fromkeys(schema.SPLITS, test)).items()}
 
 
+def base_key(base: Path) -> Key:
+    """The base as jobs see it."""
+    return root_key("--base", str(base))
+
+
 def write_run(base: Path, dataset: Path, config: TrainingConfig, *, bias: Sequence[float] | None = None) -> Path:
     """Publish a run as training does; its model file is a placeholder, or with ``bias`` that of :func:`save_model`."""
-    directory = runs.run_directory(base, dataset, config)
-    directory.mkdir(parents=True)
+    fingerprint = manifests.fingerprint(manifests.read_manifest(base_key(dataset)))
+    directory = Path(str(runs.run_directory(base_key(base), fingerprint, config)))
+    folder = run_folder(directory)
+    folder.mkdir(parents=True)
     if bias is None:
-        (directory / runs.MODEL_FILE).write_bytes(b"a model")
+        (folder / runs.MODEL_FILE).write_bytes(b"a model")
     else:
-        save_model(directory / runs.MODEL_FILE, config, bias)
-    (directory / runs.HISTORY_FILE).write_text(json.dumps(HISTORY))
-    (directory / runs.METRICS_FILE).write_text(json.dumps(RUN_METRICS))
+        save_model(folder / runs.MODEL_FILE, config, bias)
+    (folder / runs.HISTORY_FILE).write_text(json.dumps(HISTORY))
+    (folder / runs.METRICS_FILE).write_text(json.dumps(RUN_METRICS))
     names = (runs.MODEL_FILE, runs.HISTORY_FILE, runs.METRICS_FILE)
     unit = manifests.Unit(
         source=f"datasets/{dataset.name}",
@@ -133,7 +146,7 @@ def write_run(base: Path, dataset: Path, config: TrainingConfig, *, bias: Sequen
         entry_start=0,
         entry_stop=1,
         counts={},
-        outputs=tuple(manifests.describe_file(directory / name, directory) for name in names),
+        outputs=tuple(manifests.describe_file(folder / name, f"{folder.name}/{name}") for name in names),
     )
     save_manifest(
         directory,
@@ -141,11 +154,17 @@ def write_run(base: Path, dataset: Path, config: TrainingConfig, *, bias: Sequen
             stage="training",
             config_hash=config.hash,
             config=config.model_dump(mode="json"),
+            code=CODE_NUMBERS["train"],
             units=(unit,),
             code_version="def5678",
         ),
     )
     return directory
+
+
+def run_folder(directory: Path) -> Path:
+    """Where a run of :func:`write_run` has its files."""
+    return directory / digest("run")
 
 
 HISTORY = {"loss": [1.0, 0.8], "accuracy": [0.4, 0.6], "validation_loss": [1.1, 0.9], "validation_accuracy": [0.4, 0.5]}

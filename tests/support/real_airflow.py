@@ -112,7 +112,7 @@ class RealAirflow:
 
     @property
     def base(self) -> Path:
-        return self.profile.base
+        return Path(self.profile.base)
 
     def start(self, dag_id: str, run_id: str, conf: dict[str, Any], partition_key: str | None = None) -> DagRun:
         """Trigger a DAG."""

@@ -12,9 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.io import manifests
+from toposieve.io.names import unit_name
 from toposieve.io.parquet import SELECTED_SCHEMA, event_writer
+from toposieve.io.publication import Publication
+from toposieve.io.store import Key, root_key
 
 KINDS = len(schema.PARTICLE_KINDS)
 
@@ -84,21 +88,30 @@ def random_units(
 
 
 def write_selected(
-    base: Path, partition: str, units: Sequence[SelectedUnit], config: SelectionConfig | None = None
-) -> Path:
-    """Write ``base/selected/partition`` as the selection stage does, and return its path."""
+    base: Path, partition: str, units: Sequence[SelectedUnit], config: SelectionConfig | None = None, **fields: Any
+) -> Key:
+    """Publish ``base/selected/partition`` as the selection stage does, and return where it is.
+
+    Args:
+        base: Where all data lives.
+        partition: Production day.
+        units: What was selected.
+        config: What it was selected with.
+        **fields: Of the manifest, where they matter.
+    """
     config = config or SelectionConfig()
-    directory = base / "selected" / partition
-    directory.mkdir(parents=True, exist_ok=True)
-    manifest = manifests.Manifest(
-        stage="select",
-        config_hash=config.hash,
-        config=config.model_dump(mode="json"),
-        units=tuple(_write_unit(directory, number, unit) for number, unit in enumerate(units)),
-        code_version="test",
-    )
-    (directory / manifests.MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
-    return directory
+    folder = root_key("--base", str(base)) / "selected" / partition
+    with Publication(folder) as publication:
+        content = {
+            "stage": "select",
+            "config_hash": config.hash,
+            "config": config.model_dump(mode="json"),
+            "code": CODE_NUMBERS["select"],
+            "units": tuple(_write_unit(folder, number, unit) for number, unit in enumerate(units)),
+            "code_version": "test",
+        }
+        publication.publish(manifests.Manifest.model_validate({**content, **fields}))
+    return folder
 
 
 def with_value(unit: SelectedUnit, column: str, position: int, value: float) -> SelectedUnit:
@@ -126,18 +139,21 @@ def selected_table(unit: SelectedUnit) -> pa.Table:
     return pa.Table.from_arrays([columns[name] for name in types], schema=SELECTED_SCHEMA)
 
 
-def _write_unit(directory: Path, number: int, unit: SelectedUnit) -> manifests.Unit:
-    path = directory / f"{unit.sample}-{number:05d}.parquet"
-    with event_writer(path, SELECTED_SCHEMA) as writer:
-        writer.write_table(selected_table(unit), row_group_size=500)
+def _write_unit(folder: Key, number: int, unit: SelectedUnit) -> manifests.Unit:
+    table = selected_table(unit)
+    name = unit_name(unit.file, number, str(table.to_pydict()))
+    with (folder / name).create() as path:
+        with event_writer(path, SELECTED_SCHEMA) as writer:
+            writer.write_table(table, row_group_size=500)
+        file = manifests.describe_file(path, name)
     events = len(unit.entries)
     stop = int(unit.entries[-1]) + 1 if events else 10
     return manifests.Unit(
         source=unit.file,
-        source_checksum="0" * 32,
+        source_checksum="0" * 8,
         entry_start=0,
         entry_stop=stop,
         counts={"events": 2 * stop, "lepton_pt": stop, "isolated_lepton": events},
         weights={"events": 9.0, "lepton_pt": 6.0, "isolated_lepton": float(unit.weights.astype(float).sum())},
-        outputs=(manifests.describe_file(path, directory),),
+        outputs=(file,),
     )

@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from toposieve import schema
-from toposieve.io.manifests import MANIFEST_NAME, Manifest, Unit, describe_file
+from toposieve.io.manifests import Manifest, Unit, describe_file, manifest_name
+from toposieve.io.names import digest
+from toposieve.io.store import Key
 from toposieve.io.tfrecord import encode_example, write_record
+
+
+def key_of(directory: Path) -> Key:
+    """A folder two levels below a base, as datasets lie there."""
+    return Key(str(directory.parents[1]), f"{directory.parent.name}/{directory.name}")
 
 
 def make_events(count: int, *, seed: int = 0, lengths: tuple[int, int] = (5, 30)) -> list[dict[str, object]]:
@@ -64,7 +71,7 @@ def write_dataset(
     shards: int | None = None,
     lengths: tuple[int, int] = (5, 30),
 ) -> Path:
-    """Write a dataset with its manifest; event i of a split goes to shard i modulo shards."""
+    """Write a dataset with its manifest; event i of a split goes to shard i modulo shards, in :func:`shard_folder`."""
     units = []
     for seed, (split, count) in enumerate({"train": train, "validation": validation, "test": 8}.items()):
         events = make_events(count, seed=seed, lengths=lengths)
@@ -73,10 +80,15 @@ def write_dataset(
     return directory
 
 
+def shard_folder(directory: Path, split: str) -> Path:
+    """Where a dataset of :func:`write_dataset` has the shards of a split."""
+    return directory / digest("dataset") / split
+
+
 def _write_split(directory: Path, split: str, events: list[dict[str, object]], shards: int) -> list[Unit]:
     units = []
     for index in range(shards):
-        path = directory / split / f"shard-{index:05d}-of-{shards:05d}.tfrecord"
+        path = shard_folder(directory, split) / f"shard-{index:05d}-of-{shards:05d}.tfrecord"
         records = [encode(event) for event in events[index::shards]]
         write_records(path, records)
         units.append(
@@ -86,7 +98,7 @@ def _write_split(directory: Path, split: str, events: list[dict[str, object]], s
                 entry_start=0,
                 entry_stop=len(records),
                 counts={"events": len(records)},
-                outputs=(describe_file(path, directory),),
+                outputs=(describe_file(path, path.relative_to(directory).as_posix()),),
             )
         )
     return units
@@ -102,7 +114,7 @@ def save_manifest(directory: Path, units: list[Unit], streams: int) -> None:
         extra={"streams": streams},
         code_version="test",
     )
-    (directory / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n")
+    (directory / manifest_name(1)).write_bytes(manifest.to_bytes())
 
 
 def write_published_dataset(directory: Path, *, train: int = 24, validation: int = 12, files: int = 2) -> Path:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toposieve.io.store import Key
 from toposieve.training.checkpoints import Checkpoint, Progress, load_newest_checkpoint, save_checkpoint
 
 
@@ -22,8 +23,8 @@ def checkpoint(epoch: int, step: int) -> Checkpoint:
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     saved = checkpoint(1, 20)
-    save_checkpoint(tmp_path, saved)
-    loaded = load_newest_checkpoint(tmp_path)
+    save_checkpoint(Key(str(tmp_path)), saved)
+    loaded = load_newest_checkpoint(Key(str(tmp_path)))
     assert loaded is not None
     assert loaded.progress == saved.progress
     for group in ("model", "optimizer", "best"):
@@ -34,45 +35,45 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_arrays_keep_their_order_beyond_ten(tmp_path: Path) -> None:
     arrays = [np.array(number) for number in range(25)]
-    save_checkpoint(tmp_path, Checkpoint(Progress(), arrays, (), ()))
-    loaded = load_newest_checkpoint(tmp_path)
+    save_checkpoint(Key(str(tmp_path)), Checkpoint(Progress(), arrays, (), ()))
+    loaded = load_newest_checkpoint(Key(str(tmp_path)))
     assert loaded is not None
     assert [int(array) for array in loaded.model] == list(range(25))
 
 
 def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
-    assert load_newest_checkpoint(tmp_path / "nowhere") is None
+    assert load_newest_checkpoint(Key(str(tmp_path)) / "nowhere") is None
 
 
 def test_the_newest_counts_and_old_ones_go(tmp_path: Path) -> None:
     for epoch, step in [(0, 200), (0, 1000), (1, 0), (1, 200), (10, 0)]:
-        save_checkpoint(tmp_path, checkpoint(epoch, step))
-        newest = load_newest_checkpoint(tmp_path)
+        save_checkpoint(Key(str(tmp_path)), checkpoint(epoch, step))
+        newest = load_newest_checkpoint(Key(str(tmp_path)))
         assert newest is not None
         assert (newest.progress.epoch, newest.progress.step) == (epoch, step)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    save_checkpoint(tmp_path, checkpoint(1, 0))
-    newest = save_checkpoint(tmp_path, checkpoint(2, 0))
+    save_checkpoint(Key(str(tmp_path)), checkpoint(1, 0))
+    newest = save_checkpoint(Key(str(tmp_path)), checkpoint(2, 0))
     newest.write_bytes(newest.read_bytes()[:-100])
     with caplog.at_level(logging.WARNING):
-        loaded = load_newest_checkpoint(tmp_path)
+        loaded = load_newest_checkpoint(Key(str(tmp_path)))
     assert loaded is not None
     assert loaded.progress.epoch == 1
     assert newest.name in caplog.text
 
 
 def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_checkpoint(tmp_path, checkpoint(1, 0))
+    save_checkpoint(Key(str(tmp_path)), checkpoint(1, 0))
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("toposieve.training.checkpoints.os.replace", killed)
+    monkeypatch.setattr("toposieve.io.store.file.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, checkpoint(2, 0))
-    loaded = load_newest_checkpoint(tmp_path)
+        save_checkpoint(Key(str(tmp_path)), checkpoint(2, 0))
+    loaded = load_newest_checkpoint(Key(str(tmp_path)))
     assert loaded is not None
     assert loaded.progress.epoch == 1

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from support.training_data import write_dataset, write_published_dataset
+from support.training_data import key_of, write_dataset, write_published_dataset
 from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import MANIFEST_NAME
+from toposieve.io.manifests import manifest_name
+from toposieve.io.store import Key
 from toposieve.training import loop
 from toposieve.training.checkpoints import Checkpoint, Progress, save_checkpoint
 from toposieve.training.gang import Gang
@@ -27,7 +28,7 @@ def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task_of(dataset_dir: Path, run_directory: Path, config: TrainingConfig = CONFIG) -> Task:
-    return Task(config, open_dataset(dataset_dir), Gang(), run_directory)
+    return Task(config, open_dataset(key_of(dataset_dir)), Gang(), Key(str(run_directory)))
 
 
 def train(task: Task) -> Trained:
@@ -61,7 +62,7 @@ def test_any_seed_will_do(dataset_dir: Path, tmp_path: Path) -> None:
 
 
 def test_tensorboard_logs_are_written(undisturbed: tuple[Task, Trained]) -> None:
-    assert list((undisturbed[0].run_directory / "tensorboard").glob("events.out.tfevents.*"))
+    assert undisturbed[0].run_directory.list("tensorboard/events.out.tfevents.")
 
 
 def test_the_same_run_gives_the_same_result(
@@ -85,8 +86,8 @@ def test_a_resumed_run_gives_the_same_result(
     """An epoch has 6 steps: the run ends in the first epoch between checkpoints, at its last step, in the second."""
     original = loop.checked
 
-    def cut_short(dataset: tf.data.Dataset, split: object) -> Iterator[object]:
-        for number, batch in enumerate(original(dataset, split)):
+    def cut_short(dataset: tf.data.Dataset, split: object, cache: object) -> Iterator[object]:
+        for number, batch in enumerate(original(dataset, split, cache)):
             if split is task.dataset.train and number == steps_before_the_end:
                 raise Killed
             yield batch
@@ -134,7 +135,7 @@ def test_published_files_train_as_they_are(tmp_path: Path) -> None:
 
 
 def change_manifest(directory: Path, old: str, new: str) -> None:
-    path = directory / MANIFEST_NAME
+    path = directory / manifest_name(1)
     path.write_text(path.read_text().replace(old, new))
 
 
@@ -162,7 +163,7 @@ def test_workers_that_begin_at_different_steps_are_an_error(
 
 def test_only_the_chief_writes(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is not the chief, alone under the default strategy: it sees only its rows."""
-    dataset = open_dataset(dataset_dir)
+    dataset = open_dataset(key_of(dataset_dir))
     halves = {split.name: split.events // 2 for split in (dataset.train, dataset.validation)}
     monkeypatch.setattr(loop, "sum_over_workers", lambda _strategy, position: 2 * position)
     monkeypatch.setattr(loop, "_means", lambda sums, split: {"loss": sums[0], "accuracy": sums[3] / halves[split.name]})
@@ -188,7 +189,8 @@ def test_progress_is_shown(
 
 def test_a_checkpoint_of_another_model_is_an_error(dataset_dir: Path, tmp_path: Path) -> None:
     save_checkpoint(
-        tmp_path / "checkpoints", Checkpoint(Progress(epoch=1, history=[{"validation_loss": 1.0}]), [], [], [])
+        Key(str(tmp_path)) / "checkpoints",
+        Checkpoint(Progress(epoch=1, history=[{"validation_loss": 1.0}]), [], [], []),
     )
     with pytest.raises(ValueError, match="zip"):
         train(task_of(dataset_dir, tmp_path))

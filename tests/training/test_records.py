@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import tensorflow as tf
 from support.training_data import as_published, encode, make_events, write_records
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.io.store import Key
 from toposieve.training.records import Batch, RecordReader, reader_for
 
 OURS = schema.RECORD_KEYS
 PUBLISHED = schema.PUBLISHED_RECORD_KEYS
 BOTH = ("high_level", "particles")
+SHARD = "shard.tfrecord"
 
 
 @pytest.fixture
@@ -19,9 +22,9 @@ def events() -> list[dict[str, object]]:
     return make_events(6, lengths=(5, 30))
 
 
-def shard_of(path: Path, records: list[bytes]) -> Path:
-    write_records(path / "shard.tfrecord", records)
-    return path / "shard.tfrecord"
+def reader_of(path: Path, records: list[bytes], keys: Mapping[str, str], inputs: tuple[str, ...]) -> RecordReader:
+    write_records(path / SHARD, records)
+    return reader_for(Key(str(path)) / SHARD, path / SHARD, keys, inputs)
 
 
 def read(reader: RecordReader, records: list[bytes]) -> Batch:
@@ -30,7 +33,7 @@ def read(reader: RecordReader, records: list[bytes]) -> Batch:
 
 def read_ours(tmp_path: Path, events: list[dict[str, object]], inputs: tuple[str, ...] = BOTH) -> Batch:
     records = [encode(event) for event in events]
-    return read(reader_for(shard_of(tmp_path, records), OURS, inputs), records)
+    return read(reader_of(tmp_path, records, OURS, inputs), records)
 
 
 def test_our_records_are_read_whole(tmp_path: Path, events: list[dict[str, object]]) -> None:
@@ -57,7 +60,7 @@ def test_a_model_without_particles_does_not_read_them(tmp_path: Path, events: li
 
 def test_an_empty_record_counts_for_nothing(tmp_path: Path, events: list[dict[str, object]]) -> None:
     records = [encode(event) for event in events]
-    batch = read(reader_for(shard_of(tmp_path, records), OURS, BOTH), ["", records[1]])
+    batch = read(reader_of(tmp_path, records, OURS, BOTH), ["", records[1]])
     np.testing.assert_array_equal(batch["present"], [0.0, 1.0])
     np.testing.assert_allclose(batch["weight"], [0.0, events[1]["weight"]])
     assert batch["particles"][0, 0].all()  # one particle: cuDNN takes no empty sequence
@@ -66,7 +69,7 @@ def test_an_empty_record_counts_for_nothing(tmp_path: Path, events: list[dict[st
 
 def test_published_records_give_the_same_as_ours(tmp_path: Path, events: list[dict[str, object]]) -> None:
     records = [encode(as_published(event), PUBLISHED) for event in events]
-    batch = read(reader_for(shard_of(tmp_path, records), PUBLISHED, BOTH), [*records, b""])
+    batch = read(reader_of(tmp_path, records, PUBLISHED, BOTH), [*records, b""])
     ours = read_ours(tmp_path, events)
     for name in ("high_level", "particles", "label"):
         np.testing.assert_array_equal(batch[name][:-1], ours[name])
@@ -78,14 +81,14 @@ def test_zeros_between_particles_are_kept(tmp_path: Path, events: list[dict[str,
     event["particles"] = event["particles"].copy()
     event["particles"][70] = 1.0
     records = [encode(event, PUBLISHED)]
-    batch = read(reader_for(shard_of(tmp_path, records), PUBLISHED, BOTH), records)
+    batch = read(reader_of(tmp_path, records, PUBLISHED, BOTH), records)
     assert batch["particles"][0, 70].all()
 
 
 def test_an_event_without_any_particle_is_read(tmp_path: Path, events: list[dict[str, object]]) -> None:
     event = {**events[0], "particles": np.zeros((0, 19)), "length": 0}
     records = [encode(events[1]), encode(event)]
-    batch = read(reader_for(shard_of(tmp_path, records), OURS, BOTH), records)
+    batch = read(reader_of(tmp_path, records, OURS, BOTH), records)
     assert not batch["particles"][1].any()
     assert batch["present"][1] == 1.0
 
@@ -121,14 +124,13 @@ def test_bad_values_are_refused(
 def test_keys_that_do_not_fit_are_refused(
     tmp_path: Path, events: list[dict[str, object]], keys: dict[str, str], message: str
 ) -> None:
-    shard = shard_of(tmp_path, [encode(events[0])])
     with pytest.raises(InvalidInputError, match=message):
-        reader_for(shard, keys, BOTH)
+        reader_of(tmp_path, [encode(events[0])], keys, BOTH)
 
 
 def test_a_shard_without_records_or_without_sense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="holds no records"):
-        reader_for(shard_of(tmp_path, []), OURS, BOTH)
-    (tmp_path / "shard.tfrecord").write_bytes(b"not a TFRecord file")
-    with pytest.raises(InvalidInputError, match="cannot be read"):
-        reader_for(tmp_path / "shard.tfrecord", OURS, BOTH)
+        reader_of(tmp_path, [], OURS, BOTH)
+    (tmp_path / SHARD).write_bytes(b"not a TFRecord file")
+    with pytest.raises(InvalidInputError, match=f"{SHARD} cannot be read"):
+        reader_for(Key(str(tmp_path)) / SHARD, tmp_path / SHARD, OURS, BOTH)

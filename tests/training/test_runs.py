@@ -2,10 +2,19 @@ from pathlib import Path
 
 import pytest
 
-from support.training_data import write_dataset, write_published_dataset
+from support.training_data import key_of, write_dataset, write_published_dataset
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
-from toposieve.io.manifests import MANIFEST_NAME, Manifest, Unit, describe_file
-from toposieve.training.runs import dataset_fingerprint, is_complete, run_directory, run_id
+from toposieve.io.manifests import Manifest, Unit, describe_file, manifest_name, read_manifest
+from toposieve.io.store import Key
+from toposieve.training.runs import (
+    copy_metrics,
+    dataset_fingerprint,
+    finished_run,
+    results_of,
+    run_directory,
+    run_id,
+)
 
 
 @pytest.fixture
@@ -13,60 +22,93 @@ def dataset(tmp_path: Path) -> Path:
     return write_dataset(tmp_path / "datasets" / "d")
 
 
+def fingerprint_of(dataset: Path) -> str:
+    return dataset_fingerprint(read_manifest(key_of(dataset)), {})
+
+
+def foreign_fingerprint(dataset: Path) -> str:
+    return dataset_fingerprint(None, key_of(dataset).list())
+
+
 def change_manifest(dataset: Path, old: str, new: str) -> None:
-    path = dataset / MANIFEST_NAME
+    path = dataset / manifest_name(1)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
 
 
-def test_run_id_is_stable_and_sixteen_digits(dataset: Path) -> None:
-    first = run_id(dataset, TrainingConfig())
-    assert first == run_id(dataset, TrainingConfig())
+def test_run_id_is_stable_and_sixteen_digits() -> None:
+    first = run_id("dataset", TrainingConfig())
+    assert first == run_id("dataset", TrainingConfig())
     assert len(first) == 16
     int(first, 16)
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"model": "hlf"}, {"epochs": 7}, {"record_keys": {"label": "x"}}])
-def test_run_id_changes_with_the_configuration(dataset: Path, change: dict[str, object]) -> None:
-    assert run_id(dataset, TrainingConfig(**change)) != run_id(dataset, TrainingConfig())
+def test_run_id_changes_with_the_configuration(change: dict[str, object]) -> None:
+    assert run_id("dataset", TrainingConfig(**change)) != run_id("dataset", TrainingConfig())
 
 
-def test_run_id_changes_with_the_dataset_but_not_with_its_code_version(dataset: Path) -> None:
-    before = run_id(dataset, TrainingConfig())
+def test_run_id_changes_with_dataset_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run_id("dataset", TrainingConfig())
+    assert run_id("other", TrainingConfig()) != before
+    monkeypatch.setitem(CODE_NUMBERS, "train", CODE_NUMBERS["train"] + 1)
+    assert run_id("dataset", TrainingConfig()) != before
+
+
+def test_a_dataset_is_known_by_its_manifest_less_the_code_version(dataset: Path) -> None:
+    before = fingerprint_of(dataset)
     change_manifest(dataset, '"code_version": "test"', '"code_version": "later"')
-    assert run_id(dataset, TrainingConfig()) == before
+    assert fingerprint_of(dataset) == before
     change_manifest(dataset, '"events": 15', '"events": 14')
-    assert run_id(dataset, TrainingConfig()) != before
+    assert fingerprint_of(dataset) != before
 
 
 def test_a_dataset_without_a_manifest_is_known_by_its_files(tmp_path: Path) -> None:
-    dataset = write_published_dataset(tmp_path / "foreign")
-    before = dataset_fingerprint(dataset, None)
-    assert before == dataset_fingerprint(dataset, None)
+    dataset = write_published_dataset(tmp_path / "datasets" / "foreign")
+    before = foreign_fingerprint(dataset)
+    (dataset / ".tmp-0123").write_bytes(b"being written")
+    assert foreign_fingerprint(dataset) == before
     (dataset / "train" / "part-r-00002").write_bytes(b"more")
-    assert dataset_fingerprint(dataset, None) != before
+    assert foreign_fingerprint(dataset) != before
 
 
-def test_run_directory_names_model_and_run(dataset: Path, tmp_path: Path) -> None:
-    config = TrainingConfig(model="hlf")
-    assert run_directory(tmp_path, dataset, config) == tmp_path / "models" / "hlf" / run_id(dataset, config)
+def test_run_directory_names_model_and_run() -> None:
+    config, base = TrainingConfig(model="hlf"), Key("/data")
+    assert run_directory(base, "dataset", config) == base / "models" / "hlf" / run_id("dataset", config)
 
 
-def test_a_run_is_complete_when_all_that_its_manifest_lists_is_whole(tmp_path: Path) -> None:
-    assert not is_complete(tmp_path)
-    result = tmp_path / "model.keras"
-    result.write_bytes(b"weights")
-    unit = Unit(
-        source="d",
-        source_checksum="",
-        entry_start=0,
-        entry_stop=1,
-        counts={},
-        outputs=(describe_file(result, tmp_path),),
-    )
-    manifest = Manifest(stage="training", config_hash="0", config={}, units=(unit,), code_version="test")
-    (tmp_path / MANIFEST_NAME).write_text(manifest.model_dump_json())
-    assert is_complete(tmp_path)
-    result.write_bytes(b"altered")
-    assert not is_complete(tmp_path)
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run with one file."""
+    (tmp_path / "0123456789ab").mkdir()
+    metrics = tmp_path / "0123456789ab" / "metrics.json"
+    metrics.write_bytes(b"{}")
+    file = describe_file(metrics, "0123456789ab/metrics.json")
+    unit = Unit(source="d", source_checksum="", entry_start=0, entry_stop=1, counts={}, outputs=(file,))
+    code = CODE_NUMBERS["train"]
+    manifest = Manifest(stage="training", config_hash="0", config={}, code=code, units=(unit,), code_version="test")
+    (tmp_path / manifest_name(1)).write_bytes(manifest.to_bytes())
+    return tmp_path
+
+
+def test_a_run_without_a_manifest_is_not_finished(tmp_path: Path) -> None:
+    assert finished_run(Key(str(tmp_path))) is None
+
+
+def test_a_run_is_finished_when_all_that_its_manifest_lists_is_whole(run: Path) -> None:
+    manifest = finished_run(Key(str(run)))
+    assert manifest is not None
+    assert list(results_of(manifest)) == ["metrics.json"]
+    (run / "0123456789ab" / "metrics.json").write_bytes(b"{} ")
+    assert finished_run(Key(str(run))) is None
+
+
+def test_a_run_of_other_code_is_not_finished(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CODE_NUMBERS, "train", CODE_NUMBERS["train"] + 1)
+    assert finished_run(Key(str(run))) is None
+
+
+def test_metrics_are_copied_to_their_plain_place(run: Path) -> None:
+    copy_metrics(Key(str(run)), read_manifest(Key(str(run))))
+    assert (run / "metrics.json").read_bytes() == b"{}"

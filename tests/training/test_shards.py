@@ -2,19 +2,25 @@ from pathlib import Path
 
 import pytest
 
-from support.training_data import write_dataset, write_published_dataset
+from support.training_data import key_of, shard_folder, write_dataset, write_published_dataset
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import MANIFEST_NAME
-from toposieve.training.shards import Shard, Share, Split, check_share, open_dataset, verify_shards
+from toposieve.io.manifests import OutputFile, describe_file, manifest_name
+from toposieve.io.store import Key
+from toposieve.training import shards
+from toposieve.training.shards import Dataset, Shard, Share, Split, check_share, is_altered
+
+
+def open_dataset(directory: Path) -> Dataset:
+    return shards.open_dataset(key_of(directory))
 
 
 def split_of(events: list[int], streams: int) -> Split:
-    return Split("train", tuple(Shard(Path(str(i)), count, None) for i, count in enumerate(events)), streams)
+    return Split("train", tuple(Shard(Key("/d") / str(i), count, 0) for i, count in enumerate(events)), streams)
 
 
 def test_shard_i_belongs_to_stream_i_modulo_streams() -> None:
     split = split_of([1] * 6, streams=4)
-    assert [[shard.path.name for shard in split.stream(index)] for index in range(4)] == [
+    assert [[shard.key.name for shard in split.stream(index)] for index in range(4)] == [
         ["0", "4"],
         ["1", "5"],
         ["2"],
@@ -44,14 +50,14 @@ def test_a_dataset_is_found_by_its_manifest(tmp_path: Path) -> None:
 
 def test_files_that_the_manifest_does_not_list_are_not_read(tmp_path: Path) -> None:
     directory = write_dataset(tmp_path / "d")
-    (directory / "train" / "shard-99999-of-99999.tfrecord").write_bytes(b"junk")
+    (shard_folder(directory, "train") / "shard-99999-of-99999.tfrecord").write_bytes(b"junk")
     assert len(open_dataset(directory).train.shards) == 4
 
 
 @pytest.mark.parametrize(("files", "streams"), [(1, 1), (3, 2), (8, 8), (9, 8)])
 def test_a_dataset_without_a_manifest_is_read_in_file_order(tmp_path: Path, files: int, streams: int) -> None:
     dataset = open_dataset(write_published_dataset(tmp_path / "d", train=9, validation=9, files=files))
-    assert [shard.path.name for shard in dataset.train.shards] == [f"part-r-{i:05d}" for i in range(files)]
+    assert [shard.key.name for shard in dataset.train.shards] == [f"part-r-{i:05d}" for i in range(files)]
     assert dataset.train.events == 9
     assert dataset.streams == streams
 
@@ -67,12 +73,14 @@ def test_a_dataset_without_validation_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_the_splits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "other.txt").write_bytes(b"")
     with pytest.raises(InvalidInputError, match="train is missing"):
-        open_dataset(tmp_path)
+        open_dataset(tmp_path / "d")
 
 
 def test_a_manifest_without_streams_is_refused(tmp_path: Path) -> None:
-    path = write_dataset(tmp_path / "d") / MANIFEST_NAME
+    path = write_dataset(tmp_path / "d") / manifest_name(1)
     path.write_text(path.read_text().replace('"streams": 4', '"other": 4'))
     with pytest.raises(InvalidInputError, match="number of streams"):
         open_dataset(tmp_path / "d")
@@ -80,25 +88,54 @@ def test_a_manifest_without_streams_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_or_shortened_shard_is_named(tmp_path: Path) -> None:
     directory = write_dataset(tmp_path / "d")
-    shard = directory / "train" / "shard-00001-of-00004.tfrecord"
+    shard = shard_folder(directory, "train") / "shard-00001-of-00004.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00004.*cut short"):
+    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00004.*bytes long instead of"):
         open_dataset(directory)
     shard.unlink()
     with pytest.raises(InvalidInputError, match=r"shard-00001-of-00004.*missing"):
         open_dataset(directory)
 
 
-def test_an_altered_shard_is_found_by_the_worker_that_owns_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["_records/a.json", "_heartbeats/b.json", "0123456789ab/train/shard-00000.tfrecord"])
+def test_a_dataset_that_preparation_has_not_finished_is_not_foreign(tmp_path: Path, name: str) -> None:
+    directory = write_published_dataset(tmp_path / "d")
+    open_dataset(directory)
+    (directory / name).parent.mkdir(parents=True)
+    (directory / name).write_bytes(b"")
+    with pytest.raises(InvalidInputError, match=r"unfinished: run prepare_features\.py again"):
+        open_dataset(directory)
+
+
+def test_a_listing_that_is_too_old_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = write_dataset(tmp_path / "d")
-    shard = directory / "validation" / "shard-00002-of-00004.tfrecord"
-    content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
-    shard.write_bytes(content)
-    dataset = open_dataset(directory)
-    verify_shards(dataset, Share(8, 4, worker=0, workers=2).owned)
-    with pytest.raises(InvalidInputError, match="shard-00002-of-00004"):
-        verify_shards(dataset, Share(8, 4, worker=1, workers=2).owned)
+    listing = key_of(directory).list()
+    old = {name: stat for name, stat in listing.items() if "shard-00001" not in name}
+    monkeypatch.setattr(Key, "list", lambda _key, prefix="": {n: s for n, s in old.items() if n.startswith(prefix)})
+    assert open_dataset(directory).train.events == 60
+
+
+def test_an_altered_file_is_known_by_its_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "shard"
+    path.write_bytes(b"records")
+    file = describe_file(path, "shard")
+    assert not is_altered(path, file)
+    path.write_bytes(b"recorbs")
+    assert is_altered(path, file)
+    assert not is_altered(path, OutputFile(path="shard", bytes=7, checksum="0" * 32))  # of an older version
+    assert not is_altered(path, None)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_own_every_shard_once(workers: int) -> None:
+    split = split_of([1] * 6, streams=4)
+    owned = [split.owned_by(Share(8, 4, worker, workers)) for worker in range(workers)]
+    assert sorted(shard.key.name for part in owned for shard in part) == [str(i) for i in range(6)]
+    for worker, part in enumerate(owned):
+        streams = Share(8, 4, worker, workers).owned
+        assert [shard for index in streams for shard in split.stream(index)] == sorted(
+            part, key=lambda shard: (int(shard.key.name) % 4, int(shard.key.name))
+        )
 
 
 def test_a_foreign_file_cut_short_is_named(tmp_path: Path) -> None:

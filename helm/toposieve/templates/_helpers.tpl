@@ -29,6 +29,19 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- .Values.storage.existingClaim | default (printf "%s-base" (include "toposieve.name" .)) -}}
 {{- end }}
 
+{{/* Where all data lies, as the jobs are told. */}}
+{{- define "toposieve.base" -}}
+{{- eq .Values.storage.kind "claim" | ternary .Values.storage.mountPath .Values.storage.url -}}
+{{- end }}
+
+{{/* Ends with an error where a server has no volume to read from; call with (list $ "key of values" "what it reads"). */}}
+{{- define "toposieve.needsVolume" -}}
+{{- $kind := (first .).Values.storage.kind -}}
+{{- if ne $kind "claim" -}}
+{{- fail (printf "%s.enabled: it reads %s from a volume, and with storage.kind=%s there is none: set %s.enabled=false" (index . 1) (last .) $kind (index . 1)) -}}
+{{- end -}}
+{{- end }}
+
 {{/* Where Spark writes what the history server shows. */}}
 {{- define "toposieve.eventLogs" -}}
 {{- printf "%s/spark-events" .Values.storage.mountPath -}}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io import datasets, manifests
+from toposieve.io.publication import TIMING_NAME
+from toposieve.io.store import Key
 from toposieve.preprocessing import Scaling
 from toposieve.training import runs
-from toposieve.training.shards import Shard, Split
+from toposieve.training.shards import ADLER_DIGITS, Split, listed_shards
 
 TEST_SPLIT = schema.SPLITS[-1]
 
@@ -24,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TestData:
-    """The test split of a dataset, every file checked."""
+    """The test split of a dataset, every file there."""
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
-    directory: Path
+    directory: Key
     manifest: manifests.Manifest
     split: Split
     """All test shards as one stream, in order."""
@@ -41,10 +44,10 @@ class TestData:
 class ModelRun:
     """A finished training run."""
 
-    directory: Path
+    directory: Key
     config: TrainingConfig
     manifest: manifests.Manifest
-    model_file: Path
+    model_file: Key
     history: dict[str, list[float]]
     metrics: dict[str, Any]
 
@@ -60,76 +63,92 @@ class StageTime:
     events: int | None
 
 
-def open_test_data(directory: Path) -> TestData:
-    """Open a dataset and check its test shards and scaling against its manifest.
+def open_test_data(directory: Key) -> TestData:
+    """Open a dataset: its test shards, which are checked when they are read, and its scaling.
 
     Raises:
         InvalidInputError: There is no such dataset, it has no test events, or a file is missing or altered.
     """
+    entries = directory.list()
     manifest = manifests.read_manifest_if_any(directory)
     if manifest is None:
         raise InvalidInputError(f"{directory} holds no dataset: run prepare_features.py first, or check --dataset")
     units = [unit for unit in manifest.units if unit.source.partition("/")[0] == TEST_SPLIT]
-    shards = tuple(
-        Shard(manifests.verify_file(directory, file), unit.counts["events"], file)
-        for unit in units
-        for file in unit.outputs
-        if file.path.endswith(".tfrecord")
-    )
-    split = Split(TEST_SPLIT, shards, streams=1)
+    split = Split(TEST_SPLIT, listed_shards(directory, manifest, TEST_SPLIT, entries), streams=1)
     if not split.events:
         raise InvalidInputError(f"{directory} has no test events: prepare it from more events")
     counts = {sample: sum(unit.counts.get(sample, 0) for unit in units) for sample in schema.SAMPLES}
     return TestData(directory, manifest, split, counts, _read_scaling(directory, manifest))
 
 
-def _read_scaling(directory: Path, manifest: manifests.Manifest) -> Scaling:
-    for file in manifest.outputs():
-        if file.path == datasets.SCALING_NAME:
-            return Scaling.from_json(manifests.verify_file(directory, file).read_text())
-    raise InvalidInputError(f"{directory}: its manifest lists no {datasets.SCALING_NAME}; prepare the dataset again")
+def _read_scaling(directory: Key, manifest: manifests.Manifest) -> Scaling:
+    files = [file for unit in manifest.units if unit.source == datasets.SCALING_SOURCE for file in unit.outputs]
+    if not files:
+        raise InvalidInputError(
+            f"{directory}: its manifest lists no {datasets.SCALING_NAME}; prepare the dataset again"
+        )
+    return Scaling.from_json(_read_listed(directory, files[0]))
 
 
-def open_run(base: Path, dataset: Path, config: TrainingConfig) -> ModelRun:
+def open_run(base: Key, data: TestData, config: TrainingConfig) -> ModelRun:
     """Find the run of a model that was trained on a dataset with a configuration.
 
     Raises:
         InvalidInputError: It was not trained, did not finish, or a file of it is missing or altered; the message
             gives the command that trains it.
     """
-    directory = runs.run_directory(base, dataset, config)
-    manifest = manifests.read_manifest_if_any(directory)
+    directory = runs.run_directory(base, manifests.fingerprint(data.manifest), config)
+    manifest = runs.finished_run(directory)
+    command = _training_command(base, data.directory, config)
     if manifest is None:
-        raise InvalidInputError(f"no trained {config.model} in {directory}: {_training_command(base, dataset, config)}")
-    files = {file.path: manifests.verify_file(directory, file) for file in manifest.outputs()}
-    history, metrics = (json.loads(files[name].read_text()) for name in (runs.HISTORY_FILE, runs.METRICS_FILE))
-    return ModelRun(directory, config, manifest, files[runs.MODEL_FILE], history, metrics)
+        raise InvalidInputError(f"no trained {config.model} in {directory}: {command}")
+    files = runs.results_of(manifest)
+    try:
+        history, metrics = (
+            json.loads(_read_listed(directory, files[name])) for name in (runs.HISTORY_FILE, runs.METRICS_FILE)
+        )
+        return ModelRun(directory, config, manifest, directory / files[runs.MODEL_FILE].path, history, metrics)
+    except (KeyError, ValueError) as error:
+        raise InvalidInputError(f"{directory} holds no results of a training ({error}): {command}") from None
 
 
-def _training_command(base: Path, dataset: Path, config: TrainingConfig) -> str:
+def _read_listed(directory: Key, file: manifests.OutputFile) -> str:
+    """A small text that a manifest lists.
+
+    Raises:
+        InvalidInputError: It is missing or altered.
+    """
+    key = manifests.check_listed(directory, file)
+    content = key.read_bytes()
+    if len(file.checksum) == ADLER_DIGITS and f"{zlib.adler32(content):08x}" != file.checksum:
+        raise InvalidInputError(f"{key} is altered: remove it, and run the stage that writes {directory} again")
+    return content.decode()
+
+
+def _training_command(base: Key, dataset: Key, config: TrainingConfig) -> str:
     changed = config.model_dump(mode="json", exclude_defaults=True) | {"model": config.model}
     return (
         f"train it with: python jobs/train.py --base {base} --dataset {dataset.name} --config '{json.dumps(changed)}'"
     )
 
 
-def input_fingerprints(base: Path, data: TestData, models: Sequence[ModelRun]) -> dict[str, str]:
+def input_fingerprints(base: Key, data: TestData, models: Sequence[ModelRun]) -> dict[str, str]:
     """Folder of every manifest that the report depends on, relative to the base → the manifest's fingerprint."""
     sources: list[TestData | ModelRun] = [data, *models]
-    return {each.directory.relative_to(base).as_posix(): manifests.fingerprint(each.manifest) for each in sources}
+    return {each.directory.relative_to(base): manifests.fingerprint(each.manifest) for each in sources}
 
 
-def stage_times(base: Path, data: TestData, models: Sequence[ModelRun]) -> list[StageTime]:
+def stage_times(base: Key, data: TestData, models: Sequence[ModelRun]) -> list[StageTime]:
     """Times of the dataset, of everything upstream of it that is still there, and of the models' training, in order."""
     upstream = list(_upstream(base, data.manifest))
-    raw = {base / "raw" / Path(unit.source).parent for _, manifest in upstream for unit in manifest.units}
+    raw = {base / "raw" / str(PurePosixPath(unit.source).parent) for _, manifest in upstream for unit in manifest.units}
     directories = [*sorted(raw), *(directory for directory, _ in reversed(upstream)), data.directory]
     directories += [run.directory for run in models]
     times = (_read_time(base, directory) for directory in directories)
     return [time for time in times if time is not None]
 
 
-def _upstream(base: Path, manifest: manifests.Manifest) -> Iterator[tuple[Path, manifests.Manifest]]:
+def _upstream(base: Key, manifest: manifests.Manifest) -> Iterator[tuple[Key, manifests.Manifest]]:
     """Folders and manifests behind a manifest, nearest first; what was deleted to save space is left out."""
     level = [manifest]
     while level:
@@ -140,14 +159,22 @@ def _upstream(base: Path, manifest: manifests.Manifest) -> Iterator[tuple[Path, 
         level = [each for _, each in present]
 
 
-def _read_time(base: Path, directory: Path) -> StageTime | None:
-    path = directory / manifests.TIMING_NAME
+def report_times(base: Key, directory: Key) -> list[StageTime]:
+    """Times of a report itself: of scoring with each model, and of all of it."""
+    own = _read_time(base, directory)
+    if own is None:
+        return []
+    scoring = json.loads((directory / TIMING_NAME).read_text()).get("scoring", {})
+    return [*(StageTime("scoring", model, float(seconds), own.events) for model, seconds in scoring.items()), own]
+
+
+def _read_time(base: Key, directory: Key) -> StageTime | None:
+    key, name = directory / TIMING_NAME, directory.relative_to(base)
     try:
-        content = json.loads(path.read_text())
-        name = directory.relative_to(base)
-        return StageTime(name.parts[0], name.as_posix(), float(content["seconds"]), content.get("events"))
+        content = json.loads(key.read_text())
+        return StageTime(name.partition("/")[0], name, float(content["seconds"]), content.get("events"))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        logger.warning("%s is not a time (%s); the report leaves it out", path, error)
+        logger.warning("%s is not a time (%s); the report leaves it out", key, error)
         return None

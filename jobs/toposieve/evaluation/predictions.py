@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import tensorflow as tf
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData
+from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import checked, ordered_batches
 from toposieve.training.models import HIGH_LEVEL, PARTICLES
 from toposieve.training.records import EVENT_ID, Batch, reader_for
@@ -64,24 +66,34 @@ def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
     Raises:
         InvalidInputError: A shard is damaged, its events are not those the manifest counts, or a score is not finite.
     """
-    models: dict[str, keras.Model] = {
-        run.config.model: keras.models.load_model(run.model_file, compile=False) for run in runs
-    }
+    models: dict[str, keras.Model] = {run.config.model: _load_model(run) for run in runs}
     xla = data.split.events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
     scorers = {name: make_scorer(model, xla=xla) for name, model in models.items()}
     roles = {name for model in models.values() for name in model.input} | {HIGH_LEVEL}
-    keys = runs[0].config.record_keys
-    reader = reader_for(data.split.shards[0].path, keys, (*sorted(roles), EVENT_ID))
+    keys, split, share = runs[0].config.record_keys, data.split, Share(BATCH_EVENTS, streams=1)
     collected = _Collected(list(models), PARTICLES in roles)
-    meter = _Meter(data.split.events)
-    for batch in checked(ordered_batches(data.split, reader, Share(BATCH_EVENTS, streams=1)), data.split):
-        collected.add(
-            batch, {name: {key: batch[key] for key in model.input} for name, model in models.items()}, scorers
-        )
-        meter.show(collected.events)
+    meter = _Meter(split.events)
+    with Cache({shard.key: shard.bytes for shard in split.shards}) as cache:
+        first = split.shards[0].key
+        reader = reader_for(first, cache.path(first), keys, (*sorted(roles), EVENT_ID))
+        for batch in checked(ordered_batches(split, reader, share, cache), split, cache):
+            inputs = {name: {key: batch[key] for key in model.input} for name, model in models.items()}
+            collected.add(batch, inputs, scorers)
+            meter.show(collected.events)
     predictions = collected.finish(data)
     _check(data, predictions)
     return predictions
+
+
+def _load_model(run: ModelRun) -> keras.Model:
+    with run.model_file.fetch() as path:
+        try:
+            return keras.models.load_model(path, compile=False)
+        except (zipfile.BadZipFile, ValueError, KeyError, TypeError, OSError) as error:
+            raise InvalidInputError(
+                f"{run.model_file} is no model that can be read ({str(error).splitlines()[0]}): "
+                f"remove it, and train {run.config.model} again"
+            ) from None
 
 
 def make_scorer(model: keras.Model, *, xla: bool) -> Scorer:

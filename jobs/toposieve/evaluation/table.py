@@ -1,4 +1,4 @@
-"""The table of AUCs as text, from a report's ``metrics.json``. Standard library only.
+"""The table of AUCs as text, from a report's ``metrics.json``.
 
 Command:
     python -m toposieve.evaluation.table BASE/reports/REPORT/metrics.json
@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from toposieve.errors import InvalidInputError
+from toposieve.io.store import root_key
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:
@@ -66,8 +68,9 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m toposieve.evaluation.table METRICS_JSON", file=sys.stderr)
         return 2
     try:
-        metrics = json.loads(Path(arguments[0]).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        folder, _, name = arguments[0].rpartition("/")
+        metrics = json.loads((root_key("METRICS_JSON", folder or ".") / name).read_text())
+    except (OSError, InvalidInputError, json.JSONDecodeError) as error:
         print(f"error: {arguments[0]}: {error}; evaluate.py writes it", file=sys.stderr)
         return 2
     print(format_table(metrics))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import PreparationConfig, StageConfig
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import manifests
+from toposieve.io.names import digest, sample_of
+from toposieve.io.publication import Publication
+from toposieve.io.store import Key
 from toposieve.preprocessing import SplitSizes
 from toposieve.version import code_version
 
@@ -38,13 +40,13 @@ class DatasetConfig(StageConfig):
     partitions: tuple[str, ...]
 
 
-def name_digits(inputs: SelectedInputs, config: DatasetConfig) -> str:
-    """Digits that name a dataset's shards: other inputs or values, other names.
+def content_folder(inputs: SelectedInputs, config: DatasetConfig) -> str:
+    """Folder of a dataset's files below the dataset's own: other inputs, values or code, another folder.
 
-    So a run that is killed while it replaces a dataset leaves every shard that the old manifest lists as it was.
+    So a run that is killed while it replaces a dataset leaves every file that the old manifest lists as it was, and
+    nobody takes its unfinished shards for a dataset.
     """
-    identity = json.dumps([config.hash, inputs.fingerprints], sort_keys=True)
-    return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
+    return digest(STAGE, CODE_NUMBERS[STAGE], config.hash, json.dumps(inputs.fingerprints, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,27 @@ class SelectedUnit:
     """A unit of the selection, as a task needs it.
 
     Attributes:
-        directory: Folder of its partition, ``{base}/selected/{partition}``.
+        folder: Of its partition, ``{base}/selected/{partition}``.
         unit: Its entry in that folder's manifest.
     """
 
-    directory: Path
+    folder: Key
     unit: manifests.Unit
 
     @property
     def sample(self) -> str:
-        """The sample it belongs to: the first component of its file id."""
-        return self.unit.source.split("/", 1)[0]
+        """The sample it belongs to."""
+        return sample_of(self.unit.source)
 
     @property
-    def path(self) -> Path:
+    def key(self) -> Key:
         """Its Parquet file."""
-        return self.directory / self.unit.outputs[0].path
+        return self.folder / self.unit.outputs[0].path
+
+    @property
+    def events(self) -> int:
+        """Its selected events."""
+        return self.unit.counts[schema.CUTFLOW[-1]]
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,11 @@ class SelectedInputs:
     """Selected partitions that make one dataset.
 
     Attributes:
-        base: Folder under which all data lives.
+        base: Where all data lives.
         manifests: Partition → manifest of its selection.
     """
 
-    base: Path
+    base: Key
     manifests: Mapping[str, manifests.Manifest]
 
     @cached_property
@@ -132,7 +139,7 @@ class SelectedInputs:
             )
 
 
-def read_inputs(base: Path, partitions: Iterable[str]) -> SelectedInputs:
+def read_inputs(base: Key, partitions: Iterable[str]) -> SelectedInputs:
     """Read the manifests of selected partitions, and check that they fit together.
 
     Raises:
@@ -169,28 +176,24 @@ def _check_current(inputs: SelectedInputs) -> None:
 
 
 def _check_same_selection(inputs: SelectedInputs) -> None:
-    by_config: dict[str, list[str]] = {}
+    by_making: dict[str, list[str]] = {}
     for partition, manifest in inputs.manifests.items():
-        by_config.setdefault(manifest.config_hash, []).append(partition)
-    if len(by_config) > 1:
-        groups = "; ".join(f"{', '.join(names)} ({config_hash})" for config_hash, names in by_config.items())
+        by_making.setdefault(f"{manifest.config_hash}, code {manifest.code}", []).append(partition)
+    if len(by_making) > 1:
+        groups = "; ".join(f"{', '.join(names)} ({making})" for making, names in by_making.items())
         raise InvalidInputError(
-            f"partitions were selected with different configurations: {groups}; "
+            f"partitions were selected with different configurations or code: {groups}; "
             "run select_events.py --replace with one configuration for all"
         )
 
 
 def _check_samples(inputs: SelectedInputs) -> None:
-    unknown = sorted({unit.unit.source for unit in inputs.units if unit.sample not in schema.LABELS})
-    if unknown:
-        raise InvalidInputError(
-            f"{unknown[0]}: unknown sample ({len(unknown)} such files); "
-            f"a file id starts with one of {', '.join(schema.SAMPLES)}"
-        )
+    for unit in inputs.units:
+        sample_of(unit.unit.source)
 
 
-def _fingerprint(directory: Path) -> str | None:
-    manifest = manifests.read_manifest_if_any(directory)
+def _fingerprint(folder: Key) -> str | None:
+    manifest = manifests.read_manifest_if_any(folder)
     return manifests.fingerprint(manifest) if manifest else None
 
 
@@ -220,6 +223,7 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
         stage=STAGE,
         config_hash=config.hash,
         config=config.model_dump(mode="json"),
+        code=CODE_NUMBERS[STAGE],
         inputs=inputs.fingerprints,
         units=(*content.shards, scaling),
         notes=tuple(sorted({note for manifest in inputs.manifests.values() for note in manifest.notes})),
@@ -244,14 +248,19 @@ def _extended(first: Cutflow, second: Cutflow) -> Cutflow:
     return {sample: {**first[sample], **second[sample]} for sample in schema.SAMPLES}
 
 
-def is_complete(
-    directory: Path, previous: manifests.Manifest | None, inputs: SelectedInputs, config: DatasetConfig
-) -> bool:
-    """Whether a dataset is there already, whole, and made of these inputs; if not, the log says why."""
+def is_complete(publication: Publication, kept: Sequence[manifests.Unit], inputs: SelectedInputs) -> bool:
+    """Whether a dataset is there already, whole, and made of these inputs; if not, the log says why.
+
+    Args:
+        publication: The dataset's.
+        kept: Those of its units that are of the wanted configuration, and whole.
+        inputs: What it is to be made of.
+    """
+    previous = publication.previous
     if previous is None:
         return False
     changed = sorted(name for name, known in inputs.fingerprints.items() if previous.inputs.get(name) != known)
-    if previous.config_hash == config.hash and changed:
-        logger.info("%s changed since %s was made: making it again", ", ".join(changed), directory)
+    if kept and changed:
+        logger.info("%s changed since %s was made: making it again", ", ".join(changed), publication.folder)
         return False
-    return len(manifests.reusable_units(directory, previous, config.hash)) == len(previous.units)
+    return len(kept) == len(previous.units)

@@ -6,11 +6,9 @@ Whatever is wrong with a file is an InvalidInputError that names the file, the l
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import awkward as ak
@@ -19,8 +17,10 @@ import uproot
 from numpy.typing import NDArray
 
 from toposieve import schema
-from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import file_checksum
+from toposieve.errors import InvalidInputError, is_transient
+from toposieve.io.manifests import adler32
+from toposieve.io.root_files import open_root
+from toposieve.io.store import Key
 from toposieve.physics.events import EventBatch, Jagged
 
 REMEDY = "replace or remove the file, or pass --on-bad-file quarantine to go on without it"
@@ -29,9 +29,6 @@ Leaf: TypeAlias = tuple[NDArray[np.int64], NDArray[Any]]
 
 WEIGHT_BRANCH = ".".join(schema.WEIGHT_LEAF)
 
-# Errors of the machine rather than of the file: worth a retry.
-_TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
-
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -39,10 +36,12 @@ class SourceFile:
 
     id: str
     """Path under ``raw/``; its first component is the sample."""
-    path: Path
+    key: Key
     bytes: int
-    modified_ns: int
+    version: str
+    """As its store had it when it was inspected."""
     checksum: str
+    """Adler-32."""
     entries: int
     muon: str
     """The file's muon collection."""
@@ -54,31 +53,44 @@ class SourceFile:
         return () if self.muon == schema.MUON else (f"no {schema.MUON}; muons are those of {self.muon}",)
 
 
-def inspect_file(raw: Path, file_id: str) -> SourceFile:
+def inspect_file(raw: Key, file_id: str) -> SourceFile:
     """Check a file's tree, branches and types without reading its events.
 
     Args:
-        raw: The folder ``{base}/raw``.
+        raw: The folder of all raw files.
         file_id: Path of the file under ``raw``.
 
     Raises:
         InvalidInputError: The file is unreadable, cut short or not ROOT, or a tree, branch or type is not as needed.
     """
-    path = raw / file_id
+    key = raw / file_id
     with _bad_file(file_id):
-        stat = path.stat()
-        if stat.st_size == 0:
+        stat = key.stat()
+        if stat is None:
+            raise InvalidInputError(f"{file_id}: no such file, or a link that leads nowhere; {REMEDY}")
+        if stat.size == 0:
             raise InvalidInputError(f"{file_id}: the file is empty; {REMEDY}")
-        checksum = file_checksum(path)
-        with uproot.open(path) as root:
-            _check_length(file_id, stat.st_size, root.file.fEND)
+        with _open_and_sum(key) as (root, checksum):
+            _check_length(file_id, stat.size, root.file.fEND)
             tree = _tree(file_id, root)
             names = set(tree.keys(full_paths=False))
             muon = _muon_collection(names)
             has_weight = WEIGHT_BRANCH in names
             _check_branches(file_id, tree, names, _branch_types(muon, has_weight))
             entries = int(tree.num_entries)
-    return SourceFile(file_id, path, stat.st_size, stat.st_mtime_ns, checksum, entries, muon, has_weight)
+    return SourceFile(file_id, key, stat.size, stat.version, checksum, entries, muon, has_weight)
+
+
+@contextmanager
+def _open_and_sum(key: Key) -> Iterator[tuple[Any, str]]:
+    """The file and its checksum; it is read as a whole only if its store does not know that."""
+    checksum = key.checksum()
+    if checksum is not None:
+        with open_root(key) as root:
+            yield root, checksum
+        return
+    with key.fetch() as path, uproot.open(path) as root:
+        yield root, adler32(path)
 
 
 def entry_ranges(entries: int, entries_per_unit: int) -> list[tuple[int, int]]:
@@ -100,7 +112,7 @@ def read_events(file: SourceFile, start: int, stop: int, batch_entries: int) -> 
     """
     branches = _branch_types(file.muon, file.has_weight)
     with _bad_file(file.id):
-        with uproot.open(file.path) as root:
+        with open_root(file.key) as root:
             batches = _tree(file.id, root).iterate(
                 filter_name=list(branches), entry_start=start, entry_stop=stop, step_size=batch_entries, library="ak"
             )
@@ -161,8 +173,8 @@ def _check_branches(file_id: str, tree: Any, names: set[str], types: Mapping[str
 
 
 def _check_unchanged(file: SourceFile) -> None:
-    stat = file.path.stat()
-    if (stat.st_size, stat.st_mtime_ns) != (file.bytes, file.modified_ns):
+    stat = file.key.stat()
+    if stat is None or (stat.size, stat.version) != (file.bytes, file.version):
         raise InvalidInputError(f"{file.id}: the file changed while it was read; let its writer finish, then run again")
 
 
@@ -237,7 +249,7 @@ def _bad_file(file_id: str) -> Iterator[None]:
     except (InvalidInputError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _TRANSIENT:
+        if is_transient(error):
             raise
         cause = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["no message"])[0]
         raise InvalidInputError(

@@ -1,35 +1,33 @@
-"""Manifests: what an output directory holds, and the only way anything becomes visible in it.
+"""Manifests: what an output folder holds. Readers read only what the newest manifest lists.
 
-A stage writes its files into a staging directory, then :class:`Publication` renames them into place and replaces
-``manifest.json`` by compare-and-swap. Readers read only what the manifest lists, so they see nothing half-written.
-Nothing in a manifest comes from chance or a clock: the same inputs and configuration give the same bytes.
+Manifests are numbered, ``manifest-000007.json``, each made once and never replaced; the highest number is the truth. A
+number whose manifest was swept keeps a stub, so that it is never free again. Nothing in a manifest comes from chance or
+a clock: the same inputs and configuration give the same bytes. How one becomes visible is the business of
+:mod:`~toposieve.io.publication`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
-import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from toposieve.errors import ConflictError, InvalidInputError
+from toposieve.io.store import Key, Stat
 
-MANIFEST_NAME = "manifest.json"
-STAGING_NAME = "_staging"
-TIMING_NAME = "timing.json"
+PREFIX = "manifest"
+OLDEST_NAME = "manifest.json"
+"""Manifest number 0: what versions of this project before numbers have written."""
+
+_NAME = re.compile(r"manifest-(\d{6,})\.json")
 _CHUNK_BYTES = 1 << 20
-
-logger = logging.getLogger(__name__)
 
 
 class _Record(BaseModel):
@@ -40,9 +38,10 @@ class OutputFile(_Record):
     """One published file."""
 
     path: str
-    """Relative to the manifest's directory."""
+    """Relative to the manifest's folder."""
     bytes: int
     checksum: str
+    """Adler-32, eight hexadecimal digits."""
 
 
 class Unit(_Record):
@@ -50,6 +49,7 @@ class Unit(_Record):
 
     source: str
     """Identity of the input: a file id (path under ``raw/``), or the name of an upstream file."""
+    source_bytes: int = 0
     source_checksum: str
     entry_start: int
     entry_stop: int
@@ -60,6 +60,16 @@ class Unit(_Record):
     outputs: tuple[OutputFile, ...]
     notes: tuple[str, ...] = ()
     """Remarks about the input; the manifest's own notes gather them."""
+
+    @property
+    def range(self) -> tuple[str, int, int]:
+        """What of which input it is."""
+        return self.source, self.entry_start, self.entry_stop
+
+    @property
+    def input(self) -> tuple[int, str]:
+        """What the input was, beside its name: size and checksum."""
+        return self.source_bytes, self.source_checksum
 
 
 class BadFile(_Record):
@@ -72,11 +82,13 @@ class BadFile(_Record):
 
 
 class Manifest(_Record):
-    """Content of ``manifest.json``."""
+    """Content of a manifest."""
 
     stage: str
     config_hash: str
     config: dict[str, Any]
+    code: int = 0
+    """Number of the stage's code (:mod:`toposieve.code_numbers`)."""
     inputs: dict[str, str] = {}
     """Folder of an upstream manifest, relative to the base → the manifest's :func:`fingerprint`."""
     units: tuple[Unit, ...]
@@ -97,6 +109,15 @@ class Manifest(_Record):
         """Sum of one count over all units."""
         return sum(unit.counts.get(count, 0) for unit in self.units)
 
+    def to_bytes(self) -> bytes:
+        """As it is published."""
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+def in_order(units: Iterable[Unit]) -> tuple[Unit, ...]:
+    """Units as manifests list them: by source, then entry."""
+    return tuple(sorted(units, key=lambda unit: unit.range))
+
 
 def gather_notes(units: Iterable[Unit]) -> tuple[str, ...]:
     """Every remark of the units once for each input, as "input: remark"."""
@@ -110,256 +131,189 @@ def fingerprint(manifest: Manifest) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
-def file_checksum(path: Path) -> str:
-    """XXH3-128 of a file's bytes, in hexadecimal: it finds damage, at memory speed; it is no signature."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def merge(mine: Manifest, winner: Manifest, where: str) -> Manifest:
+    """What a run publishes that lost a race: its own units beside the winner's.
 
+    Args:
+        mine: Made without knowing the winner's.
+        winner: Published meanwhile.
+        where: The folder, for the message.
 
-def describe_file(path: Path, directory: Path) -> OutputFile:
-    """Record of a written file, with its path relative to ``directory``."""
-    return OutputFile(
-        path=path.relative_to(directory).as_posix(), bytes=path.stat().st_size, checksum=file_checksum(path)
+    Raises:
+        ConflictError: They contradict each other: another configuration, code or input.
+    """
+    inputs = {unit.source: unit.input for unit in winner.units}
+    changed = sorted({unit.source for unit in mine.units if inputs.get(unit.source, unit.input) != unit.input})
+    bad_here = {file.source for file in mine.quarantined} & set(inputs)
+    bad = bad_here | {file.source for file in winner.quarantined} & {unit.source for unit in mine.units}
+    same = (mine.stage, mine.config_hash, mine.code, mine.inputs, mine.extra) == (
+        winner.stage, winner.config_hash, winner.code, winner.inputs, winner.extra
+    )  # fmt: skip
+    if not same or changed or bad:
+        what = ", ".join(changed[:3] or sorted(bad)[:3]) or "configuration or inputs"
+        raise ConflictError(
+            f"another run published to {where} meanwhile, with other {what}; run again to go on from its result"
+        )
+    units = in_order({unit.range: unit for unit in (*mine.units, *winner.units)}.values())
+    quarantined = {file.source: file for file in (*mine.quarantined, *winner.quarantined)}
+    return mine.model_copy(
+        update={
+            "units": units,
+            "quarantined": tuple(quarantined[source] for source in sorted(quarantined)),
+            "notes": tuple(sorted({*mine.notes, *winner.notes})),
+        }
     )
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read a directory's manifest.
+@dataclass(frozen=True)
+class Numbered:
+    """A manifest and its number."""
 
-    Raises:
-        InvalidInputError: It is missing or not a manifest; the message names the stage to run.
+    number: int
+    manifest: Manifest
+
+
+class Stub(_Record):
+    """What a sweep leaves of an old manifest."""
+
+    swept: str
+    """When it had been published."""
+    was: str
+    """What it said, in a few words."""
+
+
+def manifest_name(number: int) -> str:
+    """Name of a manifest; the oldest has none of its own.
+
+    >>> manifest_name(7), manifest_name(0)
+    ('manifest-000007.json', 'manifest.json')
     """
-    manifest = read_manifest_if_any(directory)
-    if manifest is None:
-        raise InvalidInputError(f"{directory / MANIFEST_NAME} is missing: run the stage that writes {directory} first")
-    return manifest
+    return f"manifest-{number:06d}.json" if number else OLDEST_NAME
 
 
-def read_manifest_if_any(directory: Path) -> Manifest | None:
-    """Read a directory's manifest, or None when it has none.
-
-    Raises:
-        InvalidInputError: The file is there but cannot be read or is not a manifest.
-    """
-    return _parse(directory, _manifest_bytes(directory))
+def manifest_numbers(entries: Mapping[str, Stat]) -> list[int]:
+    """Numbers of the manifests among a folder's entries, in increasing order."""
+    matches = (_NAME.fullmatch(name) for name in entries)
+    return [0] * (OLDEST_NAME in entries) + sorted(int(match[1]) for match in matches if match)
 
 
-def verify_file(directory: Path, file: OutputFile) -> Path:
-    """Check a listed file's presence, size and checksum, and return its path.
-
-    Raises:
-        InvalidInputError: The file is missing, unreadable or was altered.
-    """
-    path = directory / file.path
-    remedy = f"delete {directory} and run the stage that writes it again"
-    try:
-        intact = path.stat().st_size == file.bytes and file_checksum(path) == file.checksum
-    except (FileNotFoundError, NotADirectoryError):
-        raise InvalidInputError(f"{path} is listed in {MANIFEST_NAME} but missing: {remedy}") from None
-    except OSError as error:
-        raise InvalidInputError(
-            f"{path} is listed in {MANIFEST_NAME} but cannot be read ({error.strerror}): {remedy}"
-        ) from None
-    if not intact:
-        raise InvalidInputError(f"{path} is not the file that {MANIFEST_NAME} lists (altered or cut short): {remedy}")
-    return path
-
-
-def reusable_units(directory: Path, manifest: Manifest | None, config_hash: str) -> list[Unit]:
-    """Units of an earlier run whose files are still there, whole; what is damaged is left out and so done again."""
-    if manifest is None or manifest.config_hash != config_hash:
-        return []
-    return [unit for unit in manifest.units if all(_is_intact(directory, file) for file in unit.outputs)]
-
-
-def _is_intact(directory: Path, file: OutputFile) -> bool:
-    try:
-        verify_file(directory, file)
-    except InvalidInputError as error:
-        logger.warning("%s; doing it again", error)
-        return False
-    return True
-
-
-def check_same_config(directory: Path, manifest: Manifest | None, config_hash: str, *, replace: bool) -> None:
-    """Refuse to replace output made with another configuration, unless asked to.
-
-    Raises:
-        InvalidInputError: ``directory`` holds output of another configuration and ``replace`` is false.
-    """
-    if manifest is not None and manifest.config_hash != config_hash and not replace:
-        raise InvalidInputError(
-            f"{directory} was made with another configuration ({manifest.config_hash}, now {config_hash}): "
-            "pass --replace to make it anew, or choose another name"
-        )
-
-
-def is_up_to_date(previous: Manifest | None, manifest: Manifest) -> bool:
-    """Whether publishing ``manifest`` would change nothing but the recorded version of the code."""
-    return previous is not None and fingerprint(previous) == fingerprint(manifest)
-
-
-class Publication:
-    """One run's right to publish into a directory.
+def read_newest(folder: Key, entries: Mapping[str, Stat] | None = None) -> Numbered | None:
+    """The newest manifest of a folder, or None when it has none.
 
     Args:
-        directory: The stage's output directory; created if needed.
-
-    The manifest found at the start (:attr:`previous`) must still be there at the end, or :meth:`publish` raises
-    ConflictError. Plan from ``previous``, not from a manifest read separately: otherwise another run may come between.
+        folder: An output folder.
+        entries: A listing of it, where there is one already. It may be old: what came since is found by asking.
 
     Raises:
-        InvalidInputError: The directory's manifest cannot be read, or the directory cannot be made or written to.
+        InvalidInputError: A manifest is there but is none.
     """
-
-    def __init__(self, directory: Path) -> None:
-        """Remember the manifest that is there now."""
-        self.directory = directory
-        self.staging = directory / STAGING_NAME / uuid.uuid4().hex
-        self._found = _manifest_bytes(directory)
-        self.previous = _parse(directory, self._found)
-        self._staging_lock = -1
-
-    def __enter__(self) -> Publication:
-        """Open a staging directory of our own and sweep what killed runs left."""
-        _make_directory(self.directory)
-        with _locked(self.directory):
-            # Made and locked before any other run may sweep: sweeping takes the same lock.
-            _make_directory(self.staging)
-            self._staging_lock = os.open(self.staging, os.O_RDONLY)
-            fcntl.flock(self._staging_lock, fcntl.LOCK_EX)
-            _sweep(self.staging.parent, keep=self.staging)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the staging directory, published or not."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-        os.close(self._staging_lock)
-        with _locked(self.directory), suppress(OSError):  # another run's staging may still be in there
-            self.staging.parent.rmdir()
-
-    def publish(self, manifest: Manifest, staged: Iterable[OutputFile]) -> None:
-        """Rename staged files (paths relative to the staging directory) into place, then replace the manifest.
-
-        Files that the manifest found at the start lists and the new one does not are removed afterwards. Files that no
-        manifest lists are left alone: they may be a user's own.
-
-        Raises:
-            ConflictError: Another run replaced the manifest since this one began.
-        """
-        with _locked(self.directory):
-            if _manifest_bytes(self.directory) != self._found:
-                raise ConflictError(
-                    f"another run published to {self.directory} meanwhile; run again to go on from its result"
-                )
-            for file in staged:
-                target = self.directory / file.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self.staging / file.path, target)
-            self._replace_manifest(manifest)
-            self._remove_replaced({file.path for file in manifest.outputs()})
-        self.previous = manifest
-        logger.info("published %s", self.directory / MANIFEST_NAME)
-
-    def _replace_manifest(self, manifest: Manifest) -> None:
-        content = manifest.model_dump_json(indent=1).encode() + b"\n"
-        replace_file(self.directory / MANIFEST_NAME, content, temporary=self.staging / MANIFEST_NAME)
-        self._found = content
-
-    def _remove_replaced(self, listed: set[str]) -> None:
-        for file in self.previous.outputs() if self.previous else ():
-            if file.path not in listed:
-                (self.directory / file.path).unlink(missing_ok=True)
+    numbers = all_numbers(folder, entries)
+    for number in reversed(numbers):
+        manifest = read_number(folder, number)
+        if manifest is not None:
+            return Numbered(number, manifest)
+        if number == numbers[-1] and all_numbers(folder, {}, number) != [number]:  # it was swept, just after we asked
+            return read_newest(folder)
+    return None
 
 
-def replace_file(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
-    """Write a small file so that readers see the old content or the new, never a part.
+def all_numbers(folder: Key, entries: Mapping[str, Stat] | None = None, last: int = 0) -> list[int]:
+    """Numbers of a folder's manifests, stubs among them, in increasing order; those that a listing lacks, too.
 
     Args:
-        path: The file.
-        content: Its new content.
-        temporary: Where to write it first, on the same file system; by default beside ``path``.
+        folder: An output folder.
+        entries: A listing of it, where there is one already.
+        last: A number that is there, where the listing shows none.
     """
-    temporary = temporary or path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    numbers = manifest_numbers(folder.list(PREFIX) if entries is None else entries) or [last]
+    while (folder / manifest_name(numbers[-1] + 1)).stat() is not None:
+        numbers.append(numbers[-1] + 1)
+    return numbers
+
+
+def read_number(folder: Key, number: int) -> Manifest | None:
+    """One manifest; None where there is only its stub, or nothing.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    key = folder / manifest_name(number)
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+        content = key.read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_manifest(content, key)
 
 
-def write_timing(directory: Path, *, seconds: float, events: int) -> None:
-    """Write ``timing.json``: how long the stage took; no part of the manifest, since it differs between runs."""
-    content = {"seconds": round(seconds, 3), "events": events}
-    replace_file(directory / TIMING_NAME, json.dumps(content).encode() + b"\n")
+def parse_manifest(content: bytes, key: Key) -> Manifest | None:
+    """A manifest from its bytes; None for a stub, or for nothing: its writer died, on a disk without hard links.
 
-
-def _parse(directory: Path, content: bytes | None) -> Manifest | None:
-    if content is None:
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    if not content or read_stub(content):
         return None
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
         raise InvalidInputError(
-            f"{directory / MANIFEST_NAME} is not a manifest ({error.error_count()} problems); delete it and run again"
+            f"{key} is not a manifest ({error.error_count()} problems); delete it and run again"
         ) from None
 
 
-def _manifest_bytes(directory: Path) -> bytes | None:
-    path = directory / MANIFEST_NAME
+def read_stub(content: bytes) -> Stub | None:
+    """A stub from its bytes, or None where they are none."""
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+        return Stub.model_validate_json(content)
+    except ValidationError:
         return None
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read ({error.strerror}): check it and its permissions") from None
 
 
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise InvalidInputError(
-            f"{directory} cannot be made ({error.strerror}): choose another --base, or mend its permissions"
-        ) from None
+def read_manifest_if_any(folder: Key) -> Manifest | None:
+    """The newest manifest of a folder, or None when it has none.
+
+    Raises:
+        InvalidInputError: The file is there but is no manifest, or cannot be read.
+    """
+    newest = read_newest(folder)
+    return newest.manifest if newest else None
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    # The lock is on the open directory itself, so the kernel releases it however the process ends.
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def read_manifest(folder: Key) -> Manifest:
+    """The newest manifest of a folder.
+
+    Raises:
+        InvalidInputError: There is none, or it is none; the message names the stage to run.
+    """
+    manifest = read_manifest_if_any(folder)
+    if manifest is None:
+        raise InvalidInputError(f"{folder} has no manifest: run the stage that writes it first")
+    return manifest
 
 
-def _sweep(staging_root: Path, keep: Path) -> None:
-    """Remove staging directories whose run is gone: a living run holds the lock on its own."""
-    for path in staging_root.iterdir():
-        if path != keep:
-            _remove_if_abandoned(path)
+def check_listed(folder: Key, file: OutputFile) -> Key:
+    """Check a listed file's presence and size, and return its key. Its content is checked by whoever reads it.
+
+    Raises:
+        InvalidInputError: The file is missing or has another size.
+    """
+    key = folder / file.path
+    found = key.stat()
+    if found is None or found.size != file.bytes:
+        what = "missing" if found is None else f"{found.size:,} bytes long instead of {file.bytes:,}"
+        raise InvalidInputError(f"{key} is {what}: run the stage that writes {folder} again")
+    return key
 
 
-def _remove_if_abandoned(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # its run ended just now and took it away
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    else:
-        logger.info("removing %s, left by a run that was killed", path)
-        shutil.rmtree(path, ignore_errors=True)
-    finally:
-        os.close(descriptor)
+def adler32(path: Path) -> str:
+    """Adler-32 of a file's bytes, eight hexadecimal digits: what XRootD and many other servers know of theirs."""
+    value = 1
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            value = zlib.adler32(chunk, value)
+    return f"{value:08x}"
+
+
+def describe_file(path: Path, name: str) -> OutputFile:
+    """Record of a file that will be published under a name, relative to its manifest's folder."""
+    return OutputFile(path=name, bytes=path.stat().st_size, checksum=adler32(path))

@@ -1,7 +1,7 @@
 """Parquet files of the ``events`` and ``selected`` stages, to and from flat arrays without copies.
 
 One row is one event; one row group is one batch of events. Dictionaries and statistics are off: floats repeat too
-little for the one, and lists are too wide for the other.
+little for the one, and lists are too wide for the other. Pages carry checksums, which every reader verifies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from toposieve import schema
-from toposieve.errors import InvalidInputError
+from toposieve.errors import InvalidInputError, is_transient
+from toposieve.io.store import Key
 from toposieve.physics.events import EventBatch, Jagged
 from toposieve.physics.selection import SelectedEvents
 
@@ -64,7 +65,13 @@ SELECTED_SCHEMA = _arrow_schema(
 def event_writer(path: Path, arrow_schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Open a Parquet file for writing batches of events."""
     with pq.ParquetWriter(
-        path, arrow_schema, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False
+        path,
+        arrow_schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
     ) as writer:
         yield writer
 
@@ -96,33 +103,43 @@ def selected_to_arrow(batch: EventBatch, selected: SelectedEvents) -> pa.RecordB
     return _record_batch(columns, SELECTED_SCHEMA)
 
 
-def open_parquet(path: Path, arrow_schema: pa.Schema) -> pq.ParquetFile:
-    """Open a Parquet file of a known schema.
+@contextmanager
+def open_parquet(key: Key, arrow_schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file of a known schema; its pages are verified as they are read.
 
     Raises:
-        InvalidInputError: It is not Parquet, or has other columns.
+        InvalidInputError: It is missing, not Parquet, damaged, or has other columns.
     """
     try:
-        file = pq.ParquetFile(path, memory_map=True)
-    except pa.ArrowInvalid as error:
-        raise InvalidInputError(f"{path}: not a Parquet file ({error}); delete it and run its stage again") from None
-    found, expected = file.schema_arrow, arrow_schema
+        with key.fetch() as path, pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+            _check_schema(key, file.schema_arrow, arrow_schema)
+            yield file
+    except FileNotFoundError:
+        raise InvalidInputError(f"{key} is missing: run the stage that writes {key.parent} again") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise InvalidInputError(
+            f"{key} is damaged ({str(error).splitlines()[0]}): run the stage that writes it again, with --verify"
+        ) from None
+
+
+def _check_schema(key: Key, found: pa.Schema, expected: pa.Schema) -> None:
     if not found.equals(expected):
         wrong = [field.name for field in expected if field not in list(found)]
         raise InvalidInputError(
-            f"{path}: columns {', '.join(wrong) or 'beyond those known'} are not as expected; "
-            "delete the folder and run its stage again"
+            f"{key}: columns {', '.join(wrong) or 'beyond those known'} are not as expected; "
+            f"run the stage that writes {key.parent} again with --recompute"
         )
-    return file
 
 
-def read_event_batches(path: Path) -> Iterator[EventBatch]:
+def read_event_batches(key: Key) -> Iterator[EventBatch]:
     """Read an ``events`` file, one row group at a time.
 
     Raises:
-        InvalidInputError: The file is not an ``events`` file.
+        InvalidInputError: The file is not an ``events`` file, or damaged.
     """
-    with open_parquet(path, EVENTS_SCHEMA) as file:
+    with open_parquet(key, EVENTS_SCHEMA) as file:
         for index in range(file.num_row_groups):
             yield _to_event_batch(file.read_row_group(index, use_threads=False))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA, open_parquet
+from toposieve.io.store import Key
 
 BATCH_EVENTS = 64
 """Events handled at a time: their features (about 560 particles each) fit a processor's cache."""
@@ -51,42 +51,39 @@ class SelectedBatch:
         return records
 
 
-def check_file(directory: Path, unit: manifests.Unit) -> None:
-    """Check a unit's file against its manifest: checksum, columns and number of rows.
+def check_file(key: Key, unit: manifests.Unit) -> None:
+    """Check a unit's file against its manifest: columns and number of rows. Its pages are verified as they are read.
 
     Raises:
         InvalidInputError: Something differs; the message names the file.
     """
-    for output in unit.outputs:
-        path = manifests.verify_file(directory, output)
-        with open_parquet(path, SELECTED_SCHEMA) as file:
-            found, listed = file.metadata.num_rows, unit.counts[schema.CUTFLOW[-1]]
-        if found != listed:
-            raise InvalidInputError(
-                f"{path} has {found} events, its manifest says {listed}: delete {directory} "
-                "and run select_events.py again"
-            )
+    with open_parquet(key, SELECTED_SCHEMA) as file:
+        found, listed = file.metadata.num_rows, unit.counts[schema.CUTFLOW[-1]]
+    if found != listed:
+        raise InvalidInputError(
+            f"{key} has {found} events, its manifest says {listed}: run select_events.py again with --recompute"
+        )
 
 
-def read_column(path: Path, name: str) -> NDArray[Any]:
+def read_column(key: Key, name: str) -> NDArray[Any]:
     """A flat column of a selected file, in file order."""
-    with open_parquet(path, SELECTED_SCHEMA) as file:
+    with open_parquet(key, SELECTED_SCHEMA) as file:
         values: NDArray[Any] = file.read(columns=[name], use_threads=False)[name].to_numpy()
     return values
 
 
-def read_selected(path: Path, rows: NDArray[np.int64]) -> Iterator[SelectedBatch]:
+def read_selected(key: Key, rows: NDArray[np.int64]) -> Iterator[SelectedBatch]:
     """Read some events of a file, in file order and bounded memory.
 
     The batches depend on the file and on ``rows`` alone.
 
     Args:
-        path: A selected file.
+        key: A selected file.
         rows: Positions of the wanted events in the file, increasing.
     """
     if not len(rows):
         return
-    with open_parquet(path, SELECTED_SCHEMA) as file:
+    with open_parquet(key, SELECTED_SCHEMA) as file:
         start = 0
         for group in range(file.num_row_groups):
             stop = start + file.metadata.row_group(group).num_rows

@@ -94,29 +94,28 @@ def parquet_batch(batch: ShardBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=PARQUET_SCHEMA)
 
 
-def write_shard(stem: Path, batches: Iterator[ShardBatch], *, parquet: bool) -> tuple[list[Path], dict[str, int]]:
+def write_shard(tfrecord_path: Path, parquet_path: Path | None, batches: Iterator[ShardBatch]) -> dict[str, int]:
     """Write the events of one shard.
 
     Args:
-        stem: Path of the files without their suffix.
+        tfrecord_path: Its TFRecord file.
+        parquet_path: Its Parquet form, if wanted.
         batches: The events, in the shard's order.
-        parquet: Write the Parquet form too.
 
     Returns:
-        The files, and the number of events of each sample.
+        The number of events of each sample.
     """
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".tfrecord", ".parquet")[: 1 + parquet]]
     labels = np.zeros(len(schema.LABELS), np.int64)
     with ExitStack() as stack:
-        stream = stack.enter_context(paths[0].open("wb"))
-        table = stack.enter_context(_parquet_writer(paths[1])) if parquet else None
+        stream = stack.enter_context(tfrecord_path.open("wb"))
+        table = stack.enter_context(_parquet_writer(parquet_path)) if parquet_path else None
         for batch in batches:
             labels += np.bincount(batch.labels, minlength=len(labels))
             for record in examples(batch):
                 tfrecord.write_record(stream, record)
             if table is not None:
                 table.write_batch(parquet_batch(batch))
-    return paths, {sample: int(labels[label]) for sample, label in schema.LABELS.items()}
+    return {sample: int(labels[label]) for sample, label in schema.LABELS.items()}
 
 
 def _parquet_writer(path: Path) -> pq.ParquetWriter:

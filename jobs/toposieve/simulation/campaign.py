@@ -6,25 +6,21 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import Sample, SimulationConfig
-from toposieve.io.manifests import (
-    Manifest,
-    Publication,
-    Unit,
-    check_same_config,
-    reusable_units,
-    write_timing,
-)
-from toposieve.simulation.failures import attempt, result_of
-from toposieve.simulation.files import FileTask, simulate_file
+from toposieve.io.manifests import Manifest, Unit, in_order
+from toposieve.io.publication import Publication, check_same_config, is_up_to_date, write_timing
+from toposieve.io.store import Key
+from toposieve.simulation.adoption import Finished
+from toposieve.simulation.files import FileTask, simulate_item
 from toposieve.simulation.library import ensure_library, library_hash
 from toposieve.simulation.pileup import LibraryFiles
 from toposieve.simulation.schedule import SampleProgress, run_schedule
+from toposieve.spark.run import run_on_spark
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -41,13 +37,21 @@ logger = logging.getLogger(__name__)
 class Campaign:
     """What to simulate, and where it goes."""
 
-    base: Path
+    raw: Key
+    """Folder of all samples."""
     partition: str
     config: SimulationConfig
+    recompute: bool = False
+    """Make everything anew, whatever is there."""
 
-    def directory(self, sample: str) -> Path:
-        """Output directory of a sample."""
-        return self.base / "raw" / sample / self.partition
+    @property
+    def samples(self) -> list[Sample]:
+        """Its samples, slow ones first."""
+        return [sample for sample in SLOWEST_FIRST if sample in self.config.samples]
+
+    def directory(self, sample: str) -> Key:
+        """Output folder of a sample."""
+        return self.raw / sample / self.partition
 
     def sample_config(self, sample: Sample) -> SimulationConfig:
         """The configuration that decides a sample's content: nothing of the other samples is part of it."""
@@ -58,16 +62,17 @@ class Campaign:
         """Events in each file of a sample (see :data:`FILE_SHARE`)."""
         return max(1, round(self.config.events_per_file * FILE_SHARE[sample]))
 
-    def task(self, sample: Sample, index: int, folder: Path, library: LibraryFiles | None) -> FileTask:
+    def task(self, sample: Sample, index: int, library: LibraryFiles | None) -> FileTask:
         """One file of a sample."""
         return FileTask(
             sample=sample,
             partition=self.partition,
             index=index,
             events=self.events_in_file(sample),
-            config=self.config,
+            config=self.sample_config(sample),
             library=library,
-            folder=folder,
+            folder=self.directory(sample),
+            adopt=not self.recompute,
         )
 
 
@@ -80,26 +85,21 @@ class OpenSample:
     progress: SampleProgress
 
 
-def open_samples(campaign: Campaign, stack: ExitStack, *, replace: bool) -> list[OpenSample]:
-    """Open every sample's output, slow samples first, and see what earlier runs left there.
+def open_sample(campaign: Campaign, sample: Sample, publication: Publication, *, replace: bool) -> OpenSample:
+    """See what earlier runs published of a sample.
 
     Args:
         campaign: What to simulate.
-        stack: Closes the outputs again.
+        sample: One of its samples.
+        publication: The right to publish into the sample's folder.
         replace: Make output of another configuration anew.
 
     Raises:
-        InvalidInputError: There is output of another configuration and ``replace`` is false, or no folder can be made.
+        InvalidInputError: There is output of another configuration and ``replace`` is false.
     """
-    samples = [sample for sample in SLOWEST_FIRST if sample in campaign.config.samples]
-    return [_open_sample(campaign, sample, stack, replace=replace) for sample in samples]
-
-
-def _open_sample(campaign: Campaign, sample: Sample, stack: ExitStack, *, replace: bool) -> OpenSample:
-    directory, config_hash = campaign.directory(sample), campaign.sample_config(sample).hash
-    publication = stack.enter_context(Publication(directory))
-    check_same_config(directory, publication.previous, config_hash, replace=replace)
-    kept = reusable_units(directory, publication.previous, config_hash)
+    config_hash = campaign.sample_config(sample).hash
+    check_same_config(publication.folder, publication.previous, config_hash, replace=replace)
+    kept = [] if campaign.recompute else publication.reusable(config_hash, CODE_NUMBERS["simulate"])
     progress = SampleProgress(
         sample,
         target=campaign.config.selected_events,
@@ -118,26 +118,34 @@ def simulate_samples(spark: SparkSession, campaign: Campaign, samples: list[Open
     Raises:
         InvalidInputError: A sample has no event that passes the selection.
         OSError: A task could not write.
-        ConflictError: Another run published one of the samples meanwhile.
+        ConflictError: Another run published one of the samples meanwhile, with another configuration.
     """
-    library = ensure_library(spark, campaign.base, campaign.config) if campaign.config.pileup > 0 else None
+    library = None
+    if campaign.config.pileup > 0:
+        library = ensure_library(spark, campaign.raw, campaign.config, recompute=campaign.recompute)
     by_name = {sample.sample: sample for sample in samples}
-    already = {name: set(sample.progress.finished) for name, sample in by_name.items()}
+    results: dict[Sample, dict[int, Finished]] = {name: {} for name in by_name}
     started: dict[Sample, float] = {}
     made = 0
     with _job_pool(spark) as pool:
 
         def submit(sample: Sample, index: int) -> Future[Unit]:
             started.setdefault(sample, time.monotonic())
-            folder = by_name[sample].publication.staging
-            return pool.submit(_run_on_spark, spark, campaign.task(sample, index, folder, library))
+            return pool.submit(_run, spark, campaign.task(sample, index, library), results[sample])
 
         progress = [sample.progress for sample in samples]
         for name, files in run_schedule(progress, submit, slots=spark.sparkContext.defaultParallelism):
-            new = [unit for unit in files if file_index(unit) not in already[name]]
-            publish_sample(campaign, by_name[name], files, new, seconds=time.monotonic() - started[name])
-            made += sum(unit.counts["events"] for unit in new)
+            seconds = time.monotonic() - started[name]
+            made += publish_sample(campaign, by_name[name], files, list(results[name].values()), seconds=seconds)
     return made
+
+
+def _run(spark: SparkSession, task: FileTask, results: dict[int, Finished]) -> Unit:
+    """Make one file; a thread waits for it, and the log of the schedule says how far all of them are."""
+    name = f"{task.sample} file {task.index}"
+    finished: Finished = run_on_spark(spark, simulate_item, [task], name=name, quiet=True).results[0]
+    results[task.index] = finished
+    return finished.unit
 
 
 @contextmanager
@@ -151,46 +159,54 @@ def _job_pool(spark: SparkSession) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _run_on_spark(spark: SparkSession, task: FileTask) -> Unit:
-    outcomes = spark.sparkContext.parallelize([task], 1).map(attempt(simulate_file)).collect()
-    return result_of(outcomes[0])
-
-
 def publish_sample(
-    campaign: Campaign, sample: OpenSample, files: list[Unit], new: list[Unit], *, seconds: float
-) -> None:
+    campaign: Campaign, sample: OpenSample, files: list[Unit], results: list[Finished], *, seconds: float
+) -> int:
     """Publish a complete sample.
 
     Args:
         campaign: What is simulated.
-        sample: The sample; its staging directory holds the new files.
+        sample: The sample.
         files: Records of all its files.
-        new: Records of those made now.
+        results: What this run made, or took from one that did not publish it; also what the sample does not need.
         seconds: How long that took, from the start of its first file.
+
+    Returns:
+        Events made by this run.
     """
-    config = campaign.sample_config(sample.sample)
-    library = {"pileup_library": f"raw/_pileup/{library_hash(config)}"} if config.pileup > 0 else {}
-    manifest = Manifest(
-        stage="simulation",
-        config_hash=config.hash,
-        config=config.model_dump(mode="json"),
-        units=tuple(files),
-        extra=library,
-        code_version=code_version(),
-    )
-    sample.publication.publish(manifest, [file for unit in new for file in unit.outputs])
-    events = sum(unit.counts["events"] for unit in new)
-    write_timing(sample.publication.directory, seconds=seconds, events=events)
+    manifest = _manifest(campaign, sample.sample, files)
+    if not is_up_to_date(sample.publication.previous, manifest):  # otherwise lost files have come back
+        manifest = sample.publication.publish(manifest)
+    needed = {unit.source for unit in files}
+    results = [finished for finished in results if finished.unit.source in needed]
+    events = sum(finished.unit.counts["events"] for finished in results if not finished.adopted)
+    write_timing(sample.publication.folder, seconds=seconds, events=events)
+    if adopted := sum(finished.adopted for finished in results):
+        logger.info("%s: %d of %d files were left by an earlier run", sample.sample, adopted, len(files))
     logger.info(
         "%s: %s selected of %s events in %d files, %s",
         sample.sample,
         f"{manifest.total('selected'):,}",
         f"{manifest.total('events'):,}",
-        len(files),
-        sample.publication.directory,
+        len(manifest.units),
+        sample.publication.folder,
+    )
+    return events
+
+
+def _manifest(campaign: Campaign, sample: Sample, files: list[Unit]) -> Manifest:
+    config = campaign.sample_config(sample)
+    return Manifest(
+        stage="simulation",
+        config_hash=config.hash,
+        config=config.model_dump(mode="json"),
+        code=CODE_NUMBERS["simulate"],
+        units=in_order(files),
+        extra={"pileup_library": f"_pileup/{library_hash(config)}"} if config.pileup > 0 else {},
+        code_version=code_version(),
     )
 
 
 def file_index(unit: Unit) -> int:
     """Number of the file that a record describes."""
-    return int(Path(unit.outputs[0].path).stem.rpartition("-")[2])
+    return int(unit.outputs[0].path.rsplit("-", 2)[1])

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import Sample, SelectionConfig, SimulationConfig
-from toposieve.io.manifests import Unit, describe_file
+from toposieve.io.manifests import Unit
+from toposieve.io.names import SIMULATED, unit_name
+from toposieve.io.store import Key
 from toposieve.physics.events import Jagged
 from toposieve.physics.selection import select_events
+from toposieve.simulation.adoption import Finished, finish
 from toposieve.simulation.columns import concatenate, keep_events
 from toposieve.simulation.detector import simulate
 from toposieve.simulation.generator import TruthEvents, generate
 from toposieve.simulation.heavy_flavour import generate_qcd
 from toposieve.simulation.pileup import LibraryFiles, load_library, overlay, place_vertices
 from toposieve.simulation.seeds import derive_seed, detector_rng
-from toposieve.simulation.writer import DelphesWriter, event_collection
+from toposieve.simulation.writer import delphes_file, event_collection
 
 DETECTOR_CHUNK = 100
 """Least events that the detector handles at a time, where the file has as many."""
 
+ROOT_EPOCH = datetime(1995, 1, 1)
+ROOT_YEARS = range(1995, 1995 + 64)
+"""Years that a date in a ROOT file can have."""
+
 
 @dataclass(frozen=True)
 class FileTask:
-    """One file to simulate. Its content follows from everything here but ``folder``."""
+    """One file to simulate. Its content follows from everything here but ``folder`` and ``adopt``."""
 
     sample: Sample
     partition: str
@@ -35,15 +46,20 @@ class FileTask:
     events: int
     """Events that pass the generator's lepton filter."""
     config: SimulationConfig
+    """What decides this sample's content."""
     library: LibraryFiles | None
     """Pile-up library; None without pile-up."""
-    folder: Path
-    """Where the file goes."""
+    folder: Key
+    """The sample's output folder."""
+    adopt: bool = True
+    """Whether to take what an earlier run has left."""
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return f"{self.sample}-{self.index:06d}.root"
+        """The file's path below ``folder``. No other content ever gets it."""
+        library = self.library.identity if self.library else ""
+        identity = (CODE_NUMBERS["simulate"], self.config.hash, self.partition, library)
+        return f"{SIMULATED}/{unit_name(f'{self.sample}-{self.index:06d}.root', 'simulate', *identity, suffix='.root')}"
 
     @property
     def seed(self) -> int:
@@ -52,21 +68,34 @@ class FileTask:
 
     @property
     def source(self) -> str:
-        """Where the file comes from, for the manifest."""
-        return f"file {self.index}: pythia seed {self.seed}"
+        """Where the file comes from, for the manifest: in the order of their names, files are in that of numbers."""
+        return f"file {self.index:06d}: pythia seed {self.seed}"
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        """What ROOT knows the file by."""
+        return uuid.uuid5(uuid.NAMESPACE_OID, self.name)
 
 
-def simulate_file(task: FileTask) -> Unit:
+def simulate_item(task: FileTask) -> Finished:
+    """Make one file and its record, unless they are there."""
+    return finish(task.folder, task.name, partial(simulate_file, task), adopt=task.adopt)
+
+
+def simulate_file(task: FileTask, path: Path) -> Unit:
     """Generate, simulate and write one file.
 
+    Args:
+        task: What to write.
+        path: Where, on this machine.
+
     Returns:
-        The file's record: counts ``generated`` (hard collisions tried), ``events`` (written) and ``selected`` (by the
-        default selection).
+        The file's record, without outputs: counts ``generated`` (hard collisions tried), ``events`` (written) and
+        ``selected`` (by the default selection).
     """
-    path = task.folder / task.name
     rng = detector_rng(task.seed)
     generated = events = selected = 0
-    with DelphesWriter(path) as writer:
+    with delphes_file(path, task.uuid, date_of(task.partition)) as writer:
         for truth in truth_chunks(_generator(task), task.events):
             collections = reconstruct(truth, task, rng)
             selected += count_selected(collections, task.sample)
@@ -74,14 +103,20 @@ def simulate_file(task: FileTask) -> Unit:
             events += truth.count
             generated += truth.tried
     counts = {"generated": generated, "events": events, "selected": selected}
-    return Unit(
-        source=task.source,
-        source_checksum="",
-        entry_start=0,
-        entry_stop=events,
-        counts=counts,
-        outputs=(describe_file(path, task.folder),),
-    )
+    return Unit(source=task.source, source_checksum="", entry_start=0, entry_stop=events, counts=counts, outputs=())
+
+
+def date_of(partition: str) -> datetime:
+    """When the files of a partition seem to have been written: the day itself, or the first one that ROOT knows.
+
+    >>> date_of("2026-01-02").isoformat(), date_of("warm-up").isoformat()
+    ('2026-01-02T00:00:00', '1995-01-01T00:00:00')
+    """
+    try:
+        day = datetime.strptime(partition, "%Y-%m-%d")
+    except ValueError:
+        return ROOT_EPOCH
+    return day if day.year in ROOT_YEARS else ROOT_EPOCH
 
 
 def _generator(task: FileTask) -> Iterator[TruthEvents]:

@@ -1,17 +1,18 @@
 """Pile-up: soft collisions that overlay each event, drawn from a library that all runs of a base folder share.
 
-{base}/raw/_pileup/{hash}/block-00000.npy, ..., manifest.json
+{raw}/_pileup/{hash}/block-00000-0123456789ab.npy, ..., manifest-000001.json
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toposieve.io.names import digest
+from toposieve.io.store import Key
 from toposieve.simulation.columns import Columns, concatenate, ranges, take
 from toposieve.simulation.detector import INVISIBLE
 from toposieve.simulation.generator import PROCESSES, final_particles, make_pythia
@@ -77,16 +78,22 @@ def leaves_trace(particles: Columns) -> NDArray[np.bool_]:
 class LibraryFiles:
     """A published library: its blocks and the events in each."""
 
-    paths: tuple[Path, ...]
+    blocks: tuple[Key, ...]
     sizes: tuple[int, ...]
+
+    @property
+    def identity(self) -> str:
+        """Changes with the content, and not with the place."""
+        return digest(*(block.name for block in self.blocks))
 
 
 @lru_cache(maxsize=1)
 def load_library(files: LibraryFiles) -> PileupLibrary:
     """Read a library, once in each process."""
     parts, counts = [], []
-    for path, size in zip(files.paths, files.sizes, strict=True):
-        block = np.load(path)
+    for key, size in zip(files.blocks, files.sizes, strict=True):
+        with key.fetch() as path:
+            block = np.load(path)
         counts.append(np.bincount(block["event"], minlength=size))
         parts.append({name: block[name] for name in LIBRARY_DTYPE.names or () if name != "event"})
     return PileupLibrary(concatenate(parts), np.concatenate([[0], np.cumsum(np.concatenate(counts))]))

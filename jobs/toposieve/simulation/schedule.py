@@ -1,7 +1,8 @@
 """Which files to simulate next: as many as a sample needs, whatever the number of cores.
 
 A sample consists of the shortest run of files from number 0 on whose selected events reach the target. How many that
-will be shows only while they are made, so files are started one by one, and those beyond the last one are dropped.
+will be shows only while they are made, so files are started one by one, and those beyond the last one are left for a
+sweep to take.
 """
 
 from __future__ import annotations

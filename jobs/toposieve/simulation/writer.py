@@ -1,10 +1,16 @@
-"""ROOT files in the flat layout of Delphes: jagged branches ``EFlowTrack.PT`` with counters ``EFlowTrack_size``."""
+"""ROOT files in the flat layout of Delphes: jagged branches ``EFlowTrack.PT`` with counters ``EFlowTrack_size``.
+
+The same events give the same bytes: nothing in a file comes from chance or a clock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
-from types import TracebackType
+from typing import Any
+from uuid import UUID
 
 import awkward as ak
 import numpy as np
@@ -20,27 +26,16 @@ EVENT_LEAVES = {"Number": "int64", "Weight": "float32"}
 
 
 class DelphesWriter:
-    """Writes one ROOT file; use it as a context manager.
+    """Writes the tree of a file that :func:`delphes_file` has opened.
 
     Args:
-        path: The file, replaced if it exists.
+        tree: uproot's tree.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Remember the path; the file is made by the first events."""
-        self._path = path
+    def __init__(self, tree: Any) -> None:
+        """Nothing waits yet."""
+        self._tree = tree
         self._waiting: list[ak.Array] = []
-
-    def __enter__(self) -> DelphesWriter:
-        """Create the file and its tree."""
-        self._file = uproot.recreate(self._path, compression=uproot.ZLIB(1))
-        self._tree = self._file.mktree(
-            schema.TREE_NAME,
-            _branch_types(),
-            counter_name=lambda counted: f"{counted}_size",
-            field_name=lambda outer, inner: f"{outer}.{inner}",
-        )
-        return self
 
     def add(self, events: Mapping[str, Jagged]) -> None:
         """Append events: the collections of ``schema.DELPHES_LEAVES`` and ``Event``."""
@@ -51,14 +46,51 @@ class DelphesWriter:
             self._write(waiting[:BASKET_EVENTS])
             self._waiting = [waiting[BASKET_EVENTS:]]
 
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            self._write(ak.concatenate(self._waiting))
+            self._waiting = []
+
     def _write(self, events: ak.Array) -> None:
         self._tree.extend({name: events[name] for name in ak.fields(events)})
 
-    def __exit__(self, error: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        """Write what waits, and close."""
-        if error is None and self._waiting:
-            self._write(ak.concatenate(self._waiting))
-        self._file.close()
+
+@contextmanager
+def delphes_file(path: Path, uuid: UUID, date: datetime) -> Iterator[DelphesWriter]:
+    """Create a ROOT file with an empty tree, and write what the block adds.
+
+    Args:
+        path: The file, replaced if it exists. Its name is not in its content.
+        uuid: What ROOT shall know it by.
+        date: When it shall seem to have been written, from 1995 to 2058.
+    """
+    with (
+        _dated(date),
+        # Given a stream instead of a path, uproot has no name to write into the file: ours is one for the moment.
+        path.open("w+b") as stream,
+        closing(uproot.recreate(stream, compression=uproot.ZLIB(1), uuid_function=lambda: uuid)) as file,
+    ):
+        tree = file.mktree(
+            schema.TREE_NAME,
+            _branch_types(),
+            counter_name=lambda counted: f"{counted}_size",
+            field_name=lambda outer, inner: f"{outer}.{inner}",
+        )
+        writer = DelphesWriter(tree)
+        yield writer
+        writer.flush()
+
+
+@contextmanager
+def _dated(date: datetime) -> Iterator[None]:
+    """Let uproot write this date wherever it would write that of today: it has no option for it."""
+    to_code = uproot._util.datetime_to_code
+    uproot._util.datetime_to_code = lambda _: to_code(date)
+    try:
+        yield
+    finally:
+        uproot._util.datetime_to_code = to_code
 
 
 def event_collection(first_number: int, weights: np.ndarray) -> Jagged:

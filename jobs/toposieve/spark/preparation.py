@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from pyspark import Accumulator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from toposieve import schema
 from toposieve.config import PreparationConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io import manifests
 from toposieve.io.datasets import (
     SCALING_NAME,
     Cutflow,
@@ -22,8 +21,10 @@ from toposieve.io.datasets import (
     DatasetContent,
     SelectedInputs,
     SelectedUnit,
-    name_digits,
+    content_folder,
 )
+from toposieve.io.manifests import OutputFile, Unit, describe_file
+from toposieve.io.store import Key
 from toposieve.preprocessing import (
     Scaling,
     SplitSizes,
@@ -40,32 +41,45 @@ from toposieve.spark.preparation_passes import (
     UnitReport,
     check_units,
     event_rows,
+    find_shards,
+    published_shards,
     unit_reports,
     write_shards,
 )
 from toposieve.spark.ranks import KeyHistogram, slot_column
-from toposieve.spark.tasks import progress
+from toposieve.spark.run import Watch
 
 TRAIN = schema.SPLITS.index("train")
 MAX_NAMED_FILES = 5
+HISTOGRAM_TASKS = 4
 
 logger = logging.getLogger(__name__)
 
 
-def prepare(spark: SparkSession, inputs: SelectedInputs, dataset: DatasetConfig, staging: Path) -> DatasetContent:
-    """Make a dataset's files in a staging folder.
+def prepare(
+    spark: SparkSession,
+    inputs: SelectedInputs,
+    dataset: DatasetConfig,
+    folder: Key,
+    kept: Iterable[Unit],
+    *,
+    adopt: bool = True,
+) -> DatasetContent:
+    """Make a dataset's files, but for those that an earlier run has finished.
 
     Args:
         spark: The session.
         inputs: Selected partitions.
         dataset: Balance, split, shards, and the partitions.
-        staging: Existing folder to write below.
+        folder: The dataset's.
+        kept: Shards that are published already, of whatever content.
+        adopt: Take over shards that an earlier run has finished and not published.
 
     Raises:
         InvalidInputError: A selected file is missing or altered, an event has a NaN or infinite feature, or there are
             too few events.
     """
-    config, units = dataset.preparation, inputs.units
+    config, units, selected = dataset.preparation, inputs.units, inputs.base / "selected"
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     sizes = class_sizes(available, config)
     splits = split_sizes(sizes, config)
@@ -77,28 +91,34 @@ def prepare(spark: SparkSession, inputs: SelectedInputs, dataset: DatasetConfig,
     rows = event_rows(spark, units, config.seed)
     events = assign_splits(rows, sizes, config)
     plan = plan_shards(events, stops)
-    logger.info("planned %d shards", len(plan.shards))
-    with progress(spark, "examining selected events", sum(available.values())) as done:
-        reports = unit_reports(events, units, done)
+    with _watching(spark, "examining selected events", sum(available.values())) as counted:
+        reports = unit_reports(events, selected, counted)
     refuse_bad_events(reports, units)
-    scaling = fit_scaling(reports, units)
-    _make_folders(staging, scaling)
-    with progress(spark, "writing shards", sum(sizes.values())) as done:
-        output = ShardOutput(staging, scaling, config.parquet, name_digits(inputs, dataset))
-        written = write_shards(events, units, plan, output, done)
+    content = content_folder(inputs, dataset)
+    output = ShardOutput(folder, content, fit_scaling(reports, units), config.parquet)
+    scaling = _write_scaling(output)
+    done = published_shards(plan, output, kept) | (find_shards(plan, output) if adopt else {})
+    logger.info("%d shards: %d done before, %d to do", len(plan.shards), len(done), len(plan.shards) - len(done))
+    with _watching(spark, "writing shards", sum(sizes.values())) as counted:
+        shards = {**done, **write_shards(events, selected, plan, output, done, counted)}
     rows.unpersist()
-    return DatasetContent(
-        shards=shard_units(plan, written, splits),
-        scaling=manifests.describe_file(staging / SCALING_NAME, staging),
-        sizes=splits,
-        weights=kept_weights(reports, units),
-    )
+    check_shards(plan, shards, splits)
+    in_order = [shards[number] for number in sorted(shards)]
+    return DatasetContent(shards=in_order, scaling=scaling, sizes=splits, weights=kept_weights(reports, units))
 
 
-def _make_folders(staging: Path, scaling: Scaling) -> None:
-    (staging / SCALING_NAME).write_text(scaling.to_json())
-    for split in schema.SPLITS:
-        (staging / split).mkdir()
+@contextmanager
+def _watching(spark: SparkSession, name: str, total: int) -> Iterator[Accumulator[int]]:
+    watch = Watch.of(spark.sparkContext, name, total)
+    with watch.watching():
+        yield watch.done
+
+
+def _write_scaling(output: ShardOutput) -> OutputFile:
+    name = f"{output.content}/{SCALING_NAME}"
+    with (output.dataset / name).create() as path:
+        path.write_text(output.scaling.to_json(), encoding="utf-8")
+        return describe_file(path, name)
 
 
 def assign_splits(rows: DataFrame, sizes: Mapping[str, int], config: PreparationConfig) -> DataFrame:
@@ -163,44 +183,27 @@ def _sums(
     return sum(events for events, _ in sums), math.fsum(weight for _, weight in sums)
 
 
-def shard_units(plan: ShardPlan, written: Mapping[int, Mapping[str, Any]], splits: SplitSizes) -> list[manifests.Unit]:
-    """Manifest units of the written shards.
+def check_shards(plan: ShardPlan, shards: Mapping[int, Unit], splits: SplitSizes) -> None:
+    """Check that the shards hold what was planned.
 
     Raises:
-        RuntimeError: The shards do not hold what was planned: a defect of this program, or of Spark.
+        RuntimeError: They do not: a defect of this program, or of Spark.
     """
-    units = []
     for shard, (split, number) in enumerate(plan.shards):
-        ends = plan.stops[schema.SPLITS.index(split)]
-        start, stop = ends[number - 1] if number else 0, ends[number]
-        counts = written[shard]["counts"] if shard in written else {}
-        if sum(counts.values()) != stop - start:
+        start, stop = plan.events(shard)
+        counts = shards[shard].counts if shard in shards else {"events": 0}
+        if counts["events"] != stop - start:
             raise RuntimeError(f"shard {split}/{number} has {counts}, planned are {stop - start} events")
-        units.append(
-            manifests.Unit(
-                source=f"{split}/{number}",
-                source_checksum="",
-                entry_start=start,
-                entry_stop=stop,
-                counts={"events": stop - start, **counts},
-                outputs=tuple(manifests.OutputFile(**file) for file in written[shard]["outputs"]),
-            )
-        )
-    _check_counts(units, splits)
-    return units
-
-
-def _check_counts(shards: Sequence[manifests.Unit], splits: SplitSizes) -> None:
     for split, planned in splits.items():
-        of_split = [shard for shard in shards if shard.source.startswith(f"{split}/")]
-        found = {sample: sum(shard.counts[sample] for shard in of_split) for sample in planned}
+        of_split = [unit for unit in shards.values() if unit.source.startswith(f"{split}/")]
+        found = {sample: sum(unit.counts[sample] for unit in of_split) for sample in planned}
         if found != planned:
             raise RuntimeError(f"{split} has {found}, planned are {planned}")
 
 
 def _set_shuffle_tasks(spark: SparkSession) -> None:
     # Histograms are small: Spark's 200 tasks would only cost time.
-    spark.conf.set("spark.sql.shuffle.partitions", str(spark.sparkContext.defaultParallelism))
+    spark.conf.set("spark.sql.shuffle.partitions", HISTOGRAM_TASKS)
 
 
 def _listing(counts: Mapping[str, int]) -> str:

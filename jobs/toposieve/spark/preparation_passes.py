@@ -7,13 +7,13 @@ packed as one binary column.
 from __future__ import annotations
 
 import math
-import uuid
+import pickle
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, groupby
-from pathlib import Path
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,26 +24,26 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from toposieve import schema
-from toposieve.io import manifests
 from toposieve.io.datasets import SelectedUnit
+from toposieve.io.manifests import Unit, describe_file
+from toposieve.io.names import RECORDS, sample_of
 from toposieve.io.selected import BATCH_EVENTS, PARTICLE_RECORD, SelectedBatch, check_file, read_column, read_selected
 from toposieve.io.shards import ShardBatch, scale_particles, write_shard
+from toposieve.io.store import Key
+from toposieve.io.units import find_unit, write_record
 from toposieve.physics.features import low_level_features
 from toposieve.preprocessing import FeatureStatistics, Scaling
 from toposieve.spark.ranks import Position, hash_key, slot_of
-from toposieve.spark.tasks import RESULT_ROW, collect_results, result_batch
-
-TASKS_PER_CORE = 8
-"""Tasks of a pass over the units, at most: enough to even out units of different size."""
-
-EVENTS_PER_TASK = 2000
-"""Events worth a task of their own: below, it takes longer to start than to do."""
+from toposieve.spark.run import balance, run_on_spark
+from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
 
 NOT_KEPT = len(schema.SPLITS)
 """Slot of the events that balancing leaves out; smaller slots are positions in ``schema.SPLITS``."""
 
-EVENT_ROW = "unit int, label int, row int, entry long, split_key long, shuffle_key long"
-PACKED_ROW = "shard int, shuffle_key long, unit int, entry long, weight float, hlf binary, particles binary"
+LISTED_ROW = "unit int, path string, source string, label int, row int, entry long"
+PACKED_ROW = (
+    "shard int, shuffle_key long, unit int, source string, entry long, weight float, hlf binary, particles binary"
+)
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -64,76 +64,64 @@ class UnitReport:
     bad_events: int
     first_bad: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values that :meth:`from_json` turns back without loss."""
-        return {**vars(self), "statistics": self.statistics.to_json()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> UnitReport:
-        """Inverse of :meth:`to_json`."""
-        weights = {int(slot): (sums[0], sums[1]) for slot, sums in values["weights"].items()}
-        statistics = FeatureStatistics.from_json(values["statistics"])
-        return cls(weights, statistics, values["bad_events"], values["first_bad"])
-
 
 # --- passes, on the driver ---------------------------------------------------------------------------------------
 
 
-def check_units(spark: SparkSession, units: Sequence[SelectedUnit]) -> None:
-    """Check every unit's file: checksum, columns, number of rows.
+@dataclass(frozen=True)
+class CheckItem:
+    """A file to check."""
+
+    unit: SelectedUnit
+    events: int = 1
+    """A footer is read, whatever the file holds."""
+
+
+def check_unit(item: CheckItem) -> None:
+    """Check a selected file's columns and number of rows.
 
     Raises:
-        InvalidInputError: Some differ; the message names the first few.
+        InvalidInputError: They differ from its manifest.
     """
+    check_file(item.unit.key, item.unit.unit)
 
-    def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for index in _indices(batches):
-            yield result_batch(index, partial(check_file, units[index].directory, units[index].unit))
 
-    collect_results(_units_frame(spark, units).mapInArrow(task, RESULT_ROW))
+def check_units(spark: SparkSession, units: Sequence[SelectedUnit]) -> None:
+    """Check every unit's file.
+
+    Raises:
+        InvalidInputError: Some are not as their manifests say; the message names the first few.
+    """
+    run_on_spark(spark, check_unit, [CheckItem(unit) for unit in units], name="checking files", quiet=True)
 
 
 def event_rows(spark: SparkSession, units: Sequence[SelectedUnit], seed: int) -> DataFrame:
     """One light row for each selected event, with its two hash keys, cached; a unit lies in one partition, in order."""
-
-    def read(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for index in _indices(batches):
-            unit = units[index]
-            entries = read_column(unit.path, schema.ENTRY_COLUMN)
-            yield pa.RecordBatch.from_pydict(
-                {
-                    "unit": np.full(len(entries), index, np.int32),
-                    "label": np.full(len(entries), schema.LABELS[unit.sample], np.int32),
-                    "row": np.arange(len(entries), dtype=np.int32),
-                    "entry": entries,
-                    "file": pa.array([unit.unit.source]).take(pa.array(np.zeros(len(entries), np.int32))),
-                }
-            )
-
-    rows = _units_frame(spark, units).mapInArrow(read, "unit int, label int, row int, entry long, file string")
-    keys = [hash_key(seed, salt, "file", "entry").alias(f"{salt}_key") for salt in ("split", "shuffle")]
-    return rows.select("unit", "label", "row", "entry", *keys).persist()
+    shares = balance([unit.events for unit in units])
+    rows = [(pickle.dumps([(number, units[number]) for number in share]),) for share in shares]
+    shared = spark.createDataFrame(spark.sparkContext.parallelize(rows, len(rows)), "units binary")
+    keys = [hash_key(seed, salt, "source", "entry").alias(f"{salt}_key") for salt in ("split", "shuffle")]
+    return shared.mapInArrow(_list_events, LISTED_ROW).select("*", *keys).persist()
 
 
-def unit_reports(events: DataFrame, units: Sequence[SelectedUnit], done: Accumulator[int]) -> dict[int, UnitReport]:
+def unit_reports(events: DataFrame, folder: Key, done: Accumulator[int]) -> dict[int, UnitReport]:
     """Weights, statistics and bad values of each unit with events, by its number.
 
     Args:
         events: :func:`event_rows` with a column ``slot``.
-        units: All units.
+        folder: Where the selected partitions lie.
         done: Counts the events.
 
     Raises:
-        InvalidInputError: A file's columns do not fit together.
+        InvalidInputError: A file is damaged, or its columns do not fit together.
     """
 
     def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for index, rows in _by_unit(batches):
-            yield result_batch(index, partial(_report, units[index].path, rows["slot"]))
-            done.add(len(rows["slot"]))
+        for unit in _by_unit(batches):
+            yield record_batch(unit.number, partial(_report, unit.key(folder), unit.rows["slot"]))
+            done.add(len(unit.rows["slot"]))
 
-    results = collect_results(events.select("unit", "slot").mapInArrow(task, RESULT_ROW))
-    return {index: UnitReport.from_json(result) for index, result in results.items()}
+    return collect_records(events.select("unit", "path", "slot").mapInArrow(task, RECORD_ROW))
 
 
 @dataclass(frozen=True)
@@ -153,10 +141,16 @@ class ShardPlan:
         """Split and number of every shard; the position in this list is the shard's number in the shuffle."""
         return [(schema.SPLITS[split], i) for split, stops in self.stops.items() for i in range(len(stops))]
 
-    def stem(self, shard: int, digits: str) -> str:
-        """Path of a shard's files in the dataset, without suffix."""
+    def name(self, shard: int) -> str:
+        """Path of a shard's TFRecord file below the folder of the dataset's files."""
         split, number = self.shards[shard]
-        return f"{split}/shard-{number:05d}-of-{len(self.stops[schema.SPLITS.index(split)]):05d}-{digits}"
+        return f"{split}/shard-{number:05d}-of-{len(self.stops[schema.SPLITS.index(split)]):05d}.tfrecord"
+
+    def events(self, shard: int) -> tuple[int, int]:
+        """Ranks in its split of a shard's first event, and of the one after its last."""
+        split, number = self.shards[shard]
+        stops = self.stops[schema.SPLITS.index(split)]
+        return stops[number - 1] if number else 0, stops[number]
 
     def find(self, split: int, position: Position) -> int:
         """Number of the shard that an event belongs to."""
@@ -169,56 +163,95 @@ class ShardOutput:
     """What the shards of a dataset look like, and where they are written.
 
     Attributes:
-        staging: Folder with one folder per split.
+        dataset: The dataset's folder.
+        content: Folder of its files, relative to it.
         scaling: Fitted on the training split.
         parquet: Write the Parquet form too.
-        digits: End of every file's name, from what decides its content.
     """
 
-    staging: Path
+    dataset: Key
+    content: str
     scaling: Scaling
     parquet: bool
-    digits: str
+
+
+def find_shards(plan: ShardPlan, output: ShardOutput) -> dict[int, Unit]:
+    """Shards that an earlier run has finished, by number."""
+    listed = output.dataset.list(f"{RECORDS}/{output.content}/")
+    names = {shard: f"{output.content}/{plan.name(shard)}" for shard in range(len(plan.shards))}
+    found = {n: find_unit(output.dataset, name) for n, name in names.items() if f"{RECORDS}/{name}.json" in listed}
+    return {shard: unit for shard, unit in found.items() if unit is not None}
+
+
+def published_shards(plan: ShardPlan, output: ShardOutput, units: Iterable[Unit]) -> dict[int, Unit]:
+    """Those of a manifest's units that are shards of this very content, by number."""
+    numbers = {f"{output.content}/{plan.name(shard)}": shard for shard in range(len(plan.shards))}
+    return {numbers[unit.outputs[0].path]: unit for unit in units if unit.outputs[0].path in numbers}
 
 
 def write_shards(
-    events: DataFrame, units: Sequence[SelectedUnit], plan: ShardPlan, output: ShardOutput, done: Accumulator[int]
-) -> dict[int, dict[str, Any]]:
+    events: DataFrame, folder: Key, plan: ShardPlan, output: ShardOutput, there: Collection[int], done: Accumulator[int]
+) -> dict[int, Unit]:
     """Shuffle the kept events to their shards and write these.
 
     Args:
         events: :func:`event_rows` with a column ``slot``.
-        units: All units.
+        folder: Where the selected partitions lie.
         plan: Where each event goes.
         output: What the shards look like, and where they are written.
+        there: Shards that are done already.
         done: Counts the written events.
 
     Returns:
-        Shard number → ``{"counts": {sample: events}, "outputs": [file, ...]}``.
+        Number of each shard that was not there → its record.
 
     Raises:
         OSError: The disk is full.
     """
-    kept = events.filter(F.col("slot") < NOT_KEPT).select("unit", "row", "entry", "slot", "shuffle_key")
-    shuffled = kept.mapInArrow(_packer(units, plan), PACKED_ROW).repartitionById(len(plan.shards), F.col("shard"))
+    columns = ("unit", "path", "source", "label", "row", "entry", "slot", "shuffle_key")
+    kept = events.filter(F.col("slot") < NOT_KEPT).select(*columns)
+    packed = kept.mapInArrow(_packer(folder, plan, frozenset(there)), PACKED_ROW)
+    shuffled = packed.repartitionById(len(plan.shards), F.col("shard"))
     ordered = shuffled.sortWithinPartitions("shuffle_key", "unit", "entry")
-    return collect_results(ordered.mapInArrow(_shard_writer(units, plan, output, done), RESULT_ROW))
+    return collect_records(ordered.mapInArrow(_shard_writer(plan, output, done), RECORD_ROW))
 
 
 # --- in the tasks ------------------------------------------------------------------------------------------------
 
 
-def _report(path: Path, slots: NDArray[np.int32]) -> dict[str, Any]:
+def _list_events(batches: Batches) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for row in batch.column("units").to_pylist():
+            for number, unit in pickle.loads(row):
+                yield _listed(number, unit)
+
+
+def _listed(number: int, unit: SelectedUnit) -> pa.RecordBatch:
+    entries = read_column(unit.key, schema.ENTRY_COLUMN)
+    same = pa.array(np.zeros(len(entries), np.int32))  # each event's position in columns of one value
+    return pa.RecordBatch.from_pydict(
+        {
+            "unit": np.full(len(entries), number, np.int32),
+            "path": pa.array([unit.key.relative_to(unit.folder.parent)]).take(same),
+            "source": pa.array([unit.unit.source]).take(same),
+            "label": np.full(len(entries), schema.LABELS[unit.sample], np.int32),
+            "row": np.arange(len(entries), dtype=np.int32),
+            "entry": entries,
+        }
+    )
+
+
+def _report(key: Key, slots: NDArray[np.int32]) -> UnitReport:
     kept = np.flatnonzero(slots < NOT_KEPT)
     statistics, bad = FeatureStatistics.empty(), []
-    for batch in read_selected(path, kept):
+    for batch in read_selected(key, kept):
         features = low_level_features(batch.particles)
         bad += _bad_events(batch, features)
         training = slots[batch.rows] == schema.SPLITS.index("train")
         statistics = statistics.merge(_training_statistics(batch, features, training))
-    weights = read_column(path, schema.WEIGHT_COLUMN).astype(np.float64)
+    weights = read_column(key, schema.WEIGHT_COLUMN).astype(np.float64)
     sums = {int(slot): (int(np.sum(slots == slot)), math.fsum(weights[slots == slot])) for slot in np.unique(slots)}
-    return UnitReport(sums, statistics, len(bad), bad[0] if bad else "").to_json()
+    return UnitReport(sums, statistics, len(bad), bad[0] if bad else "")
 
 
 def _training_statistics(
@@ -247,25 +280,29 @@ def _bad_events(batch: SelectedBatch, features: NDArray[np.float32]) -> list[str
     return bad
 
 
-def _packer(units: Sequence[SelectedUnit], plan: ShardPlan) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
+def _packer(folder: Key, plan: ShardPlan, there: Collection[int]) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for index, rows in _by_unit(batches):
+        for unit in _by_unit(batches):
+            rows = unit.rows
             places = zip(rows["slot"].tolist(), rows["shuffle_key"].tolist(), rows["entry"].tolist(), strict=True)
-            shards = np.array([plan.find(slot, (key, index, entry)) for slot, key, entry in places], np.int32)
-            for batch in read_selected(units[index].path, rows["row"].astype(np.int64)):
-                chosen = np.searchsorted(rows["row"], batch.rows)
-                yield _pack(batch, index, shards[chosen], rows["shuffle_key"][chosen])
+            shards = np.array([plan.find(slot, (key, unit.number, entry)) for slot, key, entry in places], np.int32)
+            wanted = np.isin(shards, list(there), invert=True)
+            numbers = rows["row"][wanted].astype(np.int64)
+            for batch in read_selected(unit.key(folder), numbers):
+                chosen = np.flatnonzero(wanted)[np.searchsorted(numbers, batch.rows)]
+                yield _pack(batch, unit, shards[chosen], rows["shuffle_key"][chosen])
 
     return task
 
 
-def _pack(batch: SelectedBatch, unit: int, shards: NDArray[np.int32], keys: NDArray[np.int64]) -> pa.RecordBatch:
+def _pack(batch: SelectedBatch, unit: _UnitRows, shards: NDArray[np.int32], keys: NDArray[np.int64]) -> pa.RecordBatch:
     events = len(batch.rows)
     return pa.RecordBatch.from_pydict(
         {
             "shard": shards,
             "shuffle_key": keys,
-            "unit": np.full(events, unit, np.int32),
+            "unit": np.full(events, unit.number, np.int32),
+            "source": pa.array([unit.source]).take(pa.array(np.zeros(events, np.int32))),
             "entry": batch.entries,
             "weight": batch.weights,
             "hlf": _binary(
@@ -291,32 +328,41 @@ def _from_binary(column: pa.Array, dtype: np.dtype[Any]) -> tuple[NDArray[Any], 
 
 
 def _shard_writer(
-    units: Sequence[SelectedUnit], plan: ShardPlan, output: ShardOutput, done: Accumulator[int]
+    plan: ShardPlan, output: ShardOutput, done: Accumulator[int]
 ) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     def task(batches: Batches) -> Iterator[pa.RecordBatch]:
         filled = (batch for batch in batches if batch.num_rows)
         first = next(filled, None)
         if first is not None:
             shard = first.column("shard")[0].as_py()
-            scaled = (_scale(batch, units, output.scaling) for batch in _small(chain([first], filled)))
-            yield result_batch(shard, partial(_write, plan.stem(shard, output.digits), scaled, output, done))
+            scaled = (_scale(batch, output.scaling) for batch in _small(chain([first], filled)))
+            record = record_batch(shard, partial(_write, plan, shard, scaled, output), retried=False)
+            done.add(plan.events(shard)[1] - plan.events(shard)[0])
+            yield record
             deque(filled, maxlen=0)  # Spark wants its input read to the end, even after a full disk
 
     return task
 
 
-def _write(stem: str, batches: Iterator[ShardBatch], output: ShardOutput, done: Accumulator[int]) -> dict[str, Any]:
-    # Another attempt of this task may be writing the same shard: each has files of its own until the end.
-    attempt = output.staging / f"{stem}.{uuid.uuid4().hex}"
-    paths, counts = write_shard(attempt, batches, parquet=output.parquet)
-    done.add(sum(counts.values()))
-    finals = [output.staging / f"{stem}{path.suffix}" for path in paths]
-    for path, final in zip(paths, finals, strict=True):
-        path.replace(final)
-    return {
-        "counts": counts,
-        "outputs": [manifests.describe_file(final, output.staging).model_dump() for final in finals],
-    }
+def _write(plan: ShardPlan, shard: int, batches: Iterator[ShardBatch], output: ShardOutput) -> Unit:
+    name = f"{output.content}/{plan.name(shard)}"
+    names = [name, name.removesuffix(".tfrecord") + ".parquet"][: 1 + output.parquet]
+    with ExitStack() as stack:
+        paths = [stack.enter_context((output.dataset / each).create()) for each in names]
+        counts = write_shard(paths[0], paths[1] if output.parquet else None, batches)
+        files = tuple(describe_file(path, each) for path, each in zip(paths, names, strict=True))
+    split, number = plan.shards[shard]
+    start, stop = plan.events(shard)
+    unit = Unit(
+        source=f"{split}/{number}",
+        source_checksum="",
+        entry_start=start,
+        entry_stop=stop,
+        counts={"events": sum(counts.values()), **counts},
+        outputs=files,
+    )
+    write_record(output.dataset, name, unit)
+    return unit
 
 
 def _small(batches: Batches) -> Iterator[pa.RecordBatch]:
@@ -326,14 +372,14 @@ def _small(batches: Batches) -> Iterator[pa.RecordBatch]:
             yield batch.slice(start, BATCH_EVENTS)
 
 
-def _scale(batch: pa.RecordBatch, units: Sequence[SelectedUnit], scaling: Scaling) -> ShardBatch:
-    numbers = batch.column("unit").to_pylist()
+def _scale(batch: pa.RecordBatch, scaling: Scaling) -> ShardBatch:
+    sources = batch.column("source").to_pylist()
     entries = batch.column("entry").to_pylist()
     high_level, _ = _from_binary(batch.column("hlf"), np.dtype(np.float32))
     records, offsets = _from_binary(batch.column("particles"), PARTICLE_RECORD)
-    samples = [units[number].sample for number in numbers]
+    samples = [sample_of(source) for source in sources]
     return ShardBatch(
-        event_ids=[f"{units[number].unit.source}:{entry}" for number, entry in zip(numbers, entries, strict=True)],
+        event_ids=[f"{source}:{entry}" for source, entry in zip(sources, entries, strict=True)],
         labels=np.array([schema.LABELS[sample] for sample in samples]),
         weights=scaling.apply_weights(samples, batch.column("weight").to_numpy()),
         high_level=scaling.apply_high_level(high_level.reshape(-1, len(schema.HIGH_LEVEL_FEATURES))),
@@ -342,31 +388,40 @@ def _scale(batch: pa.RecordBatch, units: Sequence[SelectedUnit], scaling: Scalin
     )
 
 
-# --- passes over units -------------------------------------------------------------------------------------------
+# --- rows of units -----------------------------------------------------------------------------------------------
 
 
-def _units_frame(spark: SparkSession, units: Sequence[SelectedUnit]) -> DataFrame:
-    cores = spark.sparkContext.defaultParallelism
-    events = sum(each.unit.counts[schema.CUTFLOW[-1]] for each in units)
-    tasks = min(len(units), max(cores, math.ceil(events / EVENTS_PER_TASK)), TASKS_PER_CORE * cores)
-    return spark.range(0, len(units), 1, max(tasks, 1))
+@dataclass(frozen=True)
+class _UnitRows:
+    """A unit's rows in a pass."""
+
+    number: int
+    path: str
+    source: str
+    rows: Mapping[str, NDArray[Any]]
+    """Every other column."""
+
+    def key(self, folder: Key) -> Key:
+        """Its selected file."""
+        return folder / self.path
 
 
-def _indices(batches: Batches) -> Iterator[int]:
-    for batch in batches:
-        yield from batch.column("id").to_pylist()
-
-
-def _by_unit(batches: Batches) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-    """Each unit's number and columns; its rows are consecutive."""
+def _by_unit(batches: Batches) -> Iterator[_UnitRows]:
+    """Each unit's rows; they are consecutive."""
     pieces = (piece for batch in batches for piece in _cut_by_unit(batch))
-    for unit, group in groupby(pieces, key=lambda piece: int(piece["unit"][0])):
+    for _, group in groupby(pieces, key=lambda piece: piece.number):
         parts = list(group)
-        yield unit, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        rows = {name: np.concatenate([part.rows[name] for part in parts]) for name in parts[0].rows}
+        yield replace(parts[0], rows=rows)
 
 
-def _cut_by_unit(batch: pa.RecordBatch) -> Iterator[dict[str, NDArray[Any]]]:
-    columns = {name: batch.column(name).to_numpy() for name in batch.schema.names}
-    cuts = np.flatnonzero(np.diff(columns["unit"])) + 1
-    pieces = zip(*(np.split(values, cuts) for values in columns.values()), strict=True)
-    yield from (dict(zip(columns, piece, strict=True)) for piece in pieces if len(piece[0]))
+def _cut_by_unit(batch: pa.RecordBatch) -> Iterator[_UnitRows]:
+    texts = [name for name in ("path", "source") if name in batch.schema.names]
+    columns = {name: batch.column(name).to_numpy() for name in batch.schema.names if name not in texts}
+    numbers = columns.pop("unit")
+    starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
+    for start, stop in pairwise(starts):
+        if stop > start:
+            values = {name: batch.column(name)[int(start)].as_py() for name in texts}
+            rows = {name: column[start:stop] for name, column in columns.items()}
+            yield _UnitRows(int(numbers[start]), values.get("path", ""), values.get("source", ""), rows)

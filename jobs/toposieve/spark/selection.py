@@ -1,40 +1,42 @@
-"""Select: from ``events`` files to ``selected`` files, one to one."""
+"""Select: from ``events`` files to ``selected`` files, one to one.
+
+plan (:func:`plan`) → run (:func:`select_unit` on Spark) → publish (:func:`selected_manifest`, :func:`write_cutflow`).
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.filesystems import sample_of
-from toposieve.io.manifests import (
-    Manifest,
-    OutputFile,
-    Publication,
-    Unit,
-    fingerprint,
-    gather_notes,
-    read_manifest,
-    replace_file,
-    reusable_units,
-    verify_file,
-)
+from toposieve.io.manifests import Manifest, Unit, fingerprint, gather_notes, in_order
+from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import SELECTED_SCHEMA, event_writer, read_event_batches, selected_to_arrow
+from toposieve.io.stages import Options
+from toposieve.io.store import Key
+from toposieve.io.units import adopt_or_make
 from toposieve.physics.events import Events
 from toposieve.physics.selection import select_events
-from toposieve.spark.session import spark_session
-from toposieve.spark.sink import Summary, Work, in_order, run_units, split_done, unit_name
+from toposieve.spark.run import run_on_spark
+from toposieve.spark.verification import intact
 from toposieve.version import code_version
 
+if TYPE_CHECKING:
+    from toposieve.io.publication import Publication
+    from toposieve.spark.session import SparkOnDemand
+
+STAGE = "select"
 CUTFLOW_NAME = "cutflow.json"
 WEIGHTED = "weighted"
 
@@ -42,104 +44,157 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SelectWork(Work):
+class SelectItem:
     """One ``events`` file."""
 
-    directory: Path
-    file: OutputFile
+    events_folder: Key
+    source: Unit
+    """Its entry in the manifest there."""
+    folder: Key
+    """Where the selected events go."""
+    name: str
+    """Of the file that it becomes; it follows from everything that decides its content."""
     config: SelectionConfig
+    adopt: bool = True
+
+    @property
+    def events(self) -> int:
+        """Events to read."""
+        return self.source.entry_stop - self.source.entry_start
+
+    @property
+    def key(self) -> Key:
+        """The file."""
+        return self.events_folder / self.source.outputs[0].path
 
 
-def select_partition(
-    base: Path, partition: str, publication: Publication, config: SelectionConfig, master: str | None
-) -> tuple[Manifest, tuple[Unit, ...]]:
-    """Select the events of a partition into the staging directory of a publication; publishing is left to the caller.
-
-    Args:
-        base: The base folder.
-        partition: The production day, or any other key.
-        publication: Where to; units of its previous manifest are kept if still good.
-        config: Cuts.
-        master: Spark master; Spark starts only if there is something to do.
-
-    Returns:
-        The new manifest, and those of its units that were done just now.
-
-    Raises:
-        InvalidInputError: The events manifest is missing, or lists files that are missing or altered.
-    """
-    source = base / "events" / partition
-    events = read_manifest(source)
-    works = plan(source, events, config)
-    kept, todo = split_done(works, reusable_units(publication.directory, publication.previous, config.hash))
-    logger.info("%d units: %d done before, %d to do", len(works), len(kept), len(todo))
-    new = _run(todo, publication.staging, master)
-    units = in_order((*kept, *new))
-    manifest = Manifest(
-        stage="select",
-        config_hash=config.hash,
-        config=config.model_dump(mode="json"),
-        inputs={f"events/{partition}": fingerprint(events)},
-        units=units,
-        quarantined=events.quarantined,
-        notes=tuple(sorted({*events.notes, *gather_notes(units)})),
-        code_version=code_version(),
-    )
-    return manifest, new
+# --- plan --------------------------------------------------------------------------------------------------------
 
 
-def _run(works: Sequence[SelectWork], staging: Path, master: str | None) -> tuple[Unit, ...]:
-    if not works:
-        return ()
-    with spark_session("select", master) as spark:
-        return run_units(spark, select_unit, works, staging).units
-
-
-def plan(directory: Path, events: Manifest, config: SelectionConfig) -> list[SelectWork]:
+def plan(
+    events_folder: Key, events: Manifest, folder: Key, config: SelectionConfig, *, adopt: bool = True
+) -> list[SelectItem]:
     """Units of work: one for each unit of an ``events`` manifest.
 
     Raises:
         InvalidInputError: A unit's sample is none that we know.
     """
-    return [_work(directory, unit, config) for unit in events.units]
+    for unit in events.units:
+        sample_of(unit.source)
+    return [SelectItem(events_folder, unit, folder, _unit_name(unit, config), config, adopt) for unit in events.units]
 
 
-def _work(directory: Path, unit: Unit, config: SelectionConfig) -> SelectWork:
-    sample_of(unit.source)
-    (file,) = unit.outputs
-    name = unit_name(unit.source, file.checksum, unit.entry_start, config.hash)
-    return SelectWork(unit.source, file.checksum, unit.entry_start, unit.entry_stop, name, directory, file, config)
+def _unit_name(source: Unit, config: SelectionConfig) -> str:
+    # The name of the events' file follows from all that decides its content.
+    file = source.outputs[0]
+    return unit_name(source.source, STAGE, CODE_NUMBERS[STAGE], file.path, file.bytes, config.hash)
 
 
-def select_unit(work: SelectWork, path: Path) -> Summary:
-    """Select the events of one file and write their features.
+# --- run ---------------------------------------------------------------------------------------------------------
+
+
+def select_partition(
+    items: Sequence[SelectItem],
+    publication: Publication,
+    config: SelectionConfig,
+    spark: SparkOnDemand,
+    options: Options,
+) -> tuple[tuple[Unit, ...], int]:
+    """Select the events of a partition; publishing is left to the caller.
+
+    Args:
+        items: From :func:`plan`.
+        publication: Where to; units of its previous manifest are kept if still good.
+        config: Cuts.
+        spark: Started only if there is something to do.
+        options: What the command line wants.
+
+    Returns:
+        Every unit, and the number of events of those that were not there before.
 
     Raises:
-        InvalidInputError: The file is not the one that its manifest lists, or holds other events than recorded.
+        InvalidInputError: A file of events is missing, damaged, or holds other events than its manifest says.
     """
+    units = [] if options.recompute else publication.reusable(config.hash, CODE_NUMBERS[STAGE])
+    if options.verify:
+        units = intact(spark, publication.folder, units)
+    kept = {unit.outputs[0].path: unit for unit in units}
+    todo = [item for item in items if item.name not in kept]
+    logger.info("%d units: %d done before, %d to do", len(items), len(items) - len(todo), len(todo))
+    results = run_on_spark(spark(), select_unit, todo, name="selecting").results if todo else {}
+    new: Iterable[Unit] = results.values()
+    old = (kept[item.name] for item in items if item.name in kept)
+    return in_order((*old, *new)), sum(unit.counts["events"] for unit in new)
+
+
+def select_unit(item: SelectItem) -> Unit:
+    """Select the events of one file and write their features, unless an earlier run did.
+
+    Raises:
+        InvalidInputError: The file is missing or damaged, or holds other events than its manifest says.
+    """
+    return adopt_or_make(item.folder, item.name, partial(_write_selected, item), adopt=item.adopt)
+
+
+def _write_selected(item: SelectItem, path: Path) -> Unit:
     counts = dict.fromkeys(schema.CUTFLOW, 0)
     weights = dict.fromkeys(schema.CUTFLOW, 0.0)
-    mask = work.config.btag_mask[sample_of(work.source)]  # type: ignore[index]
+    mask = item.config.btag_mask[sample_of(item.source.source)]  # type: ignore[index]
     other_bits = False
     with event_writer(path, SELECTED_SCHEMA) as writer:
-        for batch in read_event_batches(verify_file(work.directory, work.file)):
-            selected = select_events(batch.events, work.config, btag_mask=mask)
+        for batch in read_event_batches(item.key):
+            selected = select_events(batch.events, item.config, btag_mask=mask)
             writer.write_batch(selected_to_arrow(batch, selected))
             for cut, passing in selected.passing.items():
                 counts[cut] += int(passing.sum())
                 weights[cut] += float(batch.weight[passing].sum(dtype=np.float64))
             other_bits |= _has_other_bits(batch.events, mask)
-    if counts["events"] != work.events:
+    if counts["events"] != item.events:
         raise InvalidInputError(
-            f"{work.directory / work.file.path}: {counts['events']} events, its manifest says {work.events}; "
-            f"delete {work.directory} and run ingest.py again"
+            f"{item.key}: {counts['events']} events, its manifest says {item.events}; run ingest.py --recompute"
         )
-    return Summary(counts, weights, (f"Jet.BTag has bits beside the mask {mask} (btag_mask)",) if other_bits else ())
+    file = item.source.outputs[0]
+    return Unit(
+        source=item.source.source,
+        source_bytes=file.bytes,
+        source_checksum=file.checksum,
+        entry_start=item.source.entry_start,
+        entry_stop=item.source.entry_stop,
+        counts=counts,
+        weights=weights,
+        notes=(f"Jet.BTag has bits beside the mask {mask} (btag_mask)",) if other_bits else (),
+        outputs=(),
+    )
 
 
 def _has_other_bits(events: Events, mask: int) -> bool:
     bits = int(np.bitwise_or.reduce(events["Jet"].leaves["BTag"], initial=np.uint32(0)))
     return bits & ~mask != 0
+
+
+# --- publish -----------------------------------------------------------------------------------------------------
+
+
+def selected_manifest(events_name: str, events: Manifest, units: tuple[Unit, ...], config: SelectionConfig) -> Manifest:
+    """The manifest to publish.
+
+    Args:
+        events_name: Folder of the events, relative to the base.
+        events: Their manifest.
+        units: What became of its units.
+        config: Cuts.
+    """
+    return Manifest(
+        stage=STAGE,
+        config_hash=config.hash,
+        config=config.model_dump(mode="json"),
+        code=CODE_NUMBERS[STAGE],
+        inputs={events_name: fingerprint(events)},
+        units=units,
+        quarantined=events.quarantined,
+        notes=tuple(sorted({*events.notes, *gather_notes(units)})),
+        code_version=code_version(),
+    )
 
 
 def cutflow(manifest: Manifest) -> dict[str, Any]:
@@ -154,12 +209,12 @@ def cutflow(manifest: Manifest) -> dict[str, Any]:
     return content
 
 
-def write_cutflow(directory: Path, manifest: Manifest) -> None:
+def write_cutflow(folder: Key, manifest: Manifest) -> None:
     """Write ``cutflow.json`` beside the manifest that it follows from, unless it is there already, and log it."""
     content = cutflow(manifest)
     for sample in schema.SAMPLES:
         if sample in content:
             logger.info("%s: %s", sample, ", ".join(f"{cut} {content[sample][cut]:,}" for cut in schema.CUTFLOW))
-    path, text = directory / CUTFLOW_NAME, json.dumps(content, indent=1).encode() + b"\n"
-    if not path.is_file() or path.read_bytes() != text:
-        replace_file(path, text)
+    key, text = folder / CUTFLOW_NAME, json.dumps(content, indent=1) + "\n"
+    if key.stat() is None or key.read_text() != text:
+        key.write_text(text)

@@ -7,11 +7,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from toposieve.spark.class_archive import use_archive
 from toposieve.spark.java import java_home
 
 if TYPE_CHECKING:
@@ -78,8 +79,39 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
         session.stop()
 
 
+class SparkOnDemand:
+    """A session that starts with its first call and ends with the block: a run with nothing to do needs none.
+
+    Args:
+        name: Application name.
+        master: As for :func:`spark_session`.
+    """
+
+    def __init__(self, name: str, master: str | None = None) -> None:
+        """Start nothing yet."""
+        self._name = name
+        self._master = master
+        self._session: SparkSession | None = None
+        self._exit = ExitStack()
+
+    def __enter__(self) -> SparkOnDemand:
+        """Start nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the session, if it was started."""
+        self._exit.close()
+
+    def __call__(self) -> SparkSession:
+        """The session."""
+        if self._session is None:
+            self._session = self._exit.enter_context(spark_session(self._name, self._master))
+        return self._session
+
+
 def _prepare_environment() -> None:
     os.environ["JAVA_HOME"] = str(java_home())
+    use_archive()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Local tasks inherit the driver's environment; they must find this library and stay on one thread.
     path = os.environ.get("PYTHONPATH", "")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 
+from toposieve.io.store import Key
+
 KEPT_CHECKPOINTS = 2
-_PATTERN = "epoch-*.npz"
+_PREFIX = "epoch-"
 
 logger = logging.getLogger(__name__)
 
@@ -47,37 +47,39 @@ class Checkpoint:
     """The model's weights after the best epoch so far; empty in the first."""
 
 
-def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint, make it visible in one rename, and remove all but the newest few."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"epoch-{checkpoint.progress.epoch:06d}-step-{checkpoint.progress.step:09d}.npz"
-    temporary = directory / "_unfinished.tmp"  # the same for all, so that a killed run leaves one at most
+def save_checkpoint(directory: Key, checkpoint: Checkpoint) -> Key:
+    """Write a checkpoint, whole at once, and remove all but the newest few."""
+    key = directory / f"{_PREFIX}{checkpoint.progress.epoch:06d}-step-{checkpoint.progress.step:09d}.npz"
     groups = {"model": checkpoint.model, "optimizer": checkpoint.optimizer, "best": checkpoint.best}
     arrays = {"progress": np.array(json.dumps(asdict(checkpoint.progress)))}
     arrays |= {f"{name}-{index:04d}": array for name, group in groups.items() for index, array in enumerate(group)}
-    with temporary.open("wb") as stream:
+    with key.create() as path, path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
-    os.replace(temporary, path)
-    for old in sorted(directory.glob(_PATTERN))[:-KEPT_CHECKPOINTS]:
-        old.unlink()
-    return path
+    directory.delete_below(*_names(directory)[:-KEPT_CHECKPOINTS])
+    return key
 
 
-def load_newest_checkpoint(directory: Path) -> Checkpoint | None:
+def load_newest_checkpoint(directory: Key) -> Checkpoint | None:
     """The newest checkpoint that can be read, or None. Every worker of a gang comes to the same one."""
-    for path in sorted(directory.glob(_PATTERN), reverse=True):
+    for name in reversed(_names(directory)):
+        key = directory / name
         try:
-            checkpoint = _load(path)
-        except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-            logger.warning("%s cannot be read (%s); taking the one before", path, error)
+            checkpoint = _load(key)
+        except (zipfile.BadZipFile, ValueError, KeyError, EOFError, FileNotFoundError) as error:
+            logger.warning("%s cannot be read (%s); taking the one before", key, error)
             continue
-        logger.info("resuming from %s", path)
+        logger.info("resuming from %s", key)
         return checkpoint
     return None
 
 
-def _load(path: Path) -> Checkpoint:
-    with path.open("rb") as stream, np.load(stream) as arrays:
+def _names(directory: Key) -> list[str]:
+    """Checkpoints, oldest first."""
+    return sorted(directory.list(_PREFIX))
+
+
+def _load(key: Key) -> Checkpoint:
+    with key.fetch() as path, path.open("rb") as stream, np.load(stream) as arrays:
         progress = Progress(**json.loads(str(arrays["progress"])))
         groups = {
             group: [arrays[name] for name in sorted(arrays.files) if name.startswith(f"{group}-")]

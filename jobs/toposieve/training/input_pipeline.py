@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from toposieve.errors import InvalidInputError
+from toposieve.io.store import Key
+from toposieve.training.cache import Cache
 from toposieve.training.records import Batch, RecordReader
-from toposieve.training.shards import Share, Split
+from toposieve.training.shards import Shard, Share, Split, is_altered
 
 SHUFFLE_EVENTS = 4096
 """Events in the shuffle buffers of all streams together (an event is about 42 kB)."""
@@ -27,7 +30,7 @@ class Epochs:
     skipped_steps: int = 0
 
 
-def training_batches(split: Split, reader: RecordReader, share: Share, epochs: Epochs) -> tf.data.Dataset:
+def training_batches(split: Split, reader: RecordReader, share: Share, epochs: Epochs, cache: Cache) -> tf.data.Dataset:
     """Batches of several epochs, one after the other: ``split.steps(batch_size)`` in each but what is skipped.
 
     A batch is what the reader gives plus ``row``: int32, the rows' numbers in the global batch.
@@ -36,32 +39,43 @@ def training_batches(split: Split, reader: RecordReader, share: Share, epochs: E
     steps = split.steps(share.batch_size)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        return _global_batches(split, share, steps, seeds[epoch])
+        return _global_batches(split, share, steps, seeds[epoch], cache)
 
     serialized = tf.data.Dataset.range(epochs.stop - epochs.start).flat_map(_plain(one_epoch))
     return _parsed(serialized.skip(epochs.skipped_steps), reader, share)
 
 
-def ordered_batches(split: Split, reader: RecordReader, share: Share, passes: int = 1) -> tf.data.Dataset:
+def ordered_batches(split: Split, reader: RecordReader, share: Share, cache: Cache, passes: int = 1) -> tf.data.Dataset:
     """Passes over a split in the order of its shards, in batches like those of training."""
-    one_pass = _global_batches(split, share, split.steps(share.batch_size), None)
+    one_pass = _global_batches(split, share, split.steps(share.batch_size), None, cache)
     return _parsed(one_pass.repeat(passes), reader, share)
 
 
-def checked(dataset: tf.data.Dataset, split: Split) -> Iterator[Batch]:
+def checked(dataset: tf.data.Dataset, split: Split, cache: Cache) -> Iterator[Batch]:
     """Iterate over batches, with damage in the input said plainly.
 
     Raises:
-        InvalidInputError: A shard is cut short or altered, or a record is not what its reader expects.
+        InvalidInputError: A shard is missing, cut short or altered, or a record is not what its reader expects.
+        UnavailableError: A shard's store cannot be reached.
     """
     try:
         yield from dataset
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        directory = split.shards[0].path.parent
+    except tf.errors.OpError as error:
+        if cache.failure is not None:
+            raise cache.failure from None
+        if not isinstance(error, tf.errors.DataLossError | tf.errors.InvalidArgumentError):
+            raise
+        where = _first_altered(split, cache) or split.shards[0].key.parent
         cause = (error.message or "").split("\n")[0].split("[[")[0].strip()
         raise InvalidInputError(
-            f"{directory}: a shard of the {split.name} split is damaged or holds bad values ({cause}); write it again"
+            f"{where}: a shard of the {split.name} split is damaged or holds bad values ({cause}); write it again"
         ) from None
+
+
+def _first_altered(split: Split, cache: Cache) -> Key | None:
+    """TensorFlow does not say which file it was reading."""
+    here = (shard for shard in split.shards if shard.file and shard.key in cache)
+    return next((shard.key for shard in here if is_altered(cache.path(shard.key), shard.file)), None)
 
 
 def _seeds(epochs: Epochs, streams: int) -> np.ndarray:
@@ -73,23 +87,33 @@ def _seeds(epochs: Epochs, streams: int) -> np.ndarray:
     return np.asarray(table, np.int64)
 
 
-def _global_batches(split: Split, share: Share, steps: int, seeds: tf.Tensor | None) -> tf.data.Dataset:
+def _global_batches(split: Split, share: Share, steps: int, seeds: tf.Tensor | None, cache: Cache) -> tf.data.Dataset:
     """``steps`` times the worker's (rows,) serialised examples; empty strings stand for events that are not there."""
     buffer = max(1, SHUFFLE_EVENTS // split.streams)
     streams = []
     for index in share.owned:
-        records = _records([str(shard.path) for shard in split.stream(index)], buffer, seeds, index)
+        shards, reader = split.stream(index), f"{split.name}/{index}"
+        order = tf.data.Dataset.range(len(shards))
+        if seeds is not None:
+            order = order.shuffle(max(1, len(shards)), seeds[index, 0], reshuffle_each_iteration=False)
+        records = tf.data.TFRecordDataset(_files(order, shards, cache, reader), buffer_size=READ_BUFFER_BYTES)
+        if seeds is not None:
+            records = records.shuffle(buffer, seeds[index, 1], reshuffle_each_iteration=False)
         streams.append(_quotas(records, share.quota).take(steps))
     return tf.data.Dataset.zip(tuple(streams)).map(_plain(lambda *quotas: tf.concat(quotas, axis=0)))
 
 
-def _records(paths: list[str], buffer: int, seeds: tf.Tensor | None, stream: int) -> tf.data.Dataset:
-    files = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string, shape=(len(paths),)))
-    if seeds is None:
-        return tf.data.TFRecordDataset(files, buffer_size=READ_BUFFER_BYTES)
-    files = files.shuffle(max(1, len(paths)), seeds[stream, 0], reshuffle_each_iteration=False)
-    records = tf.data.TFRecordDataset(files, buffer_size=READ_BUFFER_BYTES)
-    return records.shuffle(buffer, seeds[stream, 1], reshuffle_each_iteration=False)
+def _files(order: tf.data.Dataset, shards: Sequence[Shard], cache: Cache, reader: str) -> tf.data.Dataset:
+    """Local paths of shards, each had when the one before begins to be read."""
+
+    def local(number: np.int64) -> bytes:
+        return os.fsencode(cache.path(shards[int(number)].key, reader))
+
+    def path(number: tf.Tensor) -> tf.Tensor:
+        # Not stateful: with op determinism TensorFlow would otherwise read nothing ahead.
+        return tf.ensure_shape(tf.numpy_function(local, [number], tf.string, stateful=False), ())
+
+    return order.map(_plain(path)).prefetch(1)
 
 
 def _quotas(records: tf.data.Dataset, quota: int) -> tf.data.Dataset:

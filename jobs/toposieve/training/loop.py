@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,12 +16,15 @@ import tensorflow as tf
 
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
+from toposieve.io.store import Key
+from toposieve.training.cache import Cache
 from toposieve.training.checkpoints import Checkpoint, Progress, load_newest_checkpoint, save_checkpoint
 from toposieve.training.gang import Gang
 from toposieve.training.input_pipeline import Epochs, checked, ordered_batches, training_batches
+from toposieve.training.logs import EpochLog
 from toposieve.training.models import build_model, model_inputs
 from toposieve.training.records import Batch, reader_for
-from toposieve.training.runs import CHECKPOINTS_DIRECTORY, TENSORBOARD_DIRECTORY
+from toposieve.training.runs import CHECKPOINTS_DIRECTORY
 from toposieve.training.shards import Dataset, Share, Split
 from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
 
@@ -38,7 +40,9 @@ class Task:
     config: TrainingConfig
     dataset: Dataset
     gang: Gang
-    run_directory: Path
+    run_directory: Key
+    cache_bytes: int = 0
+    """Room for copies of shards; 0 for a default (:class:`~toposieve.training.cache.Cache`)."""
 
     @property
     def share(self) -> Share:
@@ -93,24 +97,34 @@ def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable
         InvalidInputError: The dataset is damaged, does not hold what its manifest says, or the loss is not finite.
         RuntimeError: The workers begin from different checkpoints.
     """
-    config, share = task.config, task.share
-    first_shard = next(shard for index in share.owned for shard in task.dataset.train.stream(index))
-    reader = reader_for(first_shard.path, config.record_keys, model_inputs(config.model))
+    with _cache(task) as cache:
+        return _train(task, strategy, when_connected, cache)
+
+
+def _cache(task: Task) -> Cache:
+    splits = (task.dataset.train, task.dataset.validation)
+    sizes = {shard.key: shard.bytes for split in splits for shard in split.owned_by(task.share)}
+    return Cache(sizes, task.cache_bytes)
+
+
+def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None], cache: Cache) -> Trained:
+    config, share, train_split, validation_split = task.config, task.share, task.dataset.train, task.dataset.validation
+    first = train_split.owned_by(share)[0].key
+    reader = reader_for(first, cache.path(first), config.record_keys, model_inputs(config.model))
     # One iterator for all epochs: making a new one costs .1 s.
-    validation_set = ordered_batches(task.dataset.validation, reader, share, config.epochs)
+    validation_set = ordered_batches(validation_split, reader, share, cache, config.epochs)
     state = _start(task, strategy, validation_set.element_spec)
     _check_same_start(state.progress, task, strategy)
     when_connected()
     if not _is_finished(state.progress, config):
         epochs = Epochs(config.seed, state.progress.epoch, config.epochs, state.progress.step)
-        train_split, validation_split = task.dataset.train, task.dataset.validation
-        training = checked(training_batches(train_split, reader, share, epochs), train_split)
-        validation = checked(validation_set, validation_split)
+        training = checked(training_batches(train_split, reader, share, epochs, cache), train_split, cache)
+        validation = checked(validation_set, validation_split, cache)
         with ExitStack() as stack:
-            writer = _summary_writer(task, stack)
+            log = stack.enter_context(EpochLog(task.run_directory)) if task.gang.is_chief else None
             while not _is_finished(state.progress, config):
                 _run_epoch(state, task, training, validation)
-                _report_epoch(state.progress, task, writer)
+                _report_epoch(state.progress, task, log)
     return Trained(state.best, state.progress)
 
 
@@ -202,7 +216,7 @@ def _means(sums: Sequence[float] | np.ndarray, split: Split) -> dict[str, float]
     total = dict(zip(SUM_NAMES, (float(value) for value in sums), strict=True))
     if round(total["events"]) != split.events:
         raise InvalidInputError(
-            f"the {split.name} split in {split.shards[0].path.parent} holds {round(total['events'])} events, not the "
+            f"the {split.name} split in {split.shards[0].key.parent} holds {round(total['events'])} events, not the "
             f"{split.events} that its manifest lists: prepare the dataset again"
         )
     if total["weight"] <= 0:
@@ -248,8 +262,8 @@ class _Meter:
         )  # fmt: skip
 
 
-def _report_epoch(progress: Progress, task: Task, writer: tf.summary.SummaryWriter | None) -> None:
-    if writer is None:
+def _report_epoch(progress: Progress, task: Task, log: EpochLog | None) -> None:
+    if log is None:
         return
     results, seconds = progress.history[-1], progress.epoch_seconds[-1]
     logger.info(
@@ -258,15 +272,4 @@ def _report_epoch(progress: Progress, task: Task, writer: tf.summary.SummaryWrit
         results["validation_accuracy"], seconds, (task.dataset.train.events + task.dataset.validation.events) / seconds,
         " (best so far)" if best_epoch(progress) == progress.epoch - 1 else "",
     )  # fmt: skip
-    with writer.as_default(step=progress.epoch):
-        for name, value in results.items():
-            tf.summary.scalar(name, value)
-    writer.flush()
-
-
-def _summary_writer(task: Task, stack: ExitStack) -> tf.summary.SummaryWriter | None:
-    if not task.gang.is_chief:
-        return None
-    writer = tf.summary.create_file_writer(str(task.run_directory / TENSORBOARD_DIRECTORY))
-    stack.callback(writer.close)
-    return writer
+    log.write(progress.epoch, results)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.io.store import Key
 from toposieve.io.tfrecord import Value, encode_example
 from toposieve.training.models import HIGH_LEVEL, PARTICLES
 
@@ -89,11 +90,12 @@ class RecordReader:
         return encode_example({key: values[role] for role, key in self.keys.items()})
 
 
-def reader_for(shard: Path, keys: Mapping[str, str], inputs: tuple[str, ...]) -> RecordReader:
+def reader_for(shard: Key, path: Path, keys: Mapping[str, str], inputs: tuple[str, ...]) -> RecordReader:
     """Look at a shard's first record and say how to read it.
 
     Args:
         shard: A TFRecord file of the dataset.
+        path: It, or its copy on this machine.
         keys: Role → key, as configured.
         inputs: Roles that the model takes; ``event_id`` too, by whoever wants it.
 
@@ -107,7 +109,7 @@ def reader_for(shard: Path, keys: Mapping[str, str], inputs: tuple[str, ...]) ->
         )
     optional = ("weight", "length") if PARTICLES in inputs else ("weight",)
     wanted = {role: keys[role] for role in (*inputs, "label", *optional) if role in keys}
-    record = _first_record(shard).features.feature
+    record = _first_record(shard, path).features.feature
     for role in (*inputs, "label"):
         if role not in wanted:
             raise InvalidInputError(f"record_keys names no key for {role}, which the model needs")
@@ -121,16 +123,16 @@ def reader_for(shard: Path, keys: Mapping[str, str], inputs: tuple[str, ...]) ->
     return RecordReader(wanted, one_hot_label=bool(record[wanted["label"]].float_list.value))
 
 
-def _first_record(shard: Path) -> tf.train.Example:
+def _first_record(shard: Key, path: Path) -> tf.train.Example:
     try:
-        for serialized in tf.data.TFRecordDataset(str(shard)).take(1):
+        for serialized in tf.data.TFRecordDataset(str(path)).take(1):
             return tf.train.Example.FromString(serialized.numpy())
     except tf.errors.OpError as error:
         raise InvalidInputError(f"{shard} cannot be read: {error.message}; write it again") from None
     raise InvalidInputError(f"{shard} holds no records: write it again")
 
 
-def _check_widths(shard: Path, wanted: Mapping[str, str], record: Mapping[str, tf.train.Feature]) -> None:
+def _check_widths(shard: Key, wanted: Mapping[str, str], record: Mapping[str, tf.train.Feature]) -> None:
     if HIGH_LEVEL in wanted:
         found = len(record[wanted[HIGH_LEVEL]].float_list.value)
         if found != len(schema.HIGH_LEVEL_FEATURES):

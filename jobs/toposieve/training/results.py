@@ -4,47 +4,41 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from toposieve.io.manifests import (
-    Manifest,
-    Publication,
-    Unit,
-    describe_file,
-)
+from toposieve.code_numbers import CODE_NUMBERS
+from toposieve.io.content_folders import upload
+from toposieve.io.manifests import Manifest, OutputFile, Unit
+from toposieve.io.publication import Publication, is_up_to_date
 from toposieve.training.loop import Task, Trained, best_epoch
 from toposieve.training.models import build_model
-from toposieve.training.runs import (
-    HISTORY_FILE,
-    METRICS_FILE,
-    MODEL_FILE,
-    TIMING_FILE,
-)
+from toposieve.training.runs import HISTORY_FILE, METRICS_FILE, MODEL_FILE, TIMING_FILE, copy_metrics
 from toposieve.version import code_version
 
 
 def publish(task: Task, trained: Trained) -> None:
-    """Write the results beside the checkpoints, the manifest last.
+    """Write the results beside the checkpoints, then the manifest, then what people look at.
 
     Raises:
         ConflictError: Another process published the same run meanwhile.
     """
-    with Publication(task.run_directory) as publication:
-        _write_results(publication.staging, task, trained)
-        files = tuple(
-            describe_file(publication.staging / name, publication.staging)
-            for name in (MODEL_FILE, HISTORY_FILE, METRICS_FILE)
-        )
-        publication.publish(_manifest(task, files), files)
-    _write_json(task.run_directory / TIMING_FILE, _timing(task, trained))
+    with Publication(task.run_directory) as publication, TemporaryDirectory(prefix="toposieve-") as scratch:
+        _write_results(Path(scratch), task, trained)
+        files = upload(Path(scratch), (MODEL_FILE, HISTORY_FILE, METRICS_FILE), task.run_directory)
+        manifest = _manifest(task, files)
+        if not is_up_to_date(publication.previous, manifest):
+            manifest = publication.publish(manifest)
+        copy_metrics(task.run_directory, manifest)
+        (task.run_directory / TIMING_FILE).write_text(_json(_timing(task, trained)))
 
 
 def _write_results(directory: Path, task: Task, trained: Trained) -> None:
     model = build_model(task.config.model, task.config.seed)  # outside the strategy: plain variables
     model.set_weights(trained.weights)
     model.save(directory / MODEL_FILE)
-    _write_json(directory / HISTORY_FILE, _history(trained))
-    _write_json(directory / METRICS_FILE, _metrics(task, trained, model.count_params()))
+    (directory / HISTORY_FILE).write_text(_json(_history(trained)))
+    (directory / METRICS_FILE).write_text(_json(_metrics(task, trained, model.count_params())))
 
 
 def _history(trained: Trained) -> dict[str, list[float]]:
@@ -78,7 +72,7 @@ def _timing(task: Task, trained: Trained) -> dict[str, Any]:
     }
 
 
-def _manifest(task: Task, files: tuple[Any, ...]) -> Manifest:
+def _manifest(task: Task, files: tuple[OutputFile, ...]) -> Manifest:
     directory, fingerprint = task.dataset.directory, task.dataset.fingerprint
     name = f"{directory.parent.name}/{directory.name}"
     events = {"train": task.dataset.train.events, "validation": task.dataset.validation.events}
@@ -94,11 +88,12 @@ def _manifest(task: Task, files: tuple[Any, ...]) -> Manifest:
         stage="training",
         config_hash=task.config.hash,
         config=task.config.model_dump(mode="json"),
+        code=CODE_NUMBERS["train"],
         inputs={name: fingerprint},
         units=(unit,),
         code_version=code_version(),
     )
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"

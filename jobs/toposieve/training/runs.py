@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from pathlib import Path
+from collections.abc import Mapping
 
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import STAGING_NAME, Manifest, fingerprint, read_manifest_if_any, verify_file
+from toposieve.io.manifests import Manifest, OutputFile, check_listed, fingerprint, read_manifest_if_any
+from toposieve.io.store import Key, Stat
+from toposieve.io.store.file import TEMPORARY_PREFIX
 
 MODELS_DIRECTORY = "models"
 MODEL_FILE = "model.keras"
@@ -22,49 +25,56 @@ TENSORBOARD_DIRECTORY = "tensorboard"
 logger = logging.getLogger(__name__)
 
 
-def dataset_fingerprint(dataset_dir: Path, manifest: Manifest | None) -> str:
+def dataset_fingerprint(manifest: Manifest | None, entries: Mapping[str, Stat]) -> str:
     """Thirty-two hexadecimal digits that change with a dataset's content.
 
     Args:
-        dataset_dir: The dataset.
         manifest: Its manifest; a folder of TFRecord files without one is known by the names and sizes of its files.
+        entries: A listing of it.
     """
     if manifest is not None:
         return fingerprint(manifest)
-    canonical = json.dumps({"files": _file_sizes(dataset_dir)}, sort_keys=True, separators=(",", ":"))
+    sizes = {path: stat.size for path, stat in entries.items() if TEMPORARY_PREFIX not in path}
+    canonical = json.dumps({"files": sizes}, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
-def _file_sizes(directory: Path) -> dict[str, int]:
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    relative = {path.relative_to(directory): path.stat().st_size for path in files}
-    return {path.as_posix(): size for path, size in sorted(relative.items()) if path.parts[0] != STAGING_NAME}
+def run_id(dataset: str, config: TrainingConfig) -> str:
+    """Sixteen hexadecimal digits: a retry and a second run find their work again.
 
-
-def run_id(dataset_dir: Path, config: TrainingConfig) -> str:
-    """Sixteen hexadecimal digits from dataset and configuration: a retry and a second run find their work again.
-
-    Raises:
-        InvalidInputError: The dataset's manifest is not a manifest.
+    Args:
+        dataset: Fingerprint of the dataset.
+        config: How to train on it.
     """
-    identity = f"{dataset_fingerprint(dataset_dir, read_manifest_if_any(dataset_dir))} {config.hash}"
+    identity = f"{dataset} {config.hash} {CODE_NUMBERS['train']}"
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
 
 
-def run_directory(base: Path, dataset_dir: Path, config: TrainingConfig) -> Path:
-    """``{base}/models/{model}/{run}``: where the run keeps checkpoints and results."""
-    return base / MODELS_DIRECTORY / config.model / run_id(dataset_dir, config)
+def run_directory(base: Key, dataset: str, config: TrainingConfig) -> Key:
+    """``{base}/models/{model}/{run}``: where the run on a dataset (its fingerprint) keeps its files."""
+    return base / MODELS_DIRECTORY / config.model / run_id(dataset, config)
 
 
-def is_complete(run_directory: Path) -> bool:
-    """Whether a run has published its results and they are all still there, whole."""
-    manifest = read_manifest_if_any(run_directory)
-    if manifest is None:
-        return False
+def finished_run(directory: Key) -> Manifest | None:
+    """The manifest of a run that has published its results, if they are all still there, of the right size."""
+    manifest = read_manifest_if_any(directory)
+    if manifest is None or manifest.code != CODE_NUMBERS["train"]:
+        return None
     try:
         for file in manifest.outputs():
-            verify_file(run_directory, file)
+            check_listed(directory, file)
     except InvalidInputError as error:
         logger.warning("%s; writing it again from the last checkpoint", error)
-        return False
-    return True
+        return None
+    return manifest
+
+
+def results_of(manifest: Manifest) -> dict[str, OutputFile]:
+    """The files of a finished run, by their plain names."""
+    return {file.path.rpartition("/")[2]: file for file in manifest.outputs()}
+
+
+def copy_metrics(directory: Key, manifest: Manifest) -> None:
+    """Show a finished run's metrics at their plain place too, for people; after the manifest, which lists others."""
+    metrics = (directory / results_of(manifest)[METRICS_FILE].path).read_bytes()
+    (directory / METRICS_FILE).write_bytes(metrics)

@@ -1,4 +1,4 @@
-"""The TFRecord shards of a dataset: which there are, which stream each belongs to, and whether they are whole.
+"""The TFRecord shards of a dataset: which there are, and which stream each belongs to.
 
 The shards of a split form a fixed number of streams (shard i belongs to stream i modulo streams). Every global batch
 takes equally many events from each stream, and a worker owns a contiguous range of streams, so that the batches do not
@@ -7,26 +7,35 @@ depend on the number of workers.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import Manifest, OutputFile, read_manifest_if_any, verify_file
+from toposieve.io.manifests import Manifest, OutputFile, adler32, check_listed, read_manifest_if_any
+from toposieve.io.names import HEARTBEATS, RECORDS
+from toposieve.io.store import Key, Stat
 from toposieve.io.tfrecord import record_count
 from toposieve.training.runs import dataset_fingerprint
 
 TRAINING_SPLITS = ("train", "validation")
+ADLER_DIGITS = 8
 FOREIGN_STREAMS = 8
 """Most streams of a dataset that has no manifest to say."""
+
+_OURS = re.compile(rf"({RECORDS}|{HEARTBEATS}|[0-9a-f]{{12}})/")
+"""Folders that preparation makes before there is a manifest."""
 
 
 @dataclass(frozen=True)
 class Shard:
     """One TFRecord file."""
 
-    path: Path
+    key: Key
     events: int
-    file: OutputFile | None
+    bytes: int
+    file: OutputFile | None = None
     """Its entry in the manifest; None in a dataset without one."""
 
 
@@ -47,6 +56,10 @@ class Split:
         """Shards of one stream, in order."""
         return self.shards[index :: self.streams]
 
+    def owned_by(self, share: Share) -> list[Shard]:
+        """Shards of a worker's streams, in order."""
+        return [shard for number, shard in enumerate(self.shards) if number % self.streams in share.owned]
+
     def steps(self, batch_size: int) -> int:
         """Global batches in one pass: as many as the longest stream needs."""
         quota = batch_size // self.streams
@@ -58,7 +71,7 @@ class Split:
 class Dataset:
     """What training reads of a dataset directory."""
 
-    directory: Path
+    directory: Key
     fingerprint: str
     """Of its content, as it was when it was opened."""
     train: Split
@@ -97,63 +110,99 @@ class Share:
         return range(self.owned.start * self.quota, self.owned.stop * self.quota)
 
 
-def open_dataset(directory: Path) -> Dataset:
+def open_dataset(directory: Key) -> Dataset:
     """Find the training and validation shards of a dataset: by its manifest, or in file order when it has none.
 
     Raises:
-        InvalidInputError: A split is missing or empty, or a shard is missing or of another size than the manifest says.
+        InvalidInputError: There is no dataset, or an unfinished one; a split is missing or empty, or a shard is missing
+            or of another size than the manifest says.
     """
-    if not directory.is_dir():
-        raise InvalidInputError(f"{directory} does not exist: run prepare_features.py first, or check --dataset")
+    entries = directory.list()
     manifest = read_manifest_if_any(directory)
-    splits = _foreign_splits(directory) if manifest is None else _listed_splits(directory, manifest)
-    return Dataset(directory, dataset_fingerprint(directory, manifest), *splits)
+    if manifest is None:
+        _check_foreign(directory, entries)
+        splits = _foreign_splits(directory, entries)
+    else:
+        splits = _listed_splits(directory, manifest, entries)
+    return Dataset(directory, dataset_fingerprint(manifest, entries), *splits)
 
 
-def _listed_splits(directory: Path, manifest: Manifest) -> list[Split]:
+def _check_foreign(directory: Key, entries: Mapping[str, Stat]) -> None:
+    if not entries:
+        raise InvalidInputError(f"{directory} does not exist: run prepare_features.py first, or check --dataset")
+    if any(_OURS.match(name) for name in entries):
+        raise InvalidInputError(f"{directory} is unfinished: run prepare_features.py again")
+
+
+def _listed_splits(directory: Key, manifest: Manifest, entries: Mapping[str, Stat]) -> list[Split]:
     streams = manifest.extra.get("streams")
     if not isinstance(streams, int) or streams < 1:
         raise InvalidInputError(f"{directory}: its manifest names no number of streams; it is not a dataset's")
-    splits = []
-    for name in TRAINING_SPLITS:
-        shards = tuple(
-            Shard(_check_size(directory, file), unit.counts["events"], file)
-            for unit in manifest.units
-            if unit.source.partition("/")[0] == name
-            for file in unit.outputs
-            if file.path.endswith(".tfrecord")
-        )
-        splits.append(_checked_split(directory, name, shards, streams))
-    return splits
+    return [
+        _checked_split(directory, name, listed_shards(directory, manifest, name, entries), streams)
+        for name in TRAINING_SPLITS
+    ]
 
 
-def _check_size(directory: Path, file: OutputFile) -> Path:
-    """A size is checked by every worker; the checksum, which reads the file, only by the one that owns the shard."""
-    path = directory / file.path
-    if not path.is_file() or path.stat().st_size != file.bytes:
-        verify_file(directory, file)
-    return path
+def listed_shards(directory: Key, manifest: Manifest, split: str, entries: Mapping[str, Stat]) -> tuple[Shard, ...]:
+    """Shards of a split, as a manifest lists them; their content is checked by whoever reads them.
+
+    Args:
+        directory: The dataset.
+        manifest: Its manifest.
+        split: Name of the split.
+        entries: A listing of the dataset; it may be old.
+
+    Raises:
+        InvalidInputError: A shard is missing or has another size.
+    """
+    return tuple(
+        Shard(_checked(directory, file, entries), unit.counts["events"], file.bytes, file)
+        for unit in manifest.units
+        if unit.source.partition("/")[0] == split
+        for file in unit.outputs
+        if file.path.endswith(".tfrecord")
+    )
 
 
-def _foreign_splits(directory: Path) -> list[Split]:
-    found = {name: _foreign_shards(directory / name) for name in TRAINING_SPLITS}
+def _checked(directory: Key, file: OutputFile, entries: Mapping[str, Stat]) -> Key:
+    if file.path in entries and entries[file.path].size == file.bytes:
+        return directory / file.path
+    return check_listed(directory, file)
+
+
+def _foreign_splits(directory: Key, entries: Mapping[str, Stat]) -> list[Split]:
+    found = {name: _foreign_shards(directory / name, entries) for name in TRAINING_SPLITS}
     fewest = min(len(shards) for shards in found.values())
     streams = next((n for n in (FOREIGN_STREAMS, 4, 2) if n <= fewest), 1)
     return [_checked_split(directory, name, shards, streams) for name, shards in found.items()]
 
 
-def _foreign_shards(directory: Path) -> tuple[Shard, ...]:
-    if not directory.is_dir():
-        raise InvalidInputError(f"{directory} is missing: a dataset holds TFRecord files in train/ and validation/")
-    files = [path for path in sorted(directory.iterdir()) if path.is_file() and not path.name.startswith(("_", "."))]
-    return tuple(Shard(path, record_count(path), None) for path in files)
+def _foreign_shards(folder: Key, entries: Mapping[str, Stat]) -> tuple[Shard, ...]:
+    below = {path.partition("/")[2]: stat for path, stat in entries.items() if path.startswith(f"{folder.name}/")}
+    if not below:
+        raise InvalidInputError(f"{folder} is missing: a dataset holds TFRecord files in train/ and validation/")
+    names = sorted(
+        name for name in below if "/" not in name and not name.startswith(("_", ".")) and below[name].size >= 0
+    )
+    return tuple(Shard(folder / name, _count(folder / name), below[name].size) for name in names)
 
 
-def _checked_split(directory: Path, name: str, shards: tuple[Shard, ...], streams: int) -> Split:
+def _count(shard: Key) -> int:
+    with shard.fetch() as path:
+        return record_count(path)
+
+
+def _checked_split(directory: Key, name: str, shards: tuple[Shard, ...], streams: int) -> Split:
     split = Split(name, shards, streams)
     if split.events == 0:
         raise InvalidInputError(f"{directory} has no events in its {name} split: prepare it from more events")
     return split
+
+
+def is_altered(path: Path, file: OutputFile | None) -> bool:
+    """Whether a local file's content is not what a manifest says; older manifests have checksums of another kind."""
+    return file is not None and len(file.checksum) == ADLER_DIGITS and adler32(path) != file.checksum
 
 
 def check_share(dataset: Dataset, batch_size: int, workers: int) -> None:
@@ -175,7 +224,7 @@ def check_share(dataset: Dataset, batch_size: int, workers: int) -> None:
         _check_enough(dataset.directory, split, Share(batch_size, streams, workers=workers))
 
 
-def _check_enough(directory: Path, split: Split, share: Share) -> None:
+def _check_enough(directory: Key, split: Split, share: Share) -> None:
     for worker in range(share.workers):
         owned = Share(share.batch_size, share.streams, worker, share.workers).owned
         if not any(shard.events for index in owned for shard in split.stream(index)):
@@ -184,16 +233,3 @@ def _check_enough(directory: Path, split: Split, share: Share) -> None:
                 f"{split.events} events in {len(split.shards)} shards, none for worker {worker}; "
                 "use fewer workers or more events"
             )
-
-
-def verify_shards(dataset: Dataset, owned: range) -> None:
-    """Compare the shards of some streams with the checksums of the manifest.
-
-    Raises:
-        InvalidInputError: A shard is missing or altered.
-    """
-    for split in (dataset.train, dataset.validation):
-        for index in owned:
-            for shard in split.stream(index):
-                if shard.file is not None:
-                    verify_file(dataset.directory, shard.file)

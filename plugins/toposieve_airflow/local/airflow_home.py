@@ -111,11 +111,11 @@ class AirflowHome:
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             f"AIRFLOW_CONN_{profile.spark.connection.upper()}": json.dumps(connection),
-            **self._own_folders(),
+            **self._own_folders(_archive_options(profile)),
             **_java_environment(profile),
         }
 
-    def _own_folders(self) -> dict[str, str]:
+    def _own_folders(self, archive_options: str) -> dict[str, str]:
         """Where libraries keep temporary files, caches and settings that would else go to /tmp and the user's home."""
         cache, config, temporary = self.folder / "cache", self.folder / "config", self.folder / "tmp"
         # Java writes its performance data to /tmp, whatever its temporary folder is.
@@ -124,12 +124,20 @@ class AirflowHome:
             "TMPDIR": str(temporary),
             "SPARK_LOCAL_DIRS": str(temporary),
             "SPARK_LAUNCHER_OPTS": "-XX:-UsePerfData",
-            "SPARK_SUBMIT_OPTS": " ".join(filter(None, [os.environ.get("SPARK_SUBMIT_OPTS"), java_options])),
+            "SPARK_SUBMIT_OPTS": " ".join(
+                filter(None, [archive_options, os.environ.get("SPARK_SUBMIT_OPTS"), java_options])
+            ),
             "XDG_CACHE_HOME": str(cache),
             "XDG_CONFIG_HOME": str(config),
             "MPLCONFIGDIR": str(config / "matplotlib"),
             "KERAS_HOME": str(config / "keras"),
         }
+
+
+def _archive_options(profile: Profile) -> str:
+    """Options with which Spark's Java starts faster, if `make env` made the archive (toposieve.spark.class_archive)."""
+    archive = profile.python.parent.parent / "spark.jsa"
+    return f"-XX:SharedArchiveFile={archive} -Xshare:auto -Xlog:disable" if archive.exists() else ""
 
 
 Components = Mapping[str, subprocess.Popen[bytes]]

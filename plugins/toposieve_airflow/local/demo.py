@@ -213,18 +213,18 @@ def _report_failure(airflow: LocalAirflow, run_id: str) -> int:
 
 def _show_result(api: Api, profile: Profile, run_id: str) -> int:
     step = api.get(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/plan/xcomEntries/evaluate")["value"]
-    report = Path(_decoded(step)["outputs"][0])
+    report = _decoded(step)["outputs"][0]
     print(flush=True)
-    table = [str(profile.python), "-m", "toposieve.evaluation.table", str(report / "metrics.json")]
+    table = [str(profile.python), "-m", "toposieve.evaluation.table", f"{report}/metrics.json"]
     code = subprocess.run(table, env={**os.environ, **profile.job_environment()}).returncode
-    print(f"\nreport: {_from_here(report / 'report.html')}")
+    print(f"\nreport: {_from_here(f'{report}/report.html')}")
     print("Airflow's UI on this run: make airflow")
     return code
 
 
-def _from_here(path: Path) -> Path:
-    """A path that is shorter to read, and to type, from the current folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def _from_here(location: Path | str) -> str:
+    """A path that is shorter to read, and to type, from the current folder; a URL as it is."""
+    return str(location).removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def _decoded(value: Any) -> dict[str, Any]:

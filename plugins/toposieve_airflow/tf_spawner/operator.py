@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import check_outputs, runs_in, with_run
 from toposieve_airflow.spark_job import log_places
 from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
@@ -113,7 +114,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             fails; without retries if the registry or Kubernetes says that it is wrong.
         poll_interval: Seconds between two looks of the trigger at a gang that waits (``deferrable`` only).
         gang_url: Address of what shows a gang elsewhere, with ``{namespace}`` and ``{name}``, for a link.
-        verify_outputs: Whether the step's outputs are visible where the Airflow task runs, and are to be checked.
+        jobs: The jobs' environment where the Airflow task runs, which checks the step's outputs; or nobody does.
         kwargs: As for KubernetesPodOperator.
     """
 
@@ -132,7 +133,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         gang_url: str | None = None,
         startup_timeout_seconds: int = STARTUP_TIMEOUT_S,
         broken_timeout_seconds: int = 60,
-        verify_outputs: bool = True,
+        jobs: JobsEnvironment | None = None,
         poll_interval: float = POLL_S,
         **kwargs: Any,
     ) -> None:
@@ -159,7 +160,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.gang_queue = gang_queue
         self.gang_url = gang_url
         self.broken_timeout_seconds = broken_timeout_seconds
-        self.verify_outputs = verify_outputs
+        self.jobs = jobs
         self._gang: Gang | None = None
         self._feed: ClusterFeed | None = None
         self._runs: list[str] = []
@@ -335,8 +336,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
         if self.step is None:
             return
         step = with_run(self.step, self._runs)
-        if self.verify_outputs:
-            check_outputs(step)
+        if self.jobs is not None:
+            check_outputs(step, self.jobs)
         log_places(self.log.info, step)
 
     def _remove(self, gang: Gang) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.published import newest_manifest, published_files
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, DagRun
 from toposieve_airflow.local import backfill, demo
 
@@ -23,8 +24,8 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def count(manifest: Path, name: str, sample: str) -> int:
-    units = read(manifest)["units"]
+def count(folder: Path, name: str, sample: str) -> int:
+    units = newest_manifest(folder)["units"]
     return sum(unit["counts"][name] for unit in units if unit["source"].startswith(f"{sample}/"))
 
 
@@ -67,12 +68,12 @@ def report(airflow, backfilled: Path) -> Path:
 def test_samples_of_every_day(simulated: Path) -> None:
     for day in DAYS:
         for sample in SAMPLES:
-            assert list((simulated / "raw" / sample / day).glob("*.root"))
+            assert published_files(simulated / "raw" / sample / day)
 
 
 def test_backfill_builds_every_day_and_announces_it(airflow, backfilled: Path) -> None:
     for day in DAYS:
-        assert read(backfilled / "selected" / day / "manifest.json")["units"]
+        assert newest_manifest(backfilled / "selected" / day)["units"]
     events = airflow.api.get("/assets/events", limit=100)["asset_events"]
     announced = {(event["name"], event["partition_key"]) for event in events}
     assert announced == {(name, day) for name in ("toposieve_events", "toposieve_selected") for day in DAYS}
@@ -81,10 +82,10 @@ def test_backfill_builds_every_day_and_announces_it(airflow, backfilled: Path) -
 def test_report_counts_equal_the_sum_of_the_manifests(backfilled: Path, report: Path) -> None:
     cutflow = {step["name"]: step["events"] for step in read(report / "metrics.json")["cutflow"]}
     for sample in SAMPLES:
-        events = sum(count(backfilled / "events" / day / "manifest.json", "events", sample) for day in DAYS)
+        events = sum(count(backfilled / "events" / day, "events", sample) for day in DAYS)
         assert cutflow["events"][sample] == events
         for cut in ("lepton_pt", "isolated_lepton"):
-            selected = sum(count(backfilled / "selected" / day / "manifest.json", cut, sample) for day in DAYS)
+            selected = sum(count(backfilled / "selected" / day, cut, sample) for day in DAYS)
             assert cutflow[cut][sample] == selected
 
 

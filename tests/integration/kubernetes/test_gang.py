@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from kubernetes.client.rest import RESTClientObject
 
+from support.airflow_environment import CONFIG_FOLDER
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import OutputError
+from toposieve_airflow.profiles import load_profile
 
 from .conftest import Namespace, Run
 
@@ -84,11 +87,13 @@ def test_a_step_says_what_to_run_and_its_outputs_are_checked(make_run, tmp_path:
         "workers": 2,
         "wanted": True,
     }
-    run: Run = make_run("", workers=9, step=step).start().finish()
+    profile = load_profile(CONFIG_FOLDER)
+    jobs = JobsEnvironment(str(profile.python), profile.job_environment())
+    run: Run = make_run("", workers=9, step=step, jobs=jobs).start().finish()
     assert isinstance(run.error, OutputError)
     assert run.worker_lines(1) == ["['--model', 'hlf']"]
     assert "input: /data/datasets/one" in run.lines
-    run = make_run("", step=step, verify_outputs=False, try_number=2).start().finish()
+    run = make_run("", step=step, try_number=2).start().finish()
     assert run.error is None
 
 

@@ -32,7 +32,9 @@ WORKS = {
     "airflow": [
         ("bash -c 'exec airflow version'", r"^3\.3\."),  # as the official chart starts it
         (f"{JOBS}/spark-submit --version", r"version 4\.3\."),
-        (f"{JOBS}/python -m toposieve.check_config '{{}}'", ""),
+        (f"{JOBS}/python -m toposieve.check_config --base s3://bucket '{{}}'", ""),
+        (f"""{JOBS}/python -m toposieve.check_outputs '{{"outputs": ["/tmp/nowhere"], "config": {{}}}}'""", ""),
+        (f"{JOBS}/python -c 'import toposieve.io.store.s3, toposieve.io.store.hdfs'", ""),
         ("python -c 'import toposieve_airflow.factory'", ""),
         ("python -c 'import psycopg2, asyncpg'", ""),
         ("python /opt/toposieve/dags/topology_classifier.py", ""),

@@ -15,6 +15,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import RELEASE
 from support.cluster import Namespace
 from support.cluster_training import TRAINING, write_small_dataset
+from support.published import published_files
 from support.releases import shared_folder, without
 from support.rights import Right
 from support.small_cluster import small_cluster, small_profile
@@ -55,7 +56,7 @@ class Training:
     def start(self, try_number: int = 1, mortal: bool = False, **options: Any) -> Run:
         """Start a try, with ``options`` in place of the profile's."""
         params = {key: param.value for key, param in self.tasks.schema.stage_params(["training"]).items()}
-        step = Commands(self.base, params | TRAINING, self.tasks.schema).train("d", "hlf", 60)
+        step = Commands(str(self.base), params | TRAINING, self.tasks.schema).train("d", "hlf", 60)
         kubeconfig = self.namespace.kubeconfig(f"{RELEASE}-runner", self.base / "kubeconfig")
         operator = TFSpawnerOperator(
             **self.tasks._gang("train") | {"config_file": str(kubeconfig), "step": step} | options
@@ -74,9 +75,10 @@ class Training:
     def results(self) -> dict[str, bytes]:
         """What the run has published: figures, history and weights."""
         (run,) = (self.base / "models" / "hlf").iterdir()
-        with zipfile.ZipFile(run / "model.keras") as model:
+        files = published_files(run)
+        with zipfile.ZipFile(files["model.keras"]) as model:
             weights = model.read("model.weights.h5")
-        return {"weights": weights} | {name: (run / name).read_bytes() for name in ("metrics.json", "history.json")}
+        return {"weights": weights} | {name: files[name].read_bytes() for name in ("metrics.json", "history.json")}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,11 @@
+"""Which code made an output: a number for each stage, raised when its results change.
+
+The number is part of the identity of everything that a stage makes, so a mended kernel makes its stage's output anew,
+and not that of the stages before it. ``tests/test_code_numbers.py`` holds a digest of the modules behind each stage: it
+fails when one changes, until the number is raised here, or the change is confirmed there to give the same results.
+"""
+
+from __future__ import annotations
+
+CODE_NUMBERS = {"simulate": 1, "ingest": 1, "select": 1, "prepare": 1, "train": 1, "evaluate": 1}
+"""Stage → its number."""

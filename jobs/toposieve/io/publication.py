@@ -1,0 +1,187 @@
+"""The only way anything becomes visible in an output folder: one run's right to publish there, without locks.
+
+A run shows a sign of life, looks at what is there, makes files under names of their own, and then creates the manifest
+with the next number, if nobody else has. Who loses goes on from the winner's. Files that no manifest in use lists are
+swept when they are old and nobody is at work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from toposieve.errors import ConflictError, InvalidInputError
+from toposieve.io import manifests
+from toposieve.io.heartbeats import Heartbeat, any_fresh, others, wait_for_sweeps
+from toposieve.io.manifests import Manifest, OutputFile, Unit, fingerprint, manifest_name, merge
+from toposieve.io.names import RECORDS
+from toposieve.io.store import Key, Stat
+from toposieve.io.sweep import KEPT_HOURS, leftovers, sweep
+
+TIMING_NAME = "timing.json"
+
+EMPTY_SECONDS = 10
+
+logger = logging.getLogger(__name__)
+
+
+class Publication:
+    """One run's right to publish into a folder.
+
+    Args:
+        folder: The stage's output folder.
+        kept_hours: Age at which leftovers are swept; 0 takes all that nobody works on.
+
+    Inside the block :attr:`previous` is the newest manifest, or None: plan from it. Whoever publishes meanwhile is
+    noticed by :meth:`publish`.
+
+    Raises:
+        InvalidInputError: The folder's manifest cannot be read, or the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Key, *, kept_hours: float = KEPT_HOURS) -> None:
+        """Touch nothing yet."""
+        self.folder = folder
+        self.previous: Manifest | None = None
+        self._number = 0
+        self._entries: Mapping[str, Stat] = {}
+        self._lost: frozenset[str] = frozenset()
+        self._kept_hours = kept_hours
+        self._heartbeat = Heartbeat(folder)
+
+    def __enter__(self) -> Publication:
+        """Show a sign of life, and only then look at what is there."""
+        now = self._heartbeat.begin()
+        try:
+            wait_for_sweeps(self.folder, now)
+            self._entries = self.folder.list()
+            newest = manifests.read_newest(self.folder, self._entries)
+        except BaseException:
+            self._heartbeat.end()
+            raise
+        if newest is not None:
+            self.previous, self._number = newest.manifest, newest.number
+            listed = newest.manifest.outputs()
+            self._lost = frozenset(file.path for file in listed if not _is_there(self.folder, self._entries, file))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        """End the sign of life, published or not; sweep if all is well."""
+        now = self._heartbeat.end()
+        if kind is None and self.previous and leftovers(self._entries, self.previous, now, self._kept_hours):
+            sweep(self.folder, kept_hours=self._kept_hours)
+
+    def reusable(self, config_hash: str, code: int) -> list[Unit]:
+        """Units of an earlier run with the same configuration and code whose files are there, in the right size."""
+        previous = self.previous
+        if previous is None or (previous.config_hash, previous.code) != (config_hash, code):
+            return []
+        whole = []
+        for unit in previous.units:
+            lost = [file.path for file in unit.outputs if file.path in self._lost]
+            if lost:
+                logger.warning("%s is missing or cut short: to be done again", self.folder / lost[0])
+            else:
+                whole.append(unit)
+        return whole
+
+    def publish(self, manifest: Manifest) -> Manifest:
+        """Make a manifest the newest one. All files that it lists are there already, under names of their own.
+
+        Returns:
+            What is published in the end: with the units of whoever was faster.
+
+        Raises:
+            ConflictError: Another run published what contradicts this manifest, or swept a file that it lists.
+        """
+        known = self._number
+        self._wake_up(manifest)
+        while not self._create(manifest):
+            newest = manifests.read_newest(self.folder)
+            if newest is not None and newest.number > known:  # else a stub has the number, or what a crash left
+                known = newest.number
+                self._number = max(self._number, known)
+                manifest = merge(manifest, newest.manifest, str(self.folder))
+                if fingerprint(manifest) == fingerprint(newest.manifest):
+                    break
+            self._wake_up(manifest, lost=True)
+        self._check_there(manifest)
+        self.previous = manifest
+        logger.info("published %s", self.folder / manifest_name(self._number))
+        self.remove_records(manifest)
+        return manifest
+
+    def _create(self, manifest: Manifest) -> bool:
+        """Try to take the next number; one that holds these very bytes is ours, the answer to our request was lost."""
+        self._number += 1
+        key, content = self.folder / manifest_name(self._number), manifest.to_bytes()
+        return key.create_if_absent(content) or _read_whole(key) == content
+
+    def _wake_up(self, manifest: Manifest, *, lost: bool = False) -> None:
+        """Whoever was frozen may have been taken for dead: show that we live before looking whether all is there.
+
+        A sweep that has not seen it ends first, and takes the number that we were about to take.
+        """
+        waited = wait_for_sweeps(self.folder, self._heartbeat.show())
+        self._check_there(manifest, listing=not waited and not lost)  # it may still show what was just removed
+
+    def _check_there(self, manifest: Manifest, *, listing: bool = True) -> None:
+        self._entries = self.folder.list() if listing else {}
+        # What was lost before this run began may be for another run to make again: it answers for its own samples only.
+        expected = (file for file in manifest.outputs() if file.path not in self._lost)
+        gone = [file.path for file in expected if not _is_there(self.folder, self._entries, file)]
+        if gone:
+            raise ConflictError(
+                f"{self.folder / gone[0]} is gone ({len(gone)} such files), removed meanwhile: run again"
+            )
+
+    def remove_records(self, manifest: Manifest) -> None:
+        """Remove what the newest manifest says as well, unless a run that began before it may still look for that."""
+        now = self._heartbeat.show()
+        if any_fresh(others(self.folder, self._heartbeat), now):
+            return
+        listed = {f"{file.path}.json" for file in manifest.outputs()}
+        records = self.folder / RECORDS
+        records.delete_below(*(record for record in records.list() if record in listed))
+
+
+def check_same_config(folder: Key, manifest: Manifest | None, config_hash: str, *, replace: bool) -> None:
+    """Refuse to replace output made with another configuration, unless asked to.
+
+    Raises:
+        InvalidInputError: ``folder`` holds output of another configuration and ``replace`` is false.
+    """
+    if manifest is not None and manifest.config_hash != config_hash and not replace:
+        raise InvalidInputError(
+            f"{folder} was made with another configuration ({manifest.config_hash}, now {config_hash}): "
+            "pass --replace to make it anew, or choose another name"
+        )
+
+
+def is_up_to_date(previous: Manifest | None, manifest: Manifest) -> bool:
+    """Whether publishing ``manifest`` would change nothing but the recorded version of the code."""
+    return previous is not None and fingerprint(previous) == fingerprint(manifest)
+
+
+def write_timing(folder: Key, *, seconds: float, events: int) -> None:
+    """Write ``timing.json``: how long the stage took; no part of the manifest, since it differs between runs."""
+    (folder / TIMING_NAME).write_text(json.dumps({"seconds": round(seconds, 3), "events": events}) + "\n")
+
+
+def _read_whole(key: Key) -> bytes:
+    # Without hard links a manifest is empty for a moment; whoever leaves it so for longer is dead.
+    for _ in range(EMPTY_SECONDS):
+        content = key.read_bytes()
+        if content:
+            break
+        time.sleep(1)
+    return content
+
+
+def _is_there(folder: Key, entries: Mapping[str, Stat], file: OutputFile) -> bool:
+    # A listing may be old, so what it lacks is asked for.
+    found = entries.get(file.path) or (folder / file.path).stat()
+    return found is not None and found.size == file.bytes
