@@ -33,6 +33,7 @@ from toposieve.io.parquet import read_event_batches
 from toposieve.io.publication import Publication
 from toposieve.io.raw import KNOWN_NAME
 from toposieve.io.store import Key, root_key
+from toposieve.io.units import write_record
 from toposieve.spark.ingestion import ingest_unit
 
 DAY = "2026-01-01"
@@ -248,6 +249,18 @@ def test_damage_that_leaves_the_size_is_noticed_on_request(base: Path, caplog: p
     assert f"{path} is damaged; doing it again" in caplog.text
     assert "4 units: 3 done before, 1 to do" in caplog.text
     assert "made again, the same as before" in caplog.text
+    assert files_of(base) == before
+
+
+def test_a_record_is_no_reason_to_trust_a_damaged_file(base: Path) -> None:
+    """Records stay for a while where another run was at work, or killed, just before they could be removed."""
+    manifest = run(base)
+    before = files_of(base)
+    unit = max(manifest.units, key=lambda unit: unit.outputs[0].bytes)
+    (file,) = unit.outputs
+    write_record(target(base), file.path, unit)
+    (target(base) / file.path).write_bytes(before[file.path][:-1] + b"x")
+    assert run(base, "--verify") == manifest
     assert files_of(base) == before
 
 

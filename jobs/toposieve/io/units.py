@@ -60,5 +60,10 @@ def write_record(folder: Key, name: str, unit: Unit) -> None:
     _record(folder, name).write_bytes(unit.model_dump_json().encode())
 
 
+def forget(folder: Key, name: str) -> None:
+    """Remove a unit's record, if there is one: it is to be made again, though its file is there."""
+    _record(folder, name).delete()
+
+
 def _record(folder: Key, name: str) -> Key:
     return folder / RECORDS / f"{name}.json"

@@ -11,10 +11,9 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby, pairwise
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +35,7 @@ from toposieve.preprocessing import FeatureStatistics, Scaling
 from toposieve.spark.ranks import Position, hash_key, slot_of
 from toposieve.spark.run import balance, run_on_spark
 from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
+from toposieve.spark.unit_rows import Batches, UnitRows, binary, by_unit, from_binary
 
 NOT_KEPT = len(schema.SPLITS)
 """Slot of the events that balancing leaves out; smaller slots are positions in ``schema.SPLITS``."""
@@ -44,8 +44,6 @@ LISTED_ROW = "unit int, path string, source string, label int, row int, entry lo
 PACKED_ROW = (
     "shard int, shuffle_key long, unit int, source string, entry long, weight float, hlf binary, particles binary"
 )
-
-Batches = Iterable[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def unit_reports(events: DataFrame, folder: Key, done: Accumulator[int]) -> dict
     """
 
     def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for unit in _by_unit(batches):
+        for unit in by_unit(batches):
             yield record_batch(unit.number, partial(_report, unit.key(folder), unit.rows["slot"]))
             done.add(len(unit.rows["slot"]))
 
@@ -282,7 +280,7 @@ def _bad_events(batch: SelectedBatch, features: NDArray[np.float32]) -> list[str
 
 def _packer(folder: Key, plan: ShardPlan, there: Collection[int]) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for unit in _by_unit(batches):
+        for unit in by_unit(batches):
             rows = unit.rows
             places = zip(rows["slot"].tolist(), rows["shuffle_key"].tolist(), rows["entry"].tolist(), strict=True)
             shards = np.array([plan.find(slot, (key, unit.number, entry)) for slot, key, entry in places], np.int32)
@@ -295,7 +293,7 @@ def _packer(folder: Key, plan: ShardPlan, there: Collection[int]) -> Callable[[B
     return task
 
 
-def _pack(batch: SelectedBatch, unit: _UnitRows, shards: NDArray[np.int32], keys: NDArray[np.int64]) -> pa.RecordBatch:
+def _pack(batch: SelectedBatch, unit: UnitRows, shards: NDArray[np.int32], keys: NDArray[np.int64]) -> pa.RecordBatch:
     events = len(batch.rows)
     return pa.RecordBatch.from_pydict(
         {
@@ -305,26 +303,12 @@ def _pack(batch: SelectedBatch, unit: _UnitRows, shards: NDArray[np.int32], keys
             "source": pa.array([unit.source]).take(pa.array(np.zeros(events, np.int32))),
             "entry": batch.entries,
             "weight": batch.weights,
-            "hlf": _binary(
+            "hlf": binary(
                 np.ascontiguousarray(batch.high_level), np.arange(events + 1) * len(schema.HIGH_LEVEL_FEATURES)
             ),
-            "particles": _binary(batch.particle_records(), batch.offsets),
+            "particles": binary(batch.particle_records(), batch.offsets),
         }
     )
-
-
-def _binary(values: NDArray[Any], offsets: NDArray[np.int64]) -> pa.Array:
-    """Binary column that shares the memory of ``values``, cut at ``offsets`` (counted in values)."""
-    bounds = (offsets * values.dtype.itemsize).astype(np.int32)
-    return pa.Array.from_buffers(pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(values)])
-
-
-def _from_binary(column: pa.Array, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Inverse of :func:`_binary`."""
-    _, bounds, content = column.buffers()
-    ends = np.frombuffer(bounds, np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
-    values = np.frombuffer(content, np.uint8)[ends[0] : ends[-1]].view(dtype)
-    return values, (ends - ends[0]) // dtype.itemsize
 
 
 def _shard_writer(
@@ -375,8 +359,8 @@ def _small(batches: Batches) -> Iterator[pa.RecordBatch]:
 def _scale(batch: pa.RecordBatch, scaling: Scaling) -> ShardBatch:
     sources = batch.column("source").to_pylist()
     entries = batch.column("entry").to_pylist()
-    high_level, _ = _from_binary(batch.column("hlf"), np.dtype(np.float32))
-    records, offsets = _from_binary(batch.column("particles"), PARTICLE_RECORD)
+    high_level, _ = from_binary(batch.column("hlf"), np.dtype(np.float32))
+    records, offsets = from_binary(batch.column("particles"), PARTICLE_RECORD)
     samples = [sample_of(source) for source in sources]
     return ShardBatch(
         event_ids=[f"{source}:{entry}" for source, entry in zip(sources, entries, strict=True)],
@@ -386,42 +370,3 @@ def _scale(batch: pa.RecordBatch, scaling: Scaling) -> ShardBatch:
         offsets=offsets,
         particles=scale_particles(records, offsets, scaling),
     )
-
-
-# --- rows of units -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _UnitRows:
-    """A unit's rows in a pass."""
-
-    number: int
-    path: str
-    source: str
-    rows: Mapping[str, NDArray[Any]]
-    """Every other column."""
-
-    def key(self, folder: Key) -> Key:
-        """Its selected file."""
-        return folder / self.path
-
-
-def _by_unit(batches: Batches) -> Iterator[_UnitRows]:
-    """Each unit's rows; they are consecutive."""
-    pieces = (piece for batch in batches for piece in _cut_by_unit(batch))
-    for _, group in groupby(pieces, key=lambda piece: piece.number):
-        parts = list(group)
-        rows = {name: np.concatenate([part.rows[name] for part in parts]) for name in parts[0].rows}
-        yield replace(parts[0], rows=rows)
-
-
-def _cut_by_unit(batch: pa.RecordBatch) -> Iterator[_UnitRows]:
-    texts = [name for name in ("path", "source") if name in batch.schema.names]
-    columns = {name: batch.column(name).to_numpy() for name in batch.schema.names if name not in texts}
-    numbers = columns.pop("unit")
-    starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
-    for start, stop in pairwise(starts):
-        if stop > start:
-            values = {name: batch.column(name)[int(start)].as_py() for name in texts}
-            rows = {name: column[start:stop] for name, column in columns.items()}
-            yield _UnitRows(int(numbers[start]), values.get("path", ""), values.get("source", ""), rows)

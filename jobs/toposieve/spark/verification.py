@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from toposieve.io.manifests import Unit, adler32
 from toposieve.io.store import Key
+from toposieve.io.units import forget
 from toposieve.spark.run import run_on_spark
 
 if TYPE_CHECKING:
@@ -47,4 +48,5 @@ def intact(spark: SparkOnDemand, folder: Key, units: Sequence[Unit]) -> list[Uni
     for number, unit in enumerate(units):
         if not results[number]:
             logger.warning("%s is damaged; doing it again", folder / unit.outputs[0].path)
+            forget(folder, unit.outputs[0].path)
     return [unit for number, unit in enumerate(units) if results[number]]
