@@ -13,6 +13,7 @@ from benchmarks.simulation import PARTITION, SELECTED_EVENTS, simulate
 from benchmarks.table import Row
 from toposieve import schema
 from toposieve.io.manifests import read_manifest
+from toposieve.io.store import root_key
 from toposieve.io.tfrecord import encode_example
 
 ENCODED, ENCODED_BY_TENSORFLOW = 20_000, 200
@@ -33,7 +34,7 @@ def rows(base: Path) -> list[Row]:
     prepare(base)
     with measured() as usage:
         run_job("prepare_features", base, "--partitions", PARTITION, "--dataset", "measured", "--set=balance=false")
-    events = read_manifest(base / "datasets" / "measured").total("events")
+    events = read_manifest(root_key("--base", str(base)) / "datasets" / "measured").total("events")
     return [Row("selected → TFRecord shards on Spark", events, usage), *_encoder_rows()]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import uproot
@@ -15,6 +15,8 @@ from support.reference import reference_select
 from toposieve import schema
 from toposieve.config import SelectionConfig
 from toposieve.io.manifests import read_manifest
+from toposieve.io.names import SIMULATED
+from toposieve.io.store import root_key
 
 SAMPLE = "ttbar"
 COPIES = 16
@@ -26,20 +28,24 @@ GOAL = 2000.0
 def rows(base: Path) -> list[Row]:
     """The Spark jobs, warm, and the loop."""
     simulate(base, SAMPLE)
-    loop = _loop_row(sorted((base / "raw" / SAMPLE / PARTITION).glob("*.root"))[:LOOP_FILES])
+    loop = _loop_row(sorted(_simulated(base))[:LOOP_FILES])
     _copy_files(base, "warm-up", 1)
     _copy_files(base, "measured", COPIES)
     _ingest_and_select(base, "warm-up")
     with measured() as usage:
         _ingest_and_select(base, "measured")
-    events = read_manifest(base / "selected" / "measured").total("events")
+    events = read_manifest(root_key("--base", str(base)) / "selected" / "measured").total("events")
     return [loop, Row("ROOT → selected, ingest + select on Spark", events, usage, loop.rate, GOAL)]
+
+
+def _simulated(base: Path) -> Iterable[Path]:
+    return (base / "raw" / SAMPLE / PARTITION / SIMULATED).glob("*.root")
 
 
 def _copy_files(base: Path, partition: str, copies: int) -> None:
     target = base / "raw" / SAMPLE / partition
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted((base / "raw" / SAMPLE / PARTITION).glob("*.root")):
+    for path in sorted(_simulated(base)):
         for copy in range(copies):
             link = target / f"{path.stem}-{copy}.root"
             link.unlink(missing_ok=True)
