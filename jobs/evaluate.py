@@ -94,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
         if manifest is None:
             manifest = _make(publication, config, data, runs, fingerprints)
             _write_page(base, directory, manifest, data, runs)
-        elif any((directory / name).stat() is None for name in (METRICS_NAME, REPORT_NAME)):
+        elif not _page_is_there(directory, manifest):
             _write_page(base, directory, manifest, data, runs)
         else:
             logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
@@ -170,8 +170,16 @@ def _write_page(base: Key, directory: Key, manifest: Manifest, data: TestData, r
     images = {name.removesuffix(".png"): key.read_bytes() for name, key in files.items() if name.endswith(".png")}
     times = [*inputs.stage_times(base, data, runs), *inputs.report_times(base, directory)]
     page = report.render(json.loads(metrics), times, images)
-    (directory / METRICS_NAME).write_text(metrics)
     (directory / REPORT_NAME).write_text(page)
+    (directory / METRICS_NAME).write_text(metrics)  # last: it says which report the page is
+
+
+def _page_is_there(directory: Key, manifest: Manifest) -> bool:
+    """Whether the page is that of the newest manifest: a run may have ended between the two."""
+    (listed,) = (file for file in manifest.outputs() if file.path.endswith(f"/{METRICS_NAME}"))
+    if any((directory / name).stat() is None for name in (METRICS_NAME, REPORT_NAME)):
+        return False
+    return (directory / METRICS_NAME).read_bytes() == (directory / listed.path).read_bytes()
 
 
 def _json(content: dict[str, Any]) -> str:

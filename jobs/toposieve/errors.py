@@ -12,6 +12,10 @@ class InvalidInputError(Exception):
     """Bad input or configuration: no retry can help. The message says what, where (file, entry, key) and what to do."""
 
 
+class RefusedError(InvalidInputError):
+    """A store refuses us (credentials, rights, a bucket that is not there): nothing that makes an input file bad."""
+
+
 class ConflictError(Exception):
     """Another run published to the same place meanwhile. Retrying finds its work and goes on from there."""
 
@@ -29,3 +33,8 @@ _TRANSIENT = {
 def is_transient(error: BaseException) -> bool:
     """Whether an error is one of the machine or the network rather than of the input: worth a retry."""
     return isinstance(error, UnavailableError) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether there was no room to write, which says nothing about what was read."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

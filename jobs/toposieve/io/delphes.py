@@ -17,7 +17,7 @@ import uproot
 from numpy.typing import NDArray
 
 from toposieve import schema
-from toposieve.errors import InvalidInputError, is_transient
+from toposieve.errors import InvalidInputError, is_full_disk, is_transient
 from toposieve.io.manifests import adler32
 from toposieve.io.root_files import open_root
 from toposieve.io.store import Key
@@ -249,7 +249,7 @@ def _bad_file(file_id: str) -> Iterator[None]:
     except (InvalidInputError, MemoryError):
         raise
     except Exception as error:
-        if is_transient(error):
+        if is_transient(error) or is_full_disk(error):
             raise
         cause = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["no message"])[0]
         raise InvalidInputError(

@@ -24,7 +24,7 @@ SIMULATED = "simulated"
 
 _UUID_START = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-"
 _DIGEST = (
-    rf"(?<!{_UUID_START})[0-9a-f]{{12}}"  # many experiments name their files by UUIDs, which end in as many digits
+    rf"(?<!{_UUID_START})(?=[0-9]*[a-f])[0-9a-f]{{12}}"  # UUIDs end in as many digits, and dates with a time have them
 )
 _OURS = re.compile(rf"(^|/)({re.escape(TEMPORARY_PREFIX)}|{RECORDS}/|{HEARTBEATS}/|([^/]*-)?{_DIGEST}(\.\w+$|/))")
 

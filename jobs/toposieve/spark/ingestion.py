@@ -17,7 +17,7 @@ import numpy as np
 
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import IngestConfig
-from toposieve.errors import InvalidInputError
+from toposieve.errors import InvalidInputError, RefusedError
 from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events
 from toposieve.io.manifests import BadFile, Manifest, Unit, gather_notes, in_order
 from toposieve.io.names import sample_of, unit_name
@@ -120,6 +120,8 @@ def inspect(item: InspectItem) -> SourceFile | BadFile:
     """Inspect one file; if it is bad, or not the one that the simulation listed, say why."""
     try:
         found = inspect_file(item.raw, item.file.id)
+    except RefusedError:
+        raise
     except InvalidInputError as error:
         return BadFile(source=item.file.id, reason=str(error))
     if item.file.listed_checksum in ("", found.checksum):
@@ -151,7 +153,7 @@ def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkO
         inspected = [results[number] for number in range(len(items))]
     good = [file for file in inspected if isinstance(file, SourceFile)]
     if good:
-        write_known(folder, raw, [*done.values(), *good])
+        write_known(folder, raw, {**known, **{file.id: file for file in good}}.values())
     by_id = {**done, **{file.id if isinstance(file, SourceFile) else file.source: file for file in inspected}}
     return [by_id[file.id] for file in files]
 
@@ -257,6 +259,18 @@ def _sources(bad: Iterable[BadFile]) -> set[str]:
 # --- publish -----------------------------------------------------------------------------------------------------
 
 
+def _check_others(previous: Manifest | None, config: IngestConfig, samples: Iterable[str]) -> None:
+    """Other samples may not leave the output because the code is another now."""
+    if previous is None or previous.config_hash != config.hash or previous.code == CODE_NUMBERS[STAGE]:
+        return
+    others = sorted({sample_of(unit.source) for unit in previous.units} - set(samples))
+    if others:
+        raise InvalidInputError(
+            f"{', '.join(others)} were ingested by other code (number {previous.code}, now {CODE_NUMBERS[STAGE]}): "
+            "run without --samples, so that all are made anew"
+        )
+
+
 def events_manifest(
     ingested: Ingested, previous: Manifest | None, config: IngestConfig, samples: Iterable[str]
 ) -> Manifest:
@@ -270,6 +284,7 @@ def events_manifest(
     """
     same = previous and (previous.config_hash, previous.code) == (config.hash, CODE_NUMBERS[STAGE])
     kept = previous if same else None
+    _check_others(previous, config, samples)
     # As listed, whole or not: a damaged file is for the run that answers for its sample, and readers refuse it.
     others = [unit for unit in (kept.units if kept else ()) if sample_of(unit.source) not in samples]
     other_bad = [bad for bad in (kept.quarantined if kept else ()) if sample_of(bad.source) not in samples]

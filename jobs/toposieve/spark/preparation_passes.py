@@ -76,12 +76,13 @@ class CheckItem:
 
 
 def check_unit(item: CheckItem) -> None:
-    """Check a selected file's columns and number of rows.
+    """Check a selected file's columns, rows and entry numbers (these are read next, where errors are not told well).
 
     Raises:
         InvalidInputError: They differ from its manifest.
     """
     check_file(item.unit.key, item.unit.unit)
+    read_column(item.unit.key, schema.ENTRY_COLUMN)
 
 
 def check_units(spark: SparkSession, units: Sequence[SelectedUnit]) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pyspark.accumulators import AccumulatorParam
 
-from toposieve.errors import InvalidInputError, is_transient
+from toposieve.errors import InvalidInputError, RefusedError, is_transient
 
 if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
@@ -150,6 +150,11 @@ def balance(weights: Sequence[int]) -> list[list[int]]:
     return sorted(shares, key=lambda share: -sum(weights[number] for number in share))
 
 
+def is_bad_input(error: Exception | None) -> bool:
+    """Whether an input is at fault, rather than the machine, a store that refuses us, or our code."""
+    return isinstance(error, InvalidInputError) and not isinstance(error, RefusedError)
+
+
 def sort_out(failures: Sequence[Failure], *, keep_going: bool = False) -> dict[int, str]:
     """Reasons of bad input by number, if that may be; anything else is raised, what matters most first.
 
@@ -161,7 +166,7 @@ def sort_out(failures: Sequence[Failure], *, keep_going: bool = False) -> dict[i
     for failure in sorted(failures, key=lambda failure: failure.error is not None):
         if failure.error is None:
             raise RuntimeError(f"a task failed:\n{failure.trace}")
-        if not isinstance(failure.error, InvalidInputError):
+        if not is_bad_input(failure.error):
             raise failure.error
     bad = {failure.number: str(failure.error) for failure in failures}
     if bad and not keep_going:
@@ -188,7 +193,7 @@ class _Task:
             record = attempt(number, partial(self.function, item))
             yield record
             self.done.add(max(item.events, 1))
-            if isinstance(record, Failure) and not (self.keep_going and isinstance(record.error, InvalidInputError)):
+            if isinstance(record, Failure) and not (self.keep_going and is_bad_input(record.error)):
                 self.failures.add([record])
                 return
 

@@ -11,6 +11,7 @@ from kubernetes import client
 
 from support.kubernetes_gangs import TaskInstance
 from support.rights import GANG, SPARK_OPERATOR, Right, rules
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.spark_driver import DriverWatch
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.tf_spawner.pod_defaults import hardened
@@ -102,6 +103,7 @@ def in_words_of(missing: Right) -> str:
 def spark_operator(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> SparkOnKubernetesOperator:
     """An operator of a Spark job that a driver of an earlier try stands in the way of."""
     options = {"namespace": namespace.name, "kubernetes_conn_id": "limited", "step": None, "startup_timeout_s": 60}
+    options["jobs"] = JobsEnvironment("python")
     operator = SparkOnKubernetesOperator(task_id="ingest", **options)
     operator.name_pods(TaskInstance().context())
     return operator

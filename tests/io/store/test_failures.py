@@ -163,7 +163,7 @@ def test_a_host_that_accepts_and_says_nothing_is_named(
     with pytest.raises(UnavailableError, match=f"{host} does not answer"):
         root_key("--base", url.format(host=host)).list()
     # Two requests: the one within the limit of one second, and the last.
-    assert time.monotonic() - start < 1 + 2 * _remote.ANSWER_SECONDS + 5
+    assert time.monotonic() - start < 1 + 2 * _remote.ANSWER_SECONDS + 20  # the machine may be busy
 
 
 def test_https_is_not_left_for_http(monkeypatch: pytest.MonkeyPatch, mute_port: int) -> None:

@@ -91,7 +91,8 @@ class Key:
 
     def __str__(self) -> str:
         """As a user would write it."""
-        return f"{self.root.rstrip('/')}/{self.path}" if self.path else self.root
+        root = self.root if self.root.endswith("://") else self.root.rstrip("/")
+        return f"{root}/{self.path}" if self.path else self.root
 
     def __truediv__(self, name: str) -> Key:
         """A place below this one."""
@@ -186,7 +187,7 @@ def root_key(option: str, location: str) -> Key:
     if scheme not in kinds():
         known = ", ".join(f"{kind}://" for kind in sorted(kinds()))
         raise InvalidInputError(f"{option} {location}: unknown scheme {scheme}://; known are {known} and plain paths")
-    return Key(location.rstrip("/"))
+    return Key(f"{scheme}://{rest.rstrip('/')}")
 
 
 def kinds() -> set[str]:

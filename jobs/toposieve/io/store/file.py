@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from toposieve.errors import InvalidInputError
+from toposieve.errors import InvalidInputError, RefusedError
 from toposieve.io.store import Stat, Store
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -123,7 +123,7 @@ class FileStore:
         except OSError as error:
             raise _refused(target.parent, "made", error) from error
         if not os.access(target.parent, os.W_OK):
-            raise InvalidInputError(f"{target.parent} cannot be written to: mend its permissions")
+            raise RefusedError(f"{target.parent} cannot be written to: mend its permissions")
         return target, target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{suffix}")
 
 
@@ -136,7 +136,11 @@ def _walk(folder: Path, below: str, prefix: str) -> Iterator[tuple[str, Stat]]:
         raise _refused(folder, "listed", error) from error
     for entry in entries:
         key = below + entry.name
-        if entry.is_dir():
+        try:
+            is_folder = entry.is_dir()
+        except OSError as error:  # links in a circle
+            raise _refused(folder / entry.name, "listed", error) from error
+        if is_folder:
             if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
                 yield from _walk(Path(entry.path), f"{key}/", prefix)
         elif key.startswith(prefix):
@@ -176,7 +180,6 @@ def _create_exclusively(target: Path, content: bytes) -> bool:
 def _refused(path: Path, verb: str, error: OSError) -> Exception:
     """What a user can mend becomes an InvalidInputError, anything else stays as it is."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
-        return InvalidInputError(
-            f"{path} cannot be {verb} ({error.strerror}): choose another --base, or mend its permissions"
-        )
+        refused = InvalidInputError if verb == "read" else RefusedError
+        return refused(f"{path} cannot be {verb} ({error.strerror}): choose another --base, or mend its permissions")
     return error

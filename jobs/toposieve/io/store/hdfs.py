@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 from hdfs_native import Client, FileStatus, WriteOptions
 
-from toposieve.errors import InvalidInputError, UnavailableError
+from toposieve.errors import InvalidInputError, RefusedError, UnavailableError, is_full_disk
 from toposieve.io.store import Stat, Store, _remote
 from toposieve.io.store._remote import Entry, Outage, Service, last_line, scratch_file, suffix_of, walk, within
 from toposieve.io.store.file import TEMPORARY_PREFIX
@@ -263,19 +263,21 @@ def _temporary(target: str) -> str:
 
 def _refuse(place: str, error: Exception) -> NoReturn:
     text = str(error)
+    if is_full_disk(error):  # of this machine, not of the service
+        raise error
     if isinstance(error, FileNotFoundError):
         raise FileNotFoundError(errno.ENOENT, "No such file", place) from error
     refusal = _REFUSALS.search(text)
     if refusal:
-        raise InvalidInputError(f"{place}: {_REMEDIES[refusal[1]]}") from error
+        raise RefusedError(f"{place}: {_REMEDIES[refusal[1]]}") from error
     if "must both be directories" in text:
-        raise InvalidInputError(f"{place}: a folder lies where a file should: choose another --base") from error
+        raise RefusedError(f"{place}: a folder lies where a file should: choose another --base") from error
     if _NO_HOST.search(text):
-        raise InvalidInputError(
+        raise RefusedError(
             f"{place}: no such name node: write hdfs://HOST:PORT/FOLDER, or set HADOOP_CONF_DIR"
         ) from error
     if _CREDENTIALS.search(text):
-        raise InvalidInputError(f"{place}: the credentials were refused: get a new Kerberos ticket (kinit)") from error
+        raise RefusedError(f"{place}: the credentials were refused: get a new Kerberos ticket (kinit)") from error
     if "SafeModeException" in text:
         raise Outage("the name node is in safe mode: wait, or hdfs dfsadmin -safemode leave") from error
     raise Outage(last_line(error)) from error

@@ -16,7 +16,7 @@ from XRootD import client
 from XRootD.client.env import EnvPutInt
 from XRootD.client.flags import DirListFlags, OpenFlags, QueryCode, StatInfoFlags
 
-from toposieve.errors import InvalidInputError
+from toposieve.errors import InvalidInputError, RefusedError
 from toposieve.io.store import Stat, Store, _remote
 from toposieve.io.store._remote import Entry, Outage, Service, scratch_file, suffix_of, walk, within
 
@@ -41,6 +41,8 @@ _REFUSED = {
 }
 _NO_AUTHENTICATION = (204, 205, 302)  # of the client: no credentials, or none that the server takes
 _REMEDY_AUTHENTICATION = "no credentials that the server takes: get a proxy, token or ticket"
+# Behind a redirector, of all its servers.
+_LISTING = DirListFlags.STAT | DirListFlags.LOCATE | DirListFlags.MERGE
 _CHUNK = 8 << 20
 _OPEN_FILES = 4
 
@@ -117,18 +119,18 @@ class RootStore:
 
     def create(self, key: str, suffix: str = "") -> AbstractContextManager[Path]:
         """Refuse."""
-        raise InvalidInputError(f"{self._place(self._path(key))}: {_READ_ONLY}")
+        raise RefusedError(f"{self._place(self._path(key))}: {_READ_ONLY}")
 
     def create_if_absent(self, key: str, content: bytes) -> bool:
         """Refuse."""
-        raise InvalidInputError(f"{self._place(self._path(key))}: {_READ_ONLY}")
+        raise RefusedError(f"{self._place(self._path(key))}: {_READ_ONLY}")
 
     def delete(self, *keys: str) -> None:
         """Refuse."""
-        raise InvalidInputError(f"{self._place(self._path(keys[0]))}: {_READ_ONLY}")
+        raise RefusedError(f"{self._place(self._path(keys[0]))}: {_READ_ONLY}")
 
     def _entries(self, folder: str) -> Sequence[Entry]:
-        found = self._ask(folder, lambda server: server.dirlist(folder, DirListFlags.STAT, timeout=_seconds()))
+        found = self._ask(folder, lambda server: server.dirlist(folder, _LISTING, timeout=_seconds()))
         return [(entry.name, None if _is_folder(entry.statinfo) else _stat(entry.statinfo)) for entry in found or ()]
 
     def _path(self, key: str) -> str:
@@ -223,9 +225,9 @@ def _refuse(place: str, status: Any) -> NoReturn:
     if status.errno in (_NO_SUCH_FILE, _NOT_A_FILE, _IS_FOLDER):
         raise FileNotFoundError(errno.ENOENT, "No such file", place)
     if status.errno in _REFUSED:
-        raise InvalidInputError(f"{place}: {_REFUSED[status.errno]} ({message})")
+        raise RefusedError(f"{place}: {_REFUSED[status.errno]} ({message})")
     if status.code in _NO_AUTHENTICATION:
-        raise InvalidInputError(f"{place}: {_REMEDY_AUTHENTICATION} ({message})")
+        raise RefusedError(f"{place}: {_REMEDY_AUTHENTICATION} ({message})")
     raise Outage(message)
 
 

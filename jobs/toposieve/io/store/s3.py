@@ -21,7 +21,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from toposieve.errors import InvalidInputError
+from toposieve.errors import InvalidInputError, RefusedError
 from toposieve.io.store import Stat, Store, _remote
 from toposieve.io.store._remote import Outage, Service, last_line, scratch_file, suffix_of, within
 
@@ -165,6 +165,8 @@ class ObjectStore:
             try:
                 self._try(key, lambda: obstore.put(self._store, key, content, mode="create"))
             except AlreadyExistsError:
+                if self.stat(key) is None:  # two asked at once, and neither was served: to be asked again
+                    raise Outage("another conditional request was under way") from None
                 # Of a request without an answer nobody knows whether it was done: then the bytes are the proof.
                 return bool(doubts) and self._read(key) == content
             except Outage as outage:
@@ -232,11 +234,11 @@ def _refuse(place: str, error: BaseError | FileNotFoundError) -> NoReturn:
     if remedy is None and ((status and status[1] in ("301", "307")) or "LOCATION" in text):
         remedy = _WRONG_REGION
     if remedy is not None:
-        raise InvalidInputError(f"{place}: {remedy}") from error
+        raise RefusedError(f"{place}: {remedy}") from error
     if status and status[1] == "416":
         raise _PastEnd from error
     if status and status[1][0] == "4" and status[1] not in ("408", "409", "425", "429"):
-        raise InvalidInputError(f"{place}: the store refuses the request ({last_line(error)})") from error
+        raise RefusedError(f"{place}: the store refuses the request ({last_line(error)})") from error
     raise Outage(last_line(error)) from error
 
 
