@@ -125,9 +125,10 @@ test-training: env  ## models, input pipeline, the two-worker gang
 	$(JOBS)/python $(PYTEST) tests/training tests/jobs/test_train.py
 
 test-storage: env  ## every kind of store, on servers started here: S3, HDFS (needs mvn), XRootD (needs xrootd-server)
-	$(JOBS)/python $(PYTEST) tests/io/store tests/integration/storage --ignore tests/integration/storage/test_training.py
-	@# In a process of its own: TensorFlow and XRootD's library do not bear each other.
+	$(JOBS)/python $(PYTEST) tests/io/store tests/integration/storage/test_stages.py
+	@# In processes of their own: TensorFlow and XRootD's library do not bear each other.
 	$(JOBS)/python $(PYTEST) tests/integration/storage/test_training.py
+	$(JOBS)/python $(PYTEST) tests/integration/storage/test_spark_anywhere.py
 
 test-faults: env  ## jobs that are killed, at points drawn anew each time, and run again
 	$(JOBS)/python $(PYTEST) tests/integration/faults

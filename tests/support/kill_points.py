@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from support.repository import REPOSITORY
 from toposieve.errors import UnavailableError
 from toposieve.io import store
 from toposieve.io.names import RECORDS
@@ -39,6 +40,7 @@ AWAY_OPERATIONS = 9
 _CHANCE = re.compile(r"[0-9a-f]{32}")
 _UNIT = re.compile(r"[^/]*-[0-9a-f]{12}\.parquet")
 _EXIT_CODE = 77
+_PATH = os.pathsep.join(str(REPOSITORY / folder) for folder in ("tests", "jobs"))
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ class Order:
 def run_apart(order: Order) -> int:
     """Run a stage in a process of its own; what it exits with, or minus the signal that ended it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["support.warm_stages", "support.kill_points"])
+    context.set_forkserver_preload(["pytest", "support.warm_stages", "support.kill_points"])
     process = context.Process(target=run_stage, args=(order,))
-    process.start()
+    with mock.patch.dict(os.environ, PYTHONPATH=_PATH):  # of the process that all are forked from
+        process.start()
     process.join(60)
     if process.exitcode is None:
         process.kill()

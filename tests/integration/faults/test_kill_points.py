@@ -14,7 +14,6 @@ import pytest
 from support.delphes_files import write_events
 from support.events import random_events
 from support.kill_points import MANNERS, PHASES, Order, Point, made, operations, points, recorded, run_apart
-from support.repository import REPOSITORY
 from toposieve import schema
 from toposieve.io.heartbeats import FRESH_SECONDS
 from toposieve.io.manifests import manifest_name, read_newest
@@ -23,7 +22,7 @@ from toposieve.io.publication import TIMING_NAME
 from toposieve.io.store import Key
 
 DAY = "2026-01-01"
-EVENTS, ENTRIES = 10, 4
+EVENTS, ENTRIES = 8, 4
 JOBS = {"ingest": ("ingest", "events"), "select": ("select_events", "selected")}
 
 
@@ -51,14 +50,6 @@ class Stage:
     def folder(self, base: Path) -> Path:
         """Its output."""
         return base / JOBS[self.name][1] / DAY
-
-
-@pytest.fixture(scope="module", autouse=True)
-def importable() -> object:
-    """For the process that all others are forked from."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join((str(REPOSITORY / "tests"), str(REPOSITORY / "jobs"))))
-        yield
 
 
 @pytest.fixture(scope="module")
