@@ -74,6 +74,9 @@ KUBERNETES = $(AIRFLOW)/python $(PYTEST) tests/integration/kubernetes
 NO_CLUSTER = @echo 'Kubernetes tests left out: export KUBECONFIG=$$HOME/.kube/config, once "kind create cluster" or "minikube start" made one'; \
 	test -z "$(CI)"
 
+# So is what failed beside servers, clusters and killed jobs on the same two cores.
+TWICE = $(JOBS)/python $(PYTEST) $(1) $(if $(CI),|| $(JOBS)/python $(PYTEST) $(1) --last-failed)
+
 # --- running ---------------------------------------------------------------------------------------------------------
 
 demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (ten minutes)
@@ -125,13 +128,13 @@ test-training: env  ## models, input pipeline, the two-worker gang
 	$(JOBS)/python $(PYTEST) tests/training tests/jobs/test_train.py
 
 test-storage: env  ## every kind of store, on servers started here: S3, HDFS (needs mvn), XRootD (needs xrootd-server)
-	$(JOBS)/python $(PYTEST) tests/io/store tests/integration/storage/test_stages.py
+	$(call TWICE,tests/io/store tests/integration/storage/test_stages.py)
 	@# In processes of their own: TensorFlow and XRootD's library do not bear each other.
-	$(JOBS)/python $(PYTEST) tests/integration/storage/test_training.py
-	$(JOBS)/python $(PYTEST) tests/integration/storage/test_spark_anywhere.py
+	$(call TWICE,tests/integration/storage/test_training.py)
+	$(call TWICE,tests/integration/storage/test_spark_anywhere.py)
 
 test-faults: env  ## jobs that are killed, at points drawn anew each time, and run again
-	$(JOBS)/python $(PYTEST) tests/integration/faults
+	$(call TWICE,tests/integration/faults)
 
 test-dags: env  ## DAG integrity, operators, rendered commands
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins
