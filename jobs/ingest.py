@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     from toposieve.io.publication import check_same_config
     from toposieve.io.raw import find_files
     from toposieve.io.stages import Options, finish
-    from toposieve.spark.ingestion import events_manifest, ingest_files
+    from toposieve.spark.ingestion import check_other_samples, events_manifest, ingest_files
     from toposieve.spark.session import SparkOnDemand
 
     started = time.monotonic()
@@ -62,6 +62,7 @@ def main(args: argparse.Namespace) -> None:
     options = Options(args.on_bad_file == "quarantine", args.recompute, args.verify)
     with cli.publication(args, target) as publication, SparkOnDemand("ingest", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
+        check_other_samples(publication.previous, config, args.samples or schema.SAMPLES)
         ingested = ingest_files(raw, files, publication, config, spark, options)
         manifest = events_manifest(ingested, publication.previous, config, args.samples or schema.SAMPLES)
         finish(publication, manifest, ingested.new_events, started)

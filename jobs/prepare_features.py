@@ -36,10 +36,10 @@ def main(args: argparse.Namespace) -> None:
     from toposieve.io import datasets
     from toposieve.io.names import path_key
     from toposieve.io.publication import check_same_config
-    from toposieve.io.stages import finish
+    from toposieve.io.stages import Options, finish
     from toposieve.spark.preparation import prepare
     from toposieve.spark.session import SparkOnDemand
-    from toposieve.spark.verification import intact
+    from toposieve.spark.verification import kept_units
 
     started = time.monotonic()
     base, preparation = cli.base_key(args), cli.stage_config(args, PreparationConfig)
@@ -51,9 +51,8 @@ def main(args: argparse.Namespace) -> None:
     logger.info("input %s, output %s", ", ".join(str(base / name) for name in inputs.fingerprints), folder)
     with cli.publication(args, folder) as publication, SparkOnDemand("prepare", args.master) as spark:
         check_same_config(folder, publication.previous, config.hash, replace=args.replace)
-        kept = [] if args.recompute else publication.reusable(config.hash, CODE_NUMBERS[datasets.STAGE])
-        if args.verify:
-            kept = intact(spark, folder, kept)
+        options = Options(recompute=args.recompute, verify=args.verify)
+        kept = kept_units(publication, config.hash, CODE_NUMBERS[datasets.STAGE], spark, options)
         if datasets.is_complete(publication, kept, inputs):
             logger.info("%s is complete and its inputs are unchanged: nothing to do", folder)
             return

@@ -27,7 +27,7 @@ from toposieve.io.stages import Options
 from toposieve.io.store import Key
 from toposieve.io.units import adopt_or_make
 from toposieve.spark.run import run_on_spark
-from toposieve.spark.verification import intact
+from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -158,6 +158,22 @@ def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkO
     return [by_id[file.id] for file in files]
 
 
+def check_other_samples(previous: Manifest | None, config: IngestConfig, samples: Iterable[str]) -> None:
+    """Check that samples which this run does not answer for stay in the output though the code may be another now.
+
+    Raises:
+        InvalidInputError: They would leave it.
+    """
+    if previous is None or previous.config_hash != config.hash or previous.code == CODE_NUMBERS[STAGE]:
+        return
+    others = sorted({sample_of(unit.source) for unit in previous.units} - set(samples))
+    if others:
+        raise InvalidInputError(
+            f"{', '.join(others)} were ingested by other code (number {previous.code}, now {CODE_NUMBERS[STAGE]}): "
+            "run without --samples, so that all are made anew"
+        )
+
+
 def plan(files: Iterable[SourceFile], folder: Key, config: IngestConfig, *, adopt: bool = True) -> list[IngestItem]:
     """Units of work of the inspected files."""
     return [
@@ -214,7 +230,9 @@ def ingest_files(
         bad += _known_bad(publication.previous, good)
     usable = [file for file in good.values() if file.id not in _sources(bad)]
     items = plan(usable, publication.folder, config, adopt=not options.recompute)
-    kept = {unit.outputs[0].path: unit for unit in _reusable(publication, config, spark, options)}
+    kept = {
+        unit.outputs[0].path: unit for unit in kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
+    }
     todo = [item for item in items if item.name not in kept]
     done = len(items) - len(todo)
     logger.info("%d files, %d units: %d done before, %d to do", len(files), len(items), done, len(todo))
@@ -240,13 +258,6 @@ def _run(items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: bool)
     return list(outcome.results.values()), list(failed.values())
 
 
-def _reusable(publication: Publication, config: IngestConfig, spark: SparkOnDemand, options: Options) -> list[Unit]:
-    if options.recompute:
-        return []
-    units = publication.reusable(config.hash, CODE_NUMBERS[STAGE])
-    return intact(spark, publication.folder, units) if options.verify else units
-
-
 def _known_bad(previous: Manifest | None, files: Mapping[str, SourceFile]) -> list[BadFile]:
     quarantined = previous.quarantined if previous else ()
     return [bad for bad in quarantined if bad.source in files and files[bad.source].checksum == bad.source_checksum]
@@ -257,18 +268,6 @@ def _sources(bad: Iterable[BadFile]) -> set[str]:
 
 
 # --- publish -----------------------------------------------------------------------------------------------------
-
-
-def _check_others(previous: Manifest | None, config: IngestConfig, samples: Iterable[str]) -> None:
-    """Other samples may not leave the output because the code is another now."""
-    if previous is None or previous.config_hash != config.hash or previous.code == CODE_NUMBERS[STAGE]:
-        return
-    others = sorted({sample_of(unit.source) for unit in previous.units} - set(samples))
-    if others:
-        raise InvalidInputError(
-            f"{', '.join(others)} were ingested by other code (number {previous.code}, now {CODE_NUMBERS[STAGE]}): "
-            "run without --samples, so that all are made anew"
-        )
 
 
 def events_manifest(
@@ -284,7 +283,6 @@ def events_manifest(
     """
     same = previous and (previous.config_hash, previous.code) == (config.hash, CODE_NUMBERS[STAGE])
     kept = previous if same else None
-    _check_others(previous, config, samples)
     # As listed, whole or not: a damaged file is for the run that answers for its sample, and readers refuse it.
     others = [unit for unit in (kept.units if kept else ()) if sample_of(unit.source) not in samples]
     other_bad = [bad for bad in (kept.quarantined if kept else ()) if sample_of(bad.source) not in samples]

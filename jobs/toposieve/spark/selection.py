@@ -29,7 +29,7 @@ from toposieve.io.units import adopt_or_make
 from toposieve.physics.events import Events
 from toposieve.physics.selection import select_events
 from toposieve.spark.run import run_on_spark
-from toposieve.spark.verification import intact
+from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ def select_partition(
     Raises:
         InvalidInputError: A file of events is missing, damaged, or holds other events than its manifest says.
     """
-    units = [] if options.recompute else publication.reusable(config.hash, CODE_NUMBERS[STAGE])
-    if options.verify:
-        units = intact(spark, publication.folder, units)
+    units = kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
     kept = {unit.outputs[0].path: unit for unit in units}
     todo = [item for item in items if item.name not in kept]
     logger.info("%d units: %d done before, %d to do", len(items), len(items) - len(todo), len(todo))

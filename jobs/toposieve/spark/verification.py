@@ -13,6 +13,8 @@ from toposieve.io.units import forget
 from toposieve.spark.run import run_on_spark
 
 if TYPE_CHECKING:
+    from toposieve.io.publication import Publication
+    from toposieve.io.stages import Options
     from toposieve.spark.session import SparkOnDemand
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,16 @@ def is_intact(item: VerifyItem) -> bool:
             if adler32(path) != output.checksum:
                 return False
     return True
+
+
+def kept_units(
+    publication: Publication, config_hash: str, code: int, spark: SparkOnDemand, options: Options
+) -> list[Unit]:
+    """Published units that a run need not make again, as the command line wants it."""
+    if options.recompute:
+        return []
+    units = publication.reusable(config_hash, code)
+    return intact(spark, publication.folder, units) if options.verify else units
 
 
 def intact(spark: SparkOnDemand, folder: Key, units: Sequence[Unit]) -> list[Unit]:
