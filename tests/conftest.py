@@ -17,9 +17,6 @@ TESTS = Path(__file__).parent
 GOLDEN_FOLDER = TESTS / "golden"
 DELPHES_VARIABLE = "TOPOSIEVE_TEST_DELPHES"
 
-# Tests are over before Java's second compiler pays.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-
 # The same examples in every run, and no time limit: kernels compile on their first call.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

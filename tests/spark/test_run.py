@@ -32,6 +32,11 @@ def items(tmp_path: Path) -> list[Item]:
     return [Item(name, number, tmp_path) for number, name in enumerate(NAMES)]
 
 
+def test_workers_begin_with_what_the_driver_has_imported(spark: SparkSession, items: list[Item]) -> None:
+    found = run_on_spark(spark, spark_tasks.what_the_worker_began_with, items, name="x").results
+    assert set(found.values()) == {(True, True)}
+
+
 # --- results and failures ------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -50,6 +52,11 @@ def task_number(_: Item) -> int:
     context = TaskContext.get()
     assert context is not None
     return context.partitionId()
+
+
+def what_the_worker_began_with(_: Item) -> tuple[bool, bool]:
+    """Whether it has modules that nobody imported in it, and does not look at them when it collects garbage."""
+    return "toposieve.spark.session" in sys.modules, gc.get_freeze_count() > 0
 
 
 def refuse_bad(item: Item) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from toposieve.spark.class_archive import use_archive
+from toposieve.spark.class_archive import make_java_quick
+from toposieve.spark.daemon import MODULES_VARIABLE, task_modules
 from toposieve.spark.java import java_home
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ DEFAULTS: dict[str, str] = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1000",
+    "spark.python.daemon.module": "toposieve.spark.daemon",
     # One thread a task: the cores belong to Spark.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.NUMBA_NUM_THREADS": "1",
@@ -63,6 +65,7 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     conf = SparkConf()
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)
+    conf.setIfMissing(f"spark.executorEnv.{MODULES_VARIABLE}", task_modules())
     if master is not None:
         conf.setMaster(master)
     conf.setIfMissing("spark.master", "local[*]")
@@ -111,7 +114,7 @@ class SparkOnDemand:
 
 def _prepare_environment() -> None:
     os.environ["JAVA_HOME"] = str(java_home())
-    use_archive()
+    make_java_quick()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Local tasks inherit the driver's environment; they must find this library and stay on one thread.
     path = os.environ.get("PYTHONPATH", "")

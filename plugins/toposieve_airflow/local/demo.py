@@ -51,9 +51,6 @@ CONF: dict[str, Any] = {
 }
 """The demo's params; all others keep their defaults, which are the three samples and the three models."""
 
-SHORT_RUN_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Spark's stages are over here before Java's second compiler pays."""
-
 PARSE_TIMEOUT_S = 120
 POLL_S = 1.0
 API_TRIES = 5
@@ -75,7 +72,6 @@ def arg_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
     home = home_of(args)
-    os.environ.setdefault("SPARK_SUBMIT_OPTS", SHORT_RUN_JAVA_OPTIONS)
     try:
         print(f"starting Airflow on {home.url} (logs in {_from_here(home.folder / 'logs')})", flush=True)
         profile = load_profile(REPOSITORY / "dags" / "config")
