@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     from toposieve.io.stages import Options, finish
     from toposieve.spark.preparation import prepare
     from toposieve.spark.session import SparkOnDemand
+    from toposieve.spark.tasks import errors_of_tasks
     from toposieve.spark.verification import kept_units
 
     started = time.monotonic()
@@ -56,7 +57,8 @@ def main(args: argparse.Namespace) -> None:
         if datasets.is_complete(publication, kept, inputs):
             logger.info("%s is complete and its inputs are unchanged: nothing to do", folder)
             return
-        content = prepare(spark(), inputs, config, folder, kept, adopt=not args.recompute)
+        with errors_of_tasks():
+            content = prepare(spark(), inputs, config, folder, kept, adopt=not args.recompute)
         inputs.check_unchanged()
         manifest = datasets.dataset_manifest(inputs, config, content)
         finish(publication, manifest, manifest.total("events"), started)

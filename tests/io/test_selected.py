@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.copying_store import copying_store
 from support.selected_files import SelectedUnit, random_unit, selected_table, write_selected
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.selected import BATCH_EVENTS, SelectedBatch, check_file, read_column, read_selected
 from toposieve.io.store import Key
+from toposieve.io.store.file import FileStore
 
 FILE = "qcd/d/qcd-000000.root"
 EVENTS = 3 * BATCH_EVENTS + 400
@@ -83,6 +86,27 @@ def test_a_flat_column(key: Key, unit: SelectedUnit) -> None:
 
 def test_an_intact_file_passes(tmp_path: Path, unit: SelectedUnit) -> None:
     check_file(*written(tmp_path, unit))
+
+
+def test_of_a_remote_file_little_is_read_for_its_check_and_one_column(
+    tmp_path: Path, unit: SelectedUnit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, record = written(tmp_path, unit)
+    root, opened = copying_store(tmp_path, monkeypatch)
+    remote = root / str(key).removeprefix(f"{tmp_path}/")
+    read: list[tuple[int, int]] = []
+
+    def read_ranges(name: str, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        read.extend(ranges)
+        return FileStore(tmp_path).read_ranges(name, ranges)
+
+    monkeypatch.setattr(opened, "read_ranges", read_ranges)
+    check_file(remote, record)
+    np.testing.assert_array_equal(read_column(remote, schema.ENTRY_COLUMN), unit.entries)
+    assert opened.fetched == []
+    assert len(read) <= 4, "two footers, and the column in each of two row groups"
+    with pytest.raises(InvalidInputError, match=r"gone\.parquet is missing"):
+        check_file(root / "gone.parquet", record)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "missing"])

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from pyspark.errors import PythonException
 
-from toposieve.errors import InvalidInputError
-from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
+from toposieve.errors import InvalidInputError, UnavailableError
+from toposieve.spark.tasks import RECORD_ROW, collect_records, errors_of_tasks, record_batch
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,3 +54,18 @@ def test_a_full_disk_comes_back_as_an_oserror(spark: SparkSession, number: int) 
 def test_a_defect_comes_back_with_its_trace(spark: SparkSession) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)a task failed:\nTraceback.*ZeroDivisionError"):
         run(spark, lambda number: 1 // (number - 2))
+
+
+@pytest.mark.parametrize("error", [UnavailableError("host.example does not answer"), InvalidInputError("it is bad")])
+def test_what_a_task_without_records_raises_comes_back_as_itself(spark: SparkSession, error: Exception) -> None:
+    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        raise error
+        yield from batches
+
+    with pytest.raises(type(error), match=rf"^{error}$"), errors_of_tasks():
+        spark.range(1).mapInArrow(task, "id long").toArrow()
+
+
+def test_a_defect_of_a_task_without_records_keeps_its_trace(spark: SparkSession) -> None:
+    with pytest.raises(PythonException, match="ZeroDivisionError"), errors_of_tasks():
+        spark.range(1).mapInArrow(lambda _: 1 // 0, "id long").toArrow()

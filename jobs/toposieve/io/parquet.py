@@ -6,8 +6,10 @@ little for the one, and lists are too wide for the other. Pages carry checksums,
 
 from __future__ import annotations
 
+import errno
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +106,20 @@ def selected_to_arrow(batch: EventBatch, selected: SelectedEvents) -> pa.RecordB
 
 
 @contextmanager
-def open_parquet(key: Key, arrow_schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+def open_parquet(key: Key, arrow_schema: pa.Schema, *, whole: bool = True) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file of a known schema; its pages are verified as they are read.
+
+    Args:
+        key: The file.
+        arrow_schema: Its columns.
+        whole: All of it will be read, or about all: a remote one is fetched first.
 
     Raises:
         InvalidInputError: It is missing, not Parquet, damaged, or has other columns.
     """
     try:
-        with key.fetch() as path, pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+        source: AbstractContextManager[Any] = key.fetch() if whole or not key.is_remote else _Parts(key)
+        with source as opened, pq.ParquetFile(opened, memory_map=True, page_checksum_verification=True) as file:
             _check_schema(key, file.schema_arrow, arrow_schema)
             yield file
     except FileNotFoundError:
@@ -122,6 +130,42 @@ def open_parquet(key: Key, arrow_schema: pa.Schema) -> Iterator[pq.ParquetFile]:
         raise InvalidInputError(
             f"{key} is damaged ({str(error).splitlines()[0]}): run the stage that writes it again, with --verify"
         ) from None
+
+
+class _Parts(io.RawIOBase):
+    """A remote file of which only those parts are read that are asked for.
+
+    Args:
+        key: The file.
+    """
+
+    def __init__(self, key: Key) -> None:
+        """Ask for its size."""
+        found = key.stat()
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file", str(key))
+        self._key = key
+        self._size = found.size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        [part] = self._key.read_ranges([(self._position, len(buffer))])
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
 
 
 def _check_schema(key: Key, found: pa.Schema, expected: pa.Schema) -> None:

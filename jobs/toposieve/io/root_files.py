@@ -34,7 +34,7 @@ def open_root(key: Key) -> Iterator[Any]:
         FileNotFoundError: There is none.
         UnavailableError: The store does not answer.
     """
-    if "://" not in key.root:
+    if not key.is_remote:
         with key.fetch() as path, uproot.open({str(path): None}) as root:
             yield root
         return

@@ -57,7 +57,7 @@ def check_file(key: Key, unit: manifests.Unit) -> None:
     Raises:
         InvalidInputError: Something differs; the message names the file.
     """
-    with open_parquet(key, SELECTED_SCHEMA) as file:
+    with open_parquet(key, SELECTED_SCHEMA, whole=False) as file:
         found, listed = file.metadata.num_rows, unit.counts[schema.CUTFLOW[-1]]
     if found != listed:
         raise InvalidInputError(
@@ -67,7 +67,7 @@ def check_file(key: Key, unit: manifests.Unit) -> None:
 
 def read_column(key: Key, name: str) -> NDArray[Any]:
     """A flat column of a selected file, in file order."""
-    with open_parquet(key, SELECTED_SCHEMA) as file:
+    with open_parquet(key, SELECTED_SCHEMA, whole=False) as file:
         values: NDArray[Any] = file.read(columns=[name], use_threads=False)[name].to_numpy()
     return values
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pyspark.errors import PythonException
 
+from toposieve import errors
 from toposieve.spark.run import Failure, attempt, sort_out
 
 if TYPE_CHECKING:
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 
 RECORD_ROW = "record binary"
 """Columns of a task's records."""
+
+_RAISED = re.compile(rf"^{re.escape(errors.__name__)}\.(\w+): (.*)$", re.MULTILINE)
 
 
 def record_batch(number: int, function: Callable[[], Any], *, retried: bool = True) -> pa.RecordBatch:
@@ -39,3 +45,16 @@ def collect_records(frame: DataFrame) -> dict[int, Any]:
     records = [pickle.loads(record) for record in frame.toArrow().column("record").to_pylist()]
     sort_out([record for record in records if isinstance(record, Failure)])
     return dict(sorted(records))
+
+
+@contextmanager
+def errors_of_tasks() -> Iterator[None]:
+    """Raise as itself what a task that makes rows, not records, raised on purpose: Spark hides it in a stack trace."""
+    try:
+        yield
+    except PythonException as error:
+        raised = _RAISED.findall(str(error))
+        if not raised:
+            raise
+        name, message = raised[-1]
+        raise getattr(errors, name)(message) from None

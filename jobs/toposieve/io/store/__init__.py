@@ -113,6 +113,11 @@ class Key:
         """The store, opened once in each process."""
         return _opened(self.root, os.getpid())
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading a part costs less than fetching the whole."""
+        return "://" in self.root
+
     def relative_to(self, folder: Key) -> str:
         """Path below a folder that it lies in."""
         return self.path.removeprefix(folder.path).removeprefix("/")
