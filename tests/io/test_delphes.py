@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -11,8 +14,9 @@ from support.delphes_files import collections, read_naively, with_leaf, write_co
 from support.events import edge_cases, from_events, random_events
 from toposieve import schema
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events
+from toposieve.io.delphes import REMEDY, SourceFile, entry_ranges, inspect_file, read_events
 from toposieve.io.manifests import adler32
+from toposieve.io.root_files import StoreSource
 from toposieve.io.store import Key
 from toposieve.physics.events import Jagged
 
@@ -162,23 +166,72 @@ def test_what_is_not_there_is_refused(tmp_path: Path, kind: str) -> None:
         inspected(tmp_path)
 
 
-def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ENOTCONN, "Transport endpoint is not connected"),
+        OSError(errno.EKEYEXPIRED, "Key has expired"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        ConnectionResetError("Connection reset by peer"),
+        MemoryError(),
+        ModuleNotFoundError("No module named 'xxhash'"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "place", ["toposieve.io.delphes.adler32", "uproot.TTree.iterate", "uproot.compression.decompress"]
+)
+def test_what_is_not_the_format_s_fault_stays_what_it_is(
+    tmp_path: Path, place: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
 
     write_events(tmp_path / "a.root", EVENTS)
-    monkeypatch.setattr("toposieve.io.delphes.adler32", refuse)
-    with pytest.raises(InvalidInputError, match=r"a.root: cannot be read .*Permission denied"):
-        inspected(tmp_path)
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(type(error)) as caught:
+        read_all(tmp_path)
+    assert caught.value is error
 
 
-def test_an_error_of_the_machine_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+def crash(*_: object, **__: object) -> None:
+    raise KeyError("a bug")
 
+
+@pytest.mark.parametrize("place", ["delphes.adler32", "delphes._to_batch", "root_files.StoreSource.chunk"])
+def test_a_bug_of_ours_makes_no_file_bad(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uproot calls some of our code; an error that is raised there is ours all the same."""
     write_events(tmp_path / "a.root", EVENTS)
-    monkeypatch.setattr("toposieve.io.delphes.adler32", fail)
-    with pytest.raises(OSError, match="Input/output error"):
+    key = Key(str(tmp_path)) / "a.root"
+    if "StoreSource" in place:
+        monkeypatch.setattr("uproot.open", partial(uproot.open, handler=StoreSource, key=key))
+    monkeypatch.setattr(f"toposieve.io.{place}", ours(crash))
+    with pytest.raises(KeyError, match="a bug"):
+        read_all(tmp_path)
+
+
+def ours(function: Callable[..., None]) -> Callable[..., None]:
+    """The function as if it were defined in one of our modules."""
+    return FunctionType(function.__code__, {**globals(), "__name__": "toposieve.somewhere"})
+
+
+def test_what_a_bad_file_says_of_its_classes_concerns_no_other(tmp_path: Path) -> None:
+    """Uproot keeps what a file says of a class that it fails to read otherwise."""
+    write_events(tmp_path / "a.root", EVENTS)
+    versions = uproot.classes["TBranch"].known_versions
+    versions[13] = type("Model_TBranch_v13", (versions[13],), {"read_members": crash})
+    assert as_lists(read_all(tmp_path)) == EVENTS
+
+
+@pytest.mark.parametrize("longer", [1, 100_000])
+def test_a_file_that_was_not_closed_is_refused(tmp_path: Path, longer: int) -> None:
+    path = write_events(tmp_path / "a.root", EVENTS)
+    size = path.stat().st_size
+    with path.open("ab") as stream:
+        stream.write(bytes(longer))
+    message = rf"^a\.root: not closed properly, {size + longer:,} bytes where its header says {size:,}; let its writer"
+    with pytest.raises(InvalidInputError, match=rf"{message} finish, or save .*hadd.*quarantine"):
         inspected(tmp_path)
 
 
@@ -202,12 +255,26 @@ def test_missing_branches_are_named(tmp_path: Path) -> None:
         inspected(tmp_path)
 
 
-def test_a_file_without_any_muons_is_refused(tmp_path: Path) -> None:
-    content = collections(EVENTS)
-    del content[schema.MUON]
-    write_collections(tmp_path / "a.root", content)
-    with pytest.raises(InvalidInputError, match=r"no branch MuonTight\.PT"):
+def test_missing_collections_are_named_with_the_lines_of_a_card_that_write_them(tmp_path: Path) -> None:
+    content = {name: jagged for name, jagged in collections(EVENTS).items() if not name.startswith("EFlow")}
+    write_collections(tmp_path / "a.root", with_leaf(content, "Jet", "BTag", None))
+    with pytest.raises(InvalidInputError) as caught:
         inspected(tmp_path)
+    assert str(caught.value) == (
+        "a.root: no collection EFlowTrack, EFlowPhoton, EFlowNeutralHadron and no branch Jet.BTag in tree Delphes; "
+        "make it again with these lines under TreeWriter in the Delphes card: "
+        '"add Branch HCal/eflowTracks EFlowTrack Track", "add Branch ECal/eflowPhotons EFlowPhoton Tower", '
+        f'"add Branch HCal/eflowNeutralHadrons EFlowNeutralHadron Tower"; or {REMEDY}'
+    )
+
+
+def test_every_collection_has_its_line_in_a_card(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Delphes", {"x": "float32"})
+    with pytest.raises(InvalidInputError) as caught:
+        inspected(tmp_path)
+    assert str(caught.value).count("add Branch ") == len(schema.DELPHES_LEAVES)
+    assert 'add Branch UniqueObjectFinder/muons Muon Muon"' in str(caught.value)
 
 
 @pytest.mark.parametrize(
