@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import uproot
 
-from support.delphes_files import collections, read_naively, with_leaf, write_collections, write_events
+from support.delphes_files import (
+    TRUE_BRANCHES,
+    collections,
+    read_naively,
+    with_leaf,
+    write_collections,
+    write_events,
+)
 from support.events import edge_cases, from_events, random_events
 from toposieve import schema
 from toposieve.errors import InvalidInputError
@@ -86,11 +93,12 @@ def test_prefers_tight_muons(tmp_path: Path) -> None:
     assert as_lists(read_all(tmp_path)) == EVENTS
 
 
-def test_reads_a_true_delphes_file(delphes_file: Path) -> None:
-    batches = read_all(delphes_file.parent, delphes_file.name, batch=10)
-    assert as_lists(batches) == read_naively(delphes_file, muon="Muon")
+def test_reads_a_wide_file(wide_file: Path) -> None:
+    batches = read_all(wide_file.parent, wide_file.name, batch=10)
+    assert as_lists(batches) == read_naively(wide_file, muon="Muon")
     assert sum(len(batch.weight) for batch in batches) == 25
-    with uproot.open(delphes_file) as root:
+    with uproot.open(wide_file) as root:
+        assert len(root["Delphes"].keys(full_paths=False)) == TRUE_BRANCHES
         weights = root["Delphes/Event.Weight"].array().to_list()
     assert [[weight] for batch in batches for weight in batch.weight] == weights
 

@@ -24,3 +24,7 @@ def test_the_same_checksum_is_no_proof(tmp_path: Path) -> None:
 
 def test_what_differs_by_its_checksum_is_not_read(tmp_path: Path) -> None:
     assert find_duplicates([Content(name, name, Key(str(tmp_path)) / "not there") for name in "abc"]) == []
+
+
+def test_what_is_gone_is_for_its_reader_to_say(tmp_path: Path) -> None:
+    assert find_duplicates([Content(name, 0, Key(str(tmp_path)) / "not there") for name in "ab"]) == []

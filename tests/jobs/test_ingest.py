@@ -118,10 +118,10 @@ def test_edge_cases_arrive_unchanged(tmp_path: Path) -> None:
     assert events_in(tmp_path, run(tmp_path)) == {f"qcd/{DAY}/edges.root": events}
 
 
-def test_a_true_delphes_file_arrives_unchanged(tmp_path: Path, delphes_file: Path) -> None:
+def test_a_wide_file_arrives_unchanged(tmp_path: Path, wide_file: Path) -> None:
     raw(tmp_path, "").mkdir(parents=True)
-    shutil.copy(delphes_file, raw(tmp_path, "true.root"))
-    assert events_in(tmp_path, run(tmp_path)) == {f"qcd/{DAY}/true.root": read_naively(delphes_file, muon="Muon")}
+    shutil.copy(wide_file, raw(tmp_path, "true.root"))
+    assert events_in(tmp_path, run(tmp_path)) == {f"qcd/{DAY}/true.root": read_naively(wide_file, muon="Muon")}
 
 
 def test_the_fallback_muon_branch_is_noted_and_said_once(base: Path, caplog: pytest.LogCaptureFixture) -> None:

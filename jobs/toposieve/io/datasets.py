@@ -199,9 +199,7 @@ def _check_samples(inputs: SelectedInputs) -> None:
 def _check_duplicates(inputs: SelectedInputs) -> None:
     # Copies of a ROOT file give the same files in each stage, whatever their names, samples and days.
     contents = [
-        Content(each.unit.source, (each.unit.range[1:], each.unit.input, each.unit.outputs[0].bytes), each.key)
-        for each in inputs.units
-        if each.unit.counts["events"]
+        Content(each.unit.source, _content(each.unit), each.key) for each in inputs.units if each.unit.counts["events"]
     ]
     groups = sorted({" = ".join(group) for group in find_duplicates(contents)})
     if groups:
@@ -209,6 +207,10 @@ def _check_duplicates(inputs: SelectedInputs) -> None:
             f"the same events under several names: {'; '.join(groups[:_MOST_NAMED])}; remove all but one under raw/, "
             "then run ingest.py --drop-missing and select_events.py for their partitions"
         )
+
+
+def _content(unit: manifests.Unit) -> tuple[object, ...]:
+    return unit.entry_start, unit.entry_stop, unit.input, unit.outputs[0].bytes, unit.outputs[0].checksum
 
 
 def _fingerprint(folder: Key) -> str | None:
