@@ -142,6 +142,24 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
         read_all(tmp_path)
 
 
+@pytest.mark.parametrize("compression", [uproot.ZLIB(1), uproot.LZ4(1), uproot.ZSTD(1)], ids=repr)
+def test_damage_anywhere_is_a_bad_file_or_does_no_harm(
+    tmp_path: Path, compression: uproot.compression.Compression
+) -> None:
+    """The list of what uproot raises on damaged files is whole."""
+    content = write_events(tmp_path / "a.root", EVENTS, compression=compression).read_bytes()
+    random = np.random.default_rng(1)
+    bad = 0
+    for place in random.integers(0, len(content) - 60, 15):
+        damage = random.bytes(int(random.choice([1, 8, 60])))
+        (tmp_path / "a.root").write_bytes(content[:place] + damage + content[place + len(damage) :])
+        try:
+            read_all(tmp_path)
+        except InvalidInputError:
+            bad += 1
+    assert 2 < bad < 15
+
+
 def test_damaged_bytes_in_the_middle_are_refused(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.root", EVENTS)
     with uproot.open(path) as root:

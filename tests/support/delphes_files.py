@@ -16,6 +16,7 @@ from toposieve import schema
 from toposieve.physics.events import Jagged
 
 BASKET_EVENTS = 500
+FAST = uproot.ZLIB(1)
 TRUE_BRANCHES = 1138
 OTHER_JETS = [
     f"{kind}{radius}"
@@ -32,9 +33,11 @@ MEAN_OBJECTS = {
 }
 
 
-def write_events(path: Path, events: Sequence[Event], weights: Sequence[float] | None = None) -> Path:
+def write_events(
+    path: Path, events: Sequence[Event], weights: Sequence[float] | None = None, compression: Any = FAST
+) -> Path:
     """Write a good file of the given events."""
-    return write_collections(path, collections(events, weights))
+    return write_collections(path, collections(events, weights), compression=compression)
 
 
 def write_wide(path: Path, events: Sequence[Event]) -> Path:
@@ -61,11 +64,13 @@ def collections(events: Sequence[Event], weights: Sequence[float] | None = None)
     return found
 
 
-def write_collections(path: Path, content: Mapping[str, Jagged], tree: str = schema.TREE_NAME) -> Path:
+def write_collections(
+    path: Path, content: Mapping[str, Jagged], tree: str = schema.TREE_NAME, compression: Any = FAST
+) -> Path:
     """Write whatever collections and leaves are given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: _records(jagged) for name, jagged in content.items()}
-    with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
+    with uproot.recreate(path, compression=compression) as file:
         written = file.mktree(
             tree,
             {name: records.type.content for name, records in arrays.items()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import struct
 import traceback
 import zlib
@@ -11,13 +10,15 @@ from contextlib import contextmanager
 
 import cramjam
 import uproot
+from uproot.interpretation.identify import UnknownInterpretation
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.names import printable
 
 _FORMAT_FAULTS = (
-    uproot.DeserializationError, zlib.error, lzma.LZMAError, cramjam.DecompressionError, struct.error, SyntaxError,
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError,
+    uproot.DeserializationError, UnknownInterpretation, zlib.error, cramjam.DecompressionError, struct.error,
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, SyntaxError, TypeError,
+    ValueError,
 )  # fmt: skip
 """What uproot raises on damaged files: found by damaging some."""
 
