@@ -29,6 +29,7 @@ def arg_parser() -> argparse.ArgumentParser:
         "--samples",
         nargs="+",
         choices=schema.SAMPLES,
+        default=schema.SAMPLES,
         help="samples to ingest; others in the output stay as they are, unless --replace changes the configuration, "
         "which removes them; default: all that have files",
     )
@@ -37,6 +38,11 @@ def arg_parser() -> argparse.ArgumentParser:
         choices=("fail", "quarantine"),
         default="fail",
         help="stop at a bad file (default), or go on without it and list it in the manifest",
+    )
+    parser.add_argument(
+        "--drop-missing",
+        action="store_true",
+        help="take the events of inputs that are gone out of the output, instead of stopping",
     )
     cli.add_raw_argument(parser)
     cli.add_output_arguments(parser)
@@ -47,7 +53,7 @@ def arg_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Inspect the files, read what is new on Spark, publish."""
     from toposieve.io.publication import check_same_config
-    from toposieve.io.raw import find_files
+    from toposieve.io.raw import check_gone, find_files
     from toposieve.io.stages import Options, finish
     from toposieve.spark.ingestion import check_other_samples, events_manifest, ingest_files
     from toposieve.spark.session import SparkOnDemand
@@ -62,9 +68,11 @@ def main(args: argparse.Namespace) -> None:
     options = Options(args.on_bad_file == "quarantine", args.recompute, args.verify)
     with cli.publication(args, target) as publication, SparkOnDemand("ingest", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
-        check_other_samples(publication.previous, config, args.samples or schema.SAMPLES)
+        check_other_samples(publication.previous, config, args.samples)
+        if not args.drop_missing:
+            check_gone(publication.previous, files, args.samples)
         ingested = ingest_files(raw, files, publication, config, spark, options)
-        manifest = events_manifest(ingested, publication.previous, config, args.samples or schema.SAMPLES)
+        manifest = events_manifest(ingested, publication.previous, config, args.samples)
         finish(publication, manifest, ingested.new_events, started)
 
 

@@ -58,6 +58,22 @@ def delphes_file() -> Path:
     return pytest.fail(remedy, pytrace=False) if os.environ.get("CI") else pytest.skip(remedy)
 
 
+@pytest.fixture(scope="session")
+def flat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands in for a true Delphes file where there is none: as many branches and events, but flat ones."""
+    from support.delphes_files import write_wide
+    from support.events import random_events
+
+    return write_wide(tmp_path_factory.mktemp("delphes") / "flat.root", random_events(seed=9, n=25, particles=30))
+
+
+@pytest.fixture(params=["delphes_file", "flat_file"])
+def wide_file(request: pytest.FixtureRequest) -> Path:
+    """A file of 1,138 branches: a true one, and one that is written."""
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
 @pytest.fixture
 def check_golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compare text with a file in tests/golden, or write that file if ``--update-golden`` is given."""

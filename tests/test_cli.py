@@ -1,4 +1,5 @@
 import errno
+import os
 import sys
 
 import pytest
@@ -67,6 +68,16 @@ def test_full_disk_exits_with_two_and_says_where(monkeypatch, parser, capsys):
         run_job(monkeypatch, parser, fail(full))
     assert stop.value.code == INVALID_INPUT_EXIT_CODE
     assert "no space left under data (data/events/part)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EKEYEXPIRED, errno.EIO])
+def test_what_may_pass_is_one_line_and_may_be_retried(monkeypatch, parser, capsys, number):
+    with pytest.raises(SystemExit) as stop:
+        run_job(monkeypatch, parser, fail(OSError(number, os.strerror(number), "data/raw/a.root")))
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == (
+        f"error: {os.strerror(number)} (data/raw/a.root): run the same command again when that is over\n"
+    )
 
 
 def test_a_conflict_is_one_line_and_may_be_retried(monkeypatch, parser, capsys):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from toposieve.config import ConfigT, StageConfig, load_config
-from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError, UnavailableError
+from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError, UnavailableError, is_transient
 from toposieve.io.history import history
 from toposieve.io.publication import Publication
 from toposieve.io.store import Key, root_key
@@ -118,9 +118,11 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     except (ConflictError, UnavailableError) as error:
         _exit(str(error), RETRY_EXIT_CODE)
     except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        if is_transient(error):
+            _exit(f"{error.strerror or error}{where}: run the same command again when that is over", RETRY_EXIT_CODE)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        where = f" ({error.filename})" if error.filename else ""
         message = f"no space left under {args.base}{where}: free some and run the same command again"
         _exit(message, INVALID_INPUT_EXIT_CODE)
 

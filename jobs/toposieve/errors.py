@@ -24,15 +24,22 @@ class UnavailableError(OSError):
     """A store or service cannot be reached, or does not answer: worth a retry. The message names the host."""
 
 
-_TRANSIENT = {
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN,
-    errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPIPE,
+_LASTING = {
+    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EINVAL, errno.EBADF,
+    errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP,
 }  # fmt: skip
+"""What stays as it is until somebody mends it. All else that a system says (a reset connection, an expired token, a
+mount that went away, too many open files) may be over in a minute."""
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether an error is one of the machine or the network rather than of the input: worth a retry."""
-    return isinstance(error, UnavailableError) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
+    if not isinstance(error, OSError):
+        return False
+    if isinstance(error, UnavailableError | ConnectionError | TimeoutError):
+        return True
+    return error.errno is not None and error.errno not in _LASTING
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from toposieve.io.store import root_key
 SAMPLE = "ttbar"
 COPIES = 16
 """Each simulated file is read this often, under another name: enough events to measure, little to simulate."""
+UUID_PLACE, UUID_BYTES = 47, 16
+"""Where the header of a ROOT file has its identity: the same file under two names is no input."""
 LOOP_FILES = 2
 GOAL = 2000.0
 
@@ -47,9 +50,9 @@ def _copy_files(base: Path, partition: str, copies: int) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(_simulated(base)):
         for copy in range(copies):
-            link = target / f"{path.stem}-{copy}.root"
-            link.unlink(missing_ok=True)
-            link.hardlink_to(path)
+            with shutil.copy(path, target / f"{path.stem}-{copy}.root").open("r+b") as stream:
+                stream.seek(UUID_PLACE)
+                stream.write(copy.to_bytes(UUID_BYTES, "big"))
 
 
 def _ingest_and_select(base: Path, partition: str) -> None:

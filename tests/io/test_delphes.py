@@ -1,18 +1,29 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
 import uproot
 
-from support.delphes_files import collections, read_naively, with_leaf, write_collections, write_events
+from support.delphes_files import (
+    TRUE_BRANCHES,
+    collections,
+    read_naively,
+    with_leaf,
+    write_collections,
+    write_events,
+)
 from support.events import edge_cases, from_events, random_events
 from toposieve import schema
 from toposieve.errors import InvalidInputError
-from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events
+from toposieve.io.delphes import REMEDY, SourceFile, entry_ranges, inspect_file, read_events
 from toposieve.io.manifests import adler32
+from toposieve.io.root_files import StoreSource
 from toposieve.io.store import Key
 from toposieve.physics.events import Jagged
 
@@ -82,11 +93,12 @@ def test_prefers_tight_muons(tmp_path: Path) -> None:
     assert as_lists(read_all(tmp_path)) == EVENTS
 
 
-def test_reads_a_true_delphes_file(delphes_file: Path) -> None:
-    batches = read_all(delphes_file.parent, delphes_file.name, batch=10)
-    assert as_lists(batches) == read_naively(delphes_file, muon="Muon")
+def test_reads_a_wide_file(wide_file: Path) -> None:
+    batches = read_all(wide_file.parent, wide_file.name, batch=10)
+    assert as_lists(batches) == read_naively(wide_file, muon="Muon")
     assert sum(len(batch.weight) for batch in batches) == 25
-    with uproot.open(delphes_file) as root:
+    with uproot.open(wide_file) as root:
+        assert len(root["Delphes"].keys(full_paths=False)) == TRUE_BRANCHES
         weights = root["Delphes/Event.Weight"].array().to_list()
     assert [[weight] for batch in batches for weight in batch.weight] == weights
 
@@ -130,6 +142,24 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
         read_all(tmp_path)
 
 
+@pytest.mark.parametrize("compression", [uproot.ZLIB(1), uproot.LZ4(1), uproot.ZSTD(1)], ids=repr)
+def test_damage_anywhere_is_a_bad_file_or_does_no_harm(
+    tmp_path: Path, compression: uproot.compression.Compression
+) -> None:
+    """The list of what uproot raises on damaged files is whole."""
+    content = write_events(tmp_path / "a.root", EVENTS, compression=compression).read_bytes()
+    random = np.random.default_rng(1)
+    bad = 0
+    for place in random.integers(0, len(content) - 60, 15):
+        damage = random.bytes(int(random.choice([1, 8, 60])))
+        (tmp_path / "a.root").write_bytes(content[:place] + damage + content[place + len(damage) :])
+        try:
+            read_all(tmp_path)
+        except InvalidInputError:
+            bad += 1
+    assert 2 < bad < 15
+
+
 def test_damaged_bytes_in_the_middle_are_refused(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.root", EVENTS)
     with uproot.open(path) as root:
@@ -162,23 +192,72 @@ def test_what_is_not_there_is_refused(tmp_path: Path, kind: str) -> None:
         inspected(tmp_path)
 
 
-def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ENOTCONN, "Transport endpoint is not connected"),
+        OSError(errno.EKEYEXPIRED, "Key has expired"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        ConnectionResetError("Connection reset by peer"),
+        MemoryError(),
+        ModuleNotFoundError("No module named 'xxhash'"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "place", ["toposieve.io.delphes.adler32", "uproot.TTree.iterate", "uproot.compression.decompress"]
+)
+def test_what_is_not_the_format_s_fault_stays_what_it_is(
+    tmp_path: Path, place: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
 
     write_events(tmp_path / "a.root", EVENTS)
-    monkeypatch.setattr("toposieve.io.delphes.adler32", refuse)
-    with pytest.raises(InvalidInputError, match=r"a.root: cannot be read .*Permission denied"):
-        inspected(tmp_path)
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(type(error)) as caught:
+        read_all(tmp_path)
+    assert caught.value is error
 
 
-def test_an_error_of_the_machine_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+def crash(*_: object, **__: object) -> None:
+    raise KeyError("a bug")
 
+
+@pytest.mark.parametrize("place", ["delphes.adler32", "delphes._to_batch", "root_files.StoreSource.chunk"])
+def test_a_bug_of_ours_makes_no_file_bad(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uproot calls some of our code; an error that is raised there is ours all the same."""
     write_events(tmp_path / "a.root", EVENTS)
-    monkeypatch.setattr("toposieve.io.delphes.adler32", fail)
-    with pytest.raises(OSError, match="Input/output error"):
+    key = Key(str(tmp_path)) / "a.root"
+    if "StoreSource" in place:
+        monkeypatch.setattr("uproot.open", partial(uproot.open, handler=StoreSource, key=key))
+    monkeypatch.setattr(f"toposieve.io.{place}", ours(crash))
+    with pytest.raises(KeyError, match="a bug"):
+        read_all(tmp_path)
+
+
+def ours(function: Callable[..., None]) -> Callable[..., None]:
+    """The function as if it were defined in one of our modules."""
+    return FunctionType(function.__code__, {**globals(), "__name__": "toposieve.somewhere"})
+
+
+def test_what_a_bad_file_says_of_its_classes_concerns_no_other(tmp_path: Path) -> None:
+    """Uproot keeps what a file says of a class that it fails to read otherwise."""
+    write_events(tmp_path / "a.root", EVENTS)
+    versions = uproot.classes["TBranch"].known_versions
+    versions[13] = type("Model_TBranch_v13", (versions[13],), {"read_members": crash})
+    assert as_lists(read_all(tmp_path)) == EVENTS
+
+
+@pytest.mark.parametrize("longer", [1, 100_000])
+def test_a_file_that_was_not_closed_is_refused(tmp_path: Path, longer: int) -> None:
+    path = write_events(tmp_path / "a.root", EVENTS)
+    size = path.stat().st_size
+    with path.open("ab") as stream:
+        stream.write(bytes(longer))
+    message = rf"^a\.root: not closed properly, {size + longer:,} bytes where its header says {size:,}; let its writer"
+    with pytest.raises(InvalidInputError, match=rf"{message} finish, or save .*hadd.*quarantine"):
         inspected(tmp_path)
 
 
@@ -202,12 +281,26 @@ def test_missing_branches_are_named(tmp_path: Path) -> None:
         inspected(tmp_path)
 
 
-def test_a_file_without_any_muons_is_refused(tmp_path: Path) -> None:
-    content = collections(EVENTS)
-    del content[schema.MUON]
-    write_collections(tmp_path / "a.root", content)
-    with pytest.raises(InvalidInputError, match=r"no branch MuonTight\.PT"):
+def test_missing_collections_are_named_with_the_lines_of_a_card_that_write_them(tmp_path: Path) -> None:
+    content = {name: jagged for name, jagged in collections(EVENTS).items() if not name.startswith("EFlow")}
+    write_collections(tmp_path / "a.root", with_leaf(content, "Jet", "BTag", None))
+    with pytest.raises(InvalidInputError) as caught:
         inspected(tmp_path)
+    assert str(caught.value) == (
+        "a.root: no collection EFlowTrack, EFlowPhoton, EFlowNeutralHadron and no branch Jet.BTag in tree Delphes; "
+        "make it again with these lines under TreeWriter in the Delphes card: "
+        '"add Branch HCal/eflowTracks EFlowTrack Track", "add Branch ECal/eflowPhotons EFlowPhoton Tower", '
+        f'"add Branch HCal/eflowNeutralHadrons EFlowNeutralHadron Tower"; or {REMEDY}'
+    )
+
+
+def test_every_collection_has_its_line_in_a_card(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Delphes", {"x": "float32"})
+    with pytest.raises(InvalidInputError) as caught:
+        inspected(tmp_path)
+    assert str(caught.value).count("add Branch ") == len(schema.DELPHES_LEAVES)
+    assert 'add Branch UniqueObjectFinder/muons Muon Muon"' in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Manifest, OutputFile, Unit, manifest_name
-from toposieve.io.raw import KNOWN_NAME, FoundFile, find_files, read_known, write_known
+from toposieve.io.raw import KNOWN_NAME, FoundFile, check_gone, find_files, read_known, write_known
 from toposieve.io.store import Key
 
 DAY = "2026-01-01"
@@ -38,7 +40,7 @@ def publish(raw: Path, *files: OutputFile, number: int = 1) -> None:
     (raw / "qcd" / DAY / manifest_name(number)).write_bytes(manifest.to_bytes())
 
 
-def found(raw: Path, samples: list[str] | None = None) -> list[FoundFile]:
+def found(raw: Path, samples: Sequence[str] = schema.SAMPLES) -> list[FoundFile]:
     return find_files(key_of(raw), samples, DAY)
 
 
@@ -59,7 +61,17 @@ def test_files_come_in_order_with_size_and_version(tmp_path: Path) -> None:
 
 
 def test_hidden_files_folders_and_files_of_other_kinds_are_no_input(tmp_path: Path) -> None:
-    put(tmp_path, "a.root", ".a.root", ".tmp-1f.root", "a.root.part", "a.txt", "folder.root/x", "more/b.root")
+    put(
+        tmp_path,
+        "a.root",
+        ".a.root",
+        "._a.root",
+        ".tmp-1f.root",
+        "a.root.part",
+        "a.txt",
+        "folder.root/x",
+        "more/b.root",
+    )
     assert ids(found(tmp_path)) == [f"qcd/{DAY}/a.root"]
 
 
@@ -69,18 +81,52 @@ def test_a_link_that_leads_nowhere_is_found_so_that_it_is_said(tmp_path: Path) -
     assert ids(found(tmp_path)) == [f"qcd/{DAY}/a.root", f"qcd/{DAY}/b.root"]
 
 
-@pytest.mark.parametrize("samples", [None, ["qcd"], ["qcd", "ttbar"]])
-def test_no_files_are_an_error_that_names_the_folders(tmp_path: Path, samples: list[str] | None) -> None:
+@pytest.mark.parametrize("samples", [schema.SAMPLES, ["qcd"], ["qcd", "ttbar"]])
+def test_no_files_are_an_error_that_names_the_folders(tmp_path: Path, samples: Sequence[str]) -> None:
     put(tmp_path, "a.txt")
     with pytest.raises(InvalidInputError, match=rf"no ROOT files .*qcd/{DAY}.*: put some there, or run simulate.py"):
         found(tmp_path, samples)
 
 
-def test_each_sample_asked_for_must_have_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("samples", [schema.SAMPLES, ["qcd", "ttbar"]])
+def test_a_partition_may_have_some_samples_and_what_is_missing_is_said(
+    tmp_path: Path, samples: Sequence[str], caplog: pytest.LogCaptureFixture
+) -> None:
     put(tmp_path, "a.root")
-    assert ids(found(tmp_path)) == ids(found(tmp_path, ["qcd"])) == [f"qcd/{DAY}/a.root"]
+    assert ids(found(tmp_path, samples)) == [f"qcd/{DAY}/a.root"]
+    assert f"partition {DAY} has no files of {', '.join(samples[1:])} (in {tmp_path}/ttbar/{DAY}" in caplog.text
     with pytest.raises(InvalidInputError, match=rf"no ROOT files .* in {tmp_path}/ttbar/{DAY}: "):
-        found(tmp_path, ["qcd", "ttbar"])
+        found(tmp_path, ["ttbar"])
+
+
+@pytest.mark.parametrize("link", ["qcd", f"qcd/{DAY}"])
+def test_a_folder_out_of_reach_is_no_empty_one(tmp_path: Path, link: str) -> None:
+    put(tmp_path, "a.root", sample="ttbar")
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "not mounted")
+    with pytest.raises(InvalidInputError, match=rf"{tmp_path / link} is a link that leads nowhere: mount what"):
+        found(tmp_path)
+
+
+def test_a_name_that_is_not_utf8_is_a_problem_of_that_file(tmp_path: Path) -> None:
+    put(tmp_path, "a.root", "caf\udce9.root", "café.root", f"{'n' * 210}.root")
+    problems = {Path(file.id).name: file.problem for file in found(tmp_path)}
+    assert problems == {
+        "a.root": "",
+        "café.root": "",
+        f"{'n' * 210}.root": "",
+        "caf\\xe9.root": f"qcd/{DAY}/caf\\xe9.root: its name is not UTF-8; rename it",
+    }
+
+
+def test_names_that_are_not_utf8_can_be_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "caf\udce9.root", "simulated/b.root")
+    publish(tmp_path, OutputFile(path="simulated/b.root", bytes=7, checksum="0000000a"))
+    assert ids(found(tmp_path)) == [f"qcd/{DAY}/simulated/b.root"]
+    assert "does not list them: caf\\xe9.root" in caplog.text
+    assert "UnicodeEncodeError" not in capsys.readouterr().err
 
 
 def test_a_manifest_says_what_the_simulation_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -90,7 +136,7 @@ def test_a_manifest_says_what_the_simulation_made(tmp_path: Path, caplog: pytest
     files = found(tmp_path)
     assert ids(files) == [f"qcd/{DAY}/{file.path}" for file in listed]
     assert files[0] == FoundFile(files[0].id, 7, files[0].version, "0000000a")
-    assert files[1] == FoundFile(files[1].id, 0, "", "0000000a"), "one that is gone is still input, to be refused"
+    assert files[1] == FoundFile(files[1].id, -1, "", "0000000a"), "one that is gone is still input, to be refused"
     assert "left out since the manifest there does not list them: mine.root" in caplog.text
 
 
@@ -111,6 +157,55 @@ def test_a_simulation_that_is_not_finished_is_no_input(tmp_path: Path) -> None:
     put(tmp_path, "simulated/qcd-000000-1f.root")
     with pytest.raises(InvalidInputError, match=rf"qcd/{DAY} holds a simulation that is not finished: run simulate.py"):
         found(tmp_path)
+
+
+# --- which are gone ------------------------------------------------------------------------------------------------
+
+
+def output_of(*sources: str) -> Manifest:
+    units = [
+        Unit(source=source, source_checksum="", entry_start=0, entry_stop=1, counts={}, outputs=())
+        for source in sources
+    ]
+    return Manifest(stage="ingest", config_hash="1f", config={}, units=tuple(units), code_version="v1")
+
+
+A, B, OF_TTBAR = f"qcd/{DAY}/a.root", f"qcd/{DAY}/b.root", f"ttbar/{DAY}/c.root"
+OLD, NEW = f"qcd/{DAY}/simulated/old.root", f"qcd/{DAY}/simulated/new.root"
+
+
+@pytest.mark.parametrize(
+    ("sources", "there", "samples"),
+    [
+        ([], [A], ["qcd"]),
+        ([A], [A, B], ["qcd"]),
+        ([A, OF_TTBAR], [A], ["qcd"]),  # a sample that was not looked for
+        ([OLD], [NEW], ["qcd"]),  # its manifest says so
+    ],
+)
+def test_nothing_is_gone(sources: list[str], there: list[str], samples: list[str]) -> None:
+    check_gone(output_of(*sources), [FoundFile(file_id, 7, "v1") for file_id in there], samples)
+    check_gone(None, [], samples)
+
+
+@pytest.mark.parametrize(
+    ("sources", "there", "message"),
+    [
+        ([A, B], [A], rf"{B}; bring them back"),
+        ([A, OF_TTBAR], [A], rf"{OF_TTBAR}; bring"),
+        ([A], [NEW], rf"{A}; bring"),
+        ([OLD], [A], rf"{OLD}; bring"),
+        ([f"qcd/{DAY}/{number}.root" for number in range(5)], [A], r"/0.root, .*/1.root, .*/2.root and 2 more; bring"),
+    ],
+)
+def test_inputs_that_are_gone_are_named(sources: list[str], there: list[str], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"are gone .*: .*{message}.* --drop-missing"):
+        check_gone(output_of(*sources), [FoundFile(file_id, 7, "v1") for file_id in there], schema.SAMPLES)
+
+
+def test_a_link_that_leads_nowhere_is_gone_too() -> None:
+    with pytest.raises(InvalidInputError, match="are gone"):
+        check_gone(output_of(A), [FoundFile(A, -1, "")], schema.SAMPLES)
 
 
 # --- what is remembered --------------------------------------------------------------------------------------------

@@ -126,14 +126,14 @@ def test_values_of_our_files(tmp_path: Path) -> None:
     assert read(path).to_pylist() == rows(events)
 
 
-def test_values_of_a_true_delphes_file(delphes_file: Path) -> None:
+def test_values_of_a_wide_file(wide_file: Path) -> None:
     names = [
         f"{'Muon' if collection == schema.MUON else collection}.{leaf}"
         for collection, leaves in schema.DELPHES_LEAVES.items()
         for leaf in leaves
     ]
-    table = read(delphes_file, *names).rename_columns(list(schema.DELPHES_LEAVES))
-    assert table.to_pylist() == rows(read_naively(delphes_file, muon="Muon"))
+    table = read(wide_file, *names).rename_columns(list(schema.DELPHES_LEAVES))
+    assert table.to_pylist() == rows(read_naively(wide_file, muon="Muon"))
 
 
 def test_everything_in_a_true_delphes_file_can_be_read(delphes_file: Path) -> None:

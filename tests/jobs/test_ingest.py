@@ -21,6 +21,7 @@ from support.spark_tasks import FailsAfter
 from toposieve import schema
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.manifests import (
+    BadFile,
     Manifest,
     OutputFile,
     Unit,
@@ -117,10 +118,10 @@ def test_edge_cases_arrive_unchanged(tmp_path: Path) -> None:
     assert events_in(tmp_path, run(tmp_path)) == {f"qcd/{DAY}/edges.root": events}
 
 
-def test_a_true_delphes_file_arrives_unchanged(tmp_path: Path, delphes_file: Path) -> None:
+def test_a_wide_file_arrives_unchanged(tmp_path: Path, wide_file: Path) -> None:
     raw(tmp_path, "").mkdir(parents=True)
-    shutil.copy(delphes_file, raw(tmp_path, "true.root"))
-    assert events_in(tmp_path, run(tmp_path)) == {f"qcd/{DAY}/true.root": read_naively(delphes_file, muon="Muon")}
+    shutil.copy(wide_file, raw(tmp_path, "true.root"))
+    assert events_in(tmp_path, run(tmp_path)) == {f"qcd/{DAY}/true.root": read_naively(wide_file, muon="Muon")}
 
 
 def test_the_fallback_muon_branch_is_noted_and_said_once(base: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,13 +154,19 @@ def test_spark_does_not_start_when_there_is_nothing_to_do(base: Path, monkeypatc
     assert run(base) == first
 
 
-def test_many_bytes_are_inspected_on_spark(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["INSPECTED_HERE", "BYTES_INSPECTED_HERE"])
+def test_many_files_or_bytes_are_inspected_on_spark(
+    base: Path, limit: str, fetched: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     raw(base, "bad.root").write_bytes(b"")
     here = run(base, "--on-bad-file", "quarantine")
     shutil.rmtree(base / "events")
-    monkeypatch.setattr("toposieve.spark.ingestion.INSPECTED_HERE", 0)
-    monkeypatch.delattr("toposieve.spark.ingestion.ThreadPoolExecutor")
+    monkeypatch.setattr(f"toposieve.spark.ingestion.{limit}", 0)
+    fetched.clear()
+    caplog.set_level(logging.INFO)
     assert run(base, "--on-bad-file", "quarantine") == here
+    assert fetched == []
+    assert "inspecting 5 files: done in" in caplog.text
 
 
 @pytest.fixture
@@ -206,8 +213,12 @@ def test_new_changed_and_vanished_inputs(base: Path, caplog: pytest.LogCaptureFi
     write_events(raw(base, "new.root", "wjets"), EVENTS[:2])
     write_events(raw(base, "small.root"), EVENTS[5:9])
     raw(base, "none.root").unlink()
+    before = files_of(base)
+    with pytest.raises(InvalidInputError, match=rf"inputs are gone .*: qcd/{DAY}/none.root; .*--drop-missing"):
+        run(base)
+    assert files_of(base) == before
     caplog.set_level(logging.INFO)
-    manifest = run(base)
+    manifest = run(base, "--drop-missing")
     assert "4 units: 2 done before, 2 to do" in caplog.text
     assert f"qcd/{DAY}/none.root is no longer an input" in caplog.text
     assert {source: len(events) for source, events in events_in(base, manifest).items()} == {
@@ -317,8 +328,9 @@ def test_samples_not_asked_for_stay(base: Path) -> None:
     raw(base, "small.root").unlink()
     assert run(base, "--samples", "ttbar").units == everything.units
     with pytest.raises(InvalidInputError, match=r"no ROOT files .*raw/wjets/2026-01-01: .*simulate.py"):
-        run(base, "--samples", "wjets", "ttbar")
-    assert [unit.source for unit in run(base, "--samples", "qcd").units] == [
+        run(base, "--samples", "wjets")
+    assert run(base, "--samples", "wjets", "ttbar").units == everything.units
+    assert [unit.source for unit in run(base, "--samples", "qcd", "--drop-missing").units] == [
         f"qcd/{DAY}/large.root",
         f"qcd/{DAY}/none.root",
         f"ttbar/{DAY}/loose.root",
@@ -508,6 +520,58 @@ def test_a_quarantined_file_is_tried_again_only_when_it_changes(base: Path, capl
     assert mended.total("events") == first.total("events") + 12
 
 
+def test_a_quarantine_can_be_lifted(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(base)
+    manifest = read_manifest(target(base))
+    large = [unit for unit in manifest.units if "large" in unit.source]
+    bad = BadFile(source=large[0].source, reason="read by other code", source_checksum=large[0].source_checksum)
+    units = tuple(unit for unit in manifest.units if unit not in large)
+    quarantined = manifest.model_copy(update={"units": units, "quarantined": (bad,)})
+    for number, lifting in enumerate(((), ("--on-bad-file", "quarantine", "--recompute"))):
+        (target(base) / manifest_name(2 * number + 2)).write_bytes(quarantined.to_bytes())
+        run(base, "--on-bad-file", "quarantine")
+        assert read_manifest(target(base)) == quarantined
+        assert "is tried again when it changes, and by a run without quarantine" in caplog.text
+        assert run(base, *lifting) == manifest
+
+
+def test_a_read_that_fails_once_quarantines_nothing(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [OSError(errno.ENOTCONN, "Transport endpoint is not connected"), OSError(errno.EKEYEXPIRED, "expired")]
+
+    def fail_first(path: Path) -> str:
+        if failures:
+            raise failures.pop()
+        return adler32(path)
+
+    monkeypatch.setattr("toposieve.io.delphes.adler32", fail_first)
+    monkeypatch.setattr("toposieve.spark.run.RETRY_SECONDS", (0.0, 0.0))
+    assert run(base, "--on-bad-file", "quarantine").quarantined == ()
+    assert failures == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ZeroDivisionError("a bug"), RuntimeError),
+        (TypeError("a bug"), RuntimeError),
+        (ModuleNotFoundError("No module named 'xxhash'"), RuntimeError),
+        (OSError(errno.EKEYEXPIRED, "expired"), OSError),
+        (PermissionError(errno.EACCES, "Permission denied"), OSError),
+    ],
+)
+def test_what_is_not_the_file_s_fault_quarantines_nothing(
+    base: Path, error: Exception, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> str:
+        raise error
+
+    monkeypatch.setattr("toposieve.io.delphes.adler32", fail)
+    monkeypatch.setattr("toposieve.spark.run.RETRY_SECONDS", ())
+    with pytest.raises(kind):
+        run(base, "--on-bad-file", "quarantine")
+    assert read_manifest_if_any(target(base)) is None
+
+
 def test_only_bad_files_are_an_error_even_with_quarantine(tmp_path: Path) -> None:
     raw(tmp_path, "").mkdir(parents=True)
     truncate(raw(tmp_path, "bad.root"))
@@ -539,11 +603,72 @@ def publish_simulated(base: Path, path: Path) -> None:
     (raw(base, "") / manifest_name(1)).write_bytes(manifest.to_bytes())
 
 
+def test_a_sample_out_of_reach_stays_in_the_output(base: Path) -> None:
+    manifest = run(base)
+    (base / "raw" / "ttbar").rename(base / "elsewhere")
+    with pytest.raises(InvalidInputError, match=rf"are gone .*: ttbar/{DAY}/loose.root; .*--drop-missing"):
+        run(base, "--on-bad-file", "quarantine")
+    (base / "raw" / "ttbar").symlink_to(base / "not mounted")
+    with pytest.raises(InvalidInputError, match="raw/ttbar is a link that leads nowhere"):
+        run(base, "--drop-missing")
+    assert read_manifest(target(base)) == manifest
+
+
+# --- copies --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copies(base: Path) -> Path:
+    """A copy of one file, a link to another, and two files without entries."""
+    shutil.copy(raw(base, "large.root"), raw(base, "a copy.root"))
+    raw(base, "link.root").symlink_to(raw(base, "small.root"))
+    shutil.copy(raw(base, "none.root"), raw(base, "none too.root"))
+    return base
+
+
+def test_copies_and_links_are_refused_and_both_are_named(copies: Path) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        run(copies)
+    assert [line.partition(";")[0] for line in sorted(str(caught.value).splitlines())] == [
+        f"qcd/{DAY}/large.root: the same file as qcd/{DAY}/a copy.root",
+        f"qcd/{DAY}/small.root: the same file as qcd/{DAY}/link.root",
+    ]
+    assert read_manifest_if_any(target(copies)) is None
+
+
+def test_copies_are_quarantined_while_there_is_an_original(copies: Path) -> None:
+    manifest = run(copies, "--on-bad-file", "quarantine")
+    assert [bad.source for bad in manifest.quarantined] == [f"qcd/{DAY}/large.root", f"qcd/{DAY}/small.root"]
+    assert {unit.source for unit in manifest.units} == {
+        f"qcd/{DAY}/{name}.root" for name in ("a copy", "link", "none", "none too")
+    } | {f"ttbar/{DAY}/loose.root"}
+    raw(copies, "a copy.root").unlink()
+    manifest = run(copies, "--on-bad-file", "quarantine", "--drop-missing")
+    assert [bad.source for bad in manifest.quarantined] == [f"qcd/{DAY}/small.root"]
+
+
+def test_of_copies_in_two_samples_nobody_knows_which_is_right(base: Path) -> None:
+    shutil.copy(raw(base, "large.root"), raw(base, "large.root", "ttbar"))
+    manifest = run(base, "--on-bad-file", "quarantine")
+    assert [bad.source for bad in manifest.quarantined] == [f"qcd/{DAY}/large.root", f"ttbar/{DAY}/large.root"]
+
+
 def test_hidden_files_are_no_input(base: Path) -> None:
     first = run(base)
     raw(base, ".small.root.k3J").write_bytes(b"half a copy")
     raw(base, ".hidden.root").write_bytes(b"half a copy")
+    raw(base, "._small.root").write_bytes(b"a copy by macOS, with what its file system knows")
     assert run(base) == first
+
+
+def test_long_names_work_and_names_that_are_not_utf8_are_bad_files(base: Path) -> None:
+    write_events(raw(base, f"{'é' * 105}.root"), EVENTS[3:5])
+    write_events(raw(base, "caf\udce9.root"), EVENTS[5:7])
+    with pytest.raises(InvalidInputError, match=rf"^qcd/{DAY}/caf\\xe9.root: its name is not UTF-8; rename it$"):
+        run(base)
+    manifest = run(base, "--on-bad-file", "quarantine")
+    assert [bad.source for bad in manifest.quarantined] == [f"qcd/{DAY}/caf\\xe9.root"]
+    assert events_in(base, manifest)[f"qcd/{DAY}/{'é' * 105}.root"] == EVENTS[3:5]
 
 
 def test_a_partition_without_files_is_an_error(tmp_path: Path) -> None:

@@ -425,6 +425,14 @@ def test_the_history_is_shown(copy: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "prepare: 13 units, 300 events" in lines[1]
 
 
+def test_a_day_need_not_have_every_class_but_the_range_does(tmp_path: Path) -> None:
+    write_selected(tmp_path, DAYS[0], random_units(DAYS[0], {"qcd": 12, "ttbar": 12}, files=1, seed=4))
+    write_selected(tmp_path, DAYS[1], random_units(DAYS[1], {"wjets": 12}, files=1, seed=5))
+    with pytest.raises(InvalidInputError, match="no selected events of wjets: every class is needed"):
+        run(tmp_path, days=DAYS[:1])
+    assert manifest_of(run(tmp_path)).total("events") == 36
+
+
 def test_changed_inputs_make_it_anew(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = content(copy / "datasets" / "demo")
     write_selected(copy, DAYS[1], random_units(DAYS[1], {"qcd": 59, "ttbar": 30, "wjets": 80}, seed=3))

@@ -27,6 +27,7 @@ from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
+from toposieve.io import datasets
 from toposieve.io.manifests import Manifest, fingerprint, manifest_name, read_manifest, read_manifest_if_any
 from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA
 from toposieve.io.publication import Publication
@@ -228,6 +229,24 @@ def test_other_b_tag_bits_are_said_once(base: Path, caplog: pytest.LogCaptureFix
     assert run(base, "--replace", "--config", every_bit).notes == ()
 
 
+def test_copies_in_two_days_of_one_dataset_are_refused(tmp_path: Path) -> None:
+    """Neither ingest nor select knows of the other day; their files are the same, whatever their inputs' names."""
+    base, days = root_key("--base", str(tmp_path)), (DAY, "2026-01-02")
+    for day, name in zip(days, ("a.root", "b.root"), strict=True):
+        write_events(tmp_path / "raw" / "qcd" / day / name, EVENTS)
+        write_events(tmp_path / "raw" / "qcd" / day / "none.root", [])
+        write_events(tmp_path / "raw" / "ttbar" / day / name, EVENTS[: int(day[-1])])
+        ingest.main(ingest.arg_parser().parse_args(["--base", str(tmp_path), "--partition", day]))
+        select_events.main(select_events.arg_parser().parse_args(["--base", str(tmp_path), "--partition", day]))
+        assert len(datasets.read_inputs(base, [day]).units) == 3
+    with pytest.raises(InvalidInputError) as caught:
+        datasets.read_inputs(base, days)
+    assert str(caught.value) == (
+        f"the same events under several names: qcd/{DAY}/a.root = qcd/2026-01-02/b.root; remove all but one under "
+        "raw/, then run ingest.py --drop-missing and select_events.py for their partitions"
+    )
+
+
 # --- running again -------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +267,7 @@ def test_a_new_file_is_selected_alone_and_a_vanished_one_leaves(base: Path, capl
     first = run(base)
     write_events(raw(base, "new.root", "ttbar"), EVENTS[:2])
     raw(base, "b.root").unlink()
-    run_ingest(base, "--set", "entries_per_unit=5")
+    run_ingest(base, "--set", "entries_per_unit=5", "--drop-missing")
     caplog.set_level(logging.INFO)
     manifest = run(base)
     assert "7 units: 6 done before, 1 to do" in caplog.text

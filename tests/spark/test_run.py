@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -161,6 +162,27 @@ def test_a_defect_is_kept_as_its_trace(pauses: list[float]) -> None:
     assert failure.error is None
     assert "KeyError: 'x'" in failure.trace
     assert pauses == []
+
+
+class Sum:
+    """Stands in for an accumulator."""
+
+    def __init__(self) -> None:
+        self.terms: list[object] = []
+
+    def add(self, term: object) -> None:
+        self.terms.append(term)
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_a_task_stops_at_bad_input_unless_it_is_to_go_on(items: list[Item], keep_going: bool) -> None:
+    done, failures = Sum(), Sum()
+    task = run._Task(spark_tasks.refuse_bad, keep_going, done, failures)  # type: ignore[arg-type]
+    records = list(task(pickle.dumps(list(enumerate(items)))))
+    called = [item.name for item in items if item.calls()]
+    assert called == (NAMES if keep_going else NAMES[:3])
+    assert len(records) == len(done.terms) == len(called)
+    assert len(failures.terms) == (not keep_going)
 
 
 BAD, FULL = Failure(1, InvalidInputError("bad")), Failure(2, OSError(errno.ENOSPC, "full"))

@@ -16,6 +16,13 @@ from toposieve import schema
 from toposieve.physics.events import Jagged
 
 BASKET_EVENTS = 500
+FAST = uproot.ZLIB(1)
+TRUE_BRANCHES = 1138
+OTHER_JETS = [
+    f"{kind}{radius}"
+    for kind in ("GenJet", "ParticleFlowJet", "CaloJet", "TrackJet")
+    for radius in ("02", "04", "08", "15")
+]
 MEAN_OBJECTS = {
     "EFlowTrack": 280,
     "EFlowPhoton": 190,
@@ -26,9 +33,27 @@ MEAN_OBJECTS = {
 }
 
 
-def write_events(path: Path, events: Sequence[Event], weights: Sequence[float] | None = None) -> Path:
+def write_events(
+    path: Path, events: Sequence[Event], weights: Sequence[float] | None = None, compression: Any = FAST
+) -> Path:
     """Write a good file of the given events."""
-    return write_collections(path, collections(events, weights))
+    return write_collections(path, collections(events, weights), compression=compression)
+
+
+def write_wide(path: Path, events: Sequence[Event]) -> Path:
+    """Write events with weights, muons of the plain kind, and as many branches as a true file has.
+
+    What this project does not read are jets of other radii, as in the true one.
+    """
+    content = collections(events, weights=[0.5 + number for number in range(len(events))])
+    content["Muon"] = content.pop(schema.MUON)
+    needed = sum(len(jagged.leaves) + 1 for jagged in content.values())  # with the counters
+    leaves, more = divmod(TRUE_BRANCHES - needed - len(OTHER_JETS), len(OTHER_JETS))
+    jets = content["Jet"]
+    for number, name in enumerate(OTHER_JETS):
+        members = {f"Member{member}": jets.leaves["PT"] + member for member in range(leaves + (number < more))}
+        content[name] = Jagged(jets.offsets, members)
+    return write_collections(path, content)
 
 
 def collections(events: Sequence[Event], weights: Sequence[float] | None = None) -> dict[str, Jagged]:
@@ -39,11 +64,13 @@ def collections(events: Sequence[Event], weights: Sequence[float] | None = None)
     return found
 
 
-def write_collections(path: Path, content: Mapping[str, Jagged], tree: str = schema.TREE_NAME) -> Path:
+def write_collections(
+    path: Path, content: Mapping[str, Jagged], tree: str = schema.TREE_NAME, compression: Any = FAST
+) -> Path:
     """Write whatever collections and leaves are given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: _records(jagged) for name, jagged in content.items()}
-    with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
+    with uproot.recreate(path, compression=compression) as file:
         written = file.mktree(
             tree,
             {name: records.type.content for name, records in arrays.items()},

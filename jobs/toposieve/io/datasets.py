@@ -15,6 +15,7 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import PreparationConfig, StageConfig
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import manifests
+from toposieve.io.duplicates import Content, find_duplicates
 from toposieve.io.names import digest, sample_of
 from toposieve.io.publication import Publication
 from toposieve.io.store import Key
@@ -26,6 +27,8 @@ SCALING_SOURCE = "scaling"
 """``source`` of the manifest unit that lists ``scaling.json``; every other unit is a shard, ``{split}/{number}``."""
 
 STAGE = "prepare"
+
+_MOST_NAMED = 3
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +147,7 @@ def read_inputs(base: Key, partitions: Iterable[str]) -> SelectedInputs:
 
     Raises:
         InvalidInputError: A partition is not selected, or is older than its events; partitions differ in their
-            selection; a file belongs to no known sample. The message names the partitions.
+            selection; a file belongs to no known sample, or is another's copy. The message names what it is about.
     """
     names = sorted(set(partitions))
     folders = {name: base / "selected" / name for name in names}
@@ -158,6 +161,7 @@ def read_inputs(base: Key, partitions: Iterable[str]) -> SelectedInputs:
     _check_current(inputs)
     _check_same_selection(inputs)
     _check_samples(inputs)
+    _check_duplicates(inputs)
     return inputs
 
 
@@ -190,6 +194,23 @@ def _check_same_selection(inputs: SelectedInputs) -> None:
 def _check_samples(inputs: SelectedInputs) -> None:
     for unit in inputs.units:
         sample_of(unit.unit.source)
+
+
+def _check_duplicates(inputs: SelectedInputs) -> None:
+    # Copies of a ROOT file give the same files in each stage, whatever their names, samples and days.
+    contents = [
+        Content(each.unit.source, _content(each.unit), each.key) for each in inputs.units if each.unit.counts["events"]
+    ]
+    groups = sorted({" = ".join(group) for group in find_duplicates(contents)})
+    if groups:
+        raise InvalidInputError(
+            f"the same events under several names: {'; '.join(groups[:_MOST_NAMED])}; remove all but one under raw/, "
+            "then run ingest.py --drop-missing and select_events.py for their partitions"
+        )
+
+
+def _content(unit: manifests.Unit) -> tuple[object, ...]:
+    return unit.entry_start, unit.entry_stop, unit.input, unit.outputs[0].bytes, unit.outputs[0].checksum
 
 
 def _fingerprint(folder: Key) -> str | None:

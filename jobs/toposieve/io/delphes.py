@@ -17,8 +17,9 @@ import uproot
 from numpy.typing import NDArray
 
 from toposieve import schema
-from toposieve.errors import InvalidInputError, is_full_disk, is_transient
+from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import adler32
+from toposieve.io.root_faults import bad_file, check_length
 from toposieve.io.root_files import open_root
 from toposieve.io.store import Key
 from toposieve.physics.events import EventBatch, Jagged
@@ -26,6 +27,17 @@ from toposieve.physics.events import EventBatch, Jagged
 REMEDY = "replace or remove the file, or pass --on-bad-file quarantine to go on without it"
 Leaf: TypeAlias = tuple[NDArray[np.int64], NDArray[Any]]
 """Offsets, (events + 1,), and flat values."""
+
+_CARD_LINES = {
+    "EFlowTrack": "HCal/eflowTracks EFlowTrack Track",
+    "EFlowPhoton": "ECal/eflowPhotons EFlowPhoton Tower",
+    "EFlowNeutralHadron": "HCal/eflowNeutralHadrons EFlowNeutralHadron Tower",
+    "Electron": "UniqueObjectFinder/electrons Electron Electron",
+    schema.MUON: "UniqueObjectFinder/muons Muon Muon",
+    "Jet": "UniqueObjectFinder/jets Jet Jet",
+    "MissingET": "MissingET/momentum MissingET MissingET",
+}
+"""Collection → what writes it, as the cards that come with Delphes name it."""
 
 WEIGHT_BRANCH = ".".join(schema.WEIGHT_LEAF)
 
@@ -64,14 +76,14 @@ def inspect_file(raw: Key, file_id: str) -> SourceFile:
         InvalidInputError: The file is unreadable, cut short or not ROOT, or a tree, branch or type is not as needed.
     """
     key = raw / file_id
-    with _bad_file(file_id):
+    with bad_file(file_id, REMEDY):
         stat = key.stat()
         if stat is None:
             raise InvalidInputError(f"{file_id}: no such file, or a link that leads nowhere; {REMEDY}")
         if stat.size == 0:
             raise InvalidInputError(f"{file_id}: the file is empty; {REMEDY}")
         with _open_and_sum(key) as (root, checksum):
-            _check_length(file_id, stat.size, root.file.fEND)
+            check_length(file_id, stat.size, root.file.fEND, REMEDY)
             tree = _tree(file_id, root)
             names = set(tree.keys(full_paths=False))
             muon = _muon_collection(names)
@@ -89,7 +101,7 @@ def _open_and_sum(key: Key) -> Iterator[tuple[Any, str]]:
         with open_root(key) as root:
             yield root, checksum
         return
-    with key.fetch() as path, uproot.open(path) as root:
+    with key.fetch() as path, open_root(Key(str(path))) as root:
         yield root, adler32(path)
 
 
@@ -111,7 +123,7 @@ def read_events(file: SourceFile, start: int, stop: int, batch_entries: int) -> 
             event has no or several ``MissingET``, or the leaves of a collection differ in length.
     """
     branches = _branch_types(file.muon, file.has_weight)
-    with _bad_file(file.id):
+    with bad_file(file.id, REMEDY):
         with open_root(file.key) as root:
             batches = _tree(file.id, root).iterate(
                 filter_name=list(branches), entry_start=start, entry_stop=stop, step_size=batch_entries, library="ak"
@@ -150,15 +162,9 @@ def _muon_collection(names: set[str]) -> str:
     return next((name for name in schema.MUON_COLLECTIONS if name in present), schema.MUON)
 
 
-def _check_length(file_id: str, found: int, expected: int) -> None:
-    if found < expected:
-        raise InvalidInputError(f"{file_id}: cut short, {found:,} of {expected:,} bytes; {REMEDY}")
-
-
 def _check_branches(file_id: str, tree: Any, names: set[str], types: Mapping[str, str]) -> None:
-    missing = [name for name in types if name not in names]
-    if missing:
-        raise InvalidInputError(f"{file_id}: no branch {', '.join(missing)} in tree {schema.TREE_NAME}; {REMEDY}")
+    if missing := [name for name in types if name not in names]:
+        raise InvalidInputError(f"{file_id}: no {_missing(missing, names)}{REMEDY}")
     for name, dtype in types.items():
         branch = tree[name]
         content = getattr(branch.interpretation, "content", None)  # None unless the branch is jagged
@@ -170,6 +176,17 @@ def _check_branches(file_id: str, tree: Any, names: set[str], types: Mapping[str
             raise InvalidInputError(
                 f"{file_id}: branch {name} has {branch.num_entries} entries, the tree {tree.num_entries}; {REMEDY}"
             )
+
+
+def _missing(branches: Sequence[str], there: set[str]) -> str:
+    """What a tree lacks: whole collections, with the lines of a card that write them, or single branches."""
+    present = {name.partition(".")[0] for name in there if "." in name}
+    collections = [name for name in dict.fromkeys(name.partition(".")[0] for name in branches) if name not in present]
+    others = [name for name in branches if name.partition(".")[0] in present]
+    what = [f"collection {', '.join(collections)}"] * bool(collections) + [f"branch {', '.join(others)}"] * bool(others)
+    lines = ", ".join(f'"add Branch {_CARD_LINES[name]}"' for name in collections)
+    card = f"make it again with these lines under TreeWriter in the Delphes card: {lines}; or " if lines else ""
+    return f"{' and no '.join(what)} in tree {schema.TREE_NAME}; {card}"
 
 
 def _check_unchanged(file: SourceFile) -> None:
@@ -239,19 +256,3 @@ def _check_single(file_id: str, entry: int, collection: str, offsets: NDArray[np
         raise InvalidInputError(
             f"{file_id}: {collection} has length {counts[event]} in entry {entry + event}, expected 1; {REMEDY}"
         )
-
-
-@contextmanager
-def _bad_file(file_id: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes the readers raise into an InvalidInputError."""
-    try:
-        yield
-    except (InvalidInputError, MemoryError):
-        raise
-    except Exception as error:
-        if is_transient(error) or is_full_disk(error):
-            raise
-        cause = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["no message"])[0]
-        raise InvalidInputError(
-            f"{file_id}: cannot be read as ROOT ({type(error).__name__}: {cause}); {REMEDY}"
-        ) from error

@@ -78,7 +78,7 @@ class BadFile(_Record):
     source: str
     reason: str
     source_checksum: str = ""
-    """Its checksum when it was found bad; empty when not even that could be had."""
+    """Its checksum when it was found bad; empty where that could not be had, or says nothing."""
 
 
 class Manifest(_Record):

@@ -63,6 +63,15 @@ def sample_of(file_id: str) -> str:
     return sample
 
 
+def printable(name: str) -> str:
+    r"""A name as messages and manifests can hold it; another one only where a store's name is not UTF-8.
+
+    >>> printable("caf\udce9.root"), printable("café.root")
+    ('caf\\xe9.root', 'café.root')
+    """
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def unit_name(source: str, *identity: str | int, suffix: str = ".parquet") -> str:
     """File name of a unit of work. It follows from what decides the content: new content never takes an old name.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import SourceFile
-from toposieve.io.manifests import read_newest
-from toposieve.io.names import SIMULATED
+from toposieve.io.manifests import Manifest, read_newest
+from toposieve.io.names import SIMULATED, printable, sample_of
 from toposieve.io.store import Key, Stat
 
 KNOWN_NAME = "_versions.json"
@@ -19,6 +18,7 @@ KNOWN_NAME = "_versions.json"
 
 SUFFIX = ".root"
 _ADLER32_DIGITS = 8
+_MOST_NAMED = 3
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,14 @@ class FoundFile:
     """A ROOT file as its store lists it."""
 
     id: str
-    """Path under ``raw/``."""
+    """Path under ``raw/``, as it can be printed."""
     size: int
+    """-1 where a link leads nowhere, or a manifest lists what is not there."""
     version: str
     listed_checksum: str = ""
     """What the simulation's manifest says; empty where there is none."""
+    problem: str = ""
+    """Why it cannot be an input, whatever it holds."""
 
     def is_still(self, known: SourceFile) -> bool:
         """Whether it is, by its store's word, what was inspected, and what the simulation has made."""
@@ -40,25 +43,58 @@ class FoundFile:
         return same and self.listed_checksum in ("", known.checksum)
 
 
-def find_files(raw: Key, samples: Sequence[str] | None, partition: str) -> list[FoundFile]:
+def find_files(raw: Key, samples: Sequence[str], partition: str) -> list[FoundFile]:
     """A partition's ROOT files, by one listing for each sample.
 
     Args:
         raw: The folder of all raw files.
-        samples: Samples to look for, each of which must have files; None takes those that have some.
+        samples: Samples to look for. A partition need not have all of them: a dataset does.
         partition: The production day, or any other key.
 
     Raises:
-        InvalidInputError: There are none, or none of a sample asked for, or a simulation is not finished.
+        InvalidInputError: There are none, or a simulation is not finished.
     """
-    found = {sample: _sample_files(raw, sample, partition) for sample in samples or schema.SAMPLES}
+    found = {sample: _sample_files(raw, sample, partition) for sample in samples}
     empty = [sample for sample, files in found.items() if not files]
-    if (samples and empty) or len(empty) == len(found):
-        folders = ", ".join(str(raw / sample / partition) for sample in empty)
+    folders = ", ".join(str(raw / sample / partition) for sample in empty)
+    if len(empty) == len(found):
         raise InvalidInputError(f"no ROOT files (*{SUFFIX}) in {folders}: put some there, or run simulate.py")
     if empty:
-        logger.info("no files of %s in partition %s", ", ".join(empty), partition)
+        logger.warning("partition %s has no files of %s (in %s)", partition, ", ".join(empty), folders)
     return [file for files in found.values() for file in files]
+
+
+def check_gone(previous: Manifest | None, files: Iterable[FoundFile], samples: Collection[str]) -> None:
+    """Check that every input of the output so far is still there.
+
+    What a simulation made may give way to what its newer manifest lists.
+
+    Args:
+        previous: The output's newest manifest.
+        files: What is there.
+        samples: Samples that were looked for.
+
+    Raises:
+        InvalidInputError: Some are gone.
+    """
+    there = {file.id for file in files if file.size >= 0}
+    simulated = {sample_of(file.id) for file in files if _is_simulated(file.id)}
+    sources = {unit.source for unit in previous.units} if previous else set()
+    gone = [
+        source
+        for source in sorted(sources - there)
+        if sample_of(source) in samples and not (_is_simulated(source) and sample_of(source) in simulated)
+    ]
+    if gone:
+        more = f" and {len(gone) - _MOST_NAMED} more" if len(gone) > _MOST_NAMED else ""
+        raise InvalidInputError(
+            f"inputs are gone whose events are in the output: {', '.join(gone[:_MOST_NAMED])}{more}; bring them back "
+            "(is a disk not mounted, does a link lead nowhere?), or pass --drop-missing to take their events out"
+        )
+
+
+def _is_simulated(file_id: str) -> bool:
+    return f"/{SIMULATED}/" in file_id
 
 
 def _sample_files(raw: Key, sample: str, partition: str) -> list[FoundFile]:
@@ -69,7 +105,8 @@ def _sample_files(raw: Key, sample: str, partition: str) -> list[FoundFile]:
     if newest is not None:
         listed = {file.path: file.checksum for file in newest.manifest.outputs()}
         if unlisted := sorted(own.keys() - listed.keys()):
-            logger.warning("%s: left out since the manifest there does not list them: %s", folder, ", ".join(unlisted))
+            names = ", ".join(map(printable, unlisted))
+            logger.warning("%s: left out since the manifest there does not list them: %s", folder, names)
         # Manifests of earlier versions hold checksums of another kind.
         own = {name: checksum if len(checksum) == _ADLER32_DIGITS else "" for name, checksum in listed.items()}
     elif any(name.startswith(f"{SIMULATED}/") for name in entries):
@@ -78,8 +115,10 @@ def _sample_files(raw: Key, sample: str, partition: str) -> list[FoundFile]:
 
 
 def _found(file_id: str, stat: Stat | None, listed_checksum: str) -> FoundFile:
-    stat = stat or Stat(0, "", 0.0)
-    return FoundFile(file_id, stat.size, stat.version, listed_checksum)
+    stat = stat or Stat(-1, "", 0.0)
+    shown = printable(file_id)
+    problem = "" if shown == file_id else f"{shown}: its name is not UTF-8; rename it"
+    return FoundFile(shown, stat.size, stat.version, listed_checksum, problem)
 
 
 def read_known(folder: Key, raw: Key) -> dict[str, SourceFile]:

@@ -34,6 +34,8 @@ def open_root(key: Key) -> Iterator[Any]:
         FileNotFoundError: There is none.
         UnavailableError: The store does not answer.
     """
+    # What a damaged file says of its classes would be believed of the next ones, too.
+    uproot.model.reset_classes()
     if not key.is_remote:
         with key.fetch() as path, uproot.open({str(path): None}) as root:
             yield root

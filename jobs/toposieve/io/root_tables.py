@@ -11,7 +11,8 @@ import pyarrow as pa
 import uproot
 
 from toposieve.errors import InvalidInputError
-from toposieve.io.root_trees import REMEDY, Column, cause, passes, tree_columns
+from toposieve.io.root_faults import cause, is_format_fault
+from toposieve.io.root_trees import REMEDY, Column, tree_columns
 
 READ_BYTES = 32 << 20
 """About so much of the wanted branches, uncompressed, is in memory at a time, and comes in one request of a store."""
@@ -223,7 +224,7 @@ def _damaged(branches: Sequence[uproot.TBranch], start: int, stop: int) -> str |
         try:
             branch.array(entry_start=start, entry_stop=stop, library="ak")
         except Exception as error:
-            return None if passes(error) else str(branch.name)
+            return str(branch.name) if is_format_fault(error) else None
     return None
 
 

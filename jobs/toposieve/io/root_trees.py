@@ -15,7 +15,9 @@ from typing import Any
 
 import uproot
 
-from toposieve.errors import InvalidInputError, is_transient
+from toposieve.errors import InvalidInputError, RefusedError
+from toposieve.io.names import printable
+from toposieve.io.root_faults import bad_file, check_length
 from toposieve.io.root_files import open_root
 from toposieve.io.store import Key
 
@@ -57,11 +59,17 @@ def open_tree(key: Key, name: str | None = None) -> Iterator[uproot.TTree]:
     Raises:
         InvalidInputError: The file cannot be read, or has no such tree; whatever goes wrong in the block is sorted too.
     """
-    with _bad_file(str(key)), open_root(key) as root:
+    file = printable(str(key))
+    with bad_file(file, REMEDY), open_root(key) as root:
         stat = key.stat()
-        if stat is not None and stat.size < root.file.fEND:
-            raise InvalidInputError(f"cut short, {stat.size:,} of {root.file.fEND:,} bytes; {REMEDY}")
-        yield _tree(root, name)
+        if stat is not None:
+            check_length(file, stat.size, root.file.fEND, REMEDY)
+        try:
+            yield _tree(root, name)
+        except RefusedError:
+            raise
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{file}: {error}") from error.__cause__
 
 
 def _tree(root: Any, name: str | None) -> uproot.TTree:
@@ -133,32 +141,3 @@ def _place(branch: uproot.TBranch) -> tuple[str, str]:
     if collection and name.startswith(f"{collection}_"):
         return collection, name.removeprefix(f"{collection}_")
     return name, ""
-
-
-# --- what can go wrong ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _bad_file(file: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes the readers raise into an InvalidInputError that names it."""
-    try:
-        yield
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{file}: {error}") from error.__cause__
-    except FileNotFoundError:
-        raise InvalidInputError(f"{file}: no such file; {REMEDY}") from None
-    except Exception as error:
-        if passes(error):
-            raise
-        raise InvalidInputError(f"{file}: cannot be read as ROOT ({cause(error)}); {REMEDY}") from error
-
-
-def passes(error: Exception) -> bool:
-    """Whether an error is one of the machine or the network rather than of the file, and worth a retry."""
-    return isinstance(error, MemoryError) or is_transient(error)
-
-
-def cause(error: Exception) -> str:
-    """An error's kind and the first line of its message."""
-    message = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{type(error).__name__}: {message}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import IngestConfig
 from toposieve.errors import InvalidInputError, RefusedError
-from toposieve.io.delphes import SourceFile, entry_ranges, inspect_file, read_events
+from toposieve.io.delphes import REMEDY, SourceFile, entry_ranges, inspect_file, read_events
+from toposieve.io.duplicates import Content, find_duplicates
 from toposieve.io.manifests import BadFile, Manifest, Unit, gather_notes, in_order
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import EVENTS_SCHEMA, event_writer, events_to_arrow
@@ -26,7 +26,7 @@ from toposieve.io.raw import FoundFile, read_known, write_known
 from toposieve.io.stages import Options
 from toposieve.io.store import Key
 from toposieve.io.units import adopt_or_make
-from toposieve.spark.run import run_on_spark
+from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
 from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
 
@@ -39,11 +39,17 @@ STAGE = "ingest"
 BATCH_ENTRIES = 1000
 """Events in memory at a time, and in one row group."""
 
-INSPECTED_HERE = 256 << 20
-"""Bytes of files that are read for their checksums in less time than Spark takes to start."""
+INSPECTED_HERE = 8
+"""Files that are inspected in less time than Spark takes to start: a file of Delphes has a thousand branches."""
+
+BYTES_INSPECTED_HERE = 256 << 20
+"""The same for what is read of them, for their checksums."""
 
 BYTES_PER_EVENT = 20_000
 """About what an event takes in a ROOT file: only the balance of tasks depends on it."""
+
+EVENTS_PER_OPENING = 500
+"""Events that are inspected in the time that it takes to open a file."""
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +118,14 @@ class InspectItem:
 
     @property
     def events(self) -> int:
-        """About how many it holds: inspection reads every byte, for the checksum."""
-        return self.file.size // BYTES_PER_EVENT
+        """About how many it holds, for inspection reads every byte; and what opening the file costs."""
+        return EVENTS_PER_OPENING + max(self.file.size, 0) // BYTES_PER_EVENT
 
 
 def inspect(item: InspectItem) -> SourceFile | BadFile:
     """Inspect one file; if it is bad, or not the one that the simulation listed, say why."""
+    if item.file.problem:
+        return BadFile(source=item.file.id, reason=item.file.problem)
     try:
         found = inspect_file(item.raw, item.file.id)
     except RefusedError:
@@ -134,28 +142,42 @@ def inspect(item: InspectItem) -> SourceFile | BadFile:
 
 
 def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand) -> list[SourceFile | BadFile]:
-    """Inspect files: few in threads of this process, many on Spark, and none that has not changed since the last run.
+    """Inspect files: few in this process, many on Spark, and none that has not changed since the last run.
 
     Args:
         raw: The folder of all raw files.
         files: What is there.
         folder: Output folder, which remembers what was inspected.
-        spark: Started if there is much to read.
+        spark: Started if there is much to inspect.
     """
     known = read_known(folder, raw)
     done = {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
     items = [InspectItem(raw, file) for file in files if file.id not in done]
-    if sum(item.file.size for item in items) <= INSPECTED_HERE:
-        with ThreadPoolExecutor() as pool:
-            inspected = list(pool.map(inspect, items))
+    if len(items) <= INSPECTED_HERE and sum(item.file.size for item in items) <= BYTES_INSPECTED_HERE:
+        records = [attempt(number, partial(inspect, item)) for number, item in enumerate(items)]
+        sort_out([record for record in records if isinstance(record, Failure)])
+        results: dict[int, SourceFile | BadFile] = dict(record for record in records if not isinstance(record, Failure))
     else:
-        results = run_on_spark(spark(), inspect, items, name="inspecting files").results
-        inspected = [results[number] for number in range(len(items))]
+        results = run_on_spark(spark(), inspect, items, name=f"inspecting {len(items):,} files").results
+    inspected = [results[number] for number in range(len(items))]
     good = [file for file in inspected if isinstance(file, SourceFile)]
     if good:
         write_known(folder, raw, {**known, **{file.id: file for file in good}}.values())
     by_id = {**done, **{file.id if isinstance(file, SourceFile) else file.source: file for file in inspected}}
     return [by_id[file.id] for file in files]
+
+
+def find_copies(files: Iterable[SourceFile]) -> list[BadFile]:
+    """Files that are another one's copy, or a link to it: all but the first, or all where samples differ."""
+    contents = [Content(file.id, (file.bytes, file.checksum), file.key) for file in files if file.entries]
+    copies = []
+    for group in find_duplicates(contents):
+        one_sample = len({sample_of(name) for name in group}) == 1
+        for name in group[one_sample:]:
+            other = next(other for other in group if other != name)
+            # Without a checksum: it is bad beside the other only, so whoever runs next compares again.
+            copies.append(BadFile(source=name, reason=f"{name}: the same file as {other}; {REMEDY}"))
+    return copies
 
 
 def check_other_samples(previous: Manifest | None, config: IngestConfig, samples: Iterable[str]) -> None:
@@ -222,11 +244,11 @@ def ingest_files(
     """
     inspected = inspect_all(raw, files, publication.folder, spark)
     good = {file.id: file for file in inspected if isinstance(file, SourceFile)}
-    bad = [file for file in inspected if isinstance(file, BadFile)]
+    bad = [file for file in inspected if isinstance(file, BadFile)] + find_copies(good.values())
     if bad and not options.quarantine:
         raise InvalidInputError("\n".join(file.reason for file in bad))
-    if options.quarantine:
-        # A file known to be bad is not tried again until it changes.
+    if options.quarantine and not options.recompute:
+        # Until it changes: to lift a quarantine, ingest without one, or with --recompute.
         bad += _known_bad(publication.previous, good)
     usable = [file for file in good.values() if file.id not in _sources(bad)]
     items = plan(usable, publication.folder, config, adopt=not options.recompute)
@@ -279,7 +301,7 @@ def events_manifest(
         ingested: The outcome for ``samples``.
         previous: The newest manifest so far.
         config: The configuration in use.
-        samples: Samples that this run answers for. Of these, inputs that are gone leave the manifest.
+        samples: Samples that this run answers for. Of these, inputs that are no longer there leave the manifest.
     """
     same = previous and (previous.config_hash, previous.code) == (config.hash, CODE_NUMBERS[STAGE])
     kept = previous if same else None
@@ -293,6 +315,8 @@ def events_manifest(
         logger.warning("%s is no longer an input of this configuration: its events leave the output", source)
     for bad in quarantined:
         logger.warning("quarantined: %s", bad.reason)
+    if quarantined:
+        logger.warning("a file that is quarantined is tried again when it changes, and by a run without quarantine")
     return Manifest(
         stage=STAGE,
         config_hash=config.hash,

@@ -51,6 +51,7 @@ from toposieve.errors import InvalidInputError
 from toposieve.io.root_inputs import Piece, RootFile, find_root_files, share_out
 from toposieve.io.root_tables import read_table, schema_branches, table_schema
 from toposieve.io.root_trees import open_tree
+from toposieve.spark.run import is_bad_input
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -191,8 +192,8 @@ class RootReader(DataSourceReader):
             try:
                 yield from _read_ahead(batches, self._arrow_schema()) if self._options.skip else batches
             except InvalidInputError as error:
-                if not self._options.skip:
-                    raise InvalidInputError(str(error)) from None
+                if not (self._options.skip and is_bad_input(error)):
+                    raise type(error)(str(error)) from None
                 logger.warning("left out: %s", error)
 
     def _read_piece(self, piece: Piece) -> Iterator[pa.RecordBatch]:
@@ -210,7 +211,7 @@ def _in_one_sentence() -> Iterator[None]:
     try:
         yield
     except InvalidInputError as error:
-        raise InvalidInputError(str(error)) from None
+        raise type(error)(str(error)) from None
 
 
 def _of_the_first(files: list[RootFile], options: RootOptions, ask: Callable[[RootFile, Any], Answer]) -> Answer:
@@ -221,7 +222,7 @@ def _of_the_first(files: list[RootFile], options: RootOptions, ask: Callable[[Ro
             with open_tree(file.key, options.tree) as tree:
                 return ask(file, tree)
         except InvalidInputError as error:
-            if not options.skip:
+            if not (options.skip and is_bad_input(error)):
                 raise
             problems.append(str(error))
     raise InvalidInputError("\n".join(["every file is bad:", *problems[:MAX_PROBLEMS]]))

@@ -101,6 +101,19 @@ def test_nothing_is_seen_of_an_object_before_it_is_whole(root: Key) -> None:
     assert not path.exists()
 
 
+def test_two_who_write_at_once_do_not_mix(root: Key) -> None:
+    """Attempts of a task may overlap: the first to end must leave the other's file alone."""
+    key = root / "folder" / "unit.bin"
+    with key.create() as slow:
+        slow.write_bytes(b"slow")
+        with key.create() as quick:
+            quick.write_bytes(b"quick")
+        assert key.read_bytes() == b"quick"
+        assert slow.read_bytes() == b"slow"
+    assert key.read_bytes() == b"slow"
+    assert list((root / "folder").list()) == ["unit.bin"]
+
+
 def test_a_failed_write_leaves_nothing(root: Key) -> None:
     def fail() -> None:
         with (root / "a").create() as path:

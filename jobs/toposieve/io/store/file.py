@@ -40,7 +40,10 @@ class FileStore:
         self._root = root
 
     def list(self, folder: str, prefix: str = "") -> Iterator[tuple[str, Stat]]:
-        """See :class:`~toposieve.io.store.Store`. Links are followed; one that leads nowhere has size -1."""
+        """See :class:`~toposieve.io.store.Store`. Links are followed; one that leads nowhere has size -1.
+
+        A folder behind a link that leads nowhere is no empty one: what is there may only be out of reach.
+        """
         yield from _walk(self._root / folder, "", prefix)
 
     def stat(self, key: str) -> Stat | None:
@@ -131,6 +134,9 @@ def _walk(folder: Path, below: str, prefix: str) -> Iterator[tuple[str, Stat]]:
     try:
         entries = list(os.scandir(folder))
     except _GONE:
+        dangling = next((path for path in (folder, *folder.parents) if path.is_symlink() and not path.exists()), None)
+        if dangling:
+            raise RefusedError(f"{dangling} is a link that leads nowhere: mount what it leads to, or mend it") from None
         return
     except OSError as error:
         raise _refused(folder, "listed", error) from error
@@ -180,6 +186,7 @@ def _create_exclusively(target: Path, content: bytes) -> bool:
 def _refused(path: Path, verb: str, error: OSError) -> Exception:
     """What a user can mend becomes an InvalidInputError, anything else stays as it is."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
-        refused = InvalidInputError if verb == "read" else RefusedError
+        not_allowed = error.errno in (errno.EACCES, errno.EPERM)
+        refused = RefusedError if not_allowed or verb != "read" else InvalidInputError
         return refused(f"{path} cannot be {verb} ({error.strerror}): choose another --base, or mend its permissions")
     return error
