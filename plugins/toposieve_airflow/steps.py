@@ -167,11 +167,12 @@ class Commands:
         return {**step, "workers": self._params["workers"], "run_in_log": True}
 
     def evaluate(self, dataset: str, models: Sequence[str], report: str) -> Step:
-        """Evaluate the trained models and write the report."""
+        """Evaluate these models, and others that are trained alike, and write the report."""
         training = json.dumps(self.config("training"))
+        arguments = ["--dataset", dataset, "--report", report, "--training", training, "--with-others"]
         step = self._step(
             report,
-            ["--dataset", dataset, "--report", report, "--training", training, *self._replace(), "--models", *models],
+            [*arguments, *self._replace(), "--models", *models],
             self.config("evaluation"),
             shows=self.config("evaluation"),
             inputs=[self._below("datasets", dataset), *(self._below("models", model) for model in models)],
@@ -233,7 +234,7 @@ def topology_classifier_steps(
     made_of = {"samples": params["samples"], "selection": commands.config("selection"), "preparation": preparation}
     dataset = dataset_name(partitions, made_of)
     models = params["models"]
-    report = report_name(dataset, models, {"training": training, "evaluation": commands.config("evaluation")})
+    report = report_name(dataset, {"training": training, "evaluation": commands.config("evaluation")})
     return {
         "days": [
             {

@@ -92,8 +92,14 @@ def test_what_changes_a_report_changes_its_name(build, params: dict[str, Any]) -
     def report(**changes: Any) -> str:
         return build({**params, **changes})["evaluate"]["label"]
 
-    assert len({report(), report(models=["hlf"]), report(training_epochs=1), report(evaluation_seed=2)}) == 4
+    assert len({report(), report(training_epochs=1), report(evaluation_seed=2)}) == 3
     assert report(workers=4) == report()
+
+
+def test_a_model_that_is_trained_alone_completes_the_report_on_all(build, params: dict[str, Any]) -> None:
+    alone = build({**params, "models": ["hlf"]})["evaluate"]
+    assert alone["outputs"] == build(params)["evaluate"]["outputs"]
+    assert "--with-others" in alone["arguments"]
 
 
 def test_evaluation_gets_the_training_configuration_without_the_model(build, params: dict[str, Any]) -> None:
