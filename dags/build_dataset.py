@@ -7,6 +7,9 @@ follows.
 **A range of days:** `airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-03`.
 A day that is already complete is read, found whole, and left as it is.
 
+A day may have some of the samples only: the log of `ingest` names those it lacks. A dataset needs each of them
+somewhere in its range of days.
+
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository): ROOT files in
 `raw/{sample}/{day}/`, output in `events/{day}/` and `selected/{day}/`, each with manifests, of which the one with
 the highest number is the truth; the cutflow is `selected/{day}/cutflow.json`.

@@ -65,9 +65,9 @@ with DAG(
     tags=["toposieve"],
 ):
     plan = tasks.plan(STAGES, topology_classifier_steps)
-    simulate = tasks.spark_per_day("simulate", plan)
-    # Without simulation that task is skipped; what follows runs all the same.
-    ingest = tasks.spark_per_day("ingest", plan, trigger_rule="none_failed")
+    simulate = tasks.spark_per_day("simulate", plan, tasks.listed("simulated_days", plan, "simulated_days"))
+    # Without simulation that task is skipped; what follows runs all the same, unless the plan is skipped.
+    ingest = tasks.spark_per_day("ingest", plan, trigger_rule="none_failed_min_one_success")
     select = tasks.spark_per_day("select", plan)
     prepare = tasks.spark("prepare", plan, outlets=[assets.DATASET])
     train = tasks.gang_per_model("train", plan, outlets=[assets.MODEL], retries=2)

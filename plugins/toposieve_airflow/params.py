@@ -54,7 +54,11 @@ class ConfigurationSchema:
 
     def samples(self) -> Param:
         """Param with the samples to process."""
-        return self._choice("simulation", "samples", "Samples to process: the classes that the models tell apart.")
+        return self._choice(
+            "simulation",
+            "samples",
+            "Samples to process: the classes that the models tell apart. Of all, a day may have some.",
+        )
 
     def models(self) -> Param:
         """Param with the models to train."""

@@ -6,7 +6,7 @@ Pure functions from a run's params to plain dictionaries, which travel from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Required, TypedDict
 
 from toposieve_airflow.naming import dataset_name, report_name
@@ -40,19 +40,57 @@ class Step(TypedDict):
     """Whether the job works in a directory under ``outputs`` that only its log names, as ``results in DIRECTORY``."""
     workers: int
     """Processes that share the work."""
-    wanted: bool
-    """Whether to do it at all; its task is skipped otherwise."""
+
+
+ANY_PARTITION = "{partition}"
+"""Stands for the partition in a step of any of them: a task fetches this one, however many days a run has."""
+
+OF_EACH_PARTITION = ("simulate", "ingest", "select")
+"""Tasks whose step is that of :data:`ANY_PARTITION`."""
 
 
 class RunSteps(TypedDict, total=False):
     """The steps of one run."""
 
-    days: Required[list[dict[str, Step]]]
-    """For each partition: task → step."""
+    days: Required[list[str]]
+    """The run's partitions."""
+    simulated_days: list[str]
+    """Those of them to simulate, if not all."""
+    simulate: Step
+    ingest: Step
+    select: Step
     prepare: Step
     train: list[Step]
     """One step for each model."""
     evaluate: Step
+
+
+def of_partition(step: Step, partition: str) -> Step:
+    """The step of one partition, from that of any."""
+
+    def named(texts: Sequence[str]) -> list[str]:
+        return [text.replace(ANY_PARTITION, partition) for text in texts]
+
+    return {
+        **step,
+        "label": partition,
+        "arguments": named(step["arguments"]),
+        "inputs": named(step["inputs"]),
+        "outputs": named(step["outputs"]),
+    }
+
+
+def every_step(steps: RunSteps) -> Iterator[tuple[str, Step]]:
+    """Task and step of all that a run does, in order."""
+    simulated = set(steps.get("simulated_days", steps["days"]))
+    for day in steps["days"]:
+        for task in OF_EACH_PARTITION:
+            if task in steps and (task != "simulate" or day in simulated):
+                yield task, of_partition(steps[task], day)  # type: ignore[literal-required]
+    if "prepare" in steps:
+        yield "prepare", steps["prepare"]
+        yield from (("train", step) for step in steps["train"])
+        yield "evaluate", steps["evaluate"]
 
 
 class StepError(ValueError):
@@ -88,10 +126,9 @@ class Commands:
         Raises:
             StepError: One is missing.
         """
-        missing = [name for name in self._schema.samples().value if name not in self._params["samples"]]
-        if missing:
+        if left_out := self._left_out():
             raise StepError(
-                f"samples: {', '.join(missing)} left out, but the models tell all samples apart: give all of them, "
+                f"samples: {', '.join(left_out)} left out, but the models tell all samples apart: give all of them, "
                 "or process some with build_dataset or simulate_events"
             )
 
@@ -107,39 +144,40 @@ class Commands:
                 "whose raw can be written"
             )
 
-    def simulate(self, partition: str) -> Step:
-        """Generate one partition of every sample."""
+    def simulate(self) -> Step:
+        """Generate any partition of every sample."""
         samples, config = self._params["samples"], self.config("simulation")
         return self._step(
-            partition,
-            ["--partition", partition, *self._raw_option(), *self._replace()],
+            ANY_PARTITION,
+            ["--partition", ANY_PARTITION, *self._raw_option(), *self._replace()],
             {"samples": samples, **config},
             shows={key: value for key, value in config.items() if key not in OF_ONE_SAMPLE},
-            outputs=self._raw_folders(partition),
+            outputs=self._raw_folders(),
         )
 
-    def ingest(self, partition: str) -> Step:
-        """Read one partition's ROOT files."""
-        samples = self._params["samples"]
-        arguments = ["--partition", partition, "--samples", *samples, "--on-bad-file", self._params["on_bad_file"]]
+    def ingest(self) -> Step:
+        """Read any partition's ROOT files."""
+        # Of all samples a day may have some; those that are asked for by name it must have.
+        samples = ["--samples", *self._params["samples"]] if self._left_out() else []
+        arguments = ["--partition", ANY_PARTITION, "--on-bad-file", self._params["on_bad_file"]]
         return self._step(
-            partition,
-            [*arguments, *self._raw_option(), *self._replace()],
+            ANY_PARTITION,
+            [*arguments, *samples, *self._raw_option(), *self._replace()],
             self.config("ingest"),
             shows=self.config("ingest"),
-            inputs=self._raw_folders(partition),
-            outputs=[self._below("events", partition)],
+            inputs=self._raw_folders(),
+            outputs=[self._below("events", ANY_PARTITION)],
         )
 
-    def select(self, partition: str) -> Step:
-        """Select one partition's events."""
+    def select(self) -> Step:
+        """Select any partition's events."""
         return self._step(
-            partition,
-            ["--partition", partition, *self._replace()],
+            ANY_PARTITION,
+            ["--partition", ANY_PARTITION, *self._replace()],
             self.config("selection"),
             shows=self.config("selection"),
-            inputs=[self._below("events", partition)],
-            outputs=[self._below("selected", partition)],
+            inputs=[self._below("events", ANY_PARTITION)],
+            outputs=[self._below("selected", ANY_PARTITION)],
         )
 
     def prepare(self, partitions: Sequence[str], dataset: str) -> Step:
@@ -180,12 +218,15 @@ class Commands:
         )
         return {**step, "files": ["metrics.json", "report.html"]}
 
+    def _left_out(self) -> list[str]:
+        return [name for name in self._schema.samples().value if name not in self._params["samples"]]
+
     def _below(self, *names: str) -> str:
         return "/".join([self._base.rstrip("/"), *names])
 
-    def _raw_folders(self, partition: str) -> list[str]:
+    def _raw_folders(self) -> list[str]:
         raw = self._below("raw") if self._raw is None else self._raw
-        return [f"{raw}/{sample}/{partition}" for sample in self._params["samples"]]
+        return [f"{raw}/{sample}/{ANY_PARTITION}" for sample in self._params["samples"]]
 
     def _raw_option(self) -> list[str]:
         return [] if self._raw is None else ["--raw", self._raw]
@@ -212,7 +253,6 @@ class Commands:
             "files": [],
             "run_in_log": False,
             "workers": 1,
-            "wanted": True,
         }
 
 
@@ -236,14 +276,11 @@ def topology_classifier_steps(
     models = params["models"]
     report = report_name(dataset, {"training": training, "evaluation": commands.config("evaluation")})
     return {
-        "days": [
-            {
-                "simulate": {**commands.simulate(partition), "wanted": params["simulate"]},
-                "ingest": commands.ingest(partition),
-                "select": commands.select(partition),
-            }
-            for partition in partitions
-        ],
+        "days": partitions,
+        "simulated_days": partitions if params["simulate"] else [],
+        "simulate": commands.simulate(),
+        "ingest": commands.ingest(),
+        "select": commands.select(),
         "prepare": commands.prepare(partitions, dataset),
         "train": [commands.train(dataset, model, _patience_s(profile)) for model in models],
         "evaluate": commands.evaluate(dataset, models, report),
@@ -263,8 +300,7 @@ def build_dataset_steps(
             "this run has no partition key: give one in the trigger form, or use "
             "`airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-01`"
         )
-    partition = check_key(partition_key)
-    return {"days": [{"ingest": commands.ingest(partition), "select": commands.select(partition)}]}
+    return {"days": [check_key(partition_key)], "ingest": commands.ingest(), "select": commands.select()}
 
 
 def simulate_events_steps(
@@ -278,7 +314,7 @@ def simulate_events_steps(
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
     commands.check_raw()
-    return {"days": [{"simulate": commands.simulate(partition)} for partition in partitions]}
+    return {"days": partitions, "simulate": commands.simulate()}
 
 
 def _patience_s(profile: Profile) -> int:

@@ -44,7 +44,8 @@ def test_whole_chain_in_order(dags: dict[str, DAG]) -> None:
     upstream = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
     assert upstream == {
         "plan": [],
-        "simulate": ["plan"],
+        "simulated_days": ["plan"],
+        "simulate": ["plan", "simulated_days"],
         "ingest": ["plan", "simulate"],
         "select": ["ingest", "plan"],
         "prepare": ["plan", "select"],
@@ -60,7 +61,13 @@ def test_on_kubernetes_a_teardown_ends_it_when_no_task_can_have_a_pod_any_more(m
     dag = load_dags()["topology_classifier"]
     clean_up = dag.get_task("clean_up")
     assert clean_up.is_teardown
-    assert clean_up.upstream_task_ids == dag.task_dict.keys() - {"plan", "models", "trained", "clean_up"}
+    assert clean_up.upstream_task_ids == dag.task_dict.keys() - {
+        "plan",
+        "models",
+        "simulated_days",
+        "trained",
+        "clean_up",
+    }
     assert clean_up.namespace == load_profile(CONFIG_FOLDER).kubernetes.namespace
 
 
@@ -76,7 +83,7 @@ def test_on_kubernetes_no_dag_leaves_pods_nor_takes_them_from_a_task(
 
 def test_skipped_simulation_does_not_skip_the_rest(dags: dict[str, DAG]) -> None:
     rules = {task.task_id: TriggerRule(task.trigger_rule) for task in dags["topology_classifier"].tasks}
-    assert rules.pop("ingest") is TriggerRule.NONE_FAILED
+    assert rules.pop("ingest") is TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assert rules.pop("trained") is TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
     assert set(rules.values()) == {TriggerRule.ALL_SUCCESS}
 
@@ -102,7 +109,7 @@ def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
             continue
         assert given["owner"] == "toposieve"
         assert given["execution_timeout"].total_seconds() > 0
-        if task.task_id in ("plan", "models"):
+        if task.task_id in ("plan", "models", "simulated_days"):
             assert given["retries"] == 0
             continue
         assert given["retries"] >= 1

@@ -57,7 +57,18 @@ SHORT_RUN_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 PARSE_TIMEOUT_S = 120
 POLL_S = 1.0
 API_TRIES = 5
-TASK_ORDER = ("plan", "models", "simulate", "ingest", "select", "prepare", "train", "evaluate")
+TASK_ORDER = (
+    "plan",
+    "models",
+    "simulated_days",
+    "simulate",
+    "ingest",
+    "select",
+    "prepare",
+    "train",
+    "trained",
+    "evaluate",
+)
 
 
 class DemoError(Exception):
