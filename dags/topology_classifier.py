@@ -4,7 +4,7 @@
 
 **Which data.** Every production day from `partition_start` to `partition_end`; without them, the run's partition key.
 A run starts by hand, over the REST API, or by itself when `build_dataset` has finished a day (unless this DAG is
-paused). Days that are complete pass through: nothing is done twice.
+paused); the run that a backfilled day starts is skipped. Days that are complete pass through: nothing is done twice.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository):
 

@@ -298,7 +298,8 @@ def build_dataset_steps(
     if partition_key is None:
         raise PartitionError(
             "this run has no partition key: give one in the trigger form, or use "
-            "`airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-01`"
+            "`airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-01 "
+            "--reprocess-behavior completed`"
         )
     return {"days": [check_key(partition_key)], "ingest": commands.ingest(), "select": commands.select()}
 
