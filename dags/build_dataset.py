@@ -48,6 +48,7 @@ with DAG(
         {
             "samples": tasks.schema.samples(),
             "on_bad_file": params.bad_file_param(),
+            "drop_missing": params.drop_missing_param(),
             "replace": params.replace_param(),
         },
         tasks.schema.stage_params(STAGES),

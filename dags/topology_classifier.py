@@ -58,6 +58,7 @@ with DAG(
             "workers": params.workers_param(),
             "simulate": params.switch("Generate the samples first, if they are not there yet."),
             "on_bad_file": params.bad_file_param(),
+            "drop_missing": params.drop_missing_param(),
             "replace": params.replace_param(),
         },
         tasks.schema.stage_params(STAGES),

@@ -8,7 +8,8 @@ from datetime import date, timedelta
 MAX_PARTITIONS = 1000
 """A longer range is more likely a slip of the year than meant."""
 
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,199}")
+"""Names of datasets and reports grow from it, and a name of 255 characters is the longest that disks have."""
 
 
 class PartitionError(ValueError):
@@ -43,7 +44,7 @@ def check_key(partition_key: str) -> str:
     """
     if not _KEY.fullmatch(partition_key):
         raise PartitionError(
-            f"partition key {partition_key!r}: use letters, digits, '.', '_' and '-', for example 2026-01-01"
+            f"partition key {partition_key!r}: use up to 200 letters, digits, '.', '_' and '-', for example 2026-01-01"
         )
     return partition_key
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -69,6 +70,7 @@ class PlanOperator(BaseOperator):
                 "or let `make backfill` do so by TRAIN=1"
             )
         params = context["params"]
+        _check_names(params, context["dag"].params)
         try:
             steps = self.build_steps(params, context.get("partition_key"))
         except (PartitionError, StepError) as error:
@@ -109,6 +111,16 @@ class ListOperator(BaseOperator):
     def execute(self, context: Context) -> list[Any]:
         """Return the list."""
         return list(self.items)
+
+
+def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Airflow takes whatever a run is given beside the DAG's own params, and would leave a misspelt one unused."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"the params are {', '.join(known)}"
+            raise AirflowFailException(f"unknown param {name}: {remedy}")
 
 
 def _is_backfilled(context: Context) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from toposieve_airflow.credentials import connection
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import check_outputs
 from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, end_children, error_line
@@ -51,8 +52,10 @@ class SparkJobOperator(SparkSubmitOperator):
         Raises:
             AirflowFailException: The job says that its input or configuration is at fault.
             AirflowException: The job failed in another way.
+            CredentialsError: There is no such connection; the provider would go on with YARN.
             OutputError: The job ended well but its output does not hold.
         """
+        connection(self._conn_id, "which says where Spark runs")
         step = self.step if self.partition is None else of_partition(self.step, self.partition)
         self.application_args = step["arguments"]
         log_places(self.log.info, step)

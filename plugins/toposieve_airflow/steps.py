@@ -126,9 +126,10 @@ class Commands:
         Raises:
             StepError: One is missing.
         """
-        if left_out := self._left_out():
+        missing = [name for name in self._schema.samples().value if name not in self._params["samples"]]
+        if missing:
             raise StepError(
-                f"samples: {', '.join(left_out)} left out, but the models tell all samples apart: give all of them, "
+                f"samples: {', '.join(missing)} left out, but the models tell all samples apart: give all of them, "
                 "or process some with build_dataset or simulate_events"
             )
 
@@ -157,12 +158,12 @@ class Commands:
 
     def ingest(self) -> Step:
         """Read any partition's ROOT files."""
-        # Of all samples a day may have some; those that are asked for by name it must have.
-        samples = ["--samples", *self._params["samples"]] if self._left_out() else []
-        arguments = ["--partition", ANY_PARTITION, "--on-bad-file", self._params["on_bad_file"]]
+        samples = self._params["samples"]
+        arguments = ["--partition", ANY_PARTITION, "--samples", *samples, "--on-bad-file", self._params["on_bad_file"]]
+        gone = ["--drop-missing"] if self._params["drop_missing"] else []
         return self._step(
             ANY_PARTITION,
-            [*arguments, *samples, *self._raw_option(), *self._replace()],
+            [*arguments, *gone, *self._raw_option(), *self._replace()],
             self.config("ingest"),
             shows=self.config("ingest"),
             inputs=self._raw_folders(),
@@ -217,9 +218,6 @@ class Commands:
             outputs=[self._below("reports", report)],
         )
         return {**step, "files": ["metrics.json", "report.html"]}
-
-    def _left_out(self) -> list[str]:
-        return [name for name in self._schema.samples().value if name not in self._params["samples"]]
 
     def _below(self, *names: str) -> str:
         return "/".join([self._base.rstrip("/"), *names])

@@ -1,5 +1,6 @@
 import re
 import runpy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
 
 
 def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
-    pools = load_profile(CONFIG_FOLDER).pools
+    profile = load_profile(CONFIG_FOLDER)
+    pools, limits = profile.pools, profile.timeouts_min.model_dump()
     expected_pool = {"train": pools.training.name, "evaluate": pools.training.name}
     for task in dag.tasks:
         given = options(task)
@@ -108,11 +110,13 @@ def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
             assert isinstance(task, EmptyOperator)
             continue
         assert given["owner"] == "toposieve"
-        assert given["execution_timeout"].total_seconds() > 0
-        if task.task_id in ("plan", "models", "simulated_days"):
+        plans = task.task_id in ("plan", "models", "simulated_days")
+        assert given["execution_timeout"] == timedelta(minutes=limits["plan" if plans else task.task_id])
+        if plans:
             assert given["retries"] == 0
             continue
         assert given["retries"] >= 1
+        assert given["retry_delay"] == timedelta(seconds=30)
         assert given["pool"] == expected_pool.get(task.task_id, pools.spark.name)
 
 
@@ -156,7 +160,17 @@ def test_form_has_valid_defaults_and_says_what_each_field_is(dag: DAG) -> None:
 
 def test_form_of_the_whole_chain(dags: dict[str, DAG]) -> None:
     names = set(dags["topology_classifier"].params)
-    asked = {"samples", "models", "workers", "partition_start", "partition_end", "simulate", "on_bad_file", "replace"}
+    asked = {
+        "samples",
+        "models",
+        "workers",
+        "partition_start",
+        "partition_end",
+        "simulate",
+        "on_bad_file",
+        "replace",
+        "drop_missing",
+    }
     assert asked <= names
     assert {"training_epochs", "selection_jet_pt_min", "simulation_pileup"} <= names
 

@@ -24,15 +24,13 @@ class FakeAirflow(BaseHTTPRequestHandler):
         status, content = self.route(body)
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(b"" if content is None else json.dumps(content).encode())
+        self.wfile.write(json.dumps(content).encode())
 
     def route(self, body: Any) -> tuple[int, Any]:
         if self.path == "/auth/token":
             return (201, {"access_token": "abc"}) if body["password"] == "right" else (401, {"detail": "who?"})
         if self.command == "POST" and self.path == "/api/v2/pools" and body["name"] == "old":
             return 409, {"detail": "exists"}
-        if self.command == "DELETE":
-            return 204, None
         if self.path.endswith("/bad"):
             return 400, {"detail": "Invalid input for param workers"}
         if "/taskInstances?" in self.path:
@@ -46,7 +44,7 @@ class FakeAirflow(BaseHTTPRequestHandler):
         numbers = range(tasks)[offset : offset + limit]
         return {"task_instances": [{"map_index": number} for number in numbers], "total_entries": tasks}
 
-    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer
+    do_GET = do_POST = do_PATCH = do_PUT = answer
 
     def log_message(self, *_: Any) -> None:
         return
@@ -102,12 +100,10 @@ def test_tasks_of_long_runs_come_in_pages(api: Api) -> None:
     assert [task["map_index"] for task in api.tasks("d", "r")] == list(range(TASKS))
 
 
-def test_a_run_is_forgotten_by_an_answer_without_content(api: Api) -> None:
-    api.delete_run("d", "scheduled__2026-01-01T00:00:00+00:00")
-    assert FakeAirflow.requests[-1][:2] == (
-        "DELETE",
-        "/api/v2/dags/d/dagRuns/scheduled__2026-01-01T00%3A00%3A00%2B00%3A00",
-    )
+def test_a_run_is_ended_with_a_note(api: Api) -> None:
+    api.end_run("d", "scheduled__2026-01-01T00:00:00+00:00", note="why")
+    assert FakeAirflow.requests[-1][0] == "PATCH"
+    assert FakeAirflow.requests[-1][2] == {"state": "failed", "note": "why"}
 
 
 def test_refusal_says_why(api: Api) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from toposieve_airflow.local import backfill, demo
 from toposieve_airflow.local.airflow_home import AirflowHome
-from toposieve_airflow.local.api import Api
+from toposieve_airflow.local.api import Api, ApiError
 
 CREATED = "2026-04-01T12:00:00Z"
 DAYS = ["2026-01-01", "2026-01-02"]
@@ -44,14 +44,12 @@ class FakeApi(Api):
         return {"id": 7, "created_at": CREATED}
 
     def patch(self, path: str, body: Any) -> None:
+        if body.get("state") == "failed":
+            self.nightly.clear()
         self.sent.append(("patch", path, body))
 
     def put(self, path: str) -> None:
         self.sent.append(("put", path, None))
-
-    def delete(self, path: str) -> None:
-        self.sent.append(("delete", path, None))
-        self.nightly.clear()
 
 
 @pytest.fixture
@@ -131,12 +129,12 @@ def test_training_starts_once_for_the_range_and_only_if_asked(run, trained: Sequ
 
 
 @pytest.mark.parametrize("paused", [True, False])
-def test_a_paused_dag_is_paused_again_and_its_nightly_run_taken_back(run, paused: bool) -> None:
+def test_a_paused_dag_is_paused_again_and_its_nightly_run_ended(run, paused: bool) -> None:
     api = FakeApi(dict.fromkeys(DAYS, "success"), paused)
     assert run(*DAYS, api=api) == 0
     nightly = f"/dags/{backfill.DAG_ID}/dagRuns/scheduled__1"
-    taken_back = [("patch", nightly, {"state": "failed"}), ("delete", nightly, None)]
-    assert [sent for sent in api.sent if sent[1] == nightly] == (taken_back if paused else [])
+    ended = [body["state"] for how, path, body in api.sent if path == nightly]
+    assert ended == (["failed"] if paused else [])
     switched = [body["is_paused"] for how, path, body in api.sent if path == f"/dags/{backfill.DAG_ID}"]
     assert switched == ([False, True] if paused else [False])
 
@@ -158,6 +156,17 @@ def test_an_interrupted_backfill_is_given_up_and_the_dag_paused_again(run, capsy
     assert api.sent[-1] == ("put", "/backfills/7/cancel", None)
     assert ("patch", f"/dags/{backfill.DAG_ID}", {"is_paused": True}) in api.sent
     assert "the same command does the rest" in capsys.readouterr().err
+
+
+def test_another_backfill_that_is_under_way_is_named(run, capsys: pytest.CaptureFixture[str]) -> None:
+    class Occupied(FakeApi):
+        def post(self, path: str, body: Any) -> Any:
+            raise ApiError(409, "There is already a running backfill")
+
+    api = Occupied({})
+    assert run(*DAYS, api=api) == 1
+    assert "another backfill of build_dataset is under way: wait for its end" in capsys.readouterr().err
+    assert api.sent == []
 
 
 def test_some_failures_of_the_api_are_borne_and_many_are_not(run, capsys: pytest.CaptureFixture[str]) -> None:

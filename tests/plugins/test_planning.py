@@ -44,7 +44,7 @@ def make_plan():
 
 
 def context() -> dict[str, Any]:
-    return {"params": {}, "partition_key": None, "ti": TaskInstance()}
+    return {"params": {}, "dag": SimpleNamespace(params={}), "partition_key": None, "ti": TaskInstance()}
 
 
 def test_days_are_the_result_and_the_rest_travels_by_name(make_plan, step: Step) -> None:
@@ -78,6 +78,22 @@ def test_log_lists_every_output_of_the_run(make_plan, step: Step, capsys: pytest
     assert "ingest 2026-01-01 → /data/events/2026-01-01" in log
     assert "ingest 2026-01-02 → /data/events/2026-01-02" in log
     assert "simulate" not in log
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("training_epoch", "did you mean training_epochs"), ("colour", "the params are workers, training_epochs")],
+)
+def test_a_param_that_no_form_has_is_refused(name: str, remedy: str, make_plan, step: Step) -> None:
+    params = {"workers": 2, "training_epochs": 6}
+    given = {**context(), "params": {**params, name: 3}, "dag": SimpleNamespace(params=params)}
+    with pytest.raises(AirflowFailException, match=f"unknown param {name}: {remedy}"):
+        make_plan({"days": ["2026-01-01"], "ingest": step}, {}).execute(given)
+
+
+def test_without_the_jobs_environment_the_plan_says_how_to_build_it(make_plan, step: Step) -> None:
+    with pytest.raises(AirflowFailException, match=r"/no/python: No such file or directory: build .*make env"):
+        make_plan({"days": ["2026-01-01"], "ingest": step}, {}, python="/no/python").execute(context())
 
 
 def test_wrong_params_fail_without_retries(make_plan) -> None:

@@ -59,6 +59,14 @@ def test_log_says_where_input_and_output_are(make_operator, step: Step, capsys: 
     assert f"output: {step['outputs'][0]}" in log
 
 
+def test_a_connection_that_is_missing_is_named_and_no_other_place_tried(
+    make_operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_SPARK_LOCAL")
+    with pytest.raises(AirflowFailException, match="no connection spark_local, which says where Spark runs: add it"):
+        make_operator("raise SystemExit('must not run')").execute({})
+
+
 def test_exit_code_2_fails_without_retries_and_says_the_jobs_own_error(make_operator) -> None:
     text = "import sys\nprint('error: a.root: no tree Delphes')\nprint('26/01/01 INFO bye')\nsys.exit(2)"
     with pytest.raises(AirflowFailException) as caught:

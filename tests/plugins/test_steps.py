@@ -43,6 +43,7 @@ def params(schema: ConfigurationSchema) -> dict[str, Any]:
         "workers": 2,
         "simulate": False,
         "on_bad_file": "fail",
+        "drop_missing": False,
         "replace": False,
         **{name: param.resolve() for name, param in schema.stage_params(STAGES).items()},
     }
@@ -159,23 +160,13 @@ def test_a_run_without_one_of_the_samples_is_refused(build, params: dict[str, An
         build({**params, "samples": ["wjets", "qcd"]})
 
 
-def test_a_day_may_have_some_of_all_samples_and_must_have_those_asked_for_by_name(
-    schema: ConfigurationSchema, profile: Profile, params: dict[str, Any]
-) -> None:
-    def ingest(*samples: str) -> list[str]:
-        commands = Commands(BASE, {**params, "samples": list(samples)}, schema)
-        return build_dataset_steps(commands, params, "2026-01-05", profile)["ingest"]["arguments"]
-
-    assert "--samples" not in ingest("wjets", "qcd", "ttbar")
-    arguments = ingest("wjets", "qcd")
-    assert arguments[arguments.index("--samples") :][:3] == ["--samples", "wjets", "qcd"]
-
-
-def test_replace_and_bad_files_reach_the_jobs(build, params: dict[str, Any]) -> None:
-    steps = build({**params, "replace": True, "on_bad_file": "quarantine"})
+def test_replace_bad_and_missing_files_reach_the_jobs(build, params: dict[str, Any]) -> None:
+    assert "--drop-missing" not in build(params)["ingest"]["arguments"]
+    steps = build({**params, "replace": True, "on_bad_file": "quarantine", "drop_missing": True})
     assert all("--replace" in steps[task]["arguments"] for task in ("simulate", "ingest", "select", "prepare"))
     ingest = steps["ingest"]["arguments"]
     assert ingest[ingest.index("--on-bad-file") + 1] == "quarantine"
+    assert "--drop-missing" in ingest
 
 
 def test_build_dataset_needs_a_partition_key(

@@ -70,10 +70,6 @@ class Api:
         """PUT to a path below ``/api/v2``."""
         return self._call("PUT", path)
 
-    def delete(self, path: str) -> None:
-        """DELETE a path below ``/api/v2``."""
-        self._call("DELETE", path)
-
     def set_pool(self, name: str, slots: int) -> None:
         """Make a pool, or give it this many slots."""
         body = {"slots": slots, "description": "made by the local set-up", "include_deferred": False}
@@ -113,13 +109,9 @@ class Api:
                 with suppress(ApiError, OSError):
                     self.pause(dag_id)
 
-    def end_run(self, dag_id: str, run_id: str) -> None:
-        """Close a run as failed."""
-        self.patch(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}", {"state": "failed"})
-
-    def delete_run(self, dag_id: str, run_id: str) -> None:
-        """Forget a run that has ended."""
-        self.delete(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}")
+    def end_run(self, dag_id: str, run_id: str, **note: str) -> None:
+        """Close a run as failed, with a ``note`` if one is given."""
+        self.patch(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}", {"state": "failed", **note})
 
     def runs(self, dag_id: str, **query: Any) -> list[dict[str, Any]]:
         """Runs of a DAG that fit the query."""
@@ -153,7 +145,7 @@ class Api:
         )
         try:
             with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
-                return json.loads(answer.read() or b"null")
+                return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:
                 raise ApiError(error.code, _detail(error.read())) from None

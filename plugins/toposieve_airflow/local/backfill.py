@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from toposieve_airflow.local import demo
@@ -85,7 +86,7 @@ def _build(airflow: LocalAirflow, asked: Sequence[str]) -> None:
     backfill = _create(airflow.api, asked)
     try:
         with airflow.api.unpaused(DAG_ID) as was_paused:
-            runs = _follow(airflow.api, backfill["created_at"], forget_nightly=was_paused)
+            runs = _follow(airflow.api, backfill["created_at"], end_nightly=was_paused)
     finally:  # whether it is over or given up: Airflow allows one at a time
         with suppress(ApiError, OSError):
             airflow.api.put(f"/backfills/{backfill['id']}/cancel")
@@ -104,16 +105,23 @@ def _build(airflow: LocalAirflow, asked: Sequence[str]) -> None:
 def _create(api: Api, asked: Sequence[str]) -> dict[str, Any]:
     body = {"dag_id": DAG_ID, "from_date": f"{asked[0]}T00:00:00Z", "to_date": f"{asked[-1]}T00:00:00Z"}
     # By default Airflow leaves out each day that ever had a run, though it failed.
-    return dict(api.post("/backfills", {**body, "reprocess_behavior": "completed"}))
+    try:
+        return dict(api.post("/backfills", {**body, "reprocess_behavior": "completed"}))
+    except ApiError as error:
+        if error.status != HTTPStatus.CONFLICT:
+            raise
+        raise BackfillError(
+            f"another backfill of {DAG_ID} is under way: wait for its end, or cancel it in the UI, on the DAG's page"
+        ) from None
 
 
-def _follow(api: Api, since: str, *, forget_nightly: bool) -> list[dict[str, Any]]:
+def _follow(api: Api, since: str, *, end_nightly: bool) -> list[dict[str, Any]]:
     """The backfill's runs, when all have ended; the UI and these lines show how they get on."""
     shown: set[str] = set()
     while True:
-        if forget_nightly:
+        if end_nightly:
             with suppress(ApiError, OSError):  # next time, then
-                _forget_nightly(api, since)
+                _end_nightly(api, since)
         runs = _runs(api, since)
         for run in runs:
             if run["state"] in ("success", "failed") and run["dag_run_id"] not in shown:
@@ -135,12 +143,12 @@ def _runs(api: Api, since: str) -> list[dict[str, Any]]:
     raise BackfillError(f"Airflow's API has failed {demo.API_TRIES} times in a row: {problem}")
 
 
-def _forget_nightly(api: Api, since: str) -> None:
-    """Take back the run for yesterday: Airflow makes it as soon as the DAG is no longer paused."""
+def _end_nightly(api: Api, since: str) -> None:
+    """End the run for yesterday, which Airflow makes as soon as the DAG is no longer paused."""
     for run in api.runs(DAG_ID, run_type="scheduled", state=["queued", "running"]):
         if datetime.fromisoformat(run["queued_at"]) >= datetime.fromisoformat(since):
-            api.end_run(DAG_ID, run["dag_run_id"])
-            api.delete_run(DAG_ID, run["dag_run_id"])
+            # To delete it would end the scheduler, if that is at work on it.
+            api.end_run(DAG_ID, run["dag_run_id"], note="Not wanted: this DAG was on for a backfill alone.")
 
 
 if __name__ == "__main__":
