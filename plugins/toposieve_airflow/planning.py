@@ -124,6 +124,7 @@ def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def _is_backfilled(context: Context) -> bool:
-    """Whether nothing but backfills has announced what started the run."""
+    """Whether nothing but backfills has announced what started the run; what people announce has no run behind it."""
     events = [event for each in context.get("triggering_asset_events", {}).values() for event in each]
-    return bool(events) and all(event.source_dag_run.run_type == "backfill" for event in events)
+    sources = [event.source_dag_run for event in events]
+    return bool(sources) and all(source is not None and source.run_type == "backfill" for source in sources)

@@ -55,12 +55,13 @@ def test_days_are_the_result_and_the_rest_travels_by_name(make_plan, step: Step)
 
 
 @pytest.mark.parametrize(
-    ("sources", "skipped"), [(["backfill"], True), (["backfill", "scheduled"], False), ([], False)]
+    ("sources", "skipped"), [(["backfill"], True), (["backfill", "scheduled"], False), ([None], False), ([], False)]
 )
 def test_a_run_that_only_backfilled_days_have_started_is_skipped(
-    sources: list[str], skipped: bool, make_plan, step: Step
+    sources: list[str | None], skipped: bool, make_plan, step: Step
 ) -> None:
-    events = [SimpleNamespace(source_dag_run=SimpleNamespace(run_type=source)) for source in sources]
+    runs = [source and SimpleNamespace(run_type=source) for source in sources]
+    events = [SimpleNamespace(source_dag_run=run) for run in runs]
     plan = make_plan({"days": ["2026-01-01"], "ingest": step}, {})
     given = {**context(), "triggering_asset_events": {assets.SELECTED: events} if events else {}}
     if skipped:
