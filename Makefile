@@ -85,8 +85,8 @@ demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (
 airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
 	@$(AIRFLOW)/python -m toposieve_airflow.local.server
 
-backfill: env  ## ingest and select a range of days while `make airflow` runs: FROM=2026-01-01 TO=2026-01-31
-	@$(AIRFLOW)/python -m toposieve_airflow.local.backfill "$(FROM)" "$(TO)"
+backfill: env  ## ingest and select days while `make airflow` runs: FROM=2026-01-01 TO=2026-01-31; TRAIN=1: then train
+	@$(AIRFLOW)/python -m toposieve_airflow.local.backfill "$(FROM)" "$(TO)" $(if $(filter-out 0,$(TRAIN)),--train)
 
 clean:  ## remove environments, data and everything else that make made; ROOT files of your own stay
 	rm -rf .uv .venv-jobs .venv-airflow .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,8 +4,14 @@
 asset `toposieve_events`, selected events as `toposieve_selected`, each with the day as its key; `topology_classifier`
 follows.
 
-**A range of days:** `airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-03`.
-A day that is already complete is read, found whole, and left as it is.
+**A range of days:** `airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-03
+--reprocess-behavior completed` (`make backfill` in the local set-up). A day that is already complete is read, found
+whole, and left as it is; the others are made. Without `--reprocess-behavior` Airflow leaves out every day that ever had
+a run, even if it failed; with `failed`, those whose last run has not failed. A backfilled day starts no training: then
+start `topology_classifier` from its form, with the range.
+
+A day may have some of the samples only: the log of `ingest` names those it lacks. A dataset needs each of them
+somewhere in its range of days.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository): ROOT files in
 `raw/{sample}/{day}/`, output in `events/{day}/` and `selected/{day}/`, each with manifests, of which the one with
@@ -42,6 +48,7 @@ with DAG(
         {
             "samples": tasks.schema.samples(),
             "on_bad_file": params.bad_file_param(),
+            "drop_missing": params.drop_missing_param(),
             "replace": params.replace_param(),
         },
         tasks.schema.stage_params(STAGES),

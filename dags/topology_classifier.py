@@ -4,7 +4,7 @@
 
 **Which data.** Every production day from `partition_start` to `partition_end`; without them, the run's partition key.
 A run starts by hand, over the REST API, or by itself when `build_dataset` has finished a day (unless this DAG is
-paused). Days that are complete pass through: nothing is done twice.
+paused); the run that a backfilled day starts is skipped. Days that are complete pass through: nothing is done twice.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository):
 
@@ -17,17 +17,20 @@ paused). Days that are complete pass through: nothing is done twice.
 | `train` | `datasets/{dataset}/` | `models/{model}/{run}/` |
 | `evaluate` | dataset and models | `reports/{report}/report.html` |
 
-The names of dataset, run and report follow from the days and the configuration. The log of `plan` lists every path of
-the run.
+The names of dataset, run and report follow from the days and the configuration; a report has every model that is
+trained on its dataset with its configuration, whichever run has trained it. The log of `plan` lists every path of the
+run.
 
 **If a task fails.** Exit code 2 means that input or configuration is wrong: the log says what to change, and there is
 no retry. Anything else is tried again and goes on from what is already done. Output of another configuration is refused
-unless `replace` is on.
+unless `replace` is on. If one model fails, the report has the others, and `evaluate` fails too, naming it; to train it
+again, start a run from the form with the same values and this model alone in `models`: the report is then completed.
 """
 
 from datetime import UTC, datetime
 from pathlib import Path
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from toposieve_airflow import assets, params
@@ -55,6 +58,7 @@ with DAG(
             "workers": params.workers_param(),
             "simulate": params.switch("Generate the samples first, if they are not there yet."),
             "on_bad_file": params.bad_file_param(),
+            "drop_missing": params.drop_missing_param(),
             "replace": params.replace_param(),
         },
         tasks.schema.stage_params(STAGES),
@@ -62,15 +66,17 @@ with DAG(
     tags=["toposieve"],
 ):
     plan = tasks.plan(STAGES, topology_classifier_steps)
-    simulate = tasks.spark_per_day("simulate", plan)
-    # Without simulation that task is skipped; what follows runs all the same.
-    ingest = tasks.spark_per_day("ingest", plan, trigger_rule="none_failed")
+    simulate = tasks.spark_per_day("simulate", plan, tasks.listed("simulated_days", plan, "simulated_days"))
+    # Without simulation that task is skipped; what follows runs all the same, unless the plan is skipped.
+    ingest = tasks.spark_per_day("ingest", plan, trigger_rule="none_failed_min_one_success")
     select = tasks.spark_per_day("select", plan)
     prepare = tasks.spark("prepare", plan, outlets=[assets.DATASET])
     train = tasks.gang_per_model("train", plan, outlets=[assets.MODEL], retries=2)
+    # One model that fails does not cost the report on the others; without any there is none.
+    trained = EmptyOperator(task_id="trained", trigger_rule="all_done_min_one_success")
     evaluate = tasks.gang("evaluate", plan)
 
-    plan >> simulate >> ingest >> select >> prepare >> train >> evaluate
+    plan >> simulate >> ingest >> select >> prepare >> train >> trained >> evaluate
     if (clean_up := tasks.clean_up()) is not None:
         # It waits for each of them: one that fails ends those after it, but not its siblings, which still run.
         [simulate, ingest, select, prepare, train, evaluate] >> clean_up

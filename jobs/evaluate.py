@@ -12,7 +12,8 @@ metrics.json, predictions.parquet and every plot as PNG. The log ends with the t
     inclusive - hlf  +0.0012 ± 0.0010  ...
 
 Models trained with other values than the defaults are found by the same values in --training. A report that is there
-already, from the same dataset, runs and configuration, is left as it is; with other inputs it is made anew.
+already, from the same dataset, runs and configuration, is left as it is; with other inputs it is made anew. Where some
+of the models are not trained, the report has the others and says so, and the job ends with exit code 2 all the same.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from toposieve import cli
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import EvaluationConfig, ModelName, TrainingConfig, load_config
+from toposieve.errors import InvalidInputError
 from toposieve.evaluation.table import format_table
 from toposieve.io.content_folders import upload
 from toposieve.io.manifests import Manifest, Unit
@@ -63,6 +65,9 @@ def arg_parser() -> argparse.ArgumentParser:
         help="trained models to compare",
     )
     parser.add_argument(
+        "--with-others", action="store_true", help="compare them with the other models, too, that are trained alike"
+    )
+    parser.add_argument(
         "--training", metavar="JSON", help="configuration the models were trained with, less the model: JSON, or a file"
     )
     cli.add_output_arguments(parser)
@@ -82,17 +87,20 @@ def main(args: argparse.Namespace) -> None:
 
     logger.info("input %s and its models under %s, output %s", dataset, base / "models", directory)
     data = inputs.open_test_data(dataset)
-    runs = [
-        inputs.open_run(base, data, load_config(TrainingConfig, args.training, {"model": model}))
-        for model in get_args(ModelName)
-        if model in args.models
+    models = get_args(ModelName) if args.with_others else args.models
+    configs = [
+        load_config(TrainingConfig, args.training, {"model": name}) for name in get_args(ModelName) if name in models
     ]
-    fingerprints = inputs.input_fingerprints(base, data, runs)
+    runs, problems = inputs.open_runs(base, data, configs)
+    missing = {model: problem for model, problem in problems.items() if model in args.models}
+    if not runs:
+        raise InvalidInputError("\n".join(missing.values()))
+    fingerprints = inputs.input_fingerprints(base, data, runs, missing)
     with cli.publication(args, directory) as publication:
         check_same_config(directory, publication.previous, config.hash, replace=args.replace)
         manifest = None if args.recompute else _finished(publication, config, fingerprints)
         if manifest is None:
-            manifest = _make(publication, config, data, runs, fingerprints)
+            manifest = _make(publication, config, data, runs, fingerprints, list(missing))
             _write_page(base, directory, manifest, data, runs)
         elif not _page_is_there(directory, manifest):
             _write_page(base, directory, manifest, data, runs)
@@ -100,6 +108,9 @@ def main(args: argparse.Namespace) -> None:
             logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
     logger.info("results:\n\n%s\n", format_table(json.loads((directory / METRICS_NAME).read_text())))
     logger.info("report: %s", directory / REPORT_NAME)
+    if missing:
+        problem = "\n".join(missing.values())
+        raise InvalidInputError(f"{directory / REPORT_NAME} is without {', '.join(missing)}: {problem}")
 
 
 def _finished(publication: Publication, config: EvaluationConfig, fingerprints: dict[str, str]) -> Manifest | None:
@@ -117,6 +128,7 @@ def _make(
     data: TestData,
     runs: Sequence[ModelRun],
     fingerprints: dict[str, str],
+    missing: Sequence[str],
 ) -> Manifest:
     """Score, measure and draw in scratch, and publish the files; then tell how long it took."""
     from toposieve.evaluation import content, performance, predictions
@@ -124,7 +136,7 @@ def _make(
     start, folder = time.monotonic(), publication.folder
     predicted = predictions.predict(data, runs)
     measured = performance.measure(predicted.labels, predicted.weights, predicted.scores, config)
-    metrics = content.summarise(folder.name, data, runs, predicted, measured, config)
+    metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing)
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)
         predictions.write_parquet(scratch / PREDICTIONS_NAME, predicted)

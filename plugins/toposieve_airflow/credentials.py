@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -53,14 +53,33 @@ def credentials(connections: Mapping[str, str]) -> dict[str, str]:
         connections: Kind of store → name of the Airflow connection.
 
     Raises:
-        CredentialsError: A connection has a field that means nothing here, or half a key.
+        CredentialsError: A connection is missing, has a field that means nothing here, or half a key.
     """
     found: dict[str, str] = {}
     for kind, name in connections.items():
-        fields = _fields(BaseHook.get_connection(name))
+        fields = _fields(connection(name, f"which the profile names for {kind}"))
         _check(kind, name, fields)
         found |= {VARIABLES[kind][field]: value for field, value in fields.items()}
     return found
+
+
+def connection(name: str, purpose: str) -> Connection:
+    """A connection of Airflow.
+
+    Args:
+        name: Its name.
+        purpose: What it is for, for the message.
+
+    Raises:
+        CredentialsError: There is none of this name.
+    """
+    try:
+        return BaseHook.get_connection(name)
+    except AirflowNotFoundException:
+        raise CredentialsError(
+            f"Airflow has no connection {name}, {purpose}: add it (`airflow connections add {name} ...`), or name "
+            "another one in the profile"
+        ) from None
 
 
 def _fields(connection: Connection) -> dict[str, str]:

@@ -14,7 +14,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.planning import PlanOperator, StepsOperator
+from toposieve_airflow.planning import ListOperator, PlanOperator
 from toposieve_airflow.profiles import Pool, Profile, load_profile
 from toposieve_airflow.steps import Commands, RunSteps
 
@@ -35,7 +35,8 @@ SCRIPTS = {
 }
 """Task → job script."""
 
-LABEL = "{{ task.step.label }}"
+MODEL_LABEL = "{{ task.step.label }}"
+DAY_LABEL = "{{ task.partition }}"
 """What a mapped task is shown as."""
 
 StepsOfRun = Callable[[Commands, Mapping[str, Any], str | None, Profile], RunSteps]
@@ -105,10 +106,20 @@ class Tasks(ABC):
         """
         return self.spark_operator(**self._spark(task_id), step=_step(plan, task_id), **options)
 
-    def spark_per_day(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
-        """A Spark task, one instance for each day of the run; arguments as for :meth:`spark`."""
-        mapped = self.spark_operator.partial(**self._spark(task_id), map_index_template=LABEL, **options)
-        return mapped.expand(step=plan.output.map(lambda day: day[task_id]))
+    def spark_per_day(
+        self, task_id: str, plan: PlanOperator, days: BaseOperator | None = None, **options: Any
+    ) -> MappedOperator:
+        """A Spark task, one instance for each day of the run.
+
+        Args:
+            task_id: Name of the task, which says what job it runs.
+            plan: The run's first task, which has the step for any day.
+            days: The task that lists the days; without it, all of the run.
+            options: As for BaseOperator.
+        """
+        step = {"step": _step(plan, task_id), "map_index_template": DAY_LABEL}
+        mapped = self.spark_operator.partial(**self._spark(task_id), **step, **options)
+        return mapped.expand(partition=(days or plan).output)
 
     def gang(self, task_id: str, plan: PlanOperator, **options: Any) -> LocalGangOperator | TFSpawnerOperator:
         """A Python task that is not Spark's; arguments as for :meth:`spark`."""
@@ -116,11 +127,15 @@ class Tasks(ABC):
 
     def gang_per_model(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
         """A gang of workers for each model of the run; arguments as for :meth:`spark`."""
-        models = StepsOperator(
-            task_id="models", steps=_step(plan, task_id), retries=0, execution_timeout=plan.execution_timeout
-        )
-        mapped = self.gang_operator.partial(**self._gang(task_id), map_index_template=LABEL, **options)
+        models = self.listed("models", plan, task_id)
+        mapped = self.gang_operator.partial(**self._gang(task_id), map_index_template=MODEL_LABEL, **options)
         return mapped.expand(step=models.output)
+
+    def listed(self, task_id: str, plan: PlanOperator, key: str) -> ListOperator:
+        """The task whose result is a list that ``plan`` has under a key, for others to be mapped over."""
+        return ListOperator(
+            task_id=task_id, items=_step(plan, key), retries=0, execution_timeout=plan.execution_timeout
+        )
 
     def clean_up(self) -> BaseOperator | None:
         """The task that ends a run by removing what its tasks may have left, if this profile can leave anything."""

@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from toposieve_airflow.credentials import credentials
 
 
@@ -37,8 +39,14 @@ class JobsEnvironment:
 
         Raises:
             CredentialsError: A connection is not as the jobs need it.
+            AirflowFailException: There is no such Python.
         """
         environment = {**os.environ, **self.own_variables()}
-        return subprocess.run(
-            [self.python, "-m", module, *arguments], env=environment, capture_output=True, text=True, errors="replace"
-        )
+        command = [self.python, "-m", module, *arguments]
+        try:
+            return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+        except OSError as error:
+            raise AirflowFailException(
+                f"{self.python}: {error.strerror}: build the jobs' environment (make env), or name its Python in the "
+                "profile under python"
+            ) from None

@@ -29,6 +29,6 @@ def dataset_name(partitions: Sequence[str], configuration: Mapping[str, Any]) ->
     return f"{'_'.join(ends)}-{short_hash([list(partitions), configuration])}"
 
 
-def report_name(dataset: str, models: Sequence[str], configuration: Mapping[str, Any]) -> str:
-    """Name of the report on these models, trained and evaluated on ``dataset`` with this configuration."""
-    return f"{dataset}-{short_hash([list(models), configuration])}"
+def report_name(dataset: str, configuration: Mapping[str, Any]) -> str:
+    """Name of the report on all models that are trained and evaluated on ``dataset`` with this configuration."""
+    return f"{dataset}-{short_hash(configuration)}"

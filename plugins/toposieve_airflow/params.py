@@ -54,7 +54,11 @@ class ConfigurationSchema:
 
     def samples(self) -> Param:
         """Param with the samples to process."""
-        return self._choice("simulation", "samples", "Samples to process: the classes that the models tell apart.")
+        return self._choice(
+            "simulation",
+            "samples",
+            "Samples to process: the classes that the models tell apart. A day may lack some.",
+        )
 
     def models(self) -> Param:
         """Param with the models to train."""
@@ -98,6 +102,11 @@ def bad_file_param() -> Param:
         },
         section=RUN_SECTION,
     )
+
+
+def drop_missing_param() -> Param:
+    """Param that allows the events of input files that are gone to leave the output."""
+    return switch("Take the events of input files that are gone out of the output, in place of stopping.")
 
 
 def switch(description: str) -> Param:

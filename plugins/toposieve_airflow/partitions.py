@@ -8,7 +8,8 @@ from datetime import date, timedelta
 MAX_PARTITIONS = 1000
 """A longer range is more likely a slip of the year than meant."""
 
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,199}")
+"""Names of datasets and reports grow from it, and a name of 255 characters is the longest that disks have."""
 
 
 class PartitionError(ValueError):
@@ -43,13 +44,13 @@ def check_key(partition_key: str) -> str:
     """
     if not _KEY.fullmatch(partition_key):
         raise PartitionError(
-            f"partition key {partition_key!r}: use letters, digits, '.', '_' and '-', for example 2026-01-01"
+            f"partition key {partition_key!r}: use up to 200 letters, digits, '.', '_' and '-', for example 2026-01-01"
         )
     return partition_key
 
 
-def days(start: str, end: str) -> list[str]:
-    """Every day from ``start`` to ``end``, both included.
+def days(start: str, end: str, keys: tuple[str, str] = ("partition_start", "partition_end")) -> list[str]:
+    """Every day from ``start`` to ``end``, both included; errors call them by these keys.
 
     >>> days("2026-02-28", "2026-03-01")
     ['2026-02-28', '2026-03-01']
@@ -57,10 +58,10 @@ def days(start: str, end: str) -> list[str]:
     Raises:
         PartitionError: A date is malformed, or the range is empty or too long.
     """
-    first, last = _day(start, "partition_start"), _day(end, "partition_end")
+    first, last = _day(start, keys[0]), _day(end, keys[1])
     count = (last - first).days + 1
     if count < 1:
-        raise PartitionError(f"partition_end {end} is before partition_start {start}")
+        raise PartitionError(f"{keys[1]} {end} is before {keys[0]} {start}: give the earlier day first")
     if count > MAX_PARTITIONS:
         raise PartitionError(f"{start} to {end} is {count} days; one run takes at most {MAX_PARTITIONS}")
     return [(first + timedelta(days=number)).isoformat() for number in range(count)]

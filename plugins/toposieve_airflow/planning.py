@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.partitions import PartitionError
 from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, error_line
-from toposieve_airflow.steps import RunSteps, Step, StepError
+from toposieve_airflow.steps import RunSteps, StepError, every_step
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,8 +28,8 @@ BuildConfigs = Callable[[Mapping[str, Any]], dict[str, Any]]
 class PlanOperator(BaseOperator):
     """Decide what each task of the run does, and check every stage's configuration by the jobs' own rules.
 
-    Its result is the list of the run's days, each with the steps of its tasks; the steps that are not of one day travel
-    as XComs named by their tasks.
+    Its result is the list of the run's days; the steps travel as XComs named by their tasks, so that a task fetches its
+    own and no other.
 
     Args:
         build_steps: Params and partition key → steps.
@@ -56,23 +57,30 @@ class PlanOperator(BaseOperator):
         self.places = dict(places)
         self.jobs = jobs
 
-    def execute(self, context: Context) -> list[dict[str, Step]]:
+    def execute(self, context: Context) -> list[str]:
         """Make the steps.
 
         Raises:
+            AirflowSkipException: A backfilled day has started the run.
             AirflowFailException: The params do not make sense; nothing has been done.
         """
+        if _is_backfilled(context):
+            raise AirflowSkipException(
+                "a backfilled day starts no training by itself: start a run for the range of days from the form, "
+                "or let `make backfill` do so by TRAIN=1"
+            )
         params = context["params"]
+        _check_names(params, context["dag"].params)
         try:
             steps = self.build_steps(params, context.get("partition_key"))
         except (PartitionError, StepError) as error:
             raise AirflowFailException(str(error)) from None
         self._check(self.build_configs(params))
-        for task, step in _flat(steps):
+        for task, step in every_step(steps):
             self.log.info("%s %s → %s", task, step["label"], ", ".join(step["outputs"]))
-        for task in ("prepare", "train", "evaluate"):
-            if task in steps:
-                context["ti"].xcom_push(key=task, value=steps[task])  # type: ignore[literal-required]
+        for key, value in steps.items():
+            if key != "days":
+                context["ti"].xcom_push(key=key, value=value)
         return steps["days"]
 
     def _check(self, configs: Mapping[str, Any]) -> None:
@@ -84,31 +92,39 @@ class PlanOperator(BaseOperator):
         raise (AirflowFailException if result.returncode == INVALID_INPUT_EXIT_CODE else AirflowException)(error)
 
 
-class StepsOperator(BaseOperator):
-    """Give a list of steps as the task's own result: Airflow maps over the result of a task only, not over other XComs.
+class ListOperator(BaseOperator):
+    """Give a list as the task's own result: Airflow maps over the result of a task only, not over other XComs.
 
     Args:
-        steps: The list. (templated)
+        items: The list. (templated)
         kwargs: As for BaseOperator.
     """
 
-    template_fields: Sequence[str] = ("steps",)
+    template_fields: Sequence[str] = ("items",)
     ui_color = PlanOperator.ui_color
 
-    def __init__(self, *, steps: Any, **kwargs: Any) -> None:
+    def __init__(self, *, items: Any, **kwargs: Any) -> None:
         """Keep the list, or the XCom that it will come from."""
         super().__init__(**kwargs)
-        self.steps = steps
+        self.items = items
 
-    def execute(self, context: Context) -> list[Step]:
+    def execute(self, context: Context) -> list[Any]:
         """Return the list."""
-        return list(self.steps)
+        return list(self.items)
 
 
-def _flat(steps: RunSteps) -> Iterator[tuple[str, Step]]:
-    for day in steps["days"]:
-        yield from ((task, step) for task, step in day.items() if step["wanted"])
-    if "prepare" in steps:
-        yield "prepare", steps["prepare"]
-        yield from (("train", step) for step in steps["train"])
-        yield "evaluate", steps["evaluate"]
+def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Airflow takes whatever a run is given beside the DAG's own params, and would leave a misspelt one unused."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"the params are {', '.join(known)}"
+            raise AirflowFailException(f"unknown param {name}: {remedy}")
+
+
+def _is_backfilled(context: Context) -> bool:
+    """Whether nothing but backfills has announced what started the run; what people announce has no run behind it."""
+    events = [event for each in context.get("triggering_asset_events", {}).values() for event in each]
+    sources = [event.source_dag_run for event in events]
+    return bool(sources) and all(source is not None and source.run_type == "backfill" for source in sources)

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from toposieve_airflow.credentials import connection
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import check_outputs
 from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, end_children, error_line
+from toposieve_airflow.steps import Step, of_partition
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from toposieve_airflow.steps import Step
 
 _EXIT_CODE = re.compile(r"Error code is: (\d+)")
 
@@ -31,6 +31,7 @@ class SparkJobOperator(SparkSubmitOperator):
 
     Args:
         step: What to do: arguments, inputs and outputs, as :mod:`toposieve_airflow.steps` makes it. (templated)
+        partition: Where the step is that of any partition, the one to do it for.
         jobs: The jobs' environment: variables of ``spark-submit``, and what checks its output.
         kwargs: As for SparkSubmitOperator.
     """
@@ -38,29 +39,31 @@ class SparkJobOperator(SparkSubmitOperator):
     template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "step")
     ui_color = "#f6e2c8"
 
-    def __init__(self, *, step: Step, jobs: JobsEnvironment, **kwargs: Any) -> None:
+    def __init__(self, *, step: Step, jobs: JobsEnvironment, partition: str | None = None, **kwargs: Any) -> None:
         """Keep the step; its arguments become the application's when the task runs."""
         super().__init__(**kwargs)
         self.step = step
+        self.partition = partition
         self.jobs = jobs
 
     def execute(self, context: Context) -> None:
         """Run the job, then check its output.
 
         Raises:
-            AirflowSkipException: The run does not ask for this step.
             AirflowFailException: The job says that its input or configuration is at fault.
             AirflowException: The job failed in another way.
+            CredentialsError: There is no such connection; the provider would go on with YARN.
             OutputError: The job ended well but its output does not hold.
         """
-        skip_unless_wanted(self.step)
-        self.application_args = self.step["arguments"]
-        log_places(self.log.info, self.step)
+        connection(self._conn_id, "which says where Spark runs")
+        step = self.step if self.partition is None else of_partition(self.step, self.partition)
+        self.application_args = step["arguments"]
+        log_places(self.log.info, step)
         # The provider's env_vars would go to the driver's pod on Kubernetes, and show credentials there.
         os.environ.update(self.jobs.own_variables())
         self.submit(context)
-        check_outputs(self.step, self.jobs)
-        log_places(self.log.info, self.step)
+        check_outputs(step, self.jobs)
+        log_places(self.log.info, step)
 
     def submit(self, context: Context) -> None:
         """Run ``spark-submit`` to its end.
@@ -80,16 +83,6 @@ class SparkJobOperator(SparkSubmitOperator):
         """End spark-submit and everything it has started, on this machine or on a cluster."""
         end_children()
         super().on_kill()
-
-
-def skip_unless_wanted(step: Step) -> None:
-    """End the task as skipped when its run does not want this step.
-
-    Raises:
-        AirflowSkipException: It does not.
-    """
-    if not step["wanted"]:
-        raise AirflowSkipException("this run does not ask for it")
 
 
 def log_places(log: Any, step: Step) -> None:

@@ -6,7 +6,7 @@ Pure functions from a run's params to plain dictionaries, which travel from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Required, TypedDict
 
 from toposieve_airflow.naming import dataset_name, report_name
@@ -40,19 +40,57 @@ class Step(TypedDict):
     """Whether the job works in a directory under ``outputs`` that only its log names, as ``results in DIRECTORY``."""
     workers: int
     """Processes that share the work."""
-    wanted: bool
-    """Whether to do it at all; its task is skipped otherwise."""
+
+
+ANY_PARTITION = "{partition}"
+"""Stands for the partition in a step of any of them: a task fetches this one, however many days a run has."""
+
+OF_EACH_PARTITION = ("simulate", "ingest", "select")
+"""Tasks whose step is that of :data:`ANY_PARTITION`."""
 
 
 class RunSteps(TypedDict, total=False):
     """The steps of one run."""
 
-    days: Required[list[dict[str, Step]]]
-    """For each partition: task → step."""
+    days: Required[list[str]]
+    """The run's partitions."""
+    simulated_days: list[str]
+    """Those of them to simulate, if not all."""
+    simulate: Step
+    ingest: Step
+    select: Step
     prepare: Step
     train: list[Step]
     """One step for each model."""
     evaluate: Step
+
+
+def of_partition(step: Step, partition: str) -> Step:
+    """The step of one partition, from that of any."""
+
+    def named(texts: Sequence[str]) -> list[str]:
+        return [text.replace(ANY_PARTITION, partition) for text in texts]
+
+    return {
+        **step,
+        "label": partition,
+        "arguments": named(step["arguments"]),
+        "inputs": named(step["inputs"]),
+        "outputs": named(step["outputs"]),
+    }
+
+
+def every_step(steps: RunSteps) -> Iterator[tuple[str, Step]]:
+    """Task and step of all that a run does, in order."""
+    simulated = set(steps.get("simulated_days", steps["days"]))
+    for day in steps["days"]:
+        for task in OF_EACH_PARTITION:
+            if task in steps and (task != "simulate" or day in simulated):
+                yield task, of_partition(steps[task], day)  # type: ignore[literal-required]
+    if "prepare" in steps:
+        yield "prepare", steps["prepare"]
+        yield from (("train", step) for step in steps["train"])
+        yield "evaluate", steps["evaluate"]
 
 
 class StepError(ValueError):
@@ -107,39 +145,40 @@ class Commands:
                 "whose raw can be written"
             )
 
-    def simulate(self, partition: str) -> Step:
-        """Generate one partition of every sample."""
+    def simulate(self) -> Step:
+        """Generate any partition of every sample."""
         samples, config = self._params["samples"], self.config("simulation")
         return self._step(
-            partition,
-            ["--partition", partition, *self._raw_option(), *self._replace()],
+            ANY_PARTITION,
+            ["--partition", ANY_PARTITION, *self._raw_option(), *self._replace()],
             {"samples": samples, **config},
             shows={key: value for key, value in config.items() if key not in OF_ONE_SAMPLE},
-            outputs=self._raw_folders(partition),
+            outputs=self._raw_folders(),
         )
 
-    def ingest(self, partition: str) -> Step:
-        """Read one partition's ROOT files."""
+    def ingest(self) -> Step:
+        """Read any partition's ROOT files."""
         samples = self._params["samples"]
-        arguments = ["--partition", partition, "--samples", *samples, "--on-bad-file", self._params["on_bad_file"]]
+        arguments = ["--partition", ANY_PARTITION, "--samples", *samples, "--on-bad-file", self._params["on_bad_file"]]
+        gone = ["--drop-missing"] if self._params["drop_missing"] else []
         return self._step(
-            partition,
-            [*arguments, *self._raw_option(), *self._replace()],
+            ANY_PARTITION,
+            [*arguments, *gone, *self._raw_option(), *self._replace()],
             self.config("ingest"),
             shows=self.config("ingest"),
-            inputs=self._raw_folders(partition),
-            outputs=[self._below("events", partition)],
+            inputs=self._raw_folders(),
+            outputs=[self._below("events", ANY_PARTITION)],
         )
 
-    def select(self, partition: str) -> Step:
-        """Select one partition's events."""
+    def select(self) -> Step:
+        """Select any partition's events."""
         return self._step(
-            partition,
-            ["--partition", partition, *self._replace()],
+            ANY_PARTITION,
+            ["--partition", ANY_PARTITION, *self._replace()],
             self.config("selection"),
             shows=self.config("selection"),
-            inputs=[self._below("events", partition)],
-            outputs=[self._below("selected", partition)],
+            inputs=[self._below("events", ANY_PARTITION)],
+            outputs=[self._below("selected", ANY_PARTITION)],
         )
 
     def prepare(self, partitions: Sequence[str], dataset: str) -> Step:
@@ -167,11 +206,12 @@ class Commands:
         return {**step, "workers": self._params["workers"], "run_in_log": True}
 
     def evaluate(self, dataset: str, models: Sequence[str], report: str) -> Step:
-        """Evaluate the trained models and write the report."""
+        """Evaluate these models, and others that are trained alike, and write the report."""
         training = json.dumps(self.config("training"))
+        arguments = ["--dataset", dataset, "--report", report, "--training", training, "--with-others"]
         step = self._step(
             report,
-            ["--dataset", dataset, "--report", report, "--training", training, *self._replace(), "--models", *models],
+            [*arguments, *self._replace(), "--models", *models],
             self.config("evaluation"),
             shows=self.config("evaluation"),
             inputs=[self._below("datasets", dataset), *(self._below("models", model) for model in models)],
@@ -182,9 +222,9 @@ class Commands:
     def _below(self, *names: str) -> str:
         return "/".join([self._base.rstrip("/"), *names])
 
-    def _raw_folders(self, partition: str) -> list[str]:
+    def _raw_folders(self) -> list[str]:
         raw = self._below("raw") if self._raw is None else self._raw
-        return [f"{raw}/{sample}/{partition}" for sample in self._params["samples"]]
+        return [f"{raw}/{sample}/{ANY_PARTITION}" for sample in self._params["samples"]]
 
     def _raw_option(self) -> list[str]:
         return [] if self._raw is None else ["--raw", self._raw]
@@ -211,7 +251,6 @@ class Commands:
             "files": [],
             "run_in_log": False,
             "workers": 1,
-            "wanted": True,
         }
 
 
@@ -233,16 +272,13 @@ def topology_classifier_steps(
     made_of = {"samples": params["samples"], "selection": commands.config("selection"), "preparation": preparation}
     dataset = dataset_name(partitions, made_of)
     models = params["models"]
-    report = report_name(dataset, models, {"training": training, "evaluation": commands.config("evaluation")})
+    report = report_name(dataset, {"training": training, "evaluation": commands.config("evaluation")})
     return {
-        "days": [
-            {
-                "simulate": {**commands.simulate(partition), "wanted": params["simulate"]},
-                "ingest": commands.ingest(partition),
-                "select": commands.select(partition),
-            }
-            for partition in partitions
-        ],
+        "days": partitions,
+        "simulated_days": partitions if params["simulate"] else [],
+        "simulate": commands.simulate(),
+        "ingest": commands.ingest(),
+        "select": commands.select(),
         "prepare": commands.prepare(partitions, dataset),
         "train": [commands.train(dataset, model, _patience_s(profile)) for model in models],
         "evaluate": commands.evaluate(dataset, models, report),
@@ -260,10 +296,10 @@ def build_dataset_steps(
     if partition_key is None:
         raise PartitionError(
             "this run has no partition key: give one in the trigger form, or use "
-            "`airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-01`"
+            "`airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-01 "
+            "--reprocess-behavior completed`"
         )
-    partition = check_key(partition_key)
-    return {"days": [{"ingest": commands.ingest(partition), "select": commands.select(partition)}]}
+    return {"days": [check_key(partition_key)], "ingest": commands.ingest(), "select": commands.select()}
 
 
 def simulate_events_steps(
@@ -277,7 +313,7 @@ def simulate_events_steps(
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
     commands.check_raw()
-    return {"days": [{"simulate": commands.simulate(partition)} for partition in partitions]}
+    return {"days": partitions, "simulate": commands.simulate()}
 
 
 def _patience_s(profile: Profile) -> int:

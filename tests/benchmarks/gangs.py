@@ -123,7 +123,6 @@ def step(base: str, dataset: str, seed: int) -> dict[str, Any]:
         "label": "",
         "run_in_log": False,
         "workers": WORKERS,
-        "wanted": True,
     }
 
 

@@ -19,7 +19,7 @@ from toposieve_airflow.local_gang import LocalGangOperator
 from toposieve_airflow.profiles import PROFILE_VARIABLE, load_profile
 from toposieve_airflow.spark_job import SparkJobOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
-from toposieve_airflow.steps import Step
+from toposieve_airflow.steps import Step, every_step
 from toposieve_airflow.tf_spawner.manifests import job_manifest
 
 STAGE_OF = {
@@ -56,13 +56,7 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
 
 def steps_of(dag: DAG, changes: dict[str, Any], key: str | None) -> Iterator[tuple[str, Step]]:
     params = {**dag.params.validate(), **changes}
-    steps = dag.get_task("plan").build_steps(params, key)
-    for day in steps["days"]:
-        yield from ((task, step) for task, step in day.items() if step["wanted"])
-    if "prepare" in steps:
-        yield "prepare", steps["prepare"]
-        yield from (("train", step) for step in steps["train"])
-        yield "evaluate", steps["evaluate"]
+    return every_step(dag.get_task("plan").build_steps(params, key))
 
 
 def command(dag: DAG, task_id: str, step: Step) -> list[str]:

@@ -1,10 +1,12 @@
 import re
 import runpy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronPartitionTimetable, PartitionedAssetTimetable, TriggerRule
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
@@ -43,13 +45,15 @@ def test_whole_chain_in_order(dags: dict[str, DAG]) -> None:
     upstream = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
     assert upstream == {
         "plan": [],
-        "simulate": ["plan"],
+        "simulated_days": ["plan"],
+        "simulate": ["plan", "simulated_days"],
         "ingest": ["plan", "simulate"],
         "select": ["ingest", "plan"],
         "prepare": ["plan", "select"],
         "models": ["plan"],
         "train": ["models", "prepare"],
-        "evaluate": ["plan", "train"],
+        "trained": ["train"],
+        "evaluate": ["plan", "trained"],
     }
 
 
@@ -58,7 +62,13 @@ def test_on_kubernetes_a_teardown_ends_it_when_no_task_can_have_a_pod_any_more(m
     dag = load_dags()["topology_classifier"]
     clean_up = dag.get_task("clean_up")
     assert clean_up.is_teardown
-    assert clean_up.upstream_task_ids == dag.task_dict.keys() - {"plan", "models", "clean_up"}
+    assert clean_up.upstream_task_ids == dag.task_dict.keys() - {
+        "plan",
+        "models",
+        "simulated_days",
+        "trained",
+        "clean_up",
+    }
     assert clean_up.namespace == load_profile(CONFIG_FOLDER).kubernetes.namespace
 
 
@@ -74,7 +84,8 @@ def test_on_kubernetes_no_dag_leaves_pods_nor_takes_them_from_a_task(
 
 def test_skipped_simulation_does_not_skip_the_rest(dags: dict[str, DAG]) -> None:
     rules = {task.task_id: TriggerRule(task.trigger_rule) for task in dags["topology_classifier"].tasks}
-    assert rules.pop("ingest") is TriggerRule.NONE_FAILED
+    assert rules.pop("ingest") is TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    assert rules.pop("trained") is TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
     assert set(rules.values()) == {TriggerRule.ALL_SUCCESS}
 
 
@@ -90,16 +101,22 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
 
 
 def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
-    pools = load_profile(CONFIG_FOLDER).pools
+    profile = load_profile(CONFIG_FOLDER)
+    pools, limits = profile.pools, profile.timeouts_min.model_dump()
     expected_pool = {"train": pools.training.name, "evaluate": pools.training.name}
     for task in dag.tasks:
         given = options(task)
+        if task.task_id == "trained":  # nothing runs for it
+            assert isinstance(task, EmptyOperator)
+            continue
         assert given["owner"] == "toposieve"
-        assert given["execution_timeout"].total_seconds() > 0
-        if task.task_id in ("plan", "models"):
+        plans = task.task_id in ("plan", "models", "simulated_days")
+        assert given["execution_timeout"] == timedelta(minutes=limits["plan" if plans else task.task_id])
+        if plans:
             assert given["retries"] == 0
             continue
         assert given["retries"] >= 1
+        assert given["retry_delay"] == timedelta(seconds=30)
         assert given["pool"] == expected_pool.get(task.task_id, pools.spark.name)
 
 
@@ -143,7 +160,17 @@ def test_form_has_valid_defaults_and_says_what_each_field_is(dag: DAG) -> None:
 
 def test_form_of_the_whole_chain(dags: dict[str, DAG]) -> None:
     names = set(dags["topology_classifier"].params)
-    asked = {"samples", "models", "workers", "partition_start", "partition_end", "simulate", "on_bad_file", "replace"}
+    asked = {
+        "samples",
+        "models",
+        "workers",
+        "partition_start",
+        "partition_end",
+        "simulate",
+        "on_bad_file",
+        "replace",
+        "drop_missing",
+    }
     assert asked <= names
     assert {"training_epochs", "selection_jet_pt_min", "simulation_pileup"} <= names
 

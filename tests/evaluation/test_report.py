@@ -62,6 +62,13 @@ def test_results_equal_the_metrics(metrics):
     assert ["inclusive - hlf", *expected, format_value(difference["accuracy"], "+")] in rows
 
 
+def test_a_model_that_is_missing_is_named_before_the_results(metrics):
+    assert "Not trained" not in report.render(metrics, TIMES, IMAGES)
+    metrics["missing"] = ["particle_sequence"]
+    text = section_of(report.render(metrics, TIMES, IMAGES), "results")
+    assert "not in this report: particle_sequence" in text.partition("<table")[0]
+
+
 def test_working_points_equal_the_metrics(metrics):
     rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "roc"))
     point = metrics["models"]["hlf"]["working_points"]["ttbar"][1]

@@ -223,6 +223,31 @@ def test_another_configuration_needs_replace(copy):
     assert after["models"]["hlf"]["auc"]["qcd"]["error"] != before["models"]["hlf"]["auc"]["qcd"]["error"]
 
 
+def test_a_model_that_is_not_trained_leaves_the_report_on_the_others(copy):
+    shutil.rmtree(copy / "reports")
+    with pytest.raises(InvalidInputError) as caught:
+        run_job(copy, "--models", "hlf", "particle_sequence", "inclusive")
+    report = copy / "reports" / "demo"
+    assert str(caught.value).startswith(
+        f"{report}/report.html is without particle_sequence: no trained particle_sequence"
+    )
+    assert "python jobs/train.py" in str(caught.value)
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert list(metrics["models"]) == ["hlf", "inclusive"]
+    assert metrics["missing"] == ["particle_sequence"]
+    assert "not in this report: particle_sequence" in (report / "report.html").read_text()
+    run_job(copy)  # the same runs, but now nothing is missing
+    assert json.loads((report / "metrics.json").read_text())["missing"] == []
+    assert "not in this report" not in (report / "report.html").read_text()
+
+
+def test_a_model_is_compared_with_those_that_are_trained_alike(copy, monkeypatch):
+    monkeypatch.setattr(evaluate, "_make", mark_as_made)
+    run_job(copy, "--models", "hlf", "--with-others")  # inclusive is there, particle_sequence nobody has asked for
+    with pytest.raises(InvalidInputError, match="no trained particle_sequence"):
+        run_job(copy, "--models", "particle_sequence")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -44,7 +44,6 @@ def step(tmp_path: Path) -> "Step":
         "files": [],
         "run_in_log": False,
         "workers": 1,
-        "wanted": True,
     }
 
 

@@ -44,7 +44,7 @@ class FakeAirflow(BaseHTTPRequestHandler):
         numbers = range(tasks)[offset : offset + limit]
         return {"task_instances": [{"map_index": number} for number in numbers], "total_entries": tasks}
 
-    do_GET = do_POST = do_PATCH = answer
+    do_GET = do_POST = do_PATCH = do_PUT = answer
 
     def log_message(self, *_: Any) -> None:
         return
@@ -98,6 +98,12 @@ def test_pools_are_made_or_changed(api: Api, pool: str, method: str) -> None:
 
 def test_tasks_of_long_runs_come_in_pages(api: Api) -> None:
     assert [task["map_index"] for task in api.tasks("d", "r")] == list(range(TASKS))
+
+
+def test_a_run_is_ended_with_a_note(api: Api) -> None:
+    api.end_run("d", "scheduled__2026-01-01T00:00:00+00:00", note="why")
+    assert FakeAirflow.requests[-1][0] == "PATCH"
+    assert FakeAirflow.requests[-1][2] == {"state": "failed", "note": "why"}
 
 
 def test_refusal_says_why(api: Api) -> None:

@@ -84,7 +84,7 @@ def task(task_id: str, state: str, map_index: int = -1) -> dict[str, Any]:
 
 def test_params_of_the_command_line_win(make_airflow, profile: Profile, capsys: pytest.CaptureFixture[str]) -> None:
     api = FakeApi([], "failed")
-    demo._demo(make_airflow(api), profile, {**demo.CONF, "workers": 4})
+    demo.run_chain(make_airflow(api), profile, {**demo.CONF, "workers": 4})
     ((_, body),) = [sent for sent in api.sent if sent[0] == f"/dags/{demo.DAG_ID}/dagRuns"]
     assert body["conf"] == {**demo.CONF, "workers": 4}
     assert body["dag_run_id"] in capsys.readouterr().out
@@ -101,7 +101,7 @@ def test_failed_task_ends_the_demo_with_its_error_and_log(
             self.log.write_text(json.dumps(entry))
 
     api = Failing([task("select", "upstream_failed"), task("ingest", "failed", 0)], "failed")
-    assert demo._demo(make_airflow(api), profile, demo.CONF) == 1
+    assert demo.run_chain(make_airflow(api), profile, demo.CONF) == 1
     shown = capsys.readouterr()
     assert "error: task ingest failed: a.root: no tree Delphes" in shown.err
     assert f"log: {api.log}" in shown.err
@@ -113,7 +113,7 @@ def test_success_ends_with_table_report_and_command(
 ) -> None:
     profile = profile.model_copy(update={"python": Path(make_script("import sys; print('table of', sys.argv[-1])"))})
     api = FakeApi([task("plan", "success")], "success", {"evaluate": {"value": {"outputs": [str(tmp_path)]}}})
-    assert demo._demo(make_airflow(api), profile, demo.CONF) == 0
+    assert demo.run_chain(make_airflow(api), profile, demo.CONF) == 0
     shown = capfd.readouterr().out
     assert f"table of {tmp_path / 'metrics.json'}" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
@@ -138,7 +138,7 @@ def test_paths_are_shown_from_the_current_folder(tmp_path: Path, monkeypatch: py
 def test_runs_that_were_cut_off_are_closed_first(make_airflow, profile: Profile) -> None:
     runs = [{"dag_run_id": "demo_old"}, {"dag_run_id": "manual__mine"}]
     api = FakeApi([], "failed", {f"/dags/{demo.DAG_ID}/dagRuns": {"dag_runs": runs}})
-    demo._demo(make_airflow(api), profile, demo.CONF)
+    demo.run_chain(make_airflow(api), profile, demo.CONF)
     closed = [path for path, body in api.sent if body == {"state": "failed"}]
     assert closed == [f"/dags/{demo.DAG_ID}/dagRuns/demo_old"]
 
@@ -150,14 +150,14 @@ def test_interrupted_run_is_closed(make_airflow, profile: Profile) -> None:
 
     api = Interrupted([], "running")
     with pytest.raises(KeyboardInterrupt):
-        demo._demo(make_airflow(api), profile, demo.CONF)
+        demo.run_chain(make_airflow(api), profile, demo.CONF)
     assert [body for _, body in api.sent[-2:]] == [{"state": "failed"}, {"is_paused": True}]
 
 
 @pytest.mark.parametrize("was_paused", [True, False])
 def test_dag_is_paused_again_unless_it_was_not(make_airflow, profile: Profile, was_paused: bool) -> None:
     api = FakeApi([], "failed", {f"/dags/{demo.DAG_ID}": {"is_paused": was_paused}})
-    demo._demo(make_airflow(api), profile, demo.CONF)
+    demo.run_chain(make_airflow(api), profile, demo.CONF)
     assert (api.sent[-1] == (f"/dags/{demo.DAG_ID}", {"is_paused": True})) is was_paused
 
 

@@ -20,7 +20,7 @@ def test_dataset_name_shows_the_range_and_changes_with_days_and_configuration() 
     assert name != dataset_name([days[0], days[2]], {"seed": 1})
 
 
-def test_report_name_changes_with_models_and_configuration() -> None:
-    name = report_name("data", ["hlf"], {"epochs": 1})
+def test_report_name_changes_with_dataset_and_configuration() -> None:
+    name = report_name("data", {"epochs": 1})
     assert name.startswith("data-")
-    assert len({name, report_name("data", ["hlf", "inclusive"], {"epochs": 1}), report_name("data", ["hlf"], {})}) == 3
+    assert len({name, report_name("other", {"epochs": 1}), report_name("data", {})}) == 3

@@ -1,15 +1,17 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from toposieve_airflow import assets
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.partitions import PartitionError
-from toposieve_airflow.planning import PlanOperator, StepsOperator
+from toposieve_airflow.planning import ListOperator, PlanOperator
 from toposieve_airflow.profiles import load_profile
-from toposieve_airflow.steps import RunSteps, Step
+from toposieve_airflow.steps import ANY_PARTITION, RunSteps, Step
 
 PYTHON = str(load_profile(CONFIG_FOLDER).python)
 
@@ -42,22 +44,57 @@ def make_plan():
 
 
 def context() -> dict[str, Any]:
-    return {"params": {}, "partition_key": None, "ti": TaskInstance()}
+    return {"params": {}, "dag": SimpleNamespace(params={}), "partition_key": None, "ti": TaskInstance()}
 
 
 def test_days_are_the_result_and_the_rest_travels_by_name(make_plan, step: Step) -> None:
-    steps: RunSteps = {"days": [{"ingest": step}], "prepare": step, "train": [step, step], "evaluate": step}
+    tasks: RunSteps = {"ingest": step, "prepare": step, "train": [step, step], "evaluate": step}
     given = context()
-    assert make_plan(steps, {"training": {"epochs": 2}}).execute(given) == [{"ingest": step}]
-    assert given["ti"].xcoms == {"prepare": step, "train": [step, step], "evaluate": step}
+    assert make_plan({"days": ["2026-01-01"], **tasks}, {"training": {"epochs": 2}}).execute(given) == ["2026-01-01"]
+    assert given["ti"].xcoms == tasks
+
+
+@pytest.mark.parametrize(
+    ("sources", "skipped"), [(["backfill"], True), (["backfill", "scheduled"], False), ([None], False), ([], False)]
+)
+def test_a_run_that_only_backfilled_days_have_started_is_skipped(
+    sources: list[str | None], skipped: bool, make_plan, step: Step
+) -> None:
+    runs = [source and SimpleNamespace(run_type=source) for source in sources]
+    events = [SimpleNamespace(source_dag_run=run) for run in runs]
+    plan = make_plan({"days": ["2026-01-01"], "ingest": step}, {})
+    given = {**context(), "triggering_asset_events": {assets.SELECTED: events} if events else {}}
+    if skipped:
+        with pytest.raises(AirflowSkipException, match="TRAIN=1"):
+            plan.execute(given)
+    else:
+        assert plan.execute(given) == ["2026-01-01"]
 
 
 def test_log_lists_every_output_of_the_run(make_plan, step: Step, capsys: pytest.CaptureFixture[str]) -> None:
-    unwanted: Step = {**step, "label": "not this", "wanted": False}
-    make_plan({"days": [{"simulate": unwanted, "ingest": step}]}, {}).execute(context())
+    each: Step = {**step, "outputs": [f"/data/events/{ANY_PARTITION}"]}
+    steps: RunSteps = {"days": ["2026-01-01", "2026-01-02"], "simulated_days": [], "simulate": each, "ingest": each}
+    make_plan(steps, {}).execute(context())
     log = capsys.readouterr().out
-    assert f"ingest 2026-01-01 → {step['outputs'][0]}" in log
-    assert "not this" not in log
+    assert "ingest 2026-01-01 → /data/events/2026-01-01" in log
+    assert "ingest 2026-01-02 → /data/events/2026-01-02" in log
+    assert "simulate" not in log
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("training_epoch", "did you mean training_epochs"), ("colour", "the params are workers, training_epochs")],
+)
+def test_a_param_that_no_form_has_is_refused(name: str, remedy: str, make_plan, step: Step) -> None:
+    params = {"workers": 2, "training_epochs": 6}
+    given = {**context(), "params": {**params, name: 3}, "dag": SimpleNamespace(params=params)}
+    with pytest.raises(AirflowFailException, match=f"unknown param {name}: {remedy}"):
+        make_plan({"days": ["2026-01-01"], "ingest": step}, {}).execute(given)
+
+
+def test_without_the_jobs_environment_the_plan_says_how_to_build_it(make_plan, step: Step) -> None:
+    with pytest.raises(AirflowFailException, match=r"/no/python: No such file or directory: build .*make env"):
+        make_plan({"days": ["2026-01-01"], "ingest": step}, {}, python="/no/python").execute(context())
 
 
 def test_wrong_params_fail_without_retries(make_plan) -> None:
@@ -68,13 +105,13 @@ def test_wrong_params_fail_without_retries(make_plan) -> None:
 def test_configuration_is_checked_by_the_jobs_own_rules(make_plan, step: Step) -> None:
     configs = {"preparation": {"train_fraction": 0.9, "validation_fraction": 0.3}, "training": {"epochs": 0}}
     with pytest.raises(AirflowFailException) as caught:
-        make_plan({"days": [{"ingest": step}]}, configs).execute(context())
+        make_plan({"days": ["2026-01-01"], "ingest": step}, configs).execute(context())
     assert "below 1" in str(caught.value)
     assert "epochs" in str(caught.value)
 
 
 def test_a_place_of_an_unknown_kind_fails_without_retries(make_plan, step: Step) -> None:
-    plan = make_plan({"days": [{"ingest": step}]}, {}, base="/data", raw="gopher://host/raw")
+    plan = make_plan({"days": ["2026-01-01"], "ingest": step}, {}, base="/data", raw="gopher://host/raw")
     with pytest.raises(AirflowFailException, match="--raw gopher://host/raw: unknown scheme"):
         plan.execute(context())
 
@@ -82,9 +119,9 @@ def test_a_place_of_an_unknown_kind_fails_without_retries(make_plan, step: Step)
 def test_a_check_that_cannot_run_may_be_retried(make_plan, make_script, step: Step, tmp_path: Path) -> None:
     broken = make_script("import sys\nprint('no memory', file=sys.stderr)\nsys.exit(1)", "python")
     with pytest.raises(AirflowException, match="no memory") as caught:
-        make_plan({"days": [{"ingest": step}]}, {}, python=broken).execute(context())
+        make_plan({"days": ["2026-01-01"], "ingest": step}, {}, python=broken).execute(context())
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_steps_operator_gives_the_list(step: Step) -> None:
-    assert StepsOperator(task_id="models", steps=[step]).execute({}) == [step]
+def test_list_operator_gives_the_list(step: Step) -> None:
+    assert ListOperator(task_id="models", items=[step]).execute({}) == [step]

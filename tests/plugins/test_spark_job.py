@@ -6,12 +6,12 @@ from typing import Any
 
 import psutil
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import OutputError
 from toposieve_airflow.spark_job import SparkJobOperator
-from toposieve_airflow.steps import Step
+from toposieve_airflow.steps import ANY_PARTITION, Step
 
 
 @pytest.fixture
@@ -59,6 +59,14 @@ def test_log_says_where_input_and_output_are(make_operator, step: Step, capsys: 
     assert f"output: {step['outputs'][0]}" in log
 
 
+def test_a_connection_that_is_missing_is_named_and_no_other_place_tried(
+    make_operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_SPARK_LOCAL")
+    with pytest.raises(AirflowFailException, match="no connection spark_local, which says where Spark runs: add it"):
+        make_operator("raise SystemExit('must not run')").execute({})
+
+
 def test_exit_code_2_fails_without_retries_and_says_the_jobs_own_error(make_operator) -> None:
     text = "import sys\nprint('error: a.root: no tree Delphes')\nprint('26/01/01 INFO bye')\nsys.exit(2)"
     with pytest.raises(AirflowFailException) as caught:
@@ -78,10 +86,17 @@ def test_success_without_output_is_a_failure(make_operator, step: Step) -> None:
         make_operator("").execute({})
 
 
-def test_step_that_the_run_does_not_want_is_skipped(make_operator, step: Step) -> None:
-    step["wanted"] = False
-    with pytest.raises(AirflowSkipException):
-        make_operator("raise SystemExit(1)").execute({})
+def test_a_step_of_any_partition_is_done_for_one(make_operator, step: Step, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    step |= {
+        "arguments": ["--partition", ANY_PARTITION],
+        "outputs": [f"{tmp_path}/{ANY_PARTITION}"],
+        "config": {"a": 1},
+    }
+    operator = make_operator(f"import sys\nopen({str(note)!r}, 'w').write(sys.argv[-1])", partition="2026-03-04")
+    with pytest.raises(OutputError, match="2026-03-04 has no manifest"):
+        operator.execute({})
+    assert note.read_text() == "2026-03-04"
 
 
 def test_kill_ends_spark_submit_and_what_it_started(make_operator, tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.partitions import PartitionError
 from toposieve_airflow.profiles import Profile, load_profile
 from toposieve_airflow.steps import (
+    OF_EACH_PARTITION,
     Commands,
     RunSteps,
     StepError,
     build_dataset_steps,
+    every_step,
+    of_partition,
     simulate_events_steps,
     topology_classifier_steps,
 )
@@ -40,6 +43,7 @@ def params(schema: ConfigurationSchema) -> dict[str, Any]:
         "workers": 2,
         "simulate": False,
         "on_bad_file": "fail",
+        "drop_missing": False,
         "replace": False,
         **{name: param.resolve() for name, param in schema.stage_params(STAGES).items()},
     }
@@ -55,19 +59,28 @@ def build(schema: ConfigurationSchema, profile: Profile):
 
 def test_one_step_for_each_day_and_each_model(build, params: dict[str, Any]) -> None:
     steps = build(params)
-    assert [day["ingest"]["label"] for day in steps["days"]] == ["2026-01-01", "2026-01-02"]
+    assert [step["label"] for task, step in every_step(steps) if task == "ingest"] == ["2026-01-01", "2026-01-02"]
     assert [step["label"] for step in steps["train"]] == ["hlf", "inclusive"]
     assert all(step["workers"] == 2 for step in steps["train"])
     assert steps["prepare"]["inputs"] == ["/data/selected/2026-01-01", "/data/selected/2026-01-02"]
 
 
 def test_simulation_is_wanted_only_if_asked_for(build, params: dict[str, Any]) -> None:
-    assert not any(day["simulate"]["wanted"] for day in build(params)["days"])
-    assert all(day["simulate"]["wanted"] for day in build({**params, "simulate": True})["days"])
+    assert build(params)["simulated_days"] == []
+    assert build({**params, "simulate": True})["simulated_days"] == ["2026-01-01", "2026-01-02"]
+
+
+def test_what_a_task_fetches_does_not_grow_with_the_number_of_days(build, params: dict[str, Any]) -> None:
+    short, long = build(params), build({**params, "partition_end": "2026-10-27"})
+    assert len(long["days"]) == 300
+    assert len(json.dumps(long["days"])) < 5000
+    for task in ("simulate", "ingest", "select"):
+        assert long[task] == short[task]
+        assert len(json.dumps(long[task])) < 2000
 
 
 def test_keys_of_one_sample_are_not_looked_for_in_the_manifests_of_all(build, params: dict[str, Any]) -> None:
-    (simulate, *_) = (day["simulate"] for day in build({**params, "simulation_qcd_fast": True})["days"])
+    simulate = build({**params, "simulation_qcd_fast": True})["simulate"]
     assert '"qcd_fast": true' in simulate["arguments"][3]
     assert "qcd_fast" not in simulate["config"]
     assert "pileup" in simulate["config"]
@@ -75,7 +88,7 @@ def test_keys_of_one_sample_are_not_looked_for_in_the_manifests_of_all(build, pa
 
 def test_partition_key_is_used_without_a_range(build, params: dict[str, Any]) -> None:
     steps = build({**params, "partition_start": None, "partition_end": None}, "2026-03-03")
-    assert [day["select"]["label"] for day in steps["days"]] == ["2026-03-03"]
+    assert steps["days"] == ["2026-03-03"]
 
 
 def test_what_changes_a_dataset_changes_its_name_and_nothing_else_does(build, params: dict[str, Any]) -> None:
@@ -92,8 +105,14 @@ def test_what_changes_a_report_changes_its_name(build, params: dict[str, Any]) -
     def report(**changes: Any) -> str:
         return build({**params, **changes})["evaluate"]["label"]
 
-    assert len({report(), report(models=["hlf"]), report(training_epochs=1), report(evaluation_seed=2)}) == 4
+    assert len({report(), report(training_epochs=1), report(evaluation_seed=2)}) == 3
     assert report(workers=4) == report()
+
+
+def test_a_model_that_is_trained_alone_completes_the_report_on_all(build, params: dict[str, Any]) -> None:
+    alone = build({**params, "models": ["hlf"]})["evaluate"]
+    assert alone["outputs"] == build(params)["evaluate"]["outputs"]
+    assert "--with-others" in alone["arguments"]
 
 
 def test_evaluation_gets_the_training_configuration_without_the_model(build, params: dict[str, Any]) -> None:
@@ -141,12 +160,13 @@ def test_a_run_without_one_of_the_samples_is_refused(build, params: dict[str, An
         build({**params, "samples": ["wjets", "qcd"]})
 
 
-def test_replace_and_bad_files_reach_the_jobs(build, params: dict[str, Any]) -> None:
-    steps = build({**params, "replace": True, "on_bad_file": "quarantine"})
-    day = steps["days"][0]
-    assert all("--replace" in step["arguments"] for step in (*day.values(), steps["prepare"]))
-    ingest = day["ingest"]["arguments"]
+def test_replace_bad_and_missing_files_reach_the_jobs(build, params: dict[str, Any]) -> None:
+    assert "--drop-missing" not in build(params)["ingest"]["arguments"]
+    steps = build({**params, "replace": True, "on_bad_file": "quarantine", "drop_missing": True})
+    assert all("--replace" in steps[task]["arguments"] for task in ("simulate", "ingest", "select", "prepare"))
+    ingest = steps["ingest"]["arguments"]
     assert ingest[ingest.index("--on-bad-file") + 1] == "quarantine"
+    assert "--drop-missing" in ingest
 
 
 def test_build_dataset_needs_a_partition_key(
@@ -154,8 +174,8 @@ def test_build_dataset_needs_a_partition_key(
 ) -> None:
     commands = Commands(BASE, params, schema)
     steps = build_dataset_steps(commands, params, "2026-01-05", profile)
-    assert list(steps["days"][0]) == ["ingest", "select"]
-    assert steps["days"][0]["ingest"]["outputs"] == ["/data/events/2026-01-05"]
+    assert steps.keys() == {"days", "ingest", "select"}
+    assert next(every_step(steps))[1]["outputs"] == ["/data/events/2026-01-05"]
     with pytest.raises(PartitionError, match="airflow backfill create"):
         build_dataset_steps(commands, params, None, profile)
 
@@ -164,7 +184,10 @@ def test_simulate_events_has_a_step_for_each_day(
     schema: ConfigurationSchema, profile: Profile, params: dict[str, Any]
 ) -> None:
     steps = simulate_events_steps(Commands(BASE, params, schema), params, None, profile)
-    assert [day["simulate"]["wanted"] for day in steps["days"]] == [True, True]
+    assert [(task, step["label"]) for task, step in every_step(steps)] == [
+        ("simulate", "2026-01-01"),
+        ("simulate", "2026-01-02"),
+    ]
 
 
 def test_data_may_lie_under_urls_and_raw_elsewhere(
@@ -172,7 +195,7 @@ def test_data_may_lie_under_urls_and_raw_elsewhere(
 ) -> None:
     commands = Commands("s3://lhc/toposieve", params, schema, raw="root://eos//store/raw")
     steps = topology_classifier_steps(commands, params, None, profile)
-    day = steps["days"][0]
+    day = {task: of_partition(steps[task], "2026-01-01") for task in OF_EACH_PARTITION}
     for step in day.values():
         assert step["arguments"][:2] == ["--base", "s3://lhc/toposieve"]
     raw = [f"root://eos//store/raw/{sample}/2026-01-01" for sample in params["samples"]]
@@ -185,7 +208,7 @@ def test_data_may_lie_under_urls_and_raw_elsewhere(
 
 
 def test_without_raw_of_its_own_no_job_is_told_one(build, params: dict[str, Any]) -> None:
-    assert not any("--raw" in step["arguments"] for step in build(params)["days"][0].values())
+    assert not any("--raw" in step["arguments"] for _, step in every_step(build(params)))
 
 
 def test_samples_are_not_simulated_into_what_can_only_be_read(

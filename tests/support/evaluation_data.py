@@ -206,6 +206,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
             model: values | run
             for model, values in performance.summarise_models(measured, labels, weights, scores).items()
         },
+        "missing": [],
         "differences": performance.summarise_differences(measured),
         "cutflow": [
             {

@@ -44,6 +44,7 @@ def summarise(
     predictions: Predictions,
     measured: Performance,
     config: EvaluationConfig,
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Content of ``metrics.json``: from the inputs and the configuration alone, no clock and no chance.
 
@@ -54,6 +55,7 @@ def summarise(
         predictions: Scores of the test events.
         measured: Metrics and their resamplings.
         config: Working points and bootstrap.
+        missing: Models that were asked for but are not trained.
     """
     labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
     models = performance.summarise_models(measured, labels, weights, predictions.scores)
@@ -63,6 +65,7 @@ def summarise(
         "classes": list(schema.SAMPLES),
         "test": performance.summarise_test_events(labels, weights),
         "models": {run.config.model: models[run.config.model] | _describe_run(run) for run in runs},
+        "missing": list(missing),
         "differences": performance.summarise_differences(measured),
         "cutflow": _cutflow(extra.get("cutflow", {}), extra.get("weighted_cutflow", {})),
         "quarantined": [{"source": bad["source"], "reason": bad["reason"]} for bad in extra.get("quarantined", ())],

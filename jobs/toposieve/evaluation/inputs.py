@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -112,6 +112,22 @@ def open_run(base: Key, data: TestData, config: TrainingConfig) -> ModelRun:
         raise InvalidInputError(f"{directory} holds no results of a training ({error}): {command}") from None
 
 
+def open_runs(base: Key, data: TestData, configs: Sequence[TrainingConfig]) -> tuple[list[ModelRun], dict[str, str]]:
+    """Find the runs of several models.
+
+    Returns:
+        The runs that are there, in order, and model → what is wrong with that of each other one.
+    """
+    found: list[ModelRun] = []
+    problems: dict[str, str] = {}
+    for config in configs:
+        try:
+            found.append(open_run(base, data, config))
+        except InvalidInputError as error:
+            problems[config.model] = str(error)
+    return found, problems
+
+
 def _read_listed(directory: Key, file: manifests.OutputFile) -> str:
     """A small text that a manifest lists.
 
@@ -132,10 +148,16 @@ def _training_command(base: Key, dataset: Key, config: TrainingConfig) -> str:
     )
 
 
-def input_fingerprints(base: Key, data: TestData, models: Sequence[ModelRun]) -> dict[str, str]:
-    """Folder of every manifest that the report depends on, relative to the base → the manifest's fingerprint."""
+def input_fingerprints(
+    base: Key, data: TestData, models: Sequence[ModelRun], missing: Iterable[str] = ()
+) -> dict[str, str]:
+    """Folder of every manifest that the report depends on, relative to the base → the manifest's fingerprint.
+
+    Of a model that is missing, its folder → nothing: the report says so.
+    """
     sources: list[TestData | ModelRun] = [data, *models]
-    return {each.directory.relative_to(base): manifests.fingerprint(each.manifest) for each in sources}
+    absent = {f"{runs.MODELS_DIRECTORY}/{model}": "" for model in missing}
+    return absent | {each.directory.relative_to(base): manifests.fingerprint(each.manifest) for each in sources}
 
 
 def stage_times(base: Key, data: TestData, models: Sequence[ModelRun]) -> list[StageTime]:

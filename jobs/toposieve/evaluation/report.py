@@ -116,6 +116,10 @@ def _results(metrics: Metrics, images: Images) -> list[str]:
         html.table(caption, header, [[model, *_quantities(metrics, v)] for model, v in metrics["models"].items()]),
         _figure(images, "auc"),
     ]
+    if metrics["missing"]:
+        parts.insert(
+            0, html.paragraph(f"Not trained, and so not in this report: {', '.join(metrics['missing'])}.", "note")
+        )
     if metrics["differences"]:
         rows = [[f"{d['model']} - {d['reference']}", *_quantities(metrics, d, "+")] for d in metrics["differences"]]
         parts += [

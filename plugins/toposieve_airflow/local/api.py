@@ -6,10 +6,13 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
-TIMEOUT_S = 30
+TIMEOUT_S = 120
+"""A backfill of many days is created in one request."""
+
 PAGE = 100
 """Entries of one answer: the most that Airflow gives by default."""
 
@@ -63,6 +66,10 @@ class Api:
         """PATCH a path below ``/api/v2``."""
         return self._call("PATCH", path, body)
 
+    def put(self, path: str) -> Any:
+        """PUT to a path below ``/api/v2``."""
+        return self._call("PUT", path)
+
     def set_pool(self, name: str, slots: int) -> None:
         """Make a pool, or give it this many slots."""
         body = {"slots": slots, "description": "made by the local set-up", "include_deferred": False}
@@ -90,18 +97,40 @@ class Api:
         """Let a DAG run."""
         self.patch(f"/dags/{dag_id}", {"is_paused": False})
 
+    @contextmanager
+    def unpaused(self, dag_id: str) -> Iterator[bool]:
+        """Let a DAG run meanwhile, afterwards it is as before; gives whether it was paused."""
+        was_paused = self.is_paused(dag_id)
+        self.unpause(dag_id)
+        try:
+            yield was_paused
+        finally:
+            if was_paused:
+                with suppress(ApiError, OSError):
+                    self.pause(dag_id)
+
+    def end_run(self, dag_id: str, run_id: str, **note: str) -> None:
+        """Close a run as failed, with a ``note`` if one is given."""
+        self.patch(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}", {"state": "failed", **note})
+
+    def runs(self, dag_id: str, **query: Any) -> list[dict[str, Any]]:
+        """Runs of a DAG that fit the query."""
+        return self._pages(f"/dags/{dag_id}/dagRuns", "dag_runs", **query)
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a run: queued, running, success or failed."""
         return str(self.get(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}")["state"])
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Task instances of a run."""
-        path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances"
+        return self._pages(f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances", "task_instances")
+
+    def _pages(self, path: str, key: str, **query: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
-            page = self.get(path, limit=PAGE, offset=len(found), order_by="id")
-            found += page["task_instances"]
-            if len(found) >= page["total_entries"] or not page["task_instances"]:
+            page = self.get(path, limit=PAGE, offset=len(found), order_by="id", **query)
+            found += page[key]
+            if len(found) >= page["total_entries"] or not page[key]:
                 return found
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

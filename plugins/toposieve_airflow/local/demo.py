@@ -15,8 +15,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,18 @@ CONF: dict[str, Any] = {
 PARSE_TIMEOUT_S = 120
 POLL_S = 1.0
 API_TRIES = 5
-TASK_ORDER = ("plan", "models", "simulate", "ingest", "select", "prepare", "train", "evaluate")
+TASK_ORDER = (
+    "plan",
+    "models",
+    "simulated_days",
+    "simulate",
+    "ingest",
+    "select",
+    "prepare",
+    "train",
+    "trained",
+    "evaluate",
+)
 
 
 class DemoError(Exception):
@@ -76,7 +87,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"starting Airflow on {home.url} (logs in {_from_here(home.folder / 'logs')})", flush=True)
         profile = load_profile(REPOSITORY / "dags" / "config")
         with local_airflow(home) as airflow:
-            return _demo(airflow, profile, {**CONF, **args.conf})
+            return run_chain(airflow, profile, {**CONF, **args.conf})
     except (LocalAirflowError, ProfileError, DemoError, ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -85,40 +96,43 @@ def main(args: argparse.Namespace) -> int:
         return 130
 
 
-def _demo(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any]) -> int:
+def run_chain(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], prefix: str = RUN_PREFIX) -> int:
+    """Run the whole chain and show how it ends.
+
+    Args:
+        airflow: Where to run it.
+        profile: The deployment profile.
+        conf: The run's params that differ from the defaults.
+        prefix: Of the run's name; earlier runs of this prefix that were cut off are closed.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        DemoError: The DAG cannot be imported, or the API fails several times in a row.
+        LocalAirflowError: A part of Airflow has ended.
+    """
     wait_for_dag(airflow, DAG_ID)
-    with _unpaused(airflow.api):
-        run_id, state = _run(airflow, profile, conf)
+    with airflow.api.unpaused(DAG_ID):
+        run_id, state = _run(airflow, profile, conf, prefix)
     if state != "success":
-        return _report_failure(airflow, run_id)
+        report_failure(airflow, DAG_ID, run_id)
+        return 1
     return _show_result(airflow.api, profile, run_id)
 
 
-def _run(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any]) -> tuple[str, str]:
+def _run(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], prefix: str) -> tuple[str, str]:
     """Trigger a run and follow it to its end; returns its name and its state."""
-    _end_earlier_runs(airflow.api)
-    run_id = RUN_PREFIX + datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
+    _end_earlier_runs(airflow.api, prefix)
+    run_id = prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
     airflow.api.trigger(DAG_ID, run_id, conf)
     print(f"run {run_id} of {DAG_ID}; data in {_from_here(profile.base)}\n", flush=True)
     try:
         return run_id, follow(airflow, DAG_ID, run_id)
     except BaseException:
         with suppress(ApiError, OSError):  # the API may be what has failed
-            _end_run(airflow.api, run_id)
+            airflow.api.end_run(DAG_ID, run_id)
         raise
-
-
-@contextmanager
-def _unpaused(api: Api) -> Iterator[None]:
-    """Let the DAG run meanwhile. Afterwards it is as before: a day that is finished later starts it only if wanted."""
-    was_paused = api.is_paused(DAG_ID)
-    api.unpause(DAG_ID)
-    try:
-        yield
-    finally:
-        if was_paused:
-            with suppress(ApiError, OSError):
-                api.pause(DAG_ID)
 
 
 def wait_for_dag(airflow: LocalAirflow, dag_id: str) -> None:
@@ -187,24 +201,20 @@ def _log(home: AirflowHome, dag_id: str, run_id: str, task: Mapping[str, Any]) -
     return home.task_log(dag_id, run_id, task["task_id"], task["map_index"], max(task["try_number"], 1))
 
 
-def _end_earlier_runs(api: Api) -> None:
-    """Close demo runs that were cut off, so that they do not go on beside this one."""
+def _end_earlier_runs(api: Api, prefix: str) -> None:
+    """Close runs of this prefix that were cut off, so that they do not go on beside the next one."""
     for run in api.get(f"/dags/{DAG_ID}/dagRuns", state=["running", "queued"])["dag_runs"]:
-        if run["dag_run_id"].startswith(RUN_PREFIX):
-            _end_run(api, run["dag_run_id"])
+        if run["dag_run_id"].startswith(prefix):
+            api.end_run(DAG_ID, run["dag_run_id"])
 
 
-def _end_run(api: Api, run_id: str) -> None:
-    api.patch(f"/dags/{DAG_ID}/dagRuns/{run_id}", {"state": "failed"})
-
-
-def _report_failure(airflow: LocalAirflow, run_id: str) -> int:
-    for task in _tasks(airflow.api, DAG_ID, run_id):
+def report_failure(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
+    """Print the errors of a run's failed tasks, and where their logs are."""
+    for task in _tasks(airflow.api, dag_id, run_id):
         if task["state"] == "failed":
-            log = _log(airflow.home, DAG_ID, run_id, task)
+            log = _log(airflow.home, dag_id, run_id, task)
             print(f"\nerror: task {task['task_id']} failed: " + "\n".join(errors(log)), file=sys.stderr)
             print(f"log: {_from_here(log)}", file=sys.stderr)
-    return 1
 
 
 def _show_result(api: Api, profile: Profile, run_id: str) -> int:

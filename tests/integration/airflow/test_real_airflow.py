@@ -3,8 +3,11 @@
 The tests build on one another, in order: each fixture is a run of a DAG.
 """
 
+import io
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from toposieve_airflow.local import backfill, demo
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 SAMPLES = ["qcd", "ttbar", "wjets"]
 RANGE = {"partition_start": DAYS[0], "partition_end": DAYS[-1]}
-DEADLINE_S = 120
+MODELS = ["hlf", "inclusive"]
+DEADLINE_S = 300
 
 
 def read(path: Path) -> Any:
@@ -44,25 +48,55 @@ def simulated(airflow) -> Path:
 
 @pytest.fixture(scope="module")
 def backfilled(airflow, simulated: Path) -> Path:
-    """Three days of build_dataset, as `make backfill` starts them."""
-    home = ["--home", str(airflow.local.home.folder), "--port", str(airflow.local.home.port)]
-    assert backfill.main(backfill.arg_parser().parse_args([*home, DAYS[0], DAYS[-1]])) == 0
-    runs = [run for run in airflow.runs("build_dataset") if run["run_type"] == "backfill"]
-    assert sorted(run["partition_key"] for run in runs) == DAYS
-    assert [DagRun(airflow.local, "build_dataset", run["dag_run_id"]).wait() for run in runs] == ["success"] * 3
+    """Three days of build_dataset, by `make backfill`, beside a nightly run that is off."""
+    assert make_backfill(airflow, DAYS[0], DAYS[-1]) == 0
+    assert airflow.api.is_paused(backfill.DAG_ID)
+    runs = [(run["run_type"], run["partition_key"], run["state"]) for run in airflow.runs(backfill.DAG_ID)]
+    assert sorted(runs)[:3] == [("backfill", day, "success") for day in DAYS]
+    assert [(kind, state) for kind, _, state in sorted(runs)[3:]] == [("scheduled", "failed")]  # ended, and noted why
     return airflow.base
 
 
+def make_backfill(airflow, first: str, last: str) -> int:
+    home = ["--home", str(airflow.local.home.folder), "--port", str(airflow.local.home.port)]
+    return backfill.main(backfill.arg_parser().parse_args([*home, first, last]))
+
+
 @pytest.fixture(scope="module")
-def report(airflow, backfilled: Path) -> Path:
-    """The whole chain on the union of the days, by the demo's own code; what is complete passes through."""
+def report(airflow, backfilled: Path, errors: io.StringIO) -> Path:
+    """The whole chain on the union of the days, by the demo's own code, in which the second of two models fails.
+
+    What is complete passes through.
+    """
     before = state_of_files(backfilled)
-    conf = {**demo.CONF, **RANGE, **SMALL_SIMULATION, **SMALL_TRAINING, "simulate": False}
-    assert demo._demo(airflow.local, airflow.profile, conf) == 0
+    conf = {**demo.CONF, **RANGE, **SMALL_SIMULATION, **SMALL_TRAINING, "simulate": False, "models": MODELS}
+    with ThreadPoolExecutor() as beside, redirect_stderr(errors):
+        failing = beside.submit(fail_second_model, airflow)
+        assert demo.run_chain(airflow.local, airflow.profile, conf) == 1
+    assert demo._show_result(airflow.api, airflow.profile, failing.result()) == 0
     assert state_of_files(backfilled) == before
     assert airflow.api.is_paused(demo.DAG_ID)
     (folder,) = (backfilled / "reports").iterdir()
     return folder
+
+
+@pytest.fixture(scope="module")
+def errors() -> io.StringIO:
+    """What the demo says of its failure."""
+    return io.StringIO()
+
+
+def fail_second_model(airflow) -> str:
+    """Do to the second model's task what the button in the UI does, before it begins; returns the run's name."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        for run in (DagRun(airflow.local, demo.DAG_ID, run["dag_run_id"]) for run in airflow.runs(demo.DAG_ID)):
+            for task in run.tasks("train"):
+                if task["map_index"] == 1:
+                    run.mark_failed(task)
+                    return run.run_id
+        time.sleep(0.2)
+    raise TimeoutError("no second model")
 
 
 def test_samples_of_every_day(simulated: Path) -> None:
@@ -79,6 +113,13 @@ def test_backfill_builds_every_day_and_announces_it(airflow, backfilled: Path) -
     assert announced == {(name, day) for name in ("toposieve_events", "toposieve_selected") for day in DAYS}
 
 
+def test_a_model_that_fails_leaves_the_report_on_the_others(report: Path, errors: io.StringIO) -> None:
+    metrics = read(report / "metrics.json")
+    assert (list(metrics["models"]), metrics["missing"]) == (MODELS[:1], MODELS[1:])
+    assert "task evaluate failed: " in errors.getvalue()
+    assert f"{report}/report.html is without {MODELS[1]}: no trained {MODELS[1]}" in errors.getvalue()
+
+
 def test_report_counts_equal_the_sum_of_the_manifests(backfilled: Path, report: Path) -> None:
     cutflow = {step["name"]: step["events"] for step in read(report / "metrics.json")["cutflow"]}
     for sample in SAMPLES:
@@ -92,7 +133,8 @@ def test_report_counts_equal_the_sum_of_the_manifests(backfilled: Path, report: 
 def test_samples_that_are_there_already_are_not_simulated(airflow, report: Path) -> None:
     (run,) = [run for run in airflow.runs(demo.DAG_ID) if run["dag_run_id"].startswith(demo.RUN_PREFIX)]
     states = [(task["task_id"], task["state"]) for task in airflow.api.tasks(demo.DAG_ID, run["dag_run_id"])]
-    assert states.count(("simulate", "skipped")) == states.count(("ingest", "success")) == len(DAYS)
+    assert states.count(("simulate", "skipped")) == 1  # none is started for a day, only to be skipped
+    assert states.count(("ingest", "success")) == len(DAYS)
 
 
 def test_report_is_one_page(report: Path) -> None:
@@ -102,14 +144,31 @@ def test_report_is_one_page(report: Path) -> None:
 def test_a_finished_day_starts_the_classifier_with_its_key(airflow, report: Path) -> None:
     before = state_of_files(airflow.base)
     airflow.api.unpause(demo.DAG_ID)
-    assert airflow.run("build_dataset", "again", {}, partition_key=DAYS[1]) == "success"
+    assert airflow.run(backfill.DAG_ID, "again", {}, partition_key=DAYS[1]) == "success"
+    started = started_by(airflow, DAYS[1])
+    airflow.api.end_run(demo.DAG_ID, started.run_id)
+    assert state_of_files(airflow.base) == before
+
+
+def started_by(airflow, day: str) -> DagRun:
+    """The run of the classifier that a finished day starts."""
     deadline = time.monotonic() + DEADLINE_S
-    while not (started := [run for run in airflow.runs(demo.DAG_ID) if run["partition_key"] == DAYS[1]]):
+    while not (started := [run for run in airflow.runs(demo.DAG_ID) if run["partition_key"] == day]):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    demo._end_run(airflow.api, started[0]["dag_run_id"])
-    assert state_of_files(airflow.base) == before
     assert started[0]["run_type"].startswith("asset")
+    return DagRun(airflow.local, demo.DAG_ID, started[0]["dag_run_id"])
+
+
+def test_a_backfilled_day_is_done_again_and_starts_no_training(airflow, report: Path) -> None:
+    airflow.api.unpause(demo.DAG_ID)
+    assert make_backfill(airflow, DAYS[0], DAYS[0]) == 0
+    days = [run["partition_key"] for run in airflow.runs(backfill.DAG_ID) if run["run_type"] == "backfill"]
+    assert sorted(days) == [DAYS[0], *DAYS]
+    started = started_by(airflow, DAYS[0])
+    assert started.wait() == "success"
+    assert {task["state"] for task in airflow.api.tasks(demo.DAG_ID, started.run_id)} == {"skipped"}
+    assert any("TRAIN=1" in record.get("reason", "") for record in started.log(started.tasks("plan")[0]))
 
 
 def test_wrong_params_are_refused_before_any_work(airflow) -> None:
@@ -117,10 +176,10 @@ def test_wrong_params_are_refused_before_any_work(airflow) -> None:
         airflow.api.trigger(demo.DAG_ID, "wrong", {"workers": "two"})
 
 
-def test_params_that_do_not_go_together_end_the_demo(airflow, capsys: pytest.CaptureFixture[str]) -> None:
-    conf = {**RANGE, "workers": 3, "samples": ["qcd"]}
-    assert demo._demo(airflow.local, airflow.profile, conf) == 1
+def test_a_misspelt_param_ends_the_demo(airflow, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = {**RANGE, "worker": 3}
+    assert demo.run_chain(airflow.local, airflow.profile, conf) == 1
     shown = capsys.readouterr()
-    assert "task plan failed: workers is 3: it must divide" in shown.err
+    assert "task plan failed: unknown param worker: did you mean workers?" in shown.err
     assert "simulate" in shown.out
     assert "upstream_failed" in shown.out

@@ -18,7 +18,7 @@ from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, real_airflow
 from support.releases import shared_folder
 from support.small_cluster import small_cluster, small_profile
 from toposieve_airflow.factory import SCRIPTS
-from toposieve_airflow.steps import Step
+from toposieve_airflow.steps import Step, every_step
 
 JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
 DAY = "2026-01-01"
@@ -75,12 +75,7 @@ def local(report: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def steps() -> Iterator[tuple[str, Step]]:
     """What the tasks of the run do, in order."""
     dag = load_dags()["topology_classifier"]
-    run = dag.get_task("plan").build_steps({**dag.params.validate(), **CONF}, None)
-    for day in run["days"]:
-        yield from day.items()
-    yield "prepare", run["prepare"]
-    yield from (("train", step) for step in run["train"])
-    yield "evaluate", run["evaluate"]
+    return every_step(dag.get_task("plan").build_steps({**dag.params.validate(), **CONF}, None))
 
 
 def files_of(folder: Path, pattern: str) -> dict[str, bytes]:

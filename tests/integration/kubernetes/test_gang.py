@@ -85,7 +85,6 @@ def test_a_step_says_what_to_run_and_its_outputs_are_checked(make_run, tmp_path:
         "files": ["metrics.json"],
         "run_in_log": False,
         "workers": 2,
-        "wanted": True,
     }
     profile = load_profile(CONFIG_FOLDER)
     jobs = JobsEnvironment(str(profile.python), profile.job_environment())

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from toposieve_airflow import params
-from toposieve_airflow.factory import LABEL, form, tasks_for
+from toposieve_airflow.factory import MODEL_LABEL, form, tasks_for
 from toposieve_airflow.profiles import Profile
 from toposieve_airflow.steps import Commands, RunSteps, Step
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
@@ -29,7 +29,7 @@ tasks = tasks_for(Path(__file__).parents[4] / "dags" / "config")
 def count(label: str) -> Step:
     """What a gang that counts is to do."""
     nothing: dict[str, Any] = {"inputs": [], "outputs": [], "config": {}, "files": [], "run_in_log": False}
-    return {"label": label, "arguments": [COUNT, label], "workers": 2, "wanted": True, **nothing}
+    return {"label": label, "arguments": [COUNT, label], "workers": 2, **nothing}
 
 
 def train(commands: Commands, values: Mapping[str, Any], key: str | None, profile: Profile) -> RunSteps:
@@ -43,7 +43,7 @@ def counting(dag_id: str, **options: Any) -> None:
     pods = {"image": os.environ["TOPOSIEVE_TEST_IMAGE"], "cmds": ["python3", "-u", "-c"]}
     with DAG(dag_id, schedule=None, params={"steps": 4}):
         gangs = TFSpawnerOperator.partial(
-            **tasks._gang("train") | pods | RETRIES | options, map_index_template=LABEL
+            **tasks._gang("train") | pods | RETRIES | options, map_index_template=MODEL_LABEL
         ).expand(step=[count("hlf"), count("inclusive")])
         gangs >> tasks.clean_up()
 

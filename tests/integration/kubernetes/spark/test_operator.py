@@ -55,7 +55,7 @@ def make_operator(namespace: Namespace) -> Iterator[Callable[..., SparkOnKuberne
     def make(task_id: str, *arguments: str, config: dict[str, Any], **conf: str) -> SparkOnKubernetesOperator:
         command = ["--base", "/data", "--config", json.dumps(config), *arguments]
         step = {"inputs": [], "outputs": [], "config": {}, "files": [], "arguments": command}
-        step |= {"label": "", "workers": 1, "wanted": True, "run_in_log": False}
+        step |= {"label": "", "workers": 1, "run_in_log": False}
         options = tasks._spark(task_id)
         operators.append(SparkOnKubernetesOperator(**options | {"conf": options["conf"] | conf}, step=step))
         return operators[-1]
