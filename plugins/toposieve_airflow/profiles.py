@@ -253,6 +253,8 @@ class Profile(_Section):
         }
         if self.spark.java_home is not None:
             environment["JAVA_HOME"] = str(self.spark.java_home)
+        if self.spark.master.startswith("local"):  # else spark-submit asks for the address of this machine's name
+            environment["SPARK_LOCAL_IP"] = "127.0.0.1"
         return environment
 
 

@@ -12,7 +12,7 @@ from benchmarks.preparation import prepare
 from benchmarks.table import Row
 from toposieve.io.manifests import read_manifest
 from toposieve.io.store import root_key
-from toposieve.spark.session import JOBS_FOLDER
+from toposieve.spark.environment import JOBS_FOLDER
 
 EPOCHS = 6
 GOAL = 1870.0

@@ -19,7 +19,7 @@ from toposieve.io.delphes import inspect_file, read_events
 from toposieve.io.manifests import read_manifest
 from toposieve.io.store import Key
 from toposieve.physics.selection import select_events
-from toposieve.spark.session import JOBS_FOLDER
+from toposieve.spark.environment import JOBS_FOLDER
 
 PARTITION = "2026-01-01"
 TINY = [

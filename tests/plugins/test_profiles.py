@@ -35,6 +35,13 @@ def test_jobs_have_the_spark_and_python_of_the_profile_whatever_the_user_has(nam
     assert load_profile(CONFIG_FOLDER).job_environment()[name].startswith(str(REPOSITORY / ".venv-jobs"))
 
 
+@pytest.mark.parametrize(("master", "address"), [("local[4]", "127.0.0.1"), ("yarn", None), ("k8s://https://x", None)])
+def test_only_local_jobs_do_without_the_hosts_name(values: dict[str, Any], master: str, address: str | None) -> None:
+    values["spark"]["master"] = master
+    environment = parse_profile(values, FILE, Path("/repo")).job_environment()
+    assert environment.get("SPARK_LOCAL_IP") == address
+
+
 def test_absolute_paths_stay(values: dict[str, Any]) -> None:
     values["base"] = "/data"
     values["spark"]["java_home"] = "/opt/java"

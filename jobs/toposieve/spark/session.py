@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,13 +13,12 @@ from urllib.parse import urlsplit
 
 from toposieve.spark.class_archive import make_java_quick
 from toposieve.spark.daemon import MODULES_VARIABLE, task_modules
+from toposieve.spark.environment import LOCAL_ADDRESS, ignored, is_submitted, own_environment
 from toposieve.spark.java import java_home
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
     from pyspark.sql import SparkSession
-
-JOBS_FOLDER = Path(__file__).resolve().parents[2]
 
 DEFAULTS: dict[str, str] = {
     "spark.sql.session.timeZone": "UTC",
@@ -35,7 +33,7 @@ DEFAULTS: dict[str, str] = {
     "spark.sql.adaptive.enabled": "false",
     "spark.driver.memory": "1g",
 }
-"""Settings that every job has unless ``spark-submit`` or ``spark-defaults.conf`` says otherwise."""
+"""Settings that every job has unless ``spark-submit`` says otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +49,12 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     Raises:
         InvalidInputError: There is no Java that Spark can use.
     """
-    _prepare_environment()
+    options = os.environ.get("PYSPARK_SUBMIT_ARGS", "")
+    _prepare_environment(is_local=_is_local(master) if master else "--master" not in options)
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
+    if is_submitted(os.environ):
         # spark-submit has started Java; only once connected to it does SparkConf know spark-submit's options.
         SparkContext._ensure_initialized()
     active = SparkSession.getActiveSession()
@@ -112,15 +111,16 @@ class SparkOnDemand:
         return self._session
 
 
-def _prepare_environment() -> None:
+def _prepare_environment(is_local: bool) -> None:
+    given = dict(os.environ)
+    made = own_environment(given, is_local)
+    if names := ignored(given, made):
+        logger.info("not taken from the shell: %s; the job uses its own Spark, Python and Java", ", ".join(names))
+    for name in given.keys() - made.keys():
+        del os.environ[name]
+    os.environ.update(made)
     os.environ["JAVA_HOME"] = str(java_home())
     make_java_quick()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Local tasks inherit the driver's environment; they must find this library and stay on one thread.
-    path = os.environ.get("PYTHONPATH", "")
-    if str(JOBS_FOLDER) not in path.split(os.pathsep):
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(JOBS_FOLDER), path]))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _is_local(master: str) -> bool:
@@ -135,6 +135,6 @@ def _make_event_log_folder(conf: SparkConf) -> None:
 
 
 def _keep_to_this_machine(conf: SparkConf) -> None:
-    conf.setIfMissing("spark.driver.host", "127.0.0.1")
-    conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
+    conf.setIfMissing("spark.driver.host", LOCAL_ADDRESS)
+    conf.setIfMissing("spark.driver.bindAddress", LOCAL_ADDRESS)
     conf.setIfMissing("spark.sql.warehouse.dir", str(Path(tempfile.gettempdir()) / "toposieve-warehouse"))
