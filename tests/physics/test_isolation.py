@@ -139,6 +139,13 @@ def test_isolation_sums_equal_the_sums_over_all_pairs(cone: float) -> None:
                 assert sums[i][j].tolist() == sums_by_pairs(particles, others, cone, same=i == j)
 
 
+@pytest.mark.parametrize("cone", [0.3, 0.75])
+def test_neighbours_at_the_cones_edge_lie_in_neighbouring_strips(cone: float) -> None:
+    # Strips a little narrower than the cone would begin at 0 and .999 cones: two strips away from each other.
+    pair = kept((1, -1e-5, 0), (2, 0.9995 * cone, 0))
+    assert isolation_sums((pair, kept(), kept()), cone, squared_edge(cone))[0][0].tolist() == [2, 1]
+
+
 def test_isolation_beyond_the_calorimeters() -> None:
     far = kept((1, 7.0, 0), (2, 7.2, 0), (4, 999.9, 0), (8, 999.9, 0.1), (16, -1e30, 0))
     assert isolation_sums((far, kept(), kept()), 0.3, EDGE)[0][0].tolist() == [2, 1, 8, 4, 0]

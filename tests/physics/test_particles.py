@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.events import above, edge_cases, f32, lepton, make_event, to_events, tower, track
+from support.events import PI, above, below, edge_cases, f32, lepton, make_event, to_events, tower, track
 from support.reference import Event
 from toposieve import schema
 from toposieve.config import SelectionConfig
@@ -89,6 +89,13 @@ def test_lepton_without_own_track_has_vertex_zero() -> None:
     assert particles["vtxX"].tolist() == [0, 7]
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_own_track_is_found_across_the_azimuths_seam(side: int) -> None:
+    inside = side * below(PI)  # float32's π is above π, and would be wrapped when it is read
+    event = make_event(muons=[lepton(40, 0.5, inside)], tracks=[track(39, 0.5, -inside, x=7)])
+    assert rows_of(event)[1]["vtxX"].tolist() == [7]
+
+
 def test_own_track_edge_is_inclusive() -> None:
     edge = f32(1e-4)
     tracks = [track(3, edge, 0, x=1), track(2, above(edge), 0, x=2)]
@@ -134,6 +141,12 @@ def test_flag_edge_is_inclusive(collection: str, flag: str) -> None:
 def test_charge_is_the_tracks_own_cut_to_one_byte() -> None:
     event = edge_cases()["charges"]
     assert rows_of(event)[1]["Charge"].tolist() == [-1, -1, 2, -128]
+
+
+@pytest.mark.parametrize(("charge", "stored"), [(999, 127), (-999, -128), (127, 127), (-128, -128)])
+def test_charges_of_lepton_and_tracks_are_cut_at_both_ends(charge: int, stored: int) -> None:
+    event = make_event(muons=[lepton(40, 0.5, 1, charge)], tracks=[track(4, 1, 1, charge)])
+    assert rows_of(event)[1]["Charge"].tolist() == [stored, stored]
 
 
 def test_azimuth_is_stored_as_read() -> None:

@@ -39,6 +39,12 @@ def test_a_charged_particle_is_bent_by_the_known_angle():
         assert phi[0] == pytest.approx(-charge * bend)
 
 
+def test_the_field_is_that_of_cms():
+    # 3.8 T; a particle of 10 GeV has a radius of 10 / (0.2998 * 3.8) m = 8.778 m, and R = 1.29 m.
+    _, phi = propagate(particle(charge=1, px=10.0))
+    assert phi[0] == pytest.approx(-math.asin(1.29 / (2 * 8.778)), rel=1e-4)
+
+
 def test_a_stiff_track_is_almost_straight():
     slow, fast = (propagate(particle(charge=1, px=pt))[1][0] for pt in (10.0, 1000.0))
     assert slow < -0.05
