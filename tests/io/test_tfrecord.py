@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -74,6 +75,13 @@ def test_we_write_as_tensorflow_does(tmp_path: Path) -> None:
 
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
     assert tfrecord.record_count(write(tmp_path / "x.tfrecord", [])) == 0
+
+
+def test_a_file_compressed_with_gzip_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(gzip.compress(write(tmp_path / "plain.tfrecord", [b"abc"] * 9).read_bytes()))
+    with pytest.raises(InvalidInputError, match=r"x\.tfrecord is compressed with gzip: unpack it"):
+        tfrecord.record_count(path)
 
 
 @pytest.mark.parametrize("missing", [1, 4, 5, 2_000, 70_000 + 4, 70_000 + 8, 70_000 + 15])

@@ -26,6 +26,7 @@ _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _CRC_MASK_DELTA = 0xA282EAD8
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def encode_example(features: Mapping[str, Value]) -> bytes:
@@ -98,7 +99,7 @@ def record_count(path: Path) -> int:
     """Count records by walking over their lengths; TensorFlow compares the checksums when it reads them.
 
     Raises:
-        InvalidInputError: The file ends within a record.
+        InvalidInputError: The file is compressed with gzip, or ends within a record.
     """
     size = path.stat().st_size
     records = position = 0
@@ -110,5 +111,8 @@ def record_count(path: Path) -> int:
             position += _LENGTH.size + _CRC.size + length + _CRC.size
             records += 1
     if position != size:
+        with path.open("rb") as stream:
+            if stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC:
+                raise InvalidInputError(f"{path} is compressed with gzip: unpack it (gunzip -c OLD > NEW)")
         raise InvalidInputError(f"{path} is cut short: record {records - 1} is incomplete; copy or write it again")
     return records
