@@ -42,6 +42,7 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
             "workers": 4,
             "on_bad_file": "quarantine",
             "replace": True,
+            "drop_missing": True,
             "selection_jet_pt_min": 40,
             "training_epochs": 2,
         },
