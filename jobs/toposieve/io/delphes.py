@@ -79,7 +79,7 @@ def inspect_file(raw: Key, file_id: str) -> SourceFile:
     with bad_file(file_id, REMEDY):
         stat = key.stat()
         if stat is None:
-            raise InvalidInputError(f"{file_id}: no such file, or a link that leads nowhere; {REMEDY}")
+            raise FileNotFoundError(file_id)
         if stat.size == 0:
             raise InvalidInputError(f"{file_id}: the file is empty; {REMEDY}")
         with _open_and_sum(key) as (root, checksum):
