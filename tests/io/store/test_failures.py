@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,21 @@ def test_no_keys(s3_root: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(InvalidInputError, match="no credentials: set AWS_ACCESS_KEY_ID"):
         s3_root.list()
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "foo bar", "https://", "ftp://x", "http://[::1", "minio"])
+def test_an_endpoint_that_is_no_url(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(InvalidInputError, match=rf"AWS_ENDPOINT_URL is {re.escape(endpoint)}: write https://HOST:PORT"):
+        root_key("--base", "s3://lhc/x").list()
+
+
+def test_a_machine_without_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:1")
+    with pytest.raises(InvalidInputError, match=r"s3://lhc cannot be reached .* install ca-certificates, or name"):
+        root_key("--base", "s3://lhc/x").list()
 
 
 def test_a_reader_may_read_and_not_write(s3_root: Key, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ _FORBIDDEN = f"not allowed, or with wrong keys: check {_KEYS}, and the rights on
 _NO_CREDENTIALS = f"no credentials: set {_KEYS}, or give this machine a role"
 # Without keys the library asks the machine's, the pod's or the container's own service for a role.
 _ASKS_FOR_ROLE = re.compile(r"//169\.254\.|/latest/(api/token|meta-data)")
+_NO_CERTIFICATES = "it has no authorities' certificates: install ca-certificates, or name their file in SSL_CERT_FILE"
 _WRONG_REGION = "the bucket is in another region: set AWS_REGION"
 Answer = TypeVar("Answer")
 
@@ -69,7 +70,13 @@ def open_store(url: str) -> Store:
 
 
 def _endpoint() -> str | None:
-    return next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+    name = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
+    if name is None:
+        return None
+    endpoint = os.environ[name]
+    if not re.fullmatch(r"https?://([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d+)?(/.*)?", endpoint):
+        raise InvalidInputError(f"{name} is {endpoint}: write https://HOST:PORT, or http:// where that is meant")
+    return endpoint
 
 
 def _host(bucket: str) -> str:
@@ -80,19 +87,23 @@ def _host(bucket: str) -> str:
 def _connect(bucket: str, prefix: str, patience: timedelta) -> S3Store:
     endpoint = _endpoint()
     config: S3Config = {"endpoint": endpoint} if endpoint else {}
-    return S3Store(
-        bucket,
-        config=config,
-        prefix=prefix or None,
-        client_options={
-            "allow_http": endpoint is not None and endpoint.startswith("http://"),
-            "connect_timeout": timedelta(seconds=5),
-            "read_timeout": patience,
-            "timeout": timedelta(hours=1),  # of a whole object; what stalls meets the other limits
-        },
-        # We retry ourselves: obstore would hide that a lost answer may have been a success.
-        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=_remote.ANSWER_SECONDS)},
-    )
+    try:
+        return S3Store(
+            bucket,
+            config=config,
+            prefix=prefix or None,
+            client_options={
+                "allow_http": endpoint is not None and endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=5),
+                "read_timeout": patience,
+                "timeout": timedelta(hours=1),  # of a whole object; what stalls meets the other limits
+            },
+            # We retry ourselves: obstore would hide that a lost answer may have been a success.
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=_remote.ANSWER_SECONDS)},
+        )
+    except BaseError as error:
+        remedy = _NO_CERTIFICATES if "No CA certificates" in str(error) else last_line(error)
+        raise InvalidInputError(f"s3://{bucket} cannot be reached from this machine: {remedy}") from error
 
 
 class ObjectStore:
