@@ -126,6 +126,13 @@ def test_what_is_no_manifest_is_refused(folder: Key, content: str, number: int) 
         read_manifest(folder)
 
 
+def test_a_manifest_is_not_read_before_it_is_finished(folder: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, content = folder / manifest_name(1), manifest_of(unit("a")).to_bytes()
+    key.write_bytes(content[:100])
+    monkeypatch.setattr("time.sleep", lambda _: key.write_bytes(content))  # as where there are no hard links
+    assert read_manifest(folder) == manifest_of(unit("a"))
+
+
 def test_a_listed_file_is_there_in_the_right_size(folder: Key, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("content")
     file = describe_file(tmp_path / "a", "a")
@@ -166,6 +173,15 @@ def test_two_disjoint_runs_merge_into_what_one_would_have_made() -> None:
     both = manifest_of(unit("a"), unit("b"), unit("c"), notes=("a: y", "b: x"))
     assert merge(mine, winner, "out") == both
     assert merge(winner, mine, "out") == both
+
+
+def test_what_one_of_two_runs_took_out_stays_out() -> None:
+    bad, note = BadFile(source="x", reason="bad"), "a: x"
+    before = manifest_of(unit("a"), unit("b"), quarantined=(bad,), notes=(note,))
+    drops = manifest_of(unit("b"))
+    adds = manifest_of(unit("a"), unit("b"), unit("c"), quarantined=(bad,), notes=(note,))
+    for mine, winner in ((drops, adds), (adds, drops)):
+        assert merge(mine, winner, "out", before) == manifest_of(unit("b"), unit("c"))
 
 
 def test_what_both_quarantined_is_listed_once() -> None:

@@ -91,7 +91,7 @@ def test_contradicting_configuration_is_a_conflict(folder: Key) -> None:
 def test_a_number_left_empty_is_passed_over_without_its_predecessor(
     folder: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("toposieve.io.publication.EMPTY_SECONDS", 1)
+    monkeypatch.setattr("toposieve.io.manifests._UNFINISHED_SECONDS", 1)
     monkeypatch.setattr("time.sleep", lambda _: None)
     publish(folder, "a")
     (folder / manifest_name(2)).write_bytes(b"")

@@ -14,7 +14,7 @@ import pytest
 from support.interleavings import DAY, Actor
 from support.memory_store import START, MemoryStore, Semantics
 from toposieve.errors import ConflictError
-from toposieve.io import heartbeats, manifests, publication, store, sweep
+from toposieve.io import heartbeats, manifests, store, sweep
 from toposieve.io.manifests import Manifest, OutputFile, Unit, in_order, manifest_name, read_newest
 from toposieve.io.names import HEARTBEATS, RECORDS, unit_name
 from toposieve.io.publication import Publication
@@ -34,7 +34,7 @@ def in_memory() -> Iterator[None]:
     idle = SimpleNamespace(start=lambda: None, join=lambda: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "_opened", lambda root, pid: _world.store)
-        for module in (heartbeats, sweep, publication):
+        for module in (heartbeats, sweep, manifests):
             patch.setattr(module, "time", clock)
         patch.setattr(heartbeats, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=_world.new_name())))
         patch.setattr(
@@ -43,7 +43,7 @@ def in_memory() -> Iterator[None]:
             SimpleNamespace(Thread=lambda **_: idle, Event=lambda: SimpleNamespace(set=lambda: None)),
         )
         patch.setattr(heartbeats, "WAIT_SECONDS", 30.0)
-        patch.setattr(publication, "EMPTY_SECONDS", 2)
+        patch.setattr(manifests, "_UNFINISHED_SECONDS", 2)
         for name in ("parse_manifest", "read_stub"):  # the same few contents, in every order
             patch.setattr(manifests, name, cache(getattr(manifests, name)))
         yield

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,6 +29,9 @@ OLDEST_NAME = "manifest.json"
 
 _NAME = re.compile(r"manifest-(\d{6,})\.json")
 _CHUNK_BYTES = 1 << 20
+_UNFINISHED_SECONDS = 10
+_Name = TypeVar("_Name", str, tuple[str, int, int])
+_Value = TypeVar("_Value")
 
 
 class _Record(BaseModel):
@@ -131,13 +135,14 @@ def fingerprint(manifest: Manifest) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
-def merge(mine: Manifest, winner: Manifest, where: str) -> Manifest:
-    """What a run publishes that lost a race: its own units beside the winner's.
+def merge(mine: Manifest, winner: Manifest, where: str, before: Manifest | None = None) -> Manifest:
+    """What a run publishes that lost a race: its own units beside the winner's, without what either took out.
 
     Args:
         mine: Made without knowing the winner's.
         winner: Published meanwhile.
         where: The folder, for the message.
+        before: What both went on from, if there was anything.
 
     Raises:
         ConflictError: They contradict each other: another configuration, code or input.
@@ -154,13 +159,17 @@ def merge(mine: Manifest, winner: Manifest, where: str) -> Manifest:
         raise ConflictError(
             f"another run published to {where} meanwhile, with other {what}; run again to go on from its result"
         )
-    units = in_order({unit.range: unit for unit in (*mine.units, *winner.units)}.values())
-    quarantined = {file.source: file for file in (*mine.quarantined, *winner.quarantined)}
+
+    def both(of: Callable[[Manifest], Mapping[_Name, _Value]]) -> list[_Value]:
+        old, ours, theirs = (of(each) if each else {} for each in (before, mine, winner))
+        taken_out = {name for name in old if name not in ours or name not in theirs}
+        return [value for name, value in sorted({**ours, **theirs}.items()) if name not in taken_out]
+
     return mine.model_copy(
         update={
-            "units": units,
-            "quarantined": tuple(quarantined[source] for source in sorted(quarantined)),
-            "notes": tuple(sorted({*mine.notes, *winner.notes})),
+            "units": tuple(both(lambda each: {unit.range: unit for unit in each.units})),
+            "quarantined": tuple(both(lambda each: {file.source: file for file in each.quarantined})),
+            "notes": tuple(both(lambda each: {note: note for note in each.notes})),
         }
     )
 
@@ -239,10 +248,28 @@ def read_number(folder: Key, number: int) -> Manifest | None:
     """
     key = folder / manifest_name(number)
     try:
-        content = key.read_bytes()
+        content = read_finished(key, or_empty=True)
     except FileNotFoundError:
         return None
     return parse_manifest(content, key)
+
+
+def read_finished(key: Key, *, or_empty: bool = False) -> bytes:
+    """The bytes of a manifest, which without hard links may be seen while it is written.
+
+    Args:
+        key: The manifest.
+        or_empty: Do not wait for one in which there is nothing yet.
+
+    Returns:
+        The whole of it; or what there is after ten seconds, left by a writer that died.
+    """
+    for _ in range(_UNFINISHED_SECONDS):
+        content = key.read_bytes()
+        if (content or or_empty) and content.startswith(b"{") == content.rstrip().endswith(b"}"):
+            break
+        time.sleep(1)
+    return content
 
 
 def parse_manifest(content: bytes, key: Key) -> Manifest | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -22,8 +21,6 @@ from toposieve.io.store import Key, Stat
 from toposieve.io.sweep import KEPT_HOURS, leftovers, sweep
 
 TIMING_NAME = "timing.json"
-
-EMPTY_SECONDS = 10
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +94,15 @@ class Publication:
         Raises:
             ConflictError: Another run published what contradicts this manifest, or swept a file that it lists.
         """
-        known = self._number
+        known, before = self._number, self.previous
         self._wake_up(manifest)
         while not self._create(manifest):
             newest = manifests.read_newest(self.folder)
             if newest is not None and newest.number > known:  # else a stub has the number, or what a crash left
                 known = newest.number
                 self._number = max(self._number, known)
-                manifest = merge(manifest, newest.manifest, str(self.folder))
+                manifest = merge(manifest, newest.manifest, str(self.folder), before)
+                before = newest.manifest
                 if fingerprint(manifest) == fingerprint(newest.manifest):
                     break
             self._wake_up(manifest, lost=True)
@@ -118,7 +116,7 @@ class Publication:
         """Try to take the next number; one that holds these very bytes is ours, the answer to our request was lost."""
         self._number += 1
         key, content = self.folder / manifest_name(self._number), manifest.to_bytes()
-        return key.create_if_absent(content) or _read_whole(key) == content
+        return key.create_if_absent(content) or manifests.read_finished(key) == content
 
     def _wake_up(self, manifest: Manifest, *, lost: bool = False) -> None:
         """Whoever was frozen may have been taken for dead: show that we live before looking whether all is there.
@@ -169,16 +167,6 @@ def is_up_to_date(previous: Manifest | None, manifest: Manifest) -> bool:
 def write_timing(folder: Key, *, seconds: float, events: int) -> None:
     """Write ``timing.json``: how long the stage took; no part of the manifest, since it differs between runs."""
     (folder / TIMING_NAME).write_text(json.dumps({"seconds": round(seconds, 3), "events": events}) + "\n")
-
-
-def _read_whole(key: Key) -> bytes:
-    # Without hard links a manifest is empty for a moment; whoever leaves it so for longer is dead.
-    for _ in range(EMPTY_SECONDS):
-        content = key.read_bytes()
-        if content:
-            break
-        time.sleep(1)
-    return content
 
 
 def _is_there(folder: Key, entries: Mapping[str, Stat], file: OutputFile) -> bool:
