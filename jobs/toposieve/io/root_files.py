@@ -44,25 +44,6 @@ def open_root(key: Key) -> Iterator[Any]:
         yield root
 
 
-def read_ahead(tree: Any, branches: Sequence[str], start: int, stop: int) -> None:
-    """Read the baskets of branches for a range of entries in one request, before they are read one by one.
-
-    Does nothing for a file of this machine, which gains nothing by it.
-
-    Args:
-        tree: Of a file that :func:`open_root` opened.
-        branches: Their names.
-        start: First entry.
-        stop: The entry after the last.
-    """
-    source = tree.file.source
-    if not isinstance(source, StoreSource):
-        return
-    baskets = [basket for name in branches for _, basket in tree[name].entries_to_ranges_or_baskets(start, stop)]
-    # Baskets that lie inside the tree's own record are there already.
-    source.read_ahead([(int(basket[0]), int(basket[1])) for basket in baskets if isinstance(basket, tuple)])
-
-
 class StoreSource(Source):  # type: ignore[misc]  # uproot has no types
     """Bytes of an object, for uproot.
 
@@ -83,7 +64,6 @@ class StoreSource(Source):  # type: ignore[misc]  # uproot has no types
         self._num_bytes = found.size
         self._open = True
         self._ends = self._read(_ends(found.size))
-        self._ahead: dict[Span, bytes] = {}
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """One part of the file."""
@@ -95,10 +75,6 @@ class StoreSource(Source):  # type: ignore[misc]  # uproot has no types
         for chunk in chunks:
             notifications.put(chunk)
         return chunks
-
-    def read_ahead(self, ranges: Sequence[Span]) -> None:
-        """Keep parts of the file, in place of those kept before."""
-        self._ahead = self._read([span for span in dict.fromkeys(ranges) if self._kept(span) is None])
 
     @property
     def closed(self) -> bool:
@@ -113,15 +89,12 @@ class StoreSource(Source):  # type: ignore[misc]  # uproot has no types
         """Forget what was read."""
         self._open = False
         self._ends = {}
-        self._ahead = {}
 
     def _chunks(self, ranges: Sequence[Span]) -> list[Chunk]:
         read = self._read([span for span in dict.fromkeys(ranges) if self._kept(span) is None])
         return [Chunk(self, *span, TrivialFuture(read[span] if span in read else self._kept(span))) for span in ranges]
 
     def _kept(self, span: Span) -> bytes | None:
-        if span in self._ahead:
-            return self._ahead[span]
         start, stop = span
         for (first, last), content in self._ends.items():
             # Nothing lies behind the last byte, so an end also holds what would reach beyond.

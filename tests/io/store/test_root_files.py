@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import uproot
 
-from toposieve.io.root_files import open_root, read_ahead
+from toposieve.io.root_files import open_root
 from toposieve.io.store import Key, root_key
 from toposieve.io.store.root import RootStore
 
@@ -91,21 +91,8 @@ def test_all_baskets_of_a_range_come_in_one_request(
     assert all(np.array_equal(arrays[name], expected[name]) for name in BRANCHES)
 
 
-def test_what_was_read_ahead_is_not_asked_for_again(
-    big_file: Path, serve: Callable[[Path], Key], requests: list[str]
-) -> None:
-    with open_root(serve(big_file)) as root, uproot.open(big_file) as local:
-        requests.clear()
-        read_ahead(root["Events"], BRANCHES, 10_000, 20_000)
-        for name in BRANCHES:
-            found = root["Events"][name].array(entry_start=10_000, entry_stop=20_000, library="np")
-            assert np.array_equal(found, local["Events"][name].array(library="np")[10_000:20_000])
-        assert requests == ["read_ranges"]
-
-
 def test_a_local_file_is_read_by_its_path(big_file: Path) -> None:
     with open_root(root_key("--raw", str(big_file.parent)) / big_file.name) as root:
-        read_ahead(root["Events"], BRANCHES, 0, 10)
         assert root.file_path == str(big_file)
         assert root["Events"].num_entries == EVENTS
 
