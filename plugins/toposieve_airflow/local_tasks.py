@@ -16,8 +16,11 @@ class LocalTasks(Tasks):
     gang_operator = LocalGangOperator
 
     def spark_options(self, task_id: str) -> dict[str, Any]:
-        """Spark in this machine's processes."""
-        return {"application": str(self.profile.jobs / SCRIPTS[task_id]), "conf": self.profile.spark.conf}
+        """Spark's driver on this machine, with the jobs' Python."""
+        conf = self.profile.spark.conf
+        if "spark.pyspark.python" in conf:  # that of executors elsewhere, which the driver would take too
+            conf = {"spark.pyspark.driver.python": str(self.profile.python), **conf}
+        return {"application": str(self.profile.jobs / SCRIPTS[task_id]), "conf": conf}
 
     def gang_options(self, task_id: str) -> dict[str, Any]:
         """Workers as processes."""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from support.airflow_environment import CONFIG_FOLDER
+from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from support.dags import load_dags
 from toposieve_airflow.profiles import PROFILE_VARIABLE, load_profile
 
 
@@ -12,3 +13,9 @@ def test_it_can_be_read_and_keeps_all_data_on_hdfs(monkeypatch: pytest.MonkeyPat
     assert profile.spark.master == "yarn"
     assert profile.places() == {"base": "hdfs://NAMENODE:8020/toposieve"}
     assert profile.spark.conf["spark.yarn.dist.archives"].count(profile.base) == 2
+
+
+def test_the_driver_runs_in_the_environment_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, "yarn")
+    ingest = load_dags()["build_dataset"].get_task("ingest")
+    assert ingest.partial_kwargs["conf"]["spark.pyspark.driver.python"] == str(REPOSITORY / ".venv-jobs/bin/python")
