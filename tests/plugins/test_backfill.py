@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from toposieve_airflow.local import backfill, demo
+from toposieve_airflow.local import backfill
 from toposieve_airflow.local.airflow_home import AirflowHome
 from toposieve_airflow.local.api import Api, ApiError
 
@@ -69,7 +69,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Params of every run of the whole chain."""
     runs: list[dict[str, Any]] = []
-    monkeypatch.setattr(demo, "run_chain", lambda airflow, profile, conf, prefix: runs.append(conf) or 0)
+    monkeypatch.setattr(backfill, "run_chain", lambda airflow, profile, conf, prefix: runs.append(conf) or 0)
     return runs
 
 
@@ -171,7 +171,7 @@ def test_another_backfill_that_is_under_way_is_named(run, capsys: pytest.Capture
 
 def test_some_failures_of_the_api_are_borne_and_many_are_not(run, capsys: pytest.CaptureFixture[str]) -> None:
     class Busy(FakeApi):
-        failures = demo.API_TRIES - 1
+        failures = backfill.API_TRIES - 1
 
         def backfilled(self) -> list[dict[str, Any]]:
             self.failures -= 1
@@ -181,6 +181,6 @@ def test_some_failures_of_the_api_are_borne_and_many_are_not(run, capsys: pytest
 
     api = Busy(dict.fromkeys(DAYS, "success"))
     assert run(*DAYS, api=api) == 0
-    api.failures = 2 * demo.API_TRIES
+    api.failures = 2 * backfill.API_TRIES
     assert run(*DAYS, api=api) == 1
     assert "in a row: timed out" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from urllib.error import URLError
 import pytest
 
 from support.airflow_environment import CONFIG_FOLDER
-from toposieve_airflow.local import demo
+from toposieve_airflow.local import demo, runs
 from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, LocalAirflowError
 from toposieve_airflow.local.api import Api, ApiError
 from toposieve_airflow.profiles import Profile, load_profile
@@ -22,9 +22,9 @@ class FakeApi(Api):
         self.given = tasks
         self.state = state
         self.answers = {
-            "/dags": {"dags": [{"dag_id": demo.DAG_ID}]},
-            f"/dags/{demo.DAG_ID}": {"is_paused": True},
-            f"/dags/{demo.DAG_ID}/dagRuns": {"dag_runs": []},
+            "/dags": {"dags": [{"dag_id": runs.DAG_ID}]},
+            f"/dags/{runs.DAG_ID}": {"is_paused": True},
+            f"/dags/{runs.DAG_ID}/dagRuns": {"dag_runs": []},
             **(answers or {}),
         }
         self.sent: list[tuple[str, Any]] = []
@@ -69,7 +69,7 @@ def make_airflow(home: AirflowHome):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "POLL_S", 0.0)
+    monkeypatch.setattr(runs, "POLL_S", 0.0)
 
 
 @pytest.fixture
@@ -82,10 +82,14 @@ def task(task_id: str, state: str, map_index: int = -1) -> dict[str, Any]:
     return {"task_id": task_id, "state": state, "map_index": map_index, "try_number": 1, **times}
 
 
+def run_demo(airflow: LocalAirflow, profile: Profile, **params: Any) -> int:
+    return runs.run_chain(airflow, profile, {**demo.CONF, **params}, demo.RUN_PREFIX)
+
+
 def test_params_of_the_command_line_win(make_airflow, profile: Profile, capsys: pytest.CaptureFixture[str]) -> None:
     api = FakeApi([], "failed")
-    demo.run_chain(make_airflow(api), profile, {**demo.CONF, "workers": 4})
-    ((_, body),) = [sent for sent in api.sent if sent[0] == f"/dags/{demo.DAG_ID}/dagRuns"]
+    run_demo(make_airflow(api), profile, workers=4)
+    ((_, body),) = [sent for sent in api.sent if sent[0] == f"/dags/{runs.DAG_ID}/dagRuns"]
     assert body["conf"] == {**demo.CONF, "workers": 4}
     assert body["dag_run_id"] in capsys.readouterr().out
 
@@ -101,7 +105,7 @@ def test_failed_task_ends_the_demo_with_its_error_and_log(
             self.log.write_text(json.dumps(entry))
 
     api = Failing([task("select", "upstream_failed"), task("ingest", "failed", 0)], "failed")
-    assert demo.run_chain(make_airflow(api), profile, demo.CONF) == 1
+    assert run_demo(make_airflow(api), profile) == 1
     shown = capsys.readouterr()
     assert "error: task ingest failed: a.root: no tree Delphes" in shown.err
     assert f"log: {api.log}" in shown.err
@@ -113,7 +117,7 @@ def test_success_ends_with_table_report_and_command(
 ) -> None:
     profile = profile.model_copy(update={"python": Path(make_script("import sys; print('table of', sys.argv[-1])"))})
     api = FakeApi([task("plan", "success")], "success", {"evaluate": {"value": {"outputs": [str(tmp_path)]}}})
-    assert demo.run_chain(make_airflow(api), profile, demo.CONF) == 0
+    assert run_demo(make_airflow(api), profile) == 0
     shown = capfd.readouterr().out
     assert f"table of {tmp_path / 'metrics.json'}" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
@@ -122,7 +126,7 @@ def test_success_ends_with_table_report_and_command(
 
 def test_mapped_tasks_are_not_shown_by_their_number(make_airflow, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = [task("plan", "success"), {**task("ingest", "running", 0), "rendered_map_index": None}]
-    demo.follow(make_airflow(FakeApi(tasks, "success")), demo.DAG_ID, "demo_1")
+    runs.follow(make_airflow(FakeApi(tasks, "success")), runs.DAG_ID, "demo_1")
     shown = capsys.readouterr().out
     assert "plan" in shown
     assert "ingest" not in shown
@@ -130,17 +134,17 @@ def test_mapped_tasks_are_not_shown_by_their_number(make_airflow, capsys: pytest
 
 def test_paths_are_shown_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert demo._from_here(tmp_path / "work" / "reports") == "work/reports"
-    assert demo._from_here("/elsewhere/work") == "/elsewhere/work"
-    assert demo._from_here("s3://lhc/work") == "s3://lhc/work"
+    assert runs.from_here(tmp_path / "work" / "reports") == "work/reports"
+    assert runs.from_here("/elsewhere/work") == "/elsewhere/work"
+    assert runs.from_here("s3://lhc/work") == "s3://lhc/work"
 
 
 def test_runs_that_were_cut_off_are_closed_first(make_airflow, profile: Profile) -> None:
-    runs = [{"dag_run_id": "demo_old"}, {"dag_run_id": "manual__mine"}]
-    api = FakeApi([], "failed", {f"/dags/{demo.DAG_ID}/dagRuns": {"dag_runs": runs}})
-    demo.run_chain(make_airflow(api), profile, demo.CONF)
+    earlier = [{"dag_run_id": "demo_old"}, {"dag_run_id": "manual__mine"}]
+    api = FakeApi([], "failed", {f"/dags/{runs.DAG_ID}/dagRuns": {"dag_runs": earlier}})
+    run_demo(make_airflow(api), profile)
     closed = [path for path, body in api.sent if body == {"state": "failed"}]
-    assert closed == [f"/dags/{demo.DAG_ID}/dagRuns/demo_old"]
+    assert closed == [f"/dags/{runs.DAG_ID}/dagRuns/demo_old"]
 
 
 def test_interrupted_run_is_closed(make_airflow, profile: Profile) -> None:
@@ -150,21 +154,21 @@ def test_interrupted_run_is_closed(make_airflow, profile: Profile) -> None:
 
     api = Interrupted([], "running")
     with pytest.raises(KeyboardInterrupt):
-        demo.run_chain(make_airflow(api), profile, demo.CONF)
+        run_demo(make_airflow(api), profile)
     assert [body for _, body in api.sent[-2:]] == [{"state": "failed"}, {"is_paused": True}]
 
 
 @pytest.mark.parametrize("was_paused", [True, False])
 def test_dag_is_paused_again_unless_it_was_not(make_airflow, profile: Profile, was_paused: bool) -> None:
-    api = FakeApi([], "failed", {f"/dags/{demo.DAG_ID}": {"is_paused": was_paused}})
-    demo.run_chain(make_airflow(api), profile, demo.CONF)
-    assert (api.sent[-1] == (f"/dags/{demo.DAG_ID}", {"is_paused": True})) is was_paused
+    api = FakeApi([], "failed", {f"/dags/{runs.DAG_ID}": {"is_paused": was_paused}})
+    run_demo(make_airflow(api), profile)
+    assert (api.sent[-1] == (f"/dags/{runs.DAG_ID}", {"is_paused": True})) is was_paused
 
 
 def test_a_component_that_has_ended_ends_the_demo(make_airflow, home: AirflowHome) -> None:
     airflow = make_airflow(FakeApi([], "running"), scheduler=9)
     with pytest.raises(LocalAirflowError, match=f"Airflow's scheduler ended with exit code 9: see {home.folder}/logs"):
-        demo.follow(airflow, demo.DAG_ID, "demo_1")
+        runs.follow(airflow, runs.DAG_ID, "demo_1")
 
 
 class Unsteady(FakeApi):
@@ -184,14 +188,14 @@ class Unsteady(FakeApi):
 
 @pytest.mark.parametrize("error", [ApiError(500, "busy"), URLError("refused"), TimeoutError("timed out")])
 def test_some_failures_of_the_api_are_borne(make_airflow, error: Exception) -> None:
-    airflow = make_airflow(Unsteady(demo.API_TRIES - 1, error))
-    assert demo.follow(airflow, demo.DAG_ID, "demo_1") == "success"
+    airflow = make_airflow(Unsteady(runs.API_TRIES - 1, error))
+    assert runs.follow(airflow, runs.DAG_ID, "demo_1") == "success"
 
 
 def test_an_api_that_keeps_failing_ends_the_demo(make_airflow) -> None:
-    airflow = make_airflow(Unsteady(demo.API_TRIES, ApiError(500, "out of memory")))
-    with pytest.raises(demo.DemoError, match=r"5 times in a row: Airflow answers 500: out of memory; see .*api-server"):
-        demo.follow(airflow, demo.DAG_ID, "demo_1")
+    airflow = make_airflow(Unsteady(runs.API_TRIES, ApiError(500, "out of memory")))
+    with pytest.raises(runs.RunError, match=r"5 times in a row: Airflow answers 500: out of memory; see .*api-server"):
+        runs.follow(airflow, runs.DAG_ID, "demo_1")
 
 
 def airflow_with_import_error(make_airflow, timestamp: str) -> LocalAirflow:
@@ -202,12 +206,12 @@ def airflow_with_import_error(make_airflow, timestamp: str) -> LocalAirflow:
 
 def test_broken_dag_file_is_reported(make_airflow) -> None:
     airflow = airflow_with_import_error(make_airflow, "2026-01-01T12:00:03Z")
-    with pytest.raises(demo.DemoError, match=r"dags/x\.py cannot be imported:\nProfileError: base: missing key"):
-        demo.wait_for_dag(airflow, demo.DAG_ID)
+    with pytest.raises(runs.RunError, match=r"dags/x\.py cannot be imported:\nProfileError: base: missing key"):
+        runs.wait_for_dag(airflow, runs.DAG_ID)
 
 
 def test_import_error_of_an_earlier_start_is_no_reason_to_stop(make_airflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "PARSE_TIMEOUT_S", 0)
+    monkeypatch.setattr(runs, "PARSE_TIMEOUT_S", 0)
     airflow = airflow_with_import_error(make_airflow, "2026-01-01T11:59:59Z")
-    with pytest.raises(demo.DemoError, match="has not found the DAG"):
-        demo.wait_for_dag(airflow, demo.DAG_ID)
+    with pytest.raises(runs.RunError, match="has not found the DAG"):
+        runs.wait_for_dag(airflow, runs.DAG_ID)

@@ -17,7 +17,7 @@ import yaml
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, check_port, components_for, local_airflow
 from toposieve_airflow.local.api import Api
-from toposieve_airflow.local.demo import wait_for_dag
+from toposieve_airflow.local.runs import wait_for_dag
 from toposieve_airflow.processes import free_ports
 from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
 

@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from toposieve_airflow.local import demo
 from toposieve_airflow.local.airflow_home import REPOSITORY, LocalAirflow, LocalAirflowError, add_arguments, home_of
 from toposieve_airflow.local.api import Api, ApiError
+from toposieve_airflow.local.runs import API_TRIES, RunError, report_failure, run_chain, wait_for_dag
 from toposieve_airflow.partitions import PartitionError, days
 from toposieve_airflow.profiles import ProfileError, load_profile
 
@@ -53,12 +53,12 @@ def main(args: argparse.Namespace) -> int:
         airflow = LocalAirflow(home, home.api(), {}, datetime.now(UTC))
         if airflow.api.health() is None:
             raise LocalAirflowError(f"no Airflow answers on {home.url}: start it in another terminal by make airflow")
-        demo.wait_for_dag(airflow, DAG_ID)
+        wait_for_dag(airflow, DAG_ID)
         _build(airflow, asked)
         if not args.train:
             return 0
-        return demo.run_chain(airflow, profile, {"partition_start": asked[0], "partition_end": asked[-1]}, RUN_PREFIX)
-    except (LocalAirflowError, ProfileError, PartitionError, BackfillError, demo.DemoError, ApiError) as error:
+        return run_chain(airflow, profile, {"partition_start": asked[0], "partition_end": asked[-1]}, RUN_PREFIX)
+    except (LocalAirflowError, ProfileError, PartitionError, BackfillError, RunError, ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -93,7 +93,7 @@ def _build(airflow: LocalAirflow, asked: Sequence[str]) -> None:
     failed = sorted(run["partition_key"] for run in runs if run["state"] == "failed")
     for run in runs:
         if run["state"] == "failed":
-            demo.report_failure(airflow, DAG_ID, run["dag_run_id"])
+            report_failure(airflow, DAG_ID, run["dag_run_id"])
     busy = sorted(set(asked) - {run["partition_key"] for run in runs})
     if failed or busy:
         problems = [f"{len(failed)} failed: {', '.join(failed)}"] if failed else []
@@ -134,13 +134,13 @@ def _follow(api: Api, since: str, *, end_nightly: bool) -> list[dict[str, Any]]:
 
 def _runs(api: Api, since: str) -> list[dict[str, Any]]:
     """Runs of the backfill; a busy machine may delay or spoil an answer."""
-    for _ in range(demo.API_TRIES):
+    for _ in range(API_TRIES):
         try:
             return api.runs(DAG_ID, run_type="backfill", start_date_gte=since)
         except (ApiError, OSError) as error:
             problem = error
         time.sleep(POLL_S)
-    raise BackfillError(f"Airflow's API has failed {demo.API_TRIES} times in a row: {problem}")
+    raise BackfillError(f"Airflow's API has failed {API_TRIES} times in a row: {problem}")
 
 
 def _end_nightly(api: Api, since: str) -> None:

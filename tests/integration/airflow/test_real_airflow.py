@@ -15,7 +15,8 @@ import pytest
 
 from support.published import newest_manifest, published_files
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, DagRun
-from toposieve_airflow.local import backfill, demo
+from toposieve_airflow.local import backfill, demo, runs
+from toposieve_airflow.local.api import ApiError
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 SAMPLES = ["qcd", "ttbar", "wjets"]
@@ -72,10 +73,10 @@ def report(airflow, backfilled: Path, errors: io.StringIO) -> Path:
     conf = {**demo.CONF, **RANGE, **SMALL_SIMULATION, **SMALL_TRAINING, "simulate": False, "models": MODELS}
     with ThreadPoolExecutor() as beside, redirect_stderr(errors):
         failing = beside.submit(fail_second_model, airflow)
-        assert demo.run_chain(airflow.local, airflow.profile, conf) == 1
-    assert demo._show_result(airflow.api, airflow.profile, failing.result()) == 0
+        assert runs.run_chain(airflow.local, airflow.profile, conf, demo.RUN_PREFIX) == 1
+    assert runs._show_result(airflow.api, airflow.profile, failing.result()) == 0
     assert state_of_files(backfilled) == before
-    assert airflow.api.is_paused(demo.DAG_ID)
+    assert airflow.api.is_paused(runs.DAG_ID)
     (folder,) = (backfilled / "reports").iterdir()
     return folder
 
@@ -90,7 +91,7 @@ def fail_second_model(airflow) -> str:
     """Do to the second model's task what the button in the UI does, before it begins; returns the run's name."""
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
-        for run in (DagRun(airflow.local, demo.DAG_ID, run["dag_run_id"]) for run in airflow.runs(demo.DAG_ID)):
+        for run in (DagRun(airflow.local, runs.DAG_ID, run["dag_run_id"]) for run in airflow.runs(runs.DAG_ID)):
             for task in run.tasks("train"):
                 if task["map_index"] == 1:
                     run.mark_failed(task)
@@ -131,8 +132,8 @@ def test_report_counts_equal_the_sum_of_the_manifests(backfilled: Path, report: 
 
 
 def test_samples_that_are_there_already_are_not_simulated(airflow, report: Path) -> None:
-    (run,) = [run for run in airflow.runs(demo.DAG_ID) if run["dag_run_id"].startswith(demo.RUN_PREFIX)]
-    states = [(task["task_id"], task["state"]) for task in airflow.api.tasks(demo.DAG_ID, run["dag_run_id"])]
+    (run,) = [run for run in airflow.runs(runs.DAG_ID) if run["dag_run_id"].startswith(demo.RUN_PREFIX)]
+    states = [(task["task_id"], task["state"]) for task in airflow.api.tasks(runs.DAG_ID, run["dag_run_id"])]
     assert states.count(("simulate", "skipped")) == 1  # none is started for a day, only to be skipped
     assert states.count(("ingest", "success")) == len(DAYS)
 
@@ -143,42 +144,42 @@ def test_report_is_one_page(report: Path) -> None:
 
 def test_a_finished_day_starts_the_classifier_with_its_key(airflow, report: Path) -> None:
     before = state_of_files(airflow.base)
-    airflow.api.unpause(demo.DAG_ID)
+    airflow.api.unpause(runs.DAG_ID)
     assert airflow.run(backfill.DAG_ID, "again", {}, partition_key=DAYS[1]) == "success"
     started = started_by(airflow, DAYS[1])
-    airflow.api.end_run(demo.DAG_ID, started.run_id)
+    airflow.api.end_run(runs.DAG_ID, started.run_id)
     assert state_of_files(airflow.base) == before
 
 
 def started_by(airflow, day: str) -> DagRun:
     """The run of the classifier that a finished day starts."""
     deadline = time.monotonic() + DEADLINE_S
-    while not (started := [run for run in airflow.runs(demo.DAG_ID) if run["partition_key"] == day]):
+    while not (started := [run for run in airflow.runs(runs.DAG_ID) if run["partition_key"] == day]):
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert started[0]["run_type"].startswith("asset")
-    return DagRun(airflow.local, demo.DAG_ID, started[0]["dag_run_id"])
+    return DagRun(airflow.local, runs.DAG_ID, started[0]["dag_run_id"])
 
 
 def test_a_backfilled_day_is_done_again_and_starts_no_training(airflow, report: Path) -> None:
-    airflow.api.unpause(demo.DAG_ID)
+    airflow.api.unpause(runs.DAG_ID)
     assert make_backfill(airflow, DAYS[0], DAYS[0]) == 0
     days = [run["partition_key"] for run in airflow.runs(backfill.DAG_ID) if run["run_type"] == "backfill"]
     assert sorted(days) == [DAYS[0], *DAYS]
     started = started_by(airflow, DAYS[0])
     assert started.wait() == "success"
-    assert {task["state"] for task in airflow.api.tasks(demo.DAG_ID, started.run_id)} == {"skipped"}
+    assert {task["state"] for task in airflow.api.tasks(runs.DAG_ID, started.run_id)} == {"skipped"}
     assert any("TRAIN=1" in record.get("reason", "") for record in started.log(started.tasks("plan")[0]))
 
 
 def test_wrong_params_are_refused_before_any_work(airflow) -> None:
-    with pytest.raises(demo.ApiError, match="400: Invalid input for param workers"):
-        airflow.api.trigger(demo.DAG_ID, "wrong", {"workers": "two"})
+    with pytest.raises(ApiError, match="400: Invalid input for param workers"):
+        airflow.api.trigger(runs.DAG_ID, "wrong", {"workers": "two"})
 
 
 def test_a_misspelt_param_ends_the_demo(airflow, capsys: pytest.CaptureFixture[str]) -> None:
     conf = {**RANGE, "worker": 3}
-    assert demo.run_chain(airflow.local, airflow.profile, conf) == 1
+    assert runs.run_chain(airflow.local, airflow.profile, conf, demo.RUN_PREFIX) == 1
     shown = capsys.readouterr()
     assert "task plan failed: unknown param worker: did you mean workers?" in shown.err
     assert "simulate" in shown.out
