@@ -61,6 +61,7 @@ def arg_parser() -> argparse.ArgumentParser:
         help="room in local scratch (TMPDIR) for copies of shards that lie elsewhere; "
         "default: 20, or half of what is free there",
     )
+    cli.add_history_argument(parser)
     return parser
 
 
@@ -74,6 +75,8 @@ def main(args: argparse.Namespace) -> None:
     dataset = open_dataset(dataset_dir)
     check_share(dataset, config.batch_size, gang.workers)
     directory = run_directory(base, dataset.fingerprint, config)
+    if cli.shows_history(args, directory):
+        return
     logger.info("training %s on %s, results in %s", config.model, dataset_dir, directory)
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     finished = finished_run(directory)

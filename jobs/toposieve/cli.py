@@ -79,10 +79,15 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the jobs that publish into a folder of their own."""
     parser.add_argument("--replace", action="store_true", help="replace output of another configuration")
     parser.add_argument("--recompute", action="store_true", help="make everything anew, though it is there")
-    parser.add_argument("--history", action="store_true", help="only show what the output has been, and when")
+    add_history_argument(parser)
     parser.add_argument(
         "--sweep", action="store_true", help=f"remove leftovers now; otherwise those older than {KEPT_HOURS:.0f} hours"
     )
+
+
+def add_history_argument(parser: argparse.ArgumentParser) -> None:
+    """Option of all jobs with output."""
+    parser.add_argument("--history", action="store_true", help="only show what the output has been, and when")
 
 
 def publication(args: argparse.Namespace, folder: Key) -> Publication:

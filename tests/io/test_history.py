@@ -32,11 +32,13 @@ def test_a_line_for_each_manifest(tmp_path: Path) -> None:
     put(folder, 1, 1, "ab", seed=1)
     (folder / manifest_name(2)).write_bytes(b"")
     put(folder, 3, 2, "bcd", seed=2)
+    put(folder, 4, 3, "bcd", seed=2)
     assert history(folder) == [
         "     0  1969-12-31T00:00:00+00:00  test: 9 units (swept)",
         "     1  1970-01-02T00:00:00+00:00  test: 2 units, 3,000 events, configuration 1f, code 2",
         "     3  1970-01-03T00:00:00+00:00  test: 3 units, 4,500 events, configuration 1f, code 2"
         " (2 files more, 1 files less, seed 1 → 2)",
+        "     4  1970-01-04T00:00:00+00:00  test: 3 units, 4,500 events, configuration 1f, code 2 (the same files)",
     ]
 
 

@@ -19,6 +19,7 @@ from support.delphes_files import collections, read_naively, with_leaf, write_co
 from support.events import edge_cases, from_events, random_events
 from support.spark_tasks import FailsAfter
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.manifests import (
     BadFile,
@@ -335,6 +336,16 @@ def test_samples_not_asked_for_stay(base: Path) -> None:
         f"qcd/{DAY}/none.root",
         f"ttbar/{DAY}/loose.root",
     ]
+
+
+def test_samples_not_asked_for_may_not_be_of_other_code(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CODE_NUMBERS, "ingest", 1000)
+    run(base)
+    monkeypatch.setitem(CODE_NUMBERS, "ingest", 1001)
+    with pytest.raises(InvalidInputError, match=r"ttbar were .*other code \(number 1000, now 1001\): run with"):
+        run(base, "--samples", "qcd")
+    assert read_manifest(target(base)).code == 1000
+    assert run(base).code == 1001
 
 
 def test_a_damaged_file_of_a_sample_not_asked_for_stays_listed(base: Path, caplog: pytest.LogCaptureFixture) -> None:

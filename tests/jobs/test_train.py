@@ -1,6 +1,7 @@
 """The training job as it is run: processes, alone and in gangs of two."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -124,6 +125,13 @@ def test_a_complete_run_is_left_as_it_is(undisturbed: tuple[Path, list[str]]) ->
     assert code == 0, output
     assert "complete already" in output
     assert before == {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
+
+
+def test_the_history_of_a_run_is_shown(
+    undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, arguments(undisturbed[0], "--history")) == 0
+    assert re.search(r"\n +1  20\S+  training: ", capsys.readouterr().out)
 
 
 def test_metrics_that_were_lost_come_back(undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

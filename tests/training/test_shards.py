@@ -107,6 +107,14 @@ def test_a_dataset_that_preparation_has_not_finished_is_not_foreign(tmp_path: Pa
         open_dataset(directory)
 
 
+def test_a_foreign_folder_named_by_a_date_is_none_of_ours(tmp_path: Path) -> None:
+    directory = write_published_dataset(tmp_path / "d")
+    expected = open_dataset(directory)
+    (tmp_path / "d/202601011230").mkdir()
+    (tmp_path / "d/202601011230/notes").touch()
+    assert open_dataset(directory).train == expected.train
+
+
 def test_a_listing_that_is_too_old_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = write_dataset(tmp_path / "d")
     listing = key_of(directory).list()

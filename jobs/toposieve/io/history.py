@@ -45,8 +45,9 @@ def _changes(before: Manifest | None, manifest: Manifest) -> str:
         for key in keys
         if before.config.get(key) != manifest.config.get(key)
     ]
-    parts = [f"{len(new - old)} files more", f"{len(old - new)} files less", *changed]
-    return f" ({', '.join(part for part in parts if not part.startswith('0 '))})"
+    counts = {"more": len(new - old), "less": len(old - new)}
+    parts = [f"{count} files {what}" for what, count in counts.items() if count] + changed
+    return f" ({', '.join(parts) or 'the same files'})"
 
 
 def date(stat: Stat) -> str:

@@ -7,14 +7,13 @@ depend on the number of workers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, adler32, check_listed, read_manifest_if_any
-from toposieve.io.names import HEARTBEATS, RECORDS
+from toposieve.io.names import is_ours
 from toposieve.io.store import Key, Stat
 from toposieve.io.tfrecord import record_count
 from toposieve.training.runs import dataset_fingerprint
@@ -23,9 +22,6 @@ TRAINING_SPLITS = ("train", "validation")
 ADLER_DIGITS = 8
 FOREIGN_STREAMS = 8
 """Most streams of a dataset that has no manifest to say."""
-
-_OURS = re.compile(rf"({RECORDS}|{HEARTBEATS}|[0-9a-f]{{12}})/")
-"""Folders that preparation makes before there is a manifest."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,7 @@ def open_dataset(directory: Key) -> Dataset:
 def _check_foreign(directory: Key, entries: Mapping[str, Stat]) -> None:
     if not entries:
         raise InvalidInputError(f"{directory} does not exist: run prepare_features.py first, or check --dataset")
-    if any(_OURS.match(name) for name in entries):
+    if any(is_ours(f"{name.partition('/')[0]}/") for name in entries):  # what preparation makes before a manifest
         raise InvalidInputError(f"{directory} is unfinished: run prepare_features.py again")
 
 
