@@ -127,7 +127,6 @@ def test_a_reader_may_read_and_not_write(s3_root: Key, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
-        (400, "ExpiredToken", "s3://lhc/base: the credentials have expired: get new ones"),
         (400, "InvalidToken", "the session token is not valid"),
         (403, "RequestTimeTooSkewed", "clock is wrong"),
         (403, "", "not allowed, or with wrong keys"),
@@ -138,6 +137,12 @@ def test_a_reader_may_read_and_not_write(s3_root: Key, monkeypatch: pytest.Monke
 def test_what_s3_refuses(answer: Callable[[int, str], None], status: int, code: str, message: str) -> None:
     answer(status, code)
     with pytest.raises(InvalidInputError, match=message):
+        root_key("--base", "s3://lhc/base").list()
+
+
+def test_expired_credentials_are_worth_a_retry(answer: Callable[[int, str], None]) -> None:
+    answer(400, "ExpiredToken")
+    with pytest.raises(UnavailableError, match="s3://lhc/base: the credentials have expired: get new ones, and run"):
         root_key("--base", "s3://lhc/base").list()
 
 

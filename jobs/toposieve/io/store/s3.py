@@ -21,7 +21,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from toposieve.errors import InvalidInputError, RefusedError
+from toposieve.errors import InvalidInputError, RefusedError, UnavailableError
 from toposieve.io.store import Stat, Store, _remote
 from toposieve.io.store._remote import Outage, Service, last_line, scratch_file, suffix_of, within
 
@@ -37,12 +37,11 @@ _REMEDIES = {
     "NoSuchBucket": "there is no such bucket: make it, or mend the name",
     "InvalidAccessKeyId": f"the access key is unknown: check {_KEYS}",
     "SignatureDoesNotMatch": f"the secret key is wrong: check {_KEYS}",
-    "ExpiredToken": "the credentials have expired: get new ones",
-    "ExpiredTokenException": "the credentials have expired: get new ones",
     "InvalidToken": "the session token is not valid: get new credentials",
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
     "AccessDenied": "not allowed: ask the bucket's owner for the right, or use other credentials",
 }
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 _FORBIDDEN = f"not allowed, or with wrong keys: check {_KEYS}, and the rights on the bucket"
 _NO_CREDENTIALS = f"no credentials: set {_KEYS}, or give this machine a role"
 # Without keys the library asks the machine's, the pod's or the container's own service for a role.
@@ -236,6 +235,8 @@ def _refuse(place: str, error: BaseError | FileNotFoundError) -> NoReturn:
     code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
     remedy = _REMEDIES.get(code[1] or code[2]) if code else None
     status = re.search(r"status code: (\d+)", text)
+    if code and (code[1] or code[2]) in _EXPIRED:  # a retry may have new ones
+        raise UnavailableError(f"{place}: the credentials have expired: get new ones, and run again") from error
     if remedy is None and _ASKS_FOR_ROLE.search(text):
         remedy = _NO_CREDENTIALS
     if remedy is None and isinstance(error, FileNotFoundError):
