@@ -243,7 +243,8 @@ def test_copies_in_two_days_of_one_dataset_are_refused(tmp_path: Path) -> None:
         datasets.read_inputs(base, days)
     assert str(caught.value) == (
         f"the same events under several names: qcd/{DAY}/a.root = qcd/2026-01-02/b.root; remove all but one under "
-        "raw/, then run ingest.py --drop-missing and select_events.py for their partitions"
+        "raw/ (where simulated, run simulate.py --replace with another seed for all partitions but one), "
+        "then run ingest.py --drop-missing and select_events.py for their partitions"
     )
 
 

@@ -9,13 +9,15 @@ import pytest
 import uproot
 
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import SimulationConfig
+from toposieve.config import IngestConfig, SimulationConfig
+from toposieve.io.delphes import inspect_file
 from toposieve.io.manifests import Unit
 from toposieve.io.store import Key
 from toposieve.simulation import files
 from toposieve.simulation.files import FileTask, date_of, merge, simulate_file, simulate_item, truth_chunks
-from toposieve.simulation.generator import TruthEvents
+from toposieve.simulation.generator import TruthEvents, generate
 from toposieve.simulation.pileup import LibraryFiles
+from toposieve.spark.ingestion import ingest_unit, plan
 
 
 def batch(*weights, tried=10):
@@ -128,3 +130,22 @@ def test_every_file_has_a_seed_of_its_own(task, change):
 def test_the_simulations_seed_changes_every_file(task):
     other = task.config.model_copy(update={"seed": 2})
     assert dataclasses.replace(task, config=other).seed != task.seed
+
+
+def test_the_seeds_of_a_partition_follow_each_other(task):
+    assert [dataclasses.replace(task, index=3 + n).seed - task.seed for n in range(1000)] == list(range(1000))
+
+
+def test_files_of_one_seed_look_the_same_to_prepare_whatever_their_partitions(task, monkeypatch):
+    """It compares what files have become, and names two that became the same."""
+    truth = next(generate("wjets", 5))
+    monkeypatch.setattr(FileTask, "seed", 5)
+    monkeypatch.setattr(files, "generate", lambda sample, seed: iter([truth]))
+    raw, events = [], []
+    for partition in ("2026-01-01", "warm-up"):
+        here = dataclasses.replace(task, partition=partition, events=2)
+        raw.append(simulate_item(here).unit.outputs[0])
+        (item,) = plan([inspect_file(task.folder, here.name)], task.folder / "events", IngestConfig())
+        events.append(ingest_unit(item).outputs[0])
+    assert raw[0].checksum != raw[1].checksum
+    assert (events[0].bytes, events[0].checksum) == (events[1].bytes, events[1].checksum)

@@ -197,14 +197,15 @@ def _check_samples(inputs: SelectedInputs) -> None:
 
 
 def _check_duplicates(inputs: SelectedInputs) -> None:
-    # Copies of a ROOT file give the same files in each stage, whatever their names, samples and days.
+    # The same events give the same files in each stage, whatever their inputs' names, samples and days.
     contents = [
         Content(each.unit.source, _content(each.unit), each.key) for each in inputs.units if each.unit.counts["events"]
     ]
     groups = sorted({" = ".join(group) for group in find_duplicates(contents)})
     if groups:
         raise InvalidInputError(
-            f"the same events under several names: {'; '.join(groups[:_MOST_NAMED])}; remove all but one under raw/, "
+            f"the same events under several names: {'; '.join(groups[:_MOST_NAMED])}; remove all but one under raw/ "
+            "(where simulated, run simulate.py --replace with another seed for all partitions but one), "
             "then run ingest.py --drop-missing and select_events.py for their partitions"
         )
 

@@ -24,7 +24,7 @@ from toposieve.simulation.detector import simulate
 from toposieve.simulation.generator import TruthEvents, generate
 from toposieve.simulation.heavy_flavour import generate_qcd
 from toposieve.simulation.pileup import LibraryFiles, load_library, overlay, place_vertices
-from toposieve.simulation.seeds import derive_seed, detector_rng
+from toposieve.simulation.seeds import day_of, detector_rng, file_number, series_seed
 from toposieve.simulation.writer import delphes_file, event_collection
 
 DETECTOR_CHUNK = 100
@@ -64,7 +64,7 @@ class FileTask:
     @property
     def seed(self) -> int:
         """The file's own seed."""
-        return derive_seed(self.config.seed, self.partition, self.sample, self.index)
+        return series_seed(file_number(self.partition, self.index), self.config.seed, self.sample)
 
     @property
     def source(self) -> str:
@@ -93,7 +93,7 @@ def simulate_file(task: FileTask, path: Path) -> Unit:
         The file's record, without outputs: counts ``generated`` (hard collisions tried), ``events`` (written) and
         ``selected`` (by the default selection).
     """
-    rng = detector_rng(task.seed)
+    rng = detector_rng(task.sample, task.seed)
     generated = events = selected = 0
     with delphes_file(path, task.uuid, date_of(task.partition)) as writer:
         for truth in truth_chunks(_generator(task), task.events):
@@ -112,11 +112,8 @@ def date_of(partition: str) -> datetime:
     >>> date_of("2026-01-02").isoformat(), date_of("warm-up").isoformat()
     ('2026-01-02T00:00:00', '1995-01-01T00:00:00')
     """
-    try:
-        day = datetime.strptime(partition, "%Y-%m-%d")
-    except ValueError:
-        return ROOT_EPOCH
-    return day if day.year in ROOT_YEARS else ROOT_EPOCH
+    day = day_of(partition)
+    return day if day and day.year in ROOT_YEARS else ROOT_EPOCH
 
 
 def _generator(task: FileTask) -> Iterator[TruthEvents]:

@@ -25,7 +25,7 @@ from toposieve.io.publication import Publication
 from toposieve.io.store import Key
 from toposieve.simulation.adoption import Finished, finish
 from toposieve.simulation.pileup import BLOCK_EVENTS, LibraryFiles, generate_block
-from toposieve.simulation.seeds import derive_seed
+from toposieve.simulation.seeds import series_seed
 from toposieve.spark.run import run_on_spark
 from toposieve.version import code_version
 
@@ -115,7 +115,7 @@ def ensure_library(spark: SparkSession, raw: Key, config: SimulationConfig, *, r
 
 def _tasks(config: SimulationConfig, folder: Key, *, adopt: bool) -> list[BlockTask]:
     return [
-        BlockTask(index, events, derive_seed(config.seed, "pileup", index), folder, adopt)
+        BlockTask(index, events, series_seed(index, config.seed, "pileup"), folder, adopt)
         for index, events in enumerate(block_sizes(config.pileup_library_events))
     ]
 
