@@ -67,7 +67,7 @@ def missing(campaign: Campaign, *, replace: bool = False) -> dict[str, int | Non
     """Sample → the next file to make."""
     with ExitStack() as stack:
         samples = open_all(campaign, stack, replace=replace)
-        return {sample.sample: sample.progress.next_index() for sample in samples}
+        return {sample.sample: sample.progress.start_next() for sample in samples}
 
 
 def key_of(campaign: Campaign, sample: str, index: int) -> Key:

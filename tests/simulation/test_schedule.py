@@ -1,9 +1,11 @@
+import sys
 from concurrent.futures import Future
 
 import pytest
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Unit
+from toposieve.simulation import schedule
 from toposieve.simulation.schedule import ProgressLog, SampleProgress, run_schedule
 
 
@@ -52,20 +54,51 @@ def test_slow_samples_come_first_and_quick_ones_fill_the_gaps():
 def test_a_gap_in_the_files_is_waited_for():
     progress = SampleProgress("qcd", target=100, events_per_file=100, finished={0: unit(0, 60), 2: unit(2, 60)})
     assert progress.files() is None
-    assert progress.next_index() == 1
+    assert progress.start_next() == 1
+    assert progress.start_next() is None
+    progress.finish(1, unit(1, 30))
+    assert [file.source for file in progress.files()] == ["file 0", "file 1", "file 2"]
+    assert progress.start_next() is None
 
 
 def test_files_in_the_making_count_with_the_mean():
-    progress = SampleProgress("qcd", target=100, events_per_file=100, finished={0: unit(0, 60)}, running={1})
-    assert progress.next_index() is None
-    progress.running.clear()
-    assert progress.next_index() == 1
+    progress = SampleProgress("qcd", target=100, events_per_file=100, finished={0: unit(0, 60)})
+    assert [progress.start_next(), progress.start_next()] == [1, None]
+    progress.finish(1, unit(1, 30))
+    assert [progress.start_next(), progress.start_next()] == [2, None]
 
 
 def test_nothing_selected_at_all_is_said():
     progress = SampleProgress("qcd", target=10, events_per_file=2000)
+    progress.start_next()
     with pytest.raises(InvalidInputError, match=r"none of 2,000 simulated events passes .* lower the key pileup"):
         progress.finish(0, unit(0, 0, events=2000))
+
+
+@pytest.mark.parametrize("found", [0, 50])
+def test_the_work_grows_with_the_number_of_files_and_no_faster(found):
+    """Whether they are to be made, or half of them are there already, every other one."""
+
+    def lines_run(files: int) -> int:
+        there = {2 * index: unit(2 * index, 1) for index in range(files * found // 100)}
+        progress = SampleProgress("qcd", target=files, events_per_file=100, finished=there)
+        lines = 0
+
+        def trace(frame, event, _):
+            nonlocal lines
+            lines += event == "line"
+            return trace if frame.f_code.co_filename == schedule.__file__ else None
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            ((_, made),) = run_schedule([progress], run_at_once({"qcd": [1] * (files + 8)}, []), 8)
+        finally:
+            sys.settrace(before)
+        assert len(made) == files
+        return lines
+
+    assert lines_run(400) < 4.2 * lines_run(100)
 
 
 def test_progress_says_rate_and_remaining_time():

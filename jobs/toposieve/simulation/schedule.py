@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -26,63 +27,70 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SampleProgress:
-    """State of one sample.
+    """State of one sample. What is asked of it takes the same time, however many files there are.
 
     Attributes:
         sample: Its name.
         target: Selected events wanted.
         events_per_file: Events in one file: no more of them can be selected.
         finished: File number → its record.
-        running: Numbers of the files being made.
+        running: How many files are being made.
     """
 
     sample: Sample
     target: int
     events_per_file: int
     finished: dict[int, Unit] = field(default_factory=dict)
-    running: set[int] = field(default_factory=set)
+    running: int = 0
+
+    def __post_init__(self) -> None:
+        """Count what is finished."""
+        self._totals: Counter[str] = Counter()
+        for unit in self.finished.values():
+            self._totals.update(unit.counts)
+        # Files below the first number are finished, those below the second started; and what the finished ones hold.
+        self._whole = self._whole_selected = 0
+        self._started = self._started_selected = 0
 
     def total(self, count: str) -> int:
         """Sum of one count over all finished files."""
-        return sum(unit.counts[count] for unit in self.finished.values())
+        return self._totals[count]
 
     def files(self) -> list[Unit] | None:
         """The sample's files, or None while some are missing."""
-        files: list[Unit] = []
-        selected = 0
-        while selected < self.target:
-            unit = self.finished.get(len(files))
+        while self._whole_selected < self.target:
+            unit = self.finished.get(self._whole)
             if unit is None:
                 return None
-            files.append(unit)
-            selected += unit.counts["selected"]
-        return files
+            self._whole += 1
+            self._whole_selected += unit.counts["selected"]
+        return [self.finished[index] for index in range(self._whole)]
 
-    def next_index(self) -> int | None:
-        """The next file to start, or None when those running will probably do.
+    def start_next(self) -> int | None:
+        """The next file to make, which counts as running from now on; None when those running will probably do.
 
         While none has finished, every event of a running file counts as selected: so none is started in vain.
         """
+        while self._started in self.finished:
+            self._started_selected += self.finished[self._started].counts["selected"]
+            self._started += 1
         mean = self.total("selected") / len(self.finished) if self.finished else self.events_per_file
-        expected, index = 0.0, 0
-        while expected < self.target:
-            if index in self.finished:
-                expected += self.finished[index].counts["selected"]
-            elif index in self.running:
-                expected += mean
-            else:
-                return index
-            index += 1
-        return None
+        if self._started_selected + mean * self.running >= self.target:
+            return None
+        self.running += 1
+        self._started += 1
+        return self._started - 1
 
     def finish(self, index: int, unit: Unit) -> None:
-        """Record a finished file.
+        """Record a file that was running and now is finished.
 
         Raises:
             InvalidInputError: Nothing is ever selected.
         """
-        self.running.discard(index)
+        self.running -= 1
         self.finished[index] = unit
+        self._started_selected += unit.counts["selected"]
+        self._totals.update(unit.counts)
         if self.total("selected") == 0 and self.total("events") >= HOPELESS_EVENTS:
             raise InvalidInputError(
                 f"{self.sample}: none of {self.total('events'):,} simulated events passes the default selection; "
@@ -112,7 +120,6 @@ def run_schedule(
         while len(futures) < slots and (start := _next_file(pending)) is not None:
             progress, index = start
             log.begin(progress)
-            progress.running.add(index)
             futures[submit(progress.sample, index)] = start
         for future in wait(futures, return_when=FIRST_COMPLETED).done:
             progress, index = futures.pop(future)
@@ -127,7 +134,7 @@ def run_schedule(
 
 def _next_file(samples: list[SampleProgress]) -> tuple[SampleProgress, int] | None:
     for progress in samples:
-        index = progress.next_index()
+        index = progress.start_next()
         if index is not None:
             return progress, index
     return None
