@@ -12,7 +12,9 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import IngestConfig, SimulationConfig
 from toposieve.io.delphes import inspect_file
 from toposieve.io.manifests import Unit
+from toposieve.io.names import RECORDS
 from toposieve.io.store import Key
+from toposieve.io.units import find_unit
 from toposieve.simulation import files
 from toposieve.simulation.files import FileTask, date_of, merge, simulate_file, simulate_item, truth_chunks
 from toposieve.simulation.generator import TruthEvents, generate
@@ -136,9 +138,14 @@ def test_the_seeds_of_a_partition_follow_each_other(task):
     assert [dataclasses.replace(task, index=3 + n).seed - task.seed for n in range(1000)] == list(range(1000))
 
 
-def test_files_of_one_seed_look_the_same_to_prepare_whatever_their_partitions(task, monkeypatch):
+@pytest.fixture(scope="module")
+def truth():
+    """What Pythia makes first."""
+    return next(generate("wjets", 5))
+
+
+def test_files_of_one_seed_look_the_same_to_prepare_whatever_their_partitions(task, truth, monkeypatch):
     """It compares what files have become, and names two that became the same."""
-    truth = next(generate("wjets", 5))
     monkeypatch.setattr(FileTask, "seed", 5)
     monkeypatch.setattr(files, "generate", lambda sample, seed: iter([truth]))
     raw, events = [], []
@@ -149,3 +156,22 @@ def test_files_of_one_seed_look_the_same_to_prepare_whatever_their_partitions(ta
         events.append(ingest_unit(item).outputs[0])
     assert raw[0].checksum != raw[1].checksum
     assert (events[0].bytes, events[0].checksum) == (events[1].bytes, events[1].checksum)
+
+
+def test_attempts_at_one_file_that_overlap_disturb_neither_each_other_nor_the_file(task, truth, monkeypatch):
+    """One of Spark's attempts begins and ends while another has its file open."""
+    seen = []
+
+    def overtaken(sample, seed):
+        if not seen:
+            seen.append(None)
+            simulate_item(task)
+            seen.append((task.folder / task.name).read_bytes())
+        yield truth
+
+    monkeypatch.setattr(files, "generate", overtaken)
+    task = dataclasses.replace(task, events=2)
+    unit = simulate_item(task).unit
+    assert (task.folder / task.name).read_bytes() == seen[1]
+    assert unit == find_unit(task.folder, task.name)
+    assert set(task.folder.list()) == {task.name, f"{RECORDS}/{task.name}.json"}
