@@ -148,7 +148,7 @@ def test_contradicting_writers(caplog: pytest.LogCaptureFixture) -> None:
     story = Story(POSIX)
     with Publication(FOLDER) as run:
         story.write("b", "a")
-        made = adopt_or_make(FOLDER, unit_name("a", "2e"), story.maker("c", "a", "2e"))
+        made = adopt_or_make(FOLDER, unit_name("a", "2e"), story.maker("c", "a", "2e")).unit
         with pytest.raises(ConflictError, match="run again"):
             run.publish(manifest_of([made], "2e"))
     newest = story.newest()

@@ -45,7 +45,7 @@ def manifest_of(*units: Unit, config_hash: str = "1f", code_version: str = "v1")
 def publish(folder: Key, *sources: str, kept_hours: float = 24.0) -> Manifest:
     with Publication(folder, kept_hours=kept_hours) as run:
         kept = {unit.source: unit for unit in run.reusable("1f", 1)}
-        made = [adopt_or_make(folder, unit_name(s), make(s)) for s in sources if s not in kept]
+        made = [adopt_or_make(folder, unit_name(s), make(s)).unit for s in sources if s not in kept]
         return run.publish(manifest_of(*kept.values(), *made))
 
 
@@ -65,7 +65,7 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_loser_goes_on_from_the_winner(folder: Key) -> None:
     with Publication(folder) as loser:
-        mine = adopt_or_make(folder, unit_name("b"), make("b"))
+        mine = adopt_or_make(folder, unit_name("b"), make("b")).unit
         publish(folder, "a")
         both = loser.publish(manifest_of(mine))
     assert [each.source for each in both.units] == ["a", "b"]
@@ -76,7 +76,7 @@ def test_the_loser_goes_on_from_the_winner(folder: Key) -> None:
 def test_a_loser_that_has_nothing_to_add_takes_no_number(folder: Key) -> None:
     with Publication(folder) as loser:
         publish(folder, "a", "b")
-        mine = adopt_or_make(folder, unit_name("b"), make("b"))
+        mine = adopt_or_make(folder, unit_name("b"), make("b")).unit
         assert len(loser.publish(manifest_of(mine)).units) == 2
     assert not (folder / manifest_name(2)).stat()
 
@@ -103,7 +103,7 @@ def test_a_number_left_empty_is_passed_over_without_its_predecessor(
 
 def test_what_is_listed_must_be_there(folder: Key) -> None:
     with Publication(folder) as run:
-        mine = adopt_or_make(folder, unit_name("a"), make("a"))
+        mine = adopt_or_make(folder, unit_name("a"), make("a")).unit
         (folder / unit_name("a")).delete()
         with pytest.raises(ConflictError, match=r"is gone .*run again"):
             run.publish(manifest_of(mine))
@@ -149,7 +149,7 @@ def test_a_rename_that_fails_halfway_leaves_no_unit(folder: Key, monkeypatch: py
             with pytest.raises(OSError, match="broken"):
                 adopt_or_make(folder, unit_name("a"), make("a"))
         assert unit_name("a") not in folder.list()
-        assert adopt_or_make(folder, unit_name("a"), make("a")).source == "a"
+        assert adopt_or_make(folder, unit_name("a"), make("a")).unit.source == "a"
 
 
 def test_reusable_units_are_those_with_whole_files_and_the_same_identity(

@@ -33,15 +33,16 @@ class Maker:
 def test_a_unit_is_made_once(folder: Key) -> None:
     maker = Maker()
     made = adopt_or_make(folder, NAME, maker)
-    assert adopt_or_make(folder, NAME, maker) == made
-    assert maker.made == 1
-    assert [(file.path, file.bytes) for file in made.outputs] == [(NAME, 7)]
+    found = adopt_or_make(folder, NAME, maker)
+    assert (made.adopted, found.adopted, maker.made) == (False, True, 1)
+    assert found.unit == made.unit
+    assert [(file.path, file.bytes) for file in made.unit.outputs] == [(NAME, 7)]
 
 
 def test_a_unit_is_made_again_when_asked_for(folder: Key) -> None:
     maker = Maker()
     adopt_or_make(folder, NAME, maker)
-    adopt_or_make(folder, NAME, maker, adopt=False)
+    assert not adopt_or_make(folder, NAME, maker, adopt=False).adopted
     assert maker.made == 2
 
 

@@ -434,6 +434,7 @@ def test_a_run_goes_on_where_only_the_manifest_was_lacking(base: Path, monkeypat
             run(base)
     left = times_of(base)
     manifest = run(base)
+    assert json.loads((base / "events" / DAY / "timing.json").read_text())["events"] == 0
     assert listed(manifest) <= set(files_of(base))
     assert {path: time for path, time in times_of(base).items() if path in left} == {
         path: time for path, time in left.items() if path.parent.name != "_records"

@@ -84,7 +84,7 @@ class Story:
         with Publication(FOLDER, kept_hours=KEPT_HOURS) as run:
             kept = {unit.source: unit for unit in run.reusable(config, 1)}
             missing = sorted(set(sources) - set(kept))
-            made = [adopt_or_make(FOLDER, unit_name(s, config), self.maker(name, s, config)) for s in missing]
+            made = [adopt_or_make(FOLDER, unit_name(s, config), self.maker(name, s, config)).unit for s in missing]
             published = run.publish(manifest_of([*kept.values(), *made], config))
             self.returned |= {unit.source for unit in published.units}
             self._check_newest()

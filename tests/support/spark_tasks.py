@@ -107,7 +107,7 @@ def make_unit_and_die_once(item: Item) -> Unit:
             outputs=(),
         )
 
-    unit = adopt_or_make(Key(str(item.folder)), f"{item.name}.made", make)
+    unit = adopt_or_make(Key(str(item.folder)), f"{item.name}.made", make).unit
     dead = item.folder / "dead"
     if not dead.exists():
         dead.touch()

@@ -31,7 +31,7 @@ def finish(publication: Publication, manifest: Manifest, new_events: int, starte
     Args:
         publication: Where to.
         manifest: The stage's new manifest.
-        new_events: Events of those of its units that were not there before.
+        new_events: Events of those of its units that this run has made.
         started: When the stage began, as ``time.monotonic`` gave it.
 
     Returns:

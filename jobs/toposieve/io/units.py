@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,7 +20,16 @@ from toposieve.io.store import Key
 logger = logging.getLogger(__name__)
 
 
-def adopt_or_make(folder: Key, name: str, make: Callable[[Path], Unit], *, adopt: bool = True) -> Unit:
+@dataclass(frozen=True)
+class Finished:
+    """A finished unit, and who made it."""
+
+    unit: Unit
+    adopted: bool
+    """Whether an earlier run did, which has not published it."""
+
+
+def adopt_or_make(folder: Key, name: str, make: Callable[[Path], Unit], *, adopt: bool = True) -> Finished:
     """The unit of a name: as an earlier run left it, or made now.
 
     Args:
@@ -33,13 +43,13 @@ def adopt_or_make(folder: Key, name: str, make: Callable[[Path], Unit], *, adopt
     """
     unit = find_unit(folder, name) if adopt else None
     if unit is not None:
-        return unit
+        return Finished(unit, adopted=True)
     with (folder / name).create() as path:
         made = make(path)
         file = describe_file(path, name)
     unit = made.model_copy(update={"outputs": (file,)})
     write_record(folder, name, unit)
-    return unit
+    return Finished(unit, adopted=False)
 
 
 def find_unit(folder: Key, name: str) -> Unit | None:

@@ -15,7 +15,7 @@ from toposieve.config import Sample, SimulationConfig
 from toposieve.io.manifests import Manifest, Unit, in_order
 from toposieve.io.publication import Publication, check_same_config, is_up_to_date, write_timing
 from toposieve.io.store import Key
-from toposieve.simulation.adoption import Finished
+from toposieve.io.units import Finished
 from toposieve.simulation.files import FileTask, simulate_item
 from toposieve.simulation.library import ensure_library, library_hash
 from toposieve.simulation.pileup import LibraryFiles

@@ -16,9 +16,9 @@ from toposieve.config import Sample, SelectionConfig, SimulationConfig
 from toposieve.io.manifests import Unit
 from toposieve.io.names import SIMULATED, unit_name
 from toposieve.io.store import Key
+from toposieve.io.units import Finished, adopt_or_make
 from toposieve.physics.events import Jagged
 from toposieve.physics.selection import select_events
-from toposieve.simulation.adoption import Finished, finish
 from toposieve.simulation.columns import concatenate, keep_events
 from toposieve.simulation.detector import simulate
 from toposieve.simulation.generator import TruthEvents, generate
@@ -79,7 +79,7 @@ class FileTask:
 
 def simulate_item(task: FileTask) -> Finished:
     """Make one file and its record, unless they are there."""
-    return finish(task.folder, task.name, partial(simulate_file, task), adopt=task.adopt)
+    return adopt_or_make(task.folder, task.name, partial(simulate_file, task), adopt=task.adopt)
 
 
 def simulate_file(task: FileTask, path: Path) -> Unit:

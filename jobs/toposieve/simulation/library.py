@@ -23,7 +23,7 @@ from toposieve.io.manifests import Manifest, Unit, in_order
 from toposieve.io.names import unit_name
 from toposieve.io.publication import Publication
 from toposieve.io.store import Key
-from toposieve.simulation.adoption import Finished, finish
+from toposieve.io.units import Finished, adopt_or_make
 from toposieve.simulation.pileup import BLOCK_EVENTS, LibraryFiles, generate_block
 from toposieve.simulation.seeds import series_seed
 from toposieve.spark.run import run_on_spark
@@ -144,7 +144,7 @@ def _manifest(config: SimulationConfig, units: tuple[Unit, ...]) -> Manifest:
 
 def make_item(task: BlockTask) -> Finished:
     """Make one block and its record, unless they are there."""
-    return finish(task.folder, task.name, partial(make_block, task), adopt=task.adopt)
+    return adopt_or_make(task.folder, task.name, partial(make_block, task), adopt=task.adopt)
 
 
 def make_block(task: BlockTask, path: Path) -> Unit:

@@ -25,7 +25,7 @@ from toposieve.io.parquet import EVENTS_SCHEMA, event_writer, events_to_arrow
 from toposieve.io.raw import FoundFile, read_known, write_known
 from toposieve.io.stages import Options
 from toposieve.io.store import Key
-from toposieve.io.units import adopt_or_make
+from toposieve.io.units import Finished, adopt_or_make
 from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
 from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
@@ -87,7 +87,7 @@ class IngestItem:
         )
 
 
-def ingest_unit(item: IngestItem) -> Unit:
+def ingest_unit(item: IngestItem) -> Finished:
     """Read one range of entries and write it as Parquet, unless an earlier run did.
 
     Raises:
@@ -261,14 +261,17 @@ def ingest_files(
     new, failed = _run(todo, spark, keep_going=options.quarantine)
     bad += failed
     old = [kept[item.name] for item in items if item.name in kept]
-    units = in_order(unit for unit in (*old, *new) if unit.source not in _sources(bad))
+    units = in_order(unit for unit in (*old, *(finished.unit for finished in new)) if unit.source not in _sources(bad))
     if not units:
         raise InvalidInputError("every file is bad:\n" + "\n".join(file.reason for file in bad))
-    new_events = sum(unit.counts["events"] for unit in new if unit.source not in _sources(bad))
+    made = [finished.unit for finished in new if not finished.adopted]
+    new_events = sum(unit.counts["events"] for unit in made if unit.source not in _sources(bad))
     return Ingested(units, new_events, tuple(sorted(bad, key=lambda file: file.source)))
 
 
-def _run(items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: bool) -> tuple[list[Unit], list[BadFile]]:
+def _run(
+    items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: bool
+) -> tuple[list[Finished], list[BadFile]]:
     if not items:
         return [], []
     outcome = run_on_spark(spark(), ingest_unit, items, name="ingesting", keep_going=keep_going)

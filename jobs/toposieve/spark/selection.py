@@ -25,7 +25,7 @@ from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import SELECTED_SCHEMA, event_writer, read_event_batches, selected_to_arrow
 from toposieve.io.stages import Options
 from toposieve.io.store import Key
-from toposieve.io.units import adopt_or_make
+from toposieve.io.units import Finished, adopt_or_make
 from toposieve.physics.events import Events
 from toposieve.physics.selection import select_events
 from toposieve.spark.run import run_on_spark
@@ -110,7 +110,7 @@ def select_partition(
         options: What the command line wants.
 
     Returns:
-        Every unit, and the number of events of those that were not there before.
+        Every unit, and the number of events of those that this run has made.
 
     Raises:
         InvalidInputError: A file of events is missing, damaged, or holds other events than its manifest says.
@@ -120,12 +120,13 @@ def select_partition(
     todo = [item for item in items if item.name not in kept]
     logger.info("%d units: %d done before, %d to do", len(items), len(items) - len(todo), len(todo))
     results = run_on_spark(spark(), select_unit, todo, name="selecting").results if todo else {}
-    new: Iterable[Unit] = results.values()
+    new: Iterable[Finished] = results.values()
     old = (kept[item.name] for item in items if item.name in kept)
-    return in_order((*old, *new)), sum(unit.counts["events"] for unit in new)
+    new_events = sum(finished.unit.counts["events"] for finished in new if not finished.adopted)
+    return in_order((*old, *(finished.unit for finished in new))), new_events
 
 
-def select_unit(item: SelectItem) -> Unit:
+def select_unit(item: SelectItem) -> Finished:
     """Select the events of one file and write their features, unless an earlier run did.
 
     Raises:
