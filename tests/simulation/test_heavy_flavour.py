@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -250,6 +251,15 @@ def test_same_seed_same_events(qcd):
     for first, second in zip(qcd, again, strict=True):
         assert first.weights.tolist() == second.weights.tolist()
         np.testing.assert_array_equal(first.particles["px"], second.particles["px"])
+
+
+def test_decays_use_other_random_numbers_than_the_collisions(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(heavy_flavour, "make_pythia", lambda _, seed, *__: seeds.append(seed) or Mock())
+    monkeypatch.setattr(heavy_flavour, "decay_batch", Mock())
+    for seed in range(1, 101):
+        next(generate_qcd(seed))
+    assert len(set(seeds)) == 200
 
 
 def test_the_full_mixture_tries_more_events_than_the_fast_one(qcd, monkeypatch):

@@ -26,6 +26,7 @@ from toposieve.simulation.generator import (
     make_pythia,
 )
 from toposieve.simulation.kinematics import delta_phi, eta_of
+from toposieve.simulation.seeds import series_seed
 
 QCD_SETTINGS: tuple[str, ...] = ("HardQCD:all = on", "PhaseSpace:pTHatMin = 25")
 QCD_FAST_SETTINGS: tuple[str, ...] = (
@@ -126,7 +127,7 @@ def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
     veto = HeavyQuarkVeto()
     pythia = make_pythia(QCD_FAST_SETTINGS if fast else QCD_SETTINGS, seed, veto)
     let_decay(pythia, HEAVY_HADRONS, False)
-    decayer = make_decayer(seed)
+    decayer = make_decayer(series_seed(seed, "decays"))  # other random numbers than the collisions have
     rng = np.random.default_rng([seed, 2])
     while True:
         before = veto.tried
