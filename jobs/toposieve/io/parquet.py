@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,9 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError, is_transient
 from toposieve.io.store import Key
 from toposieve.physics.events import EventBatch, Jagged
-from toposieve.physics.selection import SelectedEvents
+
+if TYPE_CHECKING:  # its kernels take a third of a second to import
+    from toposieve.physics.selection import SelectedEvents
 
 _ARROW_TYPES = {"float32": pa.float32(), "int32": pa.int32(), "uint32": pa.uint32(), "int8": pa.int8()}
 
