@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> None:
     """Read the selected partitions' manifests, prepare the dataset unless it is there, publish it."""
     from toposieve.code_numbers import CODE_NUMBERS
     from toposieve.io import datasets
+    from toposieve.io.effective_events import check_weights
     from toposieve.io.names import path_key
     from toposieve.io.publication import check_same_config
     from toposieve.io.stages import Options, finish
@@ -57,6 +58,7 @@ def main(args: argparse.Namespace) -> None:
         if datasets.is_complete(publication, kept, inputs):
             logger.info("%s is complete and its inputs are unchanged: nothing to do", folder)
             return
+        check_weights(inputs, preparation.effective_events_min)
         with errors_of_tasks():
             content = prepare(spark(), inputs, config, folder, kept, adopt=not args.recompute)
         inputs.check_unchanged()

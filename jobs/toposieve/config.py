@@ -115,6 +115,8 @@ class PreparationConfig(StageConfig):
     """Most events in one shard."""
     parquet: bool = False
     """Write every shard as Parquet too."""
+    effective_events_min: float = Field(default=0.01, ge=0, le=1)
+    """Refuse a class whose weights leave it fewer effective events, (Σw)² / Σw², than this share of its events."""
 
     @model_validator(mode="after")
     def _leave_room_for_test(self) -> Self:
@@ -138,6 +140,8 @@ class TrainingConfig(StageConfig):
     """Epochs without a better validation loss before training stops; the best epoch's weights are kept."""
     checkpoint_steps: int = Field(default=200, ge=1)
     """Steps between checkpoints, besides one at every epoch's end."""
+    event_weights: Literal["absolute", "signed", "none"] = "absolute"
+    """What an event counts in the loss: its weight's size, its weight as it is (may diverge), or 1."""
     seed: int = Field(default=1, ge=0)
     """Seed of initial weights, event order and dropout."""
     record_keys: dict[str, str] = Field(default_factory=lambda: dict(schema.RECORD_KEYS))

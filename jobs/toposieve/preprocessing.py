@@ -122,8 +122,8 @@ class FeatureStatistics:
     Attributes:
         minimum: Smallest value of each high-level feature, (14,).
         maximum: Largest value of each high-level feature, (14,).
-        weight: Sum of the particles' weights.
-        mean: Weighted mean of each scaled low-level feature over particles, (13,).
+        weight: Sum of the particles' absolute weights: with signs, a part could have events and no mean.
+        mean: Mean of each scaled low-level feature over particles, by absolute weight, (13,).
         squares: Weighted sum of squared deviations from that mean, (13,).
     """
 
@@ -149,12 +149,12 @@ class FeatureStatistics:
             high_level: (events, 14).
             particles: Low-level features of real particles only, event after event, (particles, 19).
             lengths: Particles of each event, (events,).
-            weights: Event weights, (events,); each particle has its event's.
+            weights: Event weights of any sign, (events,); each particle has its event's.
         """
         if not len(high_level):
             return cls.empty()
         values = particles[:, _SCALED_COLUMNS].astype(np.float64)  # (particles, 13)
-        particle_weights = np.repeat(weights.astype(np.float64), lengths)  # (particles,)
+        particle_weights = np.repeat(np.abs(weights.astype(np.float64)), lengths)  # (particles,)
         total = float(particle_weights.sum())
         # einsum, not BLAS: its order of summation depends on nothing but the shape.
         mean = np.einsum("i,ij->j", particle_weights, values) / total if total else np.zeros(values.shape[1])
@@ -201,9 +201,9 @@ class Scaling:
     Attributes:
         high_level_offset: Smallest value in the training split, (14,).
         high_level_scale: Largest less smallest value, (14,); 1 where there is no spread.
-        particle_offset: Weighted mean over the training split's particles, (19,); 0 for flags and charge.
-        particle_scale: Weighted standard deviation, (19,); 1 without spread, and for flags and charge.
-        weight_factors: Sample → factor that makes the mean weight of its training events 1.
+        particle_offset: Mean over the training split's particles by absolute weight, (19,); 0 for flags and charge.
+        particle_scale: Standard deviation by absolute weight, (19,); 1 without spread, and for flags and charge.
+        weight_factors: Sample → factor that makes the mean |weight| of its training events 1.
     """
 
     high_level_offset: NDArray[np.float32]
@@ -281,18 +281,21 @@ class Scaling:
 
 
 def weight_factors(training: Mapping[str, tuple[int, float]]) -> dict[str, float]:
-    """Sample → factor that makes the mean weight of its training events 1.
+    """Sample → factor that makes the mean |weight| of its training events 1.
+
+    By |w|: where the signs cancel to a fifth, as with 40 % of negative weights, a class would count five times.
 
     Args:
-        training: Sample → number and summed weight of its training events.
+        training: Sample → number of its training events, and sum of their absolute weights.
 
     Raises:
-        InvalidInputError: The weights of a class do not sum to a positive number.
+        InvalidInputError: The weights of a class are all 0.
     """
     for sample, (_, total) in training.items():
-        if total <= 0:
+        if not total:
             raise InvalidInputError(
-                f"event weights of {sample} sum to {total} in the training split; a class needs a positive sum"
+                f"every event weight of {sample} is 0 in the training split: write weights, or leave "
+                f"{schema.WEIGHT_BRANCH} out of its files, and ingest and select again"
             )
     return {sample: events / total for sample, (events, total) in training.items()}
 

@@ -41,8 +41,14 @@ DELPHES_LEAVES: dict[str, dict[str, str]] = {
 }
 """Collection → leaf → type of every leaf an event needs. All jagged; MissingET has length 1."""
 
-WEIGHT_LEAF = ("Event", "Weight")
-"""Optional collection and leaf of the event weight; 1 where missing."""
+WEIGHT_BRANCH = "Event.Weight"
+"""Optional branch of the event weight; 1 where missing."""
+
+UNWEIGHTED = f"no {WEIGHT_BRANCH}; each event counts 1"
+"""Remark about a file without it."""
+
+WEIGHT_LIST_BRANCHES: tuple[str, ...] = ("Weight.Weight", "WeightLHEF.Weight")
+"""Branches in which Delphes lists several weights of an event, such as those of other scales."""
 
 
 def event_column(collection: str, leaf: str) -> str:
@@ -149,7 +155,7 @@ RECORD_KEYS: dict[str, str] = {
     "particles": "particles",  # float[length * 19], scaled, in order of decreasing ΔR from the lepton, unpadded
     "length": "length",  # int64: number of real particles
     "label": "label",  # int64
-    "weight": "weight",  # float: normalised to mean 1 within each class of the training split
+    "weight": "weight",  # float: signed, normalised to mean |weight| 1 within each class of the training split
     "event_id": "event_id",  # bytes: "{file id}:{entry}"
 }
 """Role → key of our TFRecord examples."""

@@ -48,13 +48,21 @@ def test_cutflow_is_turned_into_steps_with_events_and_weights(sources):
     assert [step["name"] for step in steps] == [*schema.CUTFLOW, "balanced", *schema.SPLITS]
     assert steps[1]["events"] == dict.fromkeys(schema.SAMPLES, 100)
     assert steps[1]["weights"] == dict.fromkeys(schema.SAMPLES, 125.0)
+    assert steps[1]["negative_share"] == evaluation_data.NEGATIVE_SHARES
+    assert steps[1]["effective_events"] == dict.fromkeys(schema.SAMPLES, 75.0)
 
 
 def test_weights_that_no_stage_recorded_are_undefined(sources):
     data, runs = sources
-    del data.manifest.extra["weighted_cutflow"]
-    steps = summarise((data, runs))[0]["cutflow"]
-    assert steps[0]["weights"] == dict.fromkeys(schema.SAMPLES)
+    recorded = {
+        "weights": "weighted_cutflow",
+        "negative_share": "negative_share",
+        "effective_events": "effective_events",
+    }
+    for name in recorded.values():
+        del data.manifest.extra[name]
+    first = summarise((data, runs))[0]["cutflow"][0]
+    assert {name: first[name] for name in recorded} == dict.fromkeys(recorded, dict.fromkeys(schema.SAMPLES))
 
 
 def test_runs_and_configurations_are_recorded(sources):

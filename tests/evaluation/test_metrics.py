@@ -112,8 +112,27 @@ def test_rounding_of_weight_sums_does_not_cost_an_event():
 def test_negative_weights_keep_the_first_crossing():
     # The share of positives rises to .75 at once, falls to .25 and comes back to .5 only below the negative.
     roc = curve_of([7, 6, 5, 4, 3, 2, 1, 5.5], [1] * 7 + [0], [3, -2, 0.5, 0.5, 0.5, 0.5, 1, 1])
-    np.testing.assert_allclose(roc.true_positive_rate, [0, 0.75, 0.25, 0.25, 0.375, 0.5, 0.625, 0.75, 1])
+    np.testing.assert_allclose(roc.true_positive_rate, [0, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 1])
     assert metrics.false_positive_rate_at(roc, np.array([0.5])) == [0.0]
+
+
+def test_rates_stay_within_bounds_with_negative_weights():
+    # Forty per cent are negative, and score lowest or highest: the shares would leave [0, 1] both ways.
+    scores = np.array([9.0, 8, 7, 6, 5, 4, 3, 2, 1, 0])
+    weights = np.array([-1.0, 1, 1, 1, 1, 1, 1, -1, -1, -1])
+    for order in (scores, -scores):
+        roc = curve_of(order, [1, 0] * 5, weights)
+        assert 0 <= metrics.auc(roc) <= 1
+        assert (np.diff(roc.true_positive_rate) >= 0).all()
+        assert (np.diff(roc.false_positive_rate) >= 0).all()
+        assert max(roc.true_positive_rate.max(), roc.false_positive_rate.max()) == 1
+    two = np.stack([scores > 4, scores <= 4], axis=1).astype(float)
+    measured = metrics.Evaluator(np.array([0] * 6 + [1] * 4), {"m": two}, TARGETS).measure(weights)
+    assert 0 <= measured.accuracy[0] <= 1
+
+
+def test_a_class_whose_weights_add_up_to_nothing_has_no_curve():
+    assert np.isnan(metrics.auc(curve_of([3, 2, 1, 0], [1, 1, 0, 0], [1, -2, 1, 1])))
 
 
 @pytest.mark.parametrize("present", [[], [1], [0, 2]])
@@ -133,10 +152,7 @@ def test_confusion_matrix_by_hand():
     np.testing.assert_array_equal(matrix, [[1, 2, 0], [0, 3, 0], [4, 0, 0]])
 
 
-def test_effective_events_and_upper_limit():
-    assert metrics.effective_events(np.full(8, 0.3)) == pytest.approx(8)
-    assert metrics.effective_events(np.array([1.0, 0.0, 0.0])) == pytest.approx(1)
-    assert metrics.effective_events(np.array([])) == 0
+def test_upper_limit():
     # None of 100 passing excludes, at 95 %, a rate at which (1 - rate)^100 = 0.05: about three in a hundred.
     assert (1 - metrics.rate_upper_limit(100)) ** 100 == pytest.approx(0.05)
     assert np.isnan(metrics.rate_upper_limit(0))

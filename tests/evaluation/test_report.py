@@ -88,6 +88,10 @@ def test_cutflow_shows_events_and_weights(metrics):
     rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "events"))
     assert ["raw events", "120,000", "900", "800"] in rows
     assert ["raw events", "250,000.2", "900.0", "n/a"] in rows
+    assert ["raw events", "12.5%", "0.0%", "n/a"] in rows
+    assert ["raw events", "90,000.0", "900.0", "n/a"] in rows
+    test = metrics["test"]["qcd"]
+    assert ["qcd", "50", f"{test['weight']:.1f}", "0.0%", f"{test['effective_events']:.1f}"] in rows
     assert ["test split", "50", "50", "50"] in rows
 
 

@@ -82,7 +82,8 @@ def test_takes_the_muon_collection_that_the_file_has(tmp_path: Path, muon: str) 
     write_collections(tmp_path / "a.root", content)
     file = inspected(tmp_path)
     assert file.muon == muon
-    assert file.notes == (() if muon == schema.MUON else (f"no MuonTight; muons are those of {muon}",))
+    muons = () if muon == schema.MUON else (f"no MuonTight; muons are those of {muon}",)
+    assert file.notes == (*muons, "no Event.Weight; each event counts 1")
     assert as_lists(read_all(tmp_path)) == EVENTS
 
 
@@ -356,8 +357,37 @@ def test_a_collection_of_one_must_have_length_one(tmp_path: Path, collection: st
     # The value of entry 4 moves to entry 5.
     offsets = np.array([0, 1, 2, 3, 4, 4, 6, 7])
     write_collections(tmp_path / "a.root", {**content, collection: Jagged(offsets, jagged.leaves)})
-    with pytest.raises(InvalidInputError, match=rf"a.root: {collection} has length 0 in entry 4, expected 1"):
+    with pytest.raises(InvalidInputError, match=rf"a.root: {collection}.* has length 0 in entry 4, expected 1"):
         read_all(tmp_path)
+
+
+NOMINAL = "write the nominal weight of each event, and no other, as Event.Weight; or replace or remove the file"
+
+
+def test_several_weights_an_event_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    several = Jagged(np.arange(8) * 3, {"Weight": np.arange(21, dtype=np.float32)})
+    write_collections(tmp_path / "a.root", {**collections(EVENTS), "Event": several})
+    with pytest.raises(InvalidInputError, match=f"a.root: Event.Weight has length 3 in entry 0, expected 1; {NOMINAL}"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Weight", "WeightLHEF"])
+def test_lists_of_weights_need_the_nominal_one_beside_them(tmp_path: Path, name: str) -> None:
+    """As true files have it: the nominal weight is ``Event.Weight``, and a list of others does no harm."""
+    content = {**collections(EVENTS, range(7)), name: Jagged(np.arange(8) * 2, {"Weight": np.ones(14, np.float32)})}
+    write_collections(tmp_path / "a.root", content)
+    assert inspected(tmp_path).notes == ()
+    del content["Event"]
+    write_collections(tmp_path / "a.root", content)
+    with pytest.raises(InvalidInputError, match=f"a.root: no Event.Weight, but several .* {name}.Weight; {NOMINAL}"):
+        inspected(tmp_path)
+
+
+def test_weights_of_another_shape_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    weights = Jagged(np.arange(8), {"Weight": np.ones(7, np.float64)})
+    write_collections(tmp_path / "a.root", {**collections(EVENTS), "Event": weights})
+    with pytest.raises(InvalidInputError, match=f"branch Event.Weight is .*double.*; {NOMINAL}"):
+        inspected(tmp_path)
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:

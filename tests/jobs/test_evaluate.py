@@ -111,6 +111,8 @@ def test_metrics_carry_what_the_stages_before_recorded(evaluated):
         "name": "events",
         "events": dict.fromkeys(schema.SAMPLES, 500),
         "weights": dict.fromkeys(schema.SAMPLES, 625.0),
+        "negative_share": evaluation_data.NEGATIVE_SHARES,
+        "effective_events": dict.fromkeys(schema.SAMPLES, 375.0),
     }
     assert metrics["cutflow"][-1]["events"] == evaluation_data.TEST_EVENTS
     assert metrics["quarantined"] == [{"source": BAD_FILE["source"], "reason": BAD_FILE["reason"]}]

@@ -83,7 +83,7 @@ def events_in(base: Path, manifest: Manifest) -> dict[str, list]:
 def base(tmp_path: Path) -> Path:
     """Files of very different size, one of them empty and one without MuonTight."""
     write_events(raw(tmp_path, "small.root"), EVENTS[:1])
-    write_events(raw(tmp_path, "large.root"), EVENTS, weights=range(12))
+    write_events(raw(tmp_path, "large.root"), EVENTS, weights=[2.0**60, 1, -(2.0**60), 3, *range(4, 12)])
     write_events(raw(tmp_path, "none.root"), [])
     content = collections(EVENTS[:3])
     content["Muon"] = content.pop(schema.MUON)
@@ -108,7 +108,7 @@ def test_every_event_arrives_once(base: Path) -> None:
         ("loose.root", 0, 3),
     ]
     assert manifest.total("events") == 16
-    assert [unit.weights["events"] for unit in manifest.units] == [10, 35, 21, 0, 1, 3]
+    assert [unit.weights["events"] for unit in manifest.units] == [8, 35, 21, 0, 1, 3]
     timing = json.loads((base / "events" / DAY / "timing.json").read_text())
     assert timing["events"] == 16
 
@@ -127,8 +127,13 @@ def test_a_wide_file_arrives_unchanged(tmp_path: Path, wide_file: Path) -> None:
 
 def test_the_fallback_muon_branch_is_noted_and_said_once(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = run(base, "--set", "entries_per_unit=1")
-    assert manifest.notes == (f"ttbar/{DAY}/loose.root: no MuonTight; muons are those of Muon",)
+    assert manifest.notes == (
+        f"qcd/{DAY}/small.root: no Event.Weight; each event counts 1",
+        f"ttbar/{DAY}/loose.root: no Event.Weight; each event counts 1",
+        f"ttbar/{DAY}/loose.root: no MuonTight; muons are those of Muon",
+    )
     assert caplog.text.count("muons are those of Muon") == 1
+    assert caplog.text.count("no Event.Weight; each event counts 1 (2 of the files)") == 1
 
 
 # --- running again -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 import prepare_features
-from support.selected_files import SelectedUnit, random_units, with_value, write_selected
+from support.selected_files import SelectedUnit, random_units, with_signs, with_value, write_selected
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
@@ -41,6 +41,7 @@ UNITS = {
     DAYS[0]: random_units(DAYS[0], {"qcd": 41, "ttbar": 90, "wjets": 75}, files=2, seed=1),
     DAYS[1]: random_units(DAYS[1], {"qcd": 59, "ttbar": 30, "wjets": 80}, files=1, seed=2),
 }
+UNITS = {day: [with_signs(unit) if unit.sample == "ttbar" else unit for unit in units] for day, units in UNITS.items()}
 KEPT = 100  # of each class: as many as qcd has
 SIZES = {"train": 64, "validation": 16, "test": 20}
 
@@ -243,7 +244,7 @@ def features(event: Event) -> NDArray[np.float64]:
 def test_features_are_scaled_with_the_training_split(parsed: dict[str, list[Record]]) -> None:
     training = [record.event for record in parsed["train"]]
     factors = {
-        sample: SIZES["train"] / sum(stored(event)[2] for event in training if event[0].startswith(sample))
+        sample: SIZES["train"] / sum(abs(stored(event)[2]) for event in training if event[0].startswith(sample))
         for sample in schema.SAMPLES
     }
 
@@ -251,7 +252,7 @@ def test_features_are_scaled_with_the_training_split(parsed: dict[str, list[Reco
         return factors[event[0].split("/")[0]] * stored(event)[2]
 
     particles = np.concatenate([features(event) for event in training])
-    weights = np.concatenate([np.full(len(features(event)), weight(event)) for event in training])
+    weights = np.concatenate([np.full(len(features(event)), abs(weight(event))) for event in training])
     mean = np.average(particles, axis=0, weights=weights)
     deviation = np.sqrt(np.average((particles - mean) ** 2, axis=0, weights=weights))
     unscaled = [schema.LOW_LEVEL_FEATURES.index(name) for name in schema.UNSCALED_FEATURES]
@@ -266,11 +267,12 @@ def test_features_are_scaled_with_the_training_split(parsed: dict[str, list[Reco
         np.testing.assert_allclose(record.particles, (features(record.event) - mean) / deviation, rtol=1e-4, atol=1e-5)
 
 
-def test_weights_have_mean_one_in_each_class_of_the_training_split(parsed: dict[str, list[Record]]) -> None:
+def test_weights_have_mean_size_one_in_each_class_of_the_training_split(parsed: dict[str, list[Record]]) -> None:
     for sample in schema.SAMPLES:
-        weights = [record.weight for record in parsed["train"] if record.sample == sample]
-        assert np.mean(weights) == pytest.approx(1, rel=1e-6)
-        assert np.std(weights) > 0.1
+        weights = np.array([record.weight for record in parsed["train"] if record.sample == sample])
+        assert np.abs(weights).mean() == pytest.approx(1, rel=1e-6)
+        assert np.abs(weights).std() > 0.1
+        assert (weights < 0).any() == (sample == "ttbar")
 
 
 def test_scaling_json_can_be_read_back(dataset: Path) -> None:
@@ -335,6 +337,28 @@ def test_weighted_cutflow_sums_the_weights_of_the_same_events(dataset: Path, par
             assert weighted[sample][split] == pytest.approx(sum(weights))
         splits = sum(weighted[sample][split] for split in schema.SPLITS)
         assert weighted[sample]["balanced"] == pytest.approx(splits)
+
+
+def test_the_manifest_says_what_the_weights_are_worth(dataset: Path, parsed: dict[str, list[Record]]) -> None:
+    extra = manifest_of(dataset).extra
+    everything = [
+        float(weight) for units in UNITS.values() for u in units if u.sample == "ttbar" for weight in u.weights
+    ]
+    kept = [
+        (split, stored(record.event)[2])
+        for split in schema.SPLITS
+        for record in parsed[split]
+        if record.sample == "ttbar"
+    ]
+    steps = {"isolated_lepton": everything, "balanced": [weight for _, weight in kept]}
+    steps |= {split: [weight for of_split, weight in kept if of_split == split] for split in schema.SPLITS}
+    for step, weights in steps.items():
+        share = sum(abs(w) for w in weights if w < 0) / sum(abs(w) for w in weights)
+        assert extra["negative_share"]["ttbar"][step] == pytest.approx(share)
+        assert 0.2 < share < 0.8
+        effective = sum(weights) ** 2 / sum(w**2 for w in weights)
+        assert extra["effective_events"]["ttbar"][step] == pytest.approx(effective)
+    assert set(extra["negative_share"]["qcd"].values()) == {0}
 
 
 # --- running it again ----------------------------------------------------------------------------------------------
@@ -602,6 +626,15 @@ def test_values_that_are_not_finite(copy: Path, column: str, value: float, featu
     position = int(first.offsets[2])
     write_selected(copy, DAYS[0], [with_value(first, column, position, value), *rest])
     refuse(copy, rf"1 events in 1 selected files .*: {first.file} entry {first.entries[2]}: {feature};")
+
+
+def test_a_class_of_few_effective_events_is_refused_before_spark_starts(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light, *rest = UNITS[DAYS[0]]
+    write_selected(copy, DAYS[0], [replace(light, weights=light.weights * np.float32(1e-9)), *rest])
+    monkeypatch.delattr("toposieve.spark.session.spark_session")
+    refuse(copy, "qcd: 100 selected events count as .* effective ones", "--set", "effective_events_min=0.9")
 
 
 def test_bad_input_ends_with_exit_code_2(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from toposieve.training import runs
 
 HIGH, LOW = len(schema.HIGH_LEVEL_FEATURES), len(schema.LOW_LEVEL_FEATURES)
 TEST_EVENTS = {"qcd": 20, "ttbar": 16, "wjets": 18}
+NEGATIVE_SHARES = {"qcd": 0.0, "ttbar": 0.25, "wjets": 0.0}
 DIGITS = digest("dataset")
 """Folder of a dataset's files."""
 
@@ -71,6 +72,8 @@ def write_dataset(
             "streams": 2,
             "cutflow": {sample: _cutflow(sizes[sample], 1) for sample in schema.SAMPLES},
             "weighted_cutflow": {sample: _cutflow(sizes[sample], 1.25) for sample in schema.SAMPLES},
+            "negative_share": {s: dict.fromkeys(_cutflow(0, 1), share) for s, share in NEGATIVE_SHARES.items()},
+            "effective_events": {sample: _cutflow(sizes[sample], 0.75) for sample in schema.SAMPLES},
             "selection": SelectionConfig().model_dump(mode="json"),
             "quarantined": list(quarantined),
         },
@@ -213,11 +216,15 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
                 "name": "events",
                 "events": {"qcd": 120_000, "ttbar": 900, "wjets": 800},
                 "weights": {"qcd": 250_000.25, "ttbar": 900.0, "wjets": None},
+                "negative_share": {"qcd": 0.125, "ttbar": 0.0, "wjets": None},
+                "effective_events": {"qcd": 90_000.0, "ttbar": 900.0, "wjets": None},
             },
             {
                 "name": "test",
                 "events": dict.fromkeys(schema.SAMPLES, 50),
                 "weights": dict.fromkeys(schema.SAMPLES, 61.5),
+                "negative_share": dict.fromkeys(schema.SAMPLES, 0.1),
+                "effective_events": dict.fromkeys(schema.SAMPLES, 40.0),
             },
         ],
         "quarantined": [],

@@ -19,8 +19,10 @@ from toposieve.io.names import unit_name
 from toposieve.io.parquet import SELECTED_SCHEMA, event_writer
 from toposieve.io.publication import Publication
 from toposieve.io.store import Key, root_key
+from toposieve.weights import WeightSums
 
 KINDS = len(schema.PARTICLE_KINDS)
+NINE, SIX = WeightSums.of([1.0] * 9), WeightSums.of([1.0] * 6)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ def write_selected(
     return folder
 
 
+def with_signs(unit: SelectedUnit) -> SelectedUnit:
+    """The same unit, two of five events with a negative weight."""
+    return replace(unit, weights=np.where(unit.entries % 5 < 2, -unit.weights, unit.weights))
+
+
 def with_value(unit: SelectedUnit, column: str, position: int, value: float) -> SelectedUnit:
     """The same unit with one stored particle value changed."""
     values = np.array(unit.particles[column])
@@ -154,6 +161,8 @@ def _write_unit(folder: Key, number: int, unit: SelectedUnit) -> manifests.Unit:
         entry_start=0,
         entry_stop=stop,
         counts={"events": 2 * stop, "lepton_pt": stop, "isolated_lepton": events},
-        weights={"events": 9.0, "lepton_pt": 6.0, "isolated_lepton": float(unit.weights.astype(float).sum())},
+        **manifests.weight_fields(
+            {"events": NINE, "lepton_pt": SIX, "isolated_lepton": WeightSums.of(unit.weights.tolist())}
+        ),
         outputs=(file,),
     )

@@ -4,7 +4,7 @@ import pytest
 
 from support.training_data import key_of, shard_folder, write_dataset, write_published_dataset
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import OutputFile, describe_file, manifest_name
+from toposieve.io.manifests import OutputFile, describe_file, manifest_name, parse_manifest
 from toposieve.io.store import Key
 from toposieve.training import shards
 from toposieve.training.shards import Dataset, Shard, Share, Split, check_share, is_altered
@@ -46,6 +46,15 @@ def test_a_dataset_is_found_by_its_manifest(tmp_path: Path) -> None:
     assert [shard.events for shard in dataset.train.shards] == [8, 8, 8, 8, 8, 7, 7, 7]
     assert dataset.train.events == 61
     assert dataset.validation.events == 9
+
+
+def test_the_manifest_says_how_much_weight_is_negative(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d")
+    assert open_dataset(directory).negative_shares == {}
+    path = directory / manifest_name(1)
+    extra = {"streams": 4, "negative_share": {"qcd": {"events": 0.1, "train": 0.2}}}
+    path.write_bytes(parse_manifest(path.read_bytes(), key_of(path)).model_copy(update={"extra": extra}).to_bytes())
+    assert open_dataset(directory).negative_shares == {"qcd": 0.2}
 
 
 def test_files_that_the_manifest_does_not_list_are_not_read(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ ROWS = 8
 RNG = np.random.default_rng(3)
 HIGH_LEVEL = RNG.normal(size=(ROWS, 14)).astype(np.float32)
 LABELS = RNG.integers(0, 3, ROWS)
+FACTORS = np.array([1.0, 2.0, 5.0])
 WEIGHTS = RNG.uniform(0.5, 2.0, ROWS).astype(np.float32)
 
 
@@ -24,13 +27,14 @@ def batch_of(weights: np.ndarray = WEIGHTS, present: np.ndarray | None = None) -
     }
 
 
-def build() -> tuple[keras.Model, Steps]:
+def build(event_weights: str = "absolute") -> tuple[keras.Model, Steps]:
     model = build_model("hlf", seed=1)
     optimizer = keras.optimizers.SGD(1.0)  # plain gradient descent: the update is the gradient
     optimizer.build(model.trainable_variables)
     spec = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in batch_of().items()}
     strategy = tf.distribute.get_strategy()
-    return model, build_steps(model, optimizer, strategy, spec, batch_size=ROWS, seed=1)
+    options = {"batch_size": ROWS, "seed": 1, "event_weights": event_weights, "signed_factors": FACTORS}
+    return model, build_steps(model, optimizer, strategy, spec, **options)
 
 
 def weighted_loss(model: keras.Model, weights: np.ndarray) -> float:
@@ -46,6 +50,19 @@ def test_validation_sums_are_weighted() -> None:
     assert sums["weight"] == pytest.approx(WEIGHTS.sum())
     assert sums["weighted_loss"] / sums["weight"] == pytest.approx(weighted_loss(model, WEIGHTS), rel=1e-5)
     assert sums["weighted_hits"] == pytest.approx(WEIGHTS[predicted == LABELS].sum())
+
+
+@pytest.mark.parametrize(
+    ("event_weights", "sign"),
+    [("absolute", np.abs), ("signed", lambda weights: weights * FACTORS[LABELS]), ("none", np.ones_like)],
+)
+def test_negative_weights_count_as_the_policy_says(event_weights: str, sign: Callable) -> None:
+    weights = WEIGHTS * np.where(np.arange(ROWS) < 3, -1, 1)
+    model, steps = build(event_weights)
+    sums = dict(zip(SUM_NAMES, steps.validate(batch_of(weights)), strict=True))
+    counted = sign(weights)
+    assert sums["weight"] == pytest.approx(counted.sum())
+    assert sums["weighted_loss"] == pytest.approx(weighted_loss(model, counted) * counted.sum(), rel=1e-5)
 
 
 def test_the_gradient_is_that_of_the_weighted_loss_per_event() -> None:

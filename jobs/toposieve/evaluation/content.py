@@ -36,6 +36,13 @@ PACKAGES = (
 )
 """Packages that results may depend on."""
 
+_OF_WEIGHTS = {
+    "weights": "weighted_cutflow",
+    "negative_share": "negative_share",
+    "effective_events": "effective_events",
+}
+"""What a step of the cutflow says of its events' weights → where the dataset's manifest has it."""
+
 
 def summarise(
     report: str,
@@ -67,7 +74,7 @@ def summarise(
         "models": {run.config.model: models[run.config.model] | _describe_run(run) for run in runs},
         "missing": list(missing),
         "differences": performance.summarise_differences(measured),
-        "cutflow": _cutflow(extra.get("cutflow", {}), extra.get("weighted_cutflow", {})),
+        "cutflow": _cutflow(extra),
         "quarantined": [{"source": bad["source"], "reason": bad["reason"]} for bad in extra.get("quarantined", ())],
         "notes": list(data.manifest.notes),
         "configuration": {
@@ -89,16 +96,16 @@ def _describe_run(run: ModelRun) -> dict[str, Any]:
     return {"run": run.directory.name, "training": run.metrics, "history": run.history}
 
 
-def _cutflow(
-    events: Mapping[str, Mapping[str, int]], weights: Mapping[str, Mapping[str, float]]
-) -> list[dict[str, Any]]:
-    """Sample → step → value, turned into one entry for each step."""
+def _cutflow(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Sample → step → value, turned into one entry for each step; undefined where the dataset does not say."""
+    events: Mapping[str, Mapping[str, int]] = extra.get("cutflow", {})
+    weights = {name: extra.get(recorded, {}) for name, recorded in _OF_WEIGHTS.items()}
     steps = dict.fromkeys(step for counts in events.values() for step in counts)
     return [
         {
             "name": step,
             "events": {sample: counts.get(step, 0) for sample, counts in events.items()},
-            "weights": {sample: weights.get(sample, {}).get(step) for sample in events},
+            **{name: {sample: of.get(sample, {}).get(step) for sample in events} for name, of in weights.items()},
         }
         for step in steps
     ]

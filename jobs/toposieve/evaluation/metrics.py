@@ -84,7 +84,9 @@ def roc_curve(ranking: Ranking, weights: FloatArray) -> Roc:
 
 def _cumulative_share(weights: FloatArray, ends: IntArray) -> FloatArray:
     sums = np.concatenate([[0.0], np.cumsum(weights)[ends]])
-    return sums / sums[-1] if sums[-1] != 0 else np.full_like(sums, np.nan)
+    if sums[-1] <= 0:
+        return np.full_like(sums, np.nan)
+    return np.clip(np.maximum.accumulate(sums / sums[-1]), 0.0, 1.0)
 
 
 def auc(roc: Roc) -> float:
@@ -100,8 +102,8 @@ def working_point_index(roc: Roc, targets: FloatArray) -> IntArray:
     This is the tightest threshold that keeps at least the target, so the point can be used as it is: no interpolation
     between thresholds, hence with few events the true-positive rate may exceed the target.
     """
-    reached = np.maximum.accumulate(roc.true_positive_rate)  # negative weights can make the curve turn back
-    return np.minimum(np.searchsorted(reached, targets * (1 - ROUNDING)), len(reached) - 1)
+    reached = np.searchsorted(roc.true_positive_rate, targets * (1 - ROUNDING))
+    return np.minimum(reached, len(roc.true_positive_rate) - 1)
 
 
 def false_positive_rate_at(roc: Roc, targets: FloatArray) -> FloatArray:
@@ -109,12 +111,6 @@ def false_positive_rate_at(roc: Roc, targets: FloatArray) -> FloatArray:
     if not roc.is_defined:
         return np.full(len(targets), np.nan)
     return roc.false_positive_rate[working_point_index(roc, targets)]
-
-
-def effective_events(weights: FloatArray) -> float:
-    """(Σw)² / Σw²: the number of unweighted events of the same statistical power; 0 for none."""
-    squares = float(np.square(weights).sum())
-    return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
 def rate_upper_limit(events: float, confidence: float = 0.95) -> float:
@@ -151,10 +147,12 @@ class Evaluator:
     def measure(self, weights: FloatArray) -> Measurement:
         """Every metric of every model under these weights."""
         curves = [[roc_curve(ranking, weights) for ranking in model] for model in self.rankings]
-        total = weights.sum()
+        total = weights.sum()  # of signed weights, as the events are expected
         return Measurement(
             auc=np.array([[auc(roc) for roc in model] for model in curves]),
-            accuracy=np.array([weights @ correct / total if total else np.nan for correct in self._correct]),
+            accuracy=np.array(
+                [np.clip(weights @ correct / total, 0, 1) if total > 0 else np.nan for correct in self._correct]
+            ),
             false_positive_rate=np.array(
                 [[false_positive_rate_at(roc, self.targets) for roc in model] for model in curves]
             ),

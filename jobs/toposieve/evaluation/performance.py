@@ -15,6 +15,7 @@ from toposieve import schema
 from toposieve.config import EvaluationConfig
 from toposieve.evaluation import metrics
 from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray, Measurement
+from toposieve.weights import WeightSums
 
 ROC_GRID = np.linspace(0.5, 1.0, 201)
 """True-positive rates at which the ROC curves are drawn."""
@@ -65,14 +66,16 @@ def measure(
 
 
 def summarise_test_events(labels: IntArray, weights: FloatArray) -> dict[str, dict[str, float]]:
-    """Sample → number of test events, their summed weight, and how many events of equal weight they are worth."""
+    """Sample → number of test events, their summed weight, its negative share, and the effective number of events."""
+    sums = {sample: WeightSums.of(weights[labels == label].tolist()) for sample, label in schema.LABELS.items()}
     return {
         sample: {
-            "events": int((labels == label).sum()),
-            "weight": float(weights[labels == label].sum()),
-            "effective_events": metrics.effective_events(weights[labels == label]),
+            "events": int((labels == schema.LABELS[sample]).sum()),
+            "weight": of_class.total,
+            "negative_share": of_class.negative_share,
+            "effective_events": of_class.effective_events,
         }
-        for sample, label in schema.LABELS.items()
+        for sample, of_class in sums.items()
     }
 
 
@@ -147,7 +150,7 @@ def _working_points(
     if not roc.is_defined:
         return []
     errors = metrics.standard_error(performance.resampled.false_positive_rate)[place, label]
-    limit = metrics.rate_upper_limit(metrics.effective_events(weights[~is_positive]))
+    limit = metrics.rate_upper_limit(WeightSums.of(weights[~is_positive].tolist()).effective_events)
     points = metrics.working_point_index(roc, np.asarray(performance.working_points))
     return [
         {

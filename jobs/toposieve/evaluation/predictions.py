@@ -24,7 +24,8 @@ from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import checked, ordered_batches
 from toposieve.training.models import HIGH_LEVEL, PARTICLES
 from toposieve.training.records import EVENT_ID, Batch, reader_for
-from toposieve.training.shards import Share
+from toposieve.training.shards import Share, negative_shares
+from toposieve.weights import signed_factor
 
 BATCH_EVENTS = 256
 XLA_EVENTS = 20_000
@@ -50,6 +51,7 @@ class Predictions:
     """(events,) "file id:entry"."""
     labels: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float64]
+    """(events,) signed, of mean 1 within each class of the training split."""
     features: npt.NDArray[np.float32]
     """(events, 14) high-level features in physical units."""
     particles: npt.NDArray[np.int64]
@@ -133,10 +135,12 @@ class _Collected:
     def finish(self, data: TestData) -> Predictions:
         """Everything as whole columns, features in physical units."""
         scaled = np.concatenate(self._columns[HIGH_LEVEL])  # (events, 14)
+        labels, shares = np.concatenate(self._columns["label"]), negative_shares(data.manifest)
+        factors = np.array([signed_factor(shares.get(sample, 0.0)) for sample in schema.SAMPLES])
         return Predictions(
             event_ids=pa.concat_arrays(self._event_ids),
-            labels=np.concatenate(self._columns["label"]),
-            weights=np.concatenate(self._columns["weight"]).astype(np.float64),
+            labels=labels,
+            weights=np.concatenate(self._columns["weight"]).astype(np.float64) * factors[labels],
             features=scaled * data.scaling.high_level_scale + data.scaling.high_level_offset,
             particles=np.concatenate(self._columns[PARTICLES] or [np.empty(0, np.int64)]),
             scores={name: np.concatenate(parts) for name, parts in self._scores.items()},

@@ -63,6 +63,13 @@ SECTIONS = {
     "time": "Time per stage",
 }
 
+OF_WEIGHTS: dict[str, tuple[str, str]] = {
+    "weights": ("Sum of their weights, as generated", ",.1f"),
+    "negative_share": ("Share of negative weight", ".1%"),
+    "effective_events": ("Effective events: worth so many of equal weight", ",.1f"),
+}
+"""What a step of the cutflow says of its events' weights → title of its table, and format."""
+
 
 def render(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> str:
     """The report as one HTML document that needs nothing else.
@@ -98,7 +105,7 @@ def _header(metrics: Metrics, title: str) -> str:
         "Collisions with one isolated lepton are sorted into three classes by the process that made them: "
         "QCD multijets (qcd), top-quark pairs (ttbar) and a W boson with jets (wjets). This page says how well the "
         f"trained models do that on {events:,} test events of dataset “{metrics['dataset']}” that no training "
-        "has seen. Weighted events throughout; each class counts about equally."
+        "has seen. Events count by their weights, signs included; each class counts about equally."
     )
     return f"<h1>{escape(title)}</h1>\n{html.paragraph(introduction)}"
 
@@ -194,18 +201,24 @@ def _runs(metrics: Metrics) -> str:
 def _cutflow(metrics: Metrics) -> list[str]:
     classes = metrics["classes"]
     counts = [[_cut_label(s), *(f"{s['events'].get(c, 0):,}" for c in classes)] for s in metrics["cutflow"]]
-    sums = [[_cut_label(s), *(_weight(s["weights"].get(c)) for c in classes)] for s in metrics["cutflow"]]
+    of_weights = [
+        html.table(
+            title,
+            ["step", *classes],
+            [[_cut_label(s), *(_format(s[name].get(c), kind) for c in classes)] for s in metrics["cutflow"]],
+        )
+        for name, (title, kind) in OF_WEIGHTS.items()
+    ]
     tests = [
-        [sample, f"{v['events']:,}", f"{v['weight']:.1f}", f"{v['effective_events']:.1f}"]
-        for sample, v in metrics["test"].items()
+        [s, f"{v['events']:,}", f"{v['weight']:.1f}", f"{v['negative_share']:.1%}", f"{v['effective_events']:,.1f}"]
+        for s, v in metrics["test"].items()
     ]
     return [
-        html.beside(
-            html.table("Events after each step", ["step", *classes], counts),
-            html.table("Sum of their weights, as generated", ["step", *classes], sums),
-        ),
+        html.beside(html.table("Events after each step", ["step", *classes], counts), *of_weights),
         html.table(
-            "Test events", ["sample", "events", "sum of weights, normalised", "worth so many of equal weight"], tests
+            "Test events",
+            ["sample", "events", "sum of weights, normalised", "negative share", "effective events"],
+            tests,
         ),
     ]
 
@@ -215,8 +228,8 @@ def _cut_label(step: Mapping[str, Any]) -> str:
     return CUT_LABELS.get(name, name)
 
 
-def _weight(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.1f}"
+def _format(value: float | None, kind: str) -> str:
+    return "n/a" if value is None else format(value, kind)
 
 
 def _bad_files(metrics: Metrics) -> list[str]:

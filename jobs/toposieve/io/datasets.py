@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from toposieve.io.publication import Publication
 from toposieve.io.store import Key
 from toposieve.preprocessing import SplitSizes
 from toposieve.version import code_version
+from toposieve.weights import WeightSums
 
 SCALING_NAME = "scaling.json"
 SCALING_SOURCE = "scaling"
@@ -33,7 +33,10 @@ _MOST_NAMED = 3
 logger = logging.getLogger(__name__)
 
 Cutflow = dict[str, dict[str, Any]]
-"""Sample → step → events (or their summed weight), from raw events to splits."""
+"""Sample → step → events (or what their weights come to), from raw events to splits."""
+
+WeightedCutflow = Mapping[str, Mapping[str, WeightSums]]
+"""Sample → step → sums of the events' weights."""
 
 
 class DatasetConfig(StageConfig):
@@ -116,9 +119,9 @@ class SelectedInputs:
         """Events of each sample after each cut of the selection."""
         return self._per_sample(lambda unit, cut: unit.counts.get(cut, 0), sum)
 
-    def weighted_cutflow(self) -> Cutflow:
-        """Summed weights of the same events."""
-        return self._per_sample(lambda unit, cut: unit.weights.get(cut, 0.0), math.fsum)
+    def weighted_cutflow(self) -> WeightedCutflow:
+        """Sums of the same events' weights."""
+        return self._per_sample(manifests.Unit.weight_sums, WeightSums.merge)
 
     def _per_sample(self, value: Any, add: Any) -> Cutflow:
         units = self.units
@@ -227,13 +230,13 @@ class DatasetContent:
         shards: One manifest unit per shard, in order.
         scaling: ``scaling.json``.
         sizes: Events per split and sample.
-        weights: Sample → ``balanced`` and every split → summed event weight.
+        weights: Sample → ``balanced`` and every split → sums of the event weights.
     """
 
     shards: Sequence[manifests.Unit]
     scaling: manifests.OutputFile
     sizes: SplitSizes
-    weights: Cutflow
+    weights: WeightedCutflow
 
 
 def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: DatasetContent) -> manifests.Manifest:
@@ -241,6 +244,7 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
     scaling = manifests.Unit(
         source=SCALING_SOURCE, source_checksum="", entry_start=0, entry_stop=0, counts={}, outputs=(content.scaling,)
     )
+    weights = _extended(inputs.weighted_cutflow(), content.weights)
     return manifests.Manifest(
         stage=STAGE,
         config_hash=config.hash,
@@ -253,7 +257,9 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
             "streams": config.preparation.streams,
             "splits": {split: {"events": sum(counts.values()), **counts} for split, counts in content.sizes.items()},
             "cutflow": _extended(inputs.cutflow(), _kept_counts(content.sizes)),
-            "weighted_cutflow": _extended(inputs.weighted_cutflow(), content.weights),
+            "weighted_cutflow": _each(weights, "total"),
+            "negative_share": _each(weights, "negative_share"),
+            "effective_events": _each(weights, "effective_events"),
             "selection": inputs.selection,
             "quarantined": [bad.model_dump() for manifest in inputs.manifests.values() for bad in manifest.quarantined],
         },
@@ -266,8 +272,12 @@ def _kept_counts(sizes: SplitSizes) -> Cutflow:
     return {sample: {"balanced": sum(splits.values()), **splits} for sample, splits in counts.items()}
 
 
-def _extended(first: Cutflow, second: Cutflow) -> Cutflow:
+def _extended(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]) -> Cutflow:
     return {sample: {**first[sample], **second[sample]} for sample in schema.SAMPLES}
+
+
+def _each(weights: WeightedCutflow, name: str) -> Cutflow:
+    return {sample: {step: getattr(sums, name) for step, sums in steps.items()} for sample, steps in weights.items()}
 
 
 def is_complete(publication: Publication, kept: Sequence[manifests.Unit], inputs: SelectedInputs) -> bool:

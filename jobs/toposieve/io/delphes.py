@@ -39,7 +39,7 @@ _CARD_LINES = {
 }
 """Collection → what writes it, as the cards that come with Delphes name it."""
 
-WEIGHT_BRANCH = ".".join(schema.WEIGHT_LEAF)
+_WEIGHT_REMEDY = f"write the nominal weight of each event, and no other, as {schema.WEIGHT_BRANCH}; or {REMEDY}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class SourceFile:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the output should know about this file."""
-        return () if self.muon == schema.MUON else (f"no {schema.MUON}; muons are those of {self.muon}",)
+        other_muons = (f"no {schema.MUON}; muons are those of {self.muon}",) * (self.muon != schema.MUON)
+        return (*other_muons, *(schema.UNWEIGHTED,) * (self.entries > 0 and not self.has_weight))
 
 
 def inspect_file(raw: Key, file_id: str) -> SourceFile:
@@ -87,7 +88,8 @@ def inspect_file(raw: Key, file_id: str) -> SourceFile:
             tree = _tree(file_id, root)
             names = set(tree.keys(full_paths=False))
             muon = _muon_collection(names)
-            has_weight = WEIGHT_BRANCH in names
+            has_weight = schema.WEIGHT_BRANCH in names
+            _check_weight_lists(file_id, names)
             _check_branches(file_id, tree, names, _branch_types(muon, has_weight))
             entries = int(tree.num_entries)
     return SourceFile(file_id, key, stat.size, stat.version, checksum, entries, muon, has_weight)
@@ -144,7 +146,7 @@ def _branch_types(muon: str, has_weight: bool) -> dict[str, str]:
         for collection, leaves in schema.DELPHES_LEAVES.items()
         for leaf, dtype in leaves.items()
     }
-    return {**types, WEIGHT_BRANCH: "float32"} if has_weight else types
+    return {**types, schema.WEIGHT_BRANCH: "float32"} if has_weight else types
 
 
 def _tree(file_id: str, root: Any) -> Any:
@@ -170,12 +172,26 @@ def _check_branches(file_id: str, tree: Any, names: set[str], types: Mapping[str
         content = getattr(branch.interpretation, "content", None)  # None unless the branch is jagged
         if getattr(content, "to_dtype", None) != np.dtype(dtype):
             raise InvalidInputError(
-                f"{file_id}: branch {name} is {branch.typename}, expected {dtype}, any number per event; {REMEDY}"
+                f"{file_id}: branch {name} is {branch.typename}, expected {dtype}, any number per event; "
+                f"{_remedy(name)}"
             )
         if branch.num_entries != tree.num_entries:
             raise InvalidInputError(
                 f"{file_id}: branch {name} has {branch.num_entries} entries, the tree {tree.num_entries}; {REMEDY}"
             )
+
+
+def _check_weight_lists(file_id: str, names: set[str]) -> None:
+    lists = [name for name in schema.WEIGHT_LIST_BRANCHES if name in names]
+    if lists and schema.WEIGHT_BRANCH not in names:
+        raise InvalidInputError(
+            f"{file_id}: no {schema.WEIGHT_BRANCH}, but several weights an event in {', '.join(lists)}; "
+            f"{_WEIGHT_REMEDY}"
+        )
+
+
+def _remedy(branch: str) -> str:
+    return _WEIGHT_REMEDY if branch == schema.WEIGHT_BRANCH else REMEDY
 
 
 def _missing(branches: Sequence[str], there: set[str]) -> str:
@@ -211,8 +227,8 @@ def _to_batch(file: SourceFile, entry: int, buffers: Mapping[str, Leaf]) -> Even
     _check_single(file.id, entry, "MissingET", events["MissingET"].offsets)
     if not file.has_weight:
         return EventBatch(entry, events, np.ones(len(events["MissingET"]), dtype=np.float32))
-    offsets, weight = buffers[WEIGHT_BRANCH]
-    _check_single(file.id, entry, schema.WEIGHT_LEAF[0], offsets)
+    offsets, weight = buffers[schema.WEIGHT_BRANCH]
+    _check_single(file.id, entry, schema.WEIGHT_BRANCH, offsets)
     return EventBatch(entry, events, weight[offsets[0] : offsets[-1]])
 
 
@@ -248,11 +264,11 @@ def _check_finite(file_id: str, entry: int, name: str, offsets: NDArray[np.int64
         )
 
 
-def _check_single(file_id: str, entry: int, collection: str, offsets: NDArray[np.int64]) -> None:
+def _check_single(file_id: str, entry: int, name: str, offsets: NDArray[np.int64]) -> None:
     counts = np.diff(offsets)
     wrong = np.flatnonzero(counts != 1)
     if len(wrong):
         event = int(wrong[0])
         raise InvalidInputError(
-            f"{file_id}: {collection} has length {counts[event]} in entry {entry + event}, expected 1; {REMEDY}"
+            f"{file_id}: {name} has length {counts[event]} in entry {entry + event}, expected 1; {_remedy(name)}"
         )

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.store import Key, Stat
+from toposieve.weights import WeightSums
 
 PREFIX = "manifest"
 OLDEST_NAME = "manifest.json"
@@ -61,6 +62,10 @@ class Unit(_Record):
     """Events after each step, for example the cutflow's names."""
     weights: dict[str, float] = {}
     """Sums of event weights after the same steps, where the stage knows weights."""
+    negative_weights: dict[str, float] = {}
+    """Those of the negative weights alone; a step without any is left out."""
+    squared_weights: dict[str, float] = {}
+    """Sums of the weights' squares, where the stage knows them."""
     outputs: tuple[OutputFile, ...]
     notes: tuple[str, ...] = ()
     """Remarks about the input; the manifest's own notes gather them."""
@@ -74,6 +79,12 @@ class Unit(_Record):
     def input(self) -> tuple[int, str]:
         """What the input was, beside its name: size and checksum."""
         return self.source_bytes, self.source_checksum
+
+    def weight_sums(self, step: str) -> WeightSums:
+        """Sums of the weights after a step."""
+        return WeightSums(
+            *(sums.get(step, 0.0) for sums in (self.weights, self.negative_weights, self.squared_weights))
+        )
 
 
 class BadFile(_Record):
@@ -116,6 +127,15 @@ class Manifest(_Record):
     def to_bytes(self) -> bytes:
         """As it is published."""
         return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+def weight_fields(sums: Mapping[str, WeightSums]) -> dict[str, dict[str, float]]:
+    """The fields of a :class:`Unit` that keep the weights' sums after each step."""
+    return {
+        "weights": {step: each.total for step, each in sums.items()},
+        "negative_weights": {step: each.negative for step, each in sums.items() if each.negative},
+        "squared_weights": {step: each.squares for step, each in sums.items()},
+    }
 
 
 def in_order(units: Iterable[Unit]) -> tuple[Unit, ...]:

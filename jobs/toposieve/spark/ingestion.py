@@ -6,13 +6,12 @@ plan (:func:`inspect_all`, :func:`plan`) → run (:func:`ingest_unit` on Spark) 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import IngestConfig
@@ -97,13 +96,12 @@ def ingest_unit(item: IngestItem) -> Finished:
 
 
 def _write_events(item: IngestItem, path: Path) -> Unit:
-    events, weight = 0, 0.0
+    weights: list[float] = []
     with event_writer(path, EVENTS_SCHEMA) as writer:
         for batch in read_events(item.file, item.entry_start, item.entry_stop, BATCH_ENTRIES):
             writer.write_batch(events_to_arrow(batch))
-            events += len(batch.weight)
-            weight += float(batch.weight.sum(dtype=np.float64))
-    return item.unit(counts={"events": events}, weights={"events": weight}, notes=item.file.notes)
+            weights += batch.weight.tolist()
+    return item.unit(counts={"events": len(weights)}, weights={"events": math.fsum(weights)}, notes=item.file.notes)
 
 
 # --- plan --------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +15,6 @@ from toposieve.config import PreparationConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.datasets import (
     SCALING_NAME,
-    Cutflow,
     DatasetConfig,
     DatasetContent,
     SelectedInputs,
@@ -48,6 +46,7 @@ from toposieve.spark.preparation_passes import (
 )
 from toposieve.spark.ranks import KeyHistogram, slot_column
 from toposieve.spark.run import Watch
+from toposieve.weights import WeightSums
 
 TRAIN = schema.SPLITS.index("train")
 MAX_NAMED_FILES = 5
@@ -161,12 +160,13 @@ def refuse_bad_events(reports: Mapping[int, UnitReport], units: Sequence[Selecte
 def fit_scaling(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> Scaling:
     """Scaling from the training events of every unit, merged in order of the units."""
     training = {sample: _sums(sample, [TRAIN], reports, units) for sample in schema.SAMPLES}
+    factors = weight_factors({sample: (events, sums.absolute) for sample, (events, sums) in training.items()})
     parts = ((units[index].sample, report.statistics) for index, report in reports.items())
-    return Scaling.fit(parts, weight_factors(training))
+    return Scaling.fit(parts, factors)
 
 
-def kept_weights(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> Cutflow:
-    """Summed event weights of each sample: all kept events, and those of each split."""
+def kept_weights(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> dict[str, dict[str, WeightSums]]:
+    """Sums of event weights of each sample: of all kept events, and of those of each split."""
     steps = {"balanced": range(NOT_KEPT), **{split: [slot] for slot, split in enumerate(schema.SPLITS)}}
     return {
         sample: {step: _sums(sample, slots, reports, units)[1] for step, slots in steps.items()}
@@ -176,11 +176,11 @@ def kept_weights(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit
 
 def _sums(
     sample: str, slots: Sequence[int], reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]
-) -> tuple[int, float]:
-    """Number and summed weight of a sample's events in some slots."""
+) -> tuple[int, WeightSums]:
+    """Number of a sample's events in some slots, and sums of their weights."""
     of_sample = [report for index, report in reports.items() if units[index].sample == sample]
     sums = [report.weights[slot] for report in of_sample for slot in slots if slot in report.weights]
-    return sum(events for events, _ in sums), math.fsum(weight for _, weight in sums)
+    return sum(events for events, _ in sums), WeightSums.merge(each for _, each in sums)
 
 
 def check_shards(plan: ShardPlan, shards: Mapping[int, Unit], splits: SplitSizes) -> None:

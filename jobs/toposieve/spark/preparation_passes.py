@@ -6,7 +6,6 @@ packed as one binary column.
 
 from __future__ import annotations
 
-import math
 import pickle
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ from toposieve.spark.ranks import Position, hash_key, slot_of
 from toposieve.spark.run import balance, run_on_spark
 from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
 from toposieve.spark.unit_rows import Batches, UnitRows, binary, by_unit, from_binary
+from toposieve.weights import WeightSums
 
 NOT_KEPT = len(schema.SPLITS)
 """Slot of the events that balancing leaves out; smaller slots are positions in ``schema.SPLITS``."""
@@ -51,13 +51,13 @@ class UnitReport:
     """What one pass over a unit's events found.
 
     Attributes:
-        weights: Slot → number and summed weight of its events; slots are the splits, and ``NOT_KEPT``.
+        weights: Slot → number of its events, and sums of their weights; slots are the splits, and ``NOT_KEPT``.
         statistics: Of its training events, with their own weights.
         bad_events: Kept events with a NaN or infinite value.
         first_bad: The first of them: entry and feature.
     """
 
-    weights: Mapping[int, tuple[int, float]]
+    weights: Mapping[int, tuple[int, WeightSums]]
     statistics: FeatureStatistics
     bad_events: int
     first_bad: str
@@ -248,8 +248,9 @@ def _report(key: Key, slots: NDArray[np.int32]) -> UnitReport:
         bad += _bad_events(batch, features)
         training = slots[batch.rows] == schema.SPLITS.index("train")
         statistics = statistics.merge(_training_statistics(batch, features, training))
-    weights = read_column(key, schema.WEIGHT_COLUMN).astype(np.float64)
-    sums = {int(slot): (int(np.sum(slots == slot)), math.fsum(weights[slots == slot])) for slot in np.unique(slots)}
+    weights = read_column(key, schema.WEIGHT_COLUMN)
+    of_slots = {int(slot): weights[slots == slot].tolist() for slot in np.unique(slots)}
+    sums = {slot: (len(of_slot), WeightSums.of(of_slot)) for slot, of_slot in of_slots.items()}
     return UnitReport(sums, statistics, len(bad), bad[0] if bad else "")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import Manifest, Unit, fingerprint, gather_notes, in_order
+from toposieve.io.manifests import Manifest, Unit, fingerprint, gather_notes, in_order, weight_fields
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import SELECTED_SCHEMA, event_writer, read_event_batches, selected_to_arrow
 from toposieve.io.stages import Options
@@ -31,6 +30,7 @@ from toposieve.physics.selection import select_events
 from toposieve.spark.run import run_on_spark
 from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
+from toposieve.weights import WeightSums
 
 if TYPE_CHECKING:
     from toposieve.io.publication import Publication
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 STAGE = "select"
 CUTFLOW_NAME = "cutflow.json"
-WEIGHTED = "weighted"
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ def select_unit(item: SelectItem) -> Finished:
 
 def _write_selected(item: SelectItem, path: Path) -> Unit:
     counts = dict.fromkeys(schema.CUTFLOW, 0)
-    weights = dict.fromkeys(schema.CUTFLOW, 0.0)
+    weights: dict[str, list[float]] = {cut: [] for cut in schema.CUTFLOW}
     mask = item.config.btag_mask[sample_of(item.source.source)]  # type: ignore[index]
     other_bits = False
     with event_writer(path, SELECTED_SCHEMA) as writer:
@@ -146,7 +145,7 @@ def _write_selected(item: SelectItem, path: Path) -> Unit:
             writer.write_batch(selected_to_arrow(batch, selected))
             for cut, passing in selected.passing.items():
                 counts[cut] += int(passing.sum())
-                weights[cut] += float(batch.weight[passing].sum(dtype=np.float64))
+                weights[cut] += batch.weight[passing].tolist()
             other_bits |= _has_other_bits(batch.events, mask)
     if counts["events"] != item.events:
         raise InvalidInputError(
@@ -160,7 +159,7 @@ def _write_selected(item: SelectItem, path: Path) -> Unit:
         entry_start=item.source.entry_start,
         entry_stop=item.source.entry_stop,
         counts=counts,
-        weights=weights,
+        **weight_fields({cut: WeightSums.of(each) for cut, each in weights.items()}),
         notes=(f"Jet.BTag has bits beside the mask {mask} (btag_mask)",) if other_bits else (),
         outputs=(),
     )
@@ -197,13 +196,16 @@ def selected_manifest(events_name: str, events: Manifest, units: tuple[Unit, ...
 
 
 def cutflow(manifest: Manifest) -> dict[str, Any]:
-    """Content of ``cutflow.json``: events after each cut, and their weights, per sample; and the quarantined files."""
+    """Content of ``cutflow.json``: per sample, the events after each cut and their weights; the quarantined files."""
     content: dict[str, Any] = {}
     for sample in schema.SAMPLES:
         units = [unit for unit in manifest.units if sample_of(unit.source) == sample]
         if units:
             content[sample] = {cut: sum(unit.counts[cut] for unit in units) for cut in schema.CUTFLOW}
-            content[sample][WEIGHTED] = {cut: math.fsum(unit.weights[cut] for unit in units) for cut in schema.CUTFLOW}
+            sums = {cut: WeightSums.merge(unit.weight_sums(cut) for unit in units) for cut in schema.CUTFLOW}
+            content[sample]["weighted"] = {cut: each.total for cut, each in sums.items()}
+            content[sample]["negative_share"] = {cut: each.negative_share for cut, each in sums.items()}
+            content[sample]["effective_events"] = {cut: each.effective_events for cut, each in sums.items()}
     content["quarantined"] = [bad.model_dump() for bad in manifest.quarantined]
     return content
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
@@ -27,6 +28,7 @@ from toposieve.training.records import Batch, reader_for
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY
 from toposieve.training.shards import Dataset, Share, Split
 from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
+from toposieve.weights import signed_factor
 
 LOG_SECONDS = 5.0
 
@@ -150,13 +152,38 @@ def _start(task: Task, strategy: tf.distribute.Strategy, spec: dict[str, tf.Tens
         model = build_model(config.model, config.seed)
         optimizer = keras.optimizers.Adam(config.learning_rate)
         optimizer.build(model.trainable_variables)
-    steps = build_steps(model, optimizer, strategy, spec, batch_size=config.batch_size, seed=config.seed)
+    steps = build_steps(
+        model,
+        optimizer,
+        strategy,
+        spec,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        event_weights=config.event_weights,
+        signed_factors=_signed_factors(task),
+    )
     found = load_newest_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY)
     if found is None:
         return _State(model, optimizer, steps, Progress(), ())
     _assign(model.weights, found.model)
     _assign(optimizer.variables, found.optimizer)
     return _State(model, optimizer, steps, found.progress, found.best)
+
+
+def _signed_factors(task: Task) -> list[float]:
+    """For each label, the factor of its signed weights.
+
+    Raises:
+        InvalidInputError: They are to be used and do not add up to more than 0.
+    """
+    factors = [signed_factor(task.dataset.negative_shares.get(sample, 0.0)) for sample in schema.SAMPLES]
+    cancelled = [sample for sample, factor in zip(schema.SAMPLES, factors, strict=True) if not factor]
+    if cancelled and task.config.event_weights == "signed":
+        raise InvalidInputError(
+            f"the signed weights of {', '.join(cancelled)} do not add up to more than 0 in the training split of "
+            f"{task.dataset.directory}: set event_weights to absolute"
+        )
+    return factors
 
 
 def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
@@ -182,7 +209,7 @@ def _run_epoch(state: _State, task: Task, training: Iterator[Batch], validation:
     for batch in islice(validation, task.dataset.validation.steps(task.config.batch_size)):
         sums += state.steps.validate(batch)
     validation_results = _means(sums, task.dataset.validation)
-    _check_finite(training_results | validation_results, progress.epoch)
+    _check_finite(training_results | validation_results, progress.epoch, task.config.event_weights)
     progress.history.append(training_results | {f"validation_{name}": v for name, v in validation_results.items()})
     if best_epoch(progress) == progress.epoch:
         state.best = state.weights
@@ -220,16 +247,20 @@ def _means(sums: Sequence[float] | np.ndarray, split: Split) -> dict[str, float]
             f"{split.events} that its manifest lists: prepare the dataset again"
         )
     if total["weight"] <= 0:
-        raise InvalidInputError(f"the weights of the {split.name} split add up to {total['weight']:g}, not above 0")
+        raise InvalidInputError(
+            f"the weights of the {split.name} split add up to {total['weight']:g}, not above 0: set event_weights to "
+            "absolute, or to none if all are 0"
+        )
     return {
         "loss": total["weighted_loss"] / total["weight"],
         "accuracy": total["weighted_hits"] / total["weight"],
     }
 
 
-def _check_finite(results: dict[str, float], epoch: int) -> None:
+def _check_finite(results: dict[str, float], epoch: int, event_weights: str) -> None:
     if not all(math.isfinite(value) for value in results.values()):
-        raise InvalidInputError(f"the loss is not finite in epoch {epoch + 1}: lower learning_rate")
+        remedy = "set event_weights to absolute, or " if event_weights == "signed" else ""
+        raise InvalidInputError(f"the loss is not finite in epoch {epoch + 1}: {remedy}lower learning_rate")
 
 
 class _Meter:

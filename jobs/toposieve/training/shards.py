@@ -72,6 +72,8 @@ class Dataset:
     """Of its content, as it was when it was opened."""
     train: Split
     validation: Split
+    negative_shares: Mapping[str, float]
+    """Sample → share of negative weight among its training events, where a manifest says."""
 
     @property
     def streams(self) -> int:
@@ -117,10 +119,16 @@ def open_dataset(directory: Key) -> Dataset:
     manifest = read_manifest_if_any(directory)
     if manifest is None:
         _check_foreign(directory, entries)
-        splits = _foreign_splits(directory, entries)
+        train, validation = _foreign_splits(directory, entries)
     else:
-        splits = _listed_splits(directory, manifest, entries)
-    return Dataset(directory, dataset_fingerprint(manifest, entries), *splits)
+        train, validation = _listed_splits(directory, manifest, entries)
+    shares = negative_shares(manifest) if manifest else {}
+    return Dataset(directory, dataset_fingerprint(manifest, entries), train, validation, shares)
+
+
+def negative_shares(manifest: Manifest) -> dict[str, float]:
+    """Sample → share of negative weight among its training events, as far as a dataset's manifest says."""
+    return {sample: steps["train"] for sample, steps in manifest.extra.get("negative_share", {}).items()}
 
 
 def _check_foreign(directory: Key, entries: Mapping[str, Stat]) -> None:

@@ -7,7 +7,7 @@ counts the same in whatever batch it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -41,6 +41,8 @@ def build_steps(
     *,
     batch_size: int,
     seed: int,
+    event_weights: str,
+    signed_factors: Sequence[float],
 ) -> Steps:
     """Compile the steps.
 
@@ -51,7 +53,16 @@ def build_steps(
         spec: Shapes and types of a batch.
         batch_size: Events in a global batch.
         seed: Seed of the dropout.
+        event_weights: What an event counts: ``absolute``, ``signed`` or ``none``.
+        signed_factors: For each label, what makes its signed weights count as much as its absolute ones would.
     """
+
+    def counted(batch: Batch) -> tf.Tensor:
+        # An event of negative weight would have the model unlearn it, and a loss without a lower bound.
+        if event_weights == "signed":
+            return batch["weight"] * tf.gather(tf.constant(signed_factors, tf.float32), batch["label"])
+        return tf.abs(batch["weight"]) if event_weights == "absolute" else batch["present"]
+
     scores = logits_of(model)
     # XLA makes the recurrent loop twice as fast on CPU; on GPU cuDNN serves it, which XLA cannot call.
     xla = not tf.config.list_logical_devices("GPU")
@@ -59,12 +70,12 @@ def build_steps(
     def gradients(batch: Batch, step: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         keys = DropoutKeys(seed, step, batch["row"], batch_size)
         with dropout_keys(keys), tf.GradientTape() as tape:
-            sums = _sums(scores(_inputs(model, batch), training=True), batch)
+            sums = _sums(scores(_inputs(model, batch), training=True), batch, counted(batch))
             loss = sums[0]
         return tf.stack(sums), tape.gradient(loss, model.trainable_variables)
 
     def local_sums(batch: Batch) -> tf.Tensor:
-        return tf.stack(_sums(scores(_inputs(model, batch), training=False), batch))
+        return tf.stack(_sums(scores(_inputs(model, batch), training=False), batch, counted(batch)))
 
     compiled_gradients = tf.function(gradients, jit_compile=xla, autograph=False)
     compiled_sums = tf.function(local_sums, jit_compile=xla, autograph=False)
@@ -106,9 +117,8 @@ def _inputs(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
     return {name: batch[name] for name in model.input}
 
 
-def _sums(logits: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
+def _sums(logits: tf.Tensor, batch: Batch, weight: tf.Tensor) -> list[tf.Tensor]:
     """The four sums of :data:`SUM_NAMES`; weights are 0 where an event is not there."""
-    weight = batch["weight"]
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], logits)  # (batch,)
     hits = tf.cast(tf.equal(tf.argmax(logits, axis=-1), batch["label"]), tf.float32)
     return [tf.reduce_sum(values) for values in (weight * losses, weight * hits, weight, batch["present"])]
