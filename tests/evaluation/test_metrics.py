@@ -127,8 +127,9 @@ def test_rates_stay_within_bounds_with_negative_weights():
         assert (np.diff(roc.false_positive_rate) >= 0).all()
         assert max(roc.true_positive_rate.max(), roc.false_positive_rate.max()) == 1
     two = np.stack([scores > 4, scores <= 4], axis=1).astype(float)
-    measured = metrics.Evaluator(np.array([0] * 6 + [1] * 4), {"m": two}, TARGETS).measure(weights)
-    assert 0 <= measured.accuracy[0] <= 1
+    for is_right, accuracy in ((weights > 0, 1), (weights < 0, 0)):  # 6 and -4 of a sum of 2
+        labels = np.where(is_right, two.argmax(axis=1), two.argmin(axis=1))
+        assert metrics.Evaluator(labels, {"m": two}, TARGETS).measure(weights).accuracy[0] == accuracy
 
 
 def test_a_class_whose_weights_add_up_to_nothing_has_no_curve():
