@@ -57,13 +57,14 @@ def test_auc_summary_shows_values_and_the_published_ones(measured):
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["hlf", "inclusive"]
 
 
-def test_confusion_matrices_show_weighted_shares_and_events():
-    confusion = {"weights": [[3.0, 1.0, 0.0], [0.0, 2.0, 0.0], [0, 0, 0]], "events": [[6, 2, 0], [0, 9, 0], [0, 0, 0]]}
+@pytest.mark.parametrize("without", [[0, 0, 0], [-3.0, 1.0, 0.0]])
+def test_confusion_matrices_show_weighted_shares_and_events(without):
+    confusion = {"weights": [[3.0, 1.0, 0.0], [0.0, 2.0, 0.0], without], "events": [[6, 2, 0], [0, 9, 0], [0, 0, 0]]}
     with style.page_style():
         figure = plots.confusion_matrices(as_metrics({"hlf": {"confusion": confusion}}))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[:4] == ["75.0 %", "6", "25.0 %", "2"]
-    assert texts[-2:] == ["n/a", "0"]  # a class without events
+    assert texts[-2:] == ["n/a", "0"]  # a class without events, or whose weights cancel
 
 
 def test_learning_curves_start_at_the_first_epoch():

@@ -154,7 +154,7 @@ def share_histogram(binning: hist.axis.Regular, values: npt.NDArray[Any], weight
     histogram = hist.Hist(binning, storage=hist.storage.Weight())
     histogram.fill(np.clip(values, binning.centers[0], binning.centers[-1]), weight=weights)
     total = histogram.sum().value
-    return histogram / total if total != 0 else histogram
+    return histogram / total if total > 0 else histogram
 
 
 def cutflow(steps: Sequence[Mapping[str, Any]]) -> Figure:

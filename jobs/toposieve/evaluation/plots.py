@@ -103,7 +103,7 @@ def confusion_matrices(metrics: Mapping[str, Any]) -> Figure:
     for (model, values), axis in zip(metrics["models"].items(), axes, strict=False):
         weights = np.array(values["confusion"]["weights"])
         totals = weights.sum(axis=1, keepdims=True)
-        shares = np.divide(weights, totals, out=np.full_like(weights, np.nan), where=totals != 0)
+        shares = np.divide(weights, totals, out=np.full_like(weights, np.nan), where=totals > 0)
         _heat_map(axis, shares, np.array(values["confusion"]["events"]))
         axis.set(title=model_label(model), xlabel="predicted class")
         axis.set_xticks(range(len(names)), names)
