@@ -165,6 +165,24 @@ def test_a_fingerprint_changes_with_all_but_the_version_of_the_code() -> None:
         assert fingerprint(other) != known
 
 
+def test_fields_that_are_empty_leave_fingerprints_of_old_manifests_as_they_were() -> None:
+    """What was published before there were sums of negative and squared weights is not new input for later stages."""
+    old = Unit(
+        source="qcd/d/a.root",
+        source_bytes=7,
+        source_checksum="0badcafe",
+        entry_start=0,
+        entry_stop=3,
+        counts={"events": 3},
+        weights={"events": 2.5},
+        outputs=(manifests.OutputFile(path="a.parquet", bytes=5, checksum="00000001"),),
+    )
+    manifest = Manifest(stage="ingest", config_hash="0" * 16, config={}, code=1, units=(old,), code_version="any")
+    assert fingerprint(manifest) == "10803b979d96b3eb1eea3a3557c94bfd"
+    with_squares = old.model_copy(update={"squared_weights": {"events": 2.25}})
+    assert fingerprint(manifest.model_copy(update={"units": (with_squares,)})) != fingerprint(manifest)
+
+
 def test_two_disjoint_runs_merge_into_what_one_would_have_made() -> None:
     mine, winner = (
         manifest_of(unit("b"), unit("c"), notes=("b: x",)),

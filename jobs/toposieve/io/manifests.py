@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.store import Key, Stat
@@ -33,6 +33,11 @@ _CHUNK_BYTES = 1 << 20
 _UNFINISHED_SECONDS = 10
 _Name = TypeVar("_Name", str, tuple[str, int, int])
 _Value = TypeVar("_Value")
+
+
+def _is_empty(sums: dict[str, float]) -> bool:
+    # What has none is not said: manifests of before stay as they are, and keep their fingerprints.
+    return not sums
 
 
 class _Record(BaseModel):
@@ -62,9 +67,9 @@ class Unit(_Record):
     """Events after each step, for example the cutflow's names."""
     weights: dict[str, float] = {}
     """Sums of event weights after the same steps, where the stage knows weights."""
-    negative_weights: dict[str, float] = {}
+    negative_weights: dict[str, float] = Field(default={}, exclude_if=_is_empty)
     """Those of the negative weights alone; a step without any is left out."""
-    squared_weights: dict[str, float] = {}
+    squared_weights: dict[str, float] = Field(default={}, exclude_if=_is_empty)
     """Sums of the weights' squares, where the stage knows them."""
     outputs: tuple[OutputFile, ...]
     notes: tuple[str, ...] = ()
