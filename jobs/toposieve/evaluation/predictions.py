@@ -135,17 +135,36 @@ class _Collected:
     def finish(self, data: TestData) -> Predictions:
         """Everything as whole columns, features in physical units."""
         scaled = np.concatenate(self._columns[HIGH_LEVEL])  # (events, 14)
-        labels, shares = np.concatenate(self._columns["label"]), negative_shares(data.manifest)
-        factors = np.array([signed_factor(shares.get(sample, 0.0)) for sample in schema.SAMPLES])
+        labels, weights = (np.concatenate(self._columns[name]) for name in ("label", "weight"))
         return Predictions(
             event_ids=pa.concat_arrays(self._event_ids),
             labels=labels,
-            weights=np.concatenate(self._columns["weight"]).astype(np.float64) * factors[labels],
+            weights=signed_weights(weights, labels, negative_shares(data.manifest)),
             features=scaled * data.scaling.high_level_scale + data.scaling.high_level_offset,
             particles=np.concatenate(self._columns[PARTICLES] or [np.empty(0, np.int64)]),
             scores={name: np.concatenate(parts) for name, parts in self._scores.items()},
             seconds=self._seconds,
         )
+
+
+def signed_weights(
+    weights: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], shares: Mapping[str, float]
+) -> npt.NDArray[np.float64]:
+    """Weights of mean w 1 in each class's training events, from those of mean |w| 1.
+
+    Args:
+        weights: (events,), as the shards hold them.
+        labels: (events,).
+        shares: Sample → share of negative weight among its training events; none where it is left out.
+
+    Returns:
+        (events,); 0 for a class whose weights do not add up to more than 0, which the log says.
+    """
+    factors: npt.NDArray[np.float64] = np.array([signed_factor(shares.get(sample, 0.0)) for sample in schema.SAMPLES])
+    for sample, label in schema.LABELS.items():
+        if not factors[label]:
+            logger.warning("%s is left out: its weights do not add up to more than 0 in the training split", sample)
+    return np.multiply(weights, factors[labels], dtype=np.float64)
 
 
 class _Meter:
