@@ -3,20 +3,28 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3.11
+# Versions of Python, and the first program that is one of them; if none is, python3 stands for them in the error.
+VERSIONS := 3.11 3.12 3.13
+USABLE = import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(VERSIONS)".split())
+PYTHON ?= $(or $(shell for python in $(VERSIONS:%=python%) python3; do \
+	$$python -c '$(USABLE)' 2> /dev/null && echo $$python && break; done),python3)
 UV := .uv/bin/uv
 JOBS := .venv-jobs/bin
 AIRFLOW := .venv-airflow/bin
 PYTEST := -m pytest -q
+# An environment, and a link by which paths of profiles and images find its packages, whatever Python's version is.
+VENV = $(UV) venv --quiet --clear --python .uv/bin/python $(1) && ln -sr $(1)/lib/python3.*/site-packages $(1)
 # Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
 INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc
-COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+# One lock for all versions of Python, with the same version of each package wherever there is one.
+COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version $(firstword $(VERSIONS)) \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
 CPU = --override requirements/cpu-overrides.txt
 LIKE_JOBS = --constraint requirements/jobs.txt
 
-.PHONY: help env lock images schema lint format test test-unit test-spark test-training test-storage test-faults test-dags \
-	test-helm test-airflow \
+.PHONY: help env lock check-locks images schema lint format test test-unit test-spark test-training test-storage \
+	test-faults test-dags test-helm test-airflow \
 	test-kubernetes test-kubernetes-faults golden bench demo airflow backfill clean
 
 help:  ## list the targets
@@ -27,18 +35,18 @@ help:  ## list the targets
 env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the locked requirements (about a minute)
 
 .uv/.ready: requirements/uv.txt
-	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null || { echo "error: \
-	$(PYTHON) is missing, is not Python 3.11 or cannot make environments: install it (Debian: python3.11-venv), or name \
-	another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c '$(USABLE)' 2> /dev/null || { echo "error: $(PYTHON) is missing, is none of Python $(VERSIONS) or \
+	cannot make environments: install one (Debian, Ubuntu: python3-venv), or name one: make PYTHON=/path/to/python3" >&2; \
+	exit 1; }
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
 .venv-jobs/.ready: requirements/jobs.txt .uv/.ready
 	@echo "building .venv-jobs: Spark, HEP libraries, TensorFlow"
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-jobs
+	@$(call VENV,.venv-jobs)
 	@$(INSTALL) --python $(JOBS)/python -r requirements/jobs.txt
-	@echo "$(CURDIR)/jobs" > "$$($(JOBS)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
+	@echo "$(CURDIR)/jobs" > .venv-jobs/site-packages/toposieve.pth
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
 	@$(JOBS)/python -m toposieve.warm_up > /dev/null
 	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null
@@ -46,9 +54,9 @@ env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
 	@echo "building .venv-airflow: Airflow and its providers"
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-airflow
+	@$(call VENV,.venv-airflow)
 	@$(INSTALL) --python $(AIRFLOW)/python -r requirements/airflow.txt
-	@echo "$(CURDIR)/plugins" > "$$($(AIRFLOW)/python -c 'import site; print(site.getsitepackages()[0])')/toposieve.pth"
+	@echo "$(CURDIR)/plugins" > .venv-airflow/site-packages/toposieve.pth
 	@touch $@
 
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
@@ -61,6 +69,14 @@ lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requir
 	$(COMPILE) pyproject.toml --group spark $(LIKE_JOBS) --only-binary pythia8mc -o requirements/spark.txt
 	$(COMPILE) pyproject.toml --group training --group cpu $(CPU) $(LIKE_JOBS) -o requirements/training.txt
 	$(COMPILE) pyproject.toml --group training --group gpu $(LIKE_JOBS) -o requirements/training-gpu.txt
+
+# All but Spark, which has no wheels.
+RESOLVE = $(UV) pip install --quiet --dry-run --require-hashes --python .uv/bin/python --target .uv/none --only-binary :all: \
+	--override <(printf '%s ; python_version < "3"\n' pyspark pyspark-client)
+check-locks: .uv/.ready  ## see that each lock is complete, with wheels, for each version of Python (asks the registry)
+	@for lock in $(filter-out %-overrides.txt,$(wildcard requirements/*.txt)); do for version in $(VERSIONS); do \
+		$(RESOLVE) --python-version $$version -r $$lock || \
+			{ echo "error: $$lock does not do for Python $$version: run make lock" >&2; exit 1; }; done; done
 
 images:  ## build the container images (docker/build.sh --help has the options)
 	docker/build.sh

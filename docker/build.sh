@@ -11,7 +11,7 @@ IMAGE is airflow, spark, training or training-gpu; without one: airflow, spark a
 
   --prefix PREFIX   what the names start with (localhost/toposieve-), such as registry.example.org/physics/toposieve-
   --tag TAG         tag of the images (1)
-  --base IMAGE      what they start from (docker.io/library/python:3.11-slim-bookworm): any Debian with Python 3.11
+  --base IMAGE      what they start from (docker.io/library/python:3.11-slim-bookworm): any Debian with Python 3.11-3.13
   --engine ENGINE   docker, podman or buildah (the first of these that is there and works)
   --push            push each image after it is built
   --dry-run         print the commands only

@@ -1,5 +1,7 @@
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,10 @@ def clone(tmp_path):
     return folder
 
 
-def make(folder, *arguments):
-    return subprocess.run(["make", "-C", str(folder), *arguments], capture_output=True, text=True)
+def make(folder, *arguments, **environment):
+    command = [shutil.which("make"), "-C", str(folder), *arguments]
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTHON")}
+    return subprocess.run(command, env={**outside, **environment}, capture_output=True, text=True)
 
 
 def write(path):
@@ -31,8 +35,50 @@ def test_a_python_that_cannot_be_used_is_named_with_the_remedy(clone, python):
     result = make(clone, "env", f"PYTHON={python}")
     assert result.returncode != 0
     assert f"error: {python} is missing" in result.stderr
-    assert "python3.11-venv" in result.stderr
+    assert "python3-venv" in result.stderr
     assert not (clone / ".uv").exists()
+
+
+def write_python(path, version, first=""):
+    """A program that claims to be this Python, and ends in saying its name when it is to make an environment."""
+    claim = f"import sys; sys.version_info = {version}; {first}exec(sys.argv[1])"
+    path.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] || {{ echo taken: {path.name} >&2; exit 1; }}\n'
+        f'exec {sys.executable} -c "{claim}" "$2"\n'
+    )
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ({"python3": (3, 12, 3)}, "python3"),
+        ({"python3": (3, 14, 0), "python3.13": (3, 13, 0)}, "python3.13"),
+        ({"python3": (3, 13, 1), "python3.12": (3, 12, 1), "python3.11": (3, 11, 9)}, "python3.11"),
+        ({"python3": (3, 10, 2)}, None),
+        ({"python3": (3, 14, 0)}, None),
+        ({}, None),
+    ],
+)
+def test_a_python_that_is_there_is_taken(clone, tmp_path, there, taken):
+    for name, version in there.items():
+        write_python(tmp_path / name, version)
+    result = make(clone, "env", PATH=str(tmp_path))
+    assert result.returncode != 0
+    expected = f"taken: {taken}" if taken else "error: python3 is missing, is none of Python 3.11 3.12 3.13"
+    assert expected in result.stderr
+
+
+def test_a_python_without_its_environments_is_passed_over(clone, tmp_path):
+    write_python(tmp_path / "python3.11", (3, 11, 2), "sys.modules['ensurepip'] = None; ")
+    write_python(tmp_path / "python3.12", (3, 12, 1))
+    assert "taken: python3.12" in make(clone, "env", PATH=str(tmp_path)).stderr
+
+
+def test_an_own_choice_of_python_stands(clone, tmp_path):
+    for name in ("python3.11", "python3.12"):
+        write_python(tmp_path / name, (3, 12, 1))
+    assert "taken: python3.12" in make(clone, "env", "PYTHON=python3.12", PATH=str(tmp_path)).stderr
 
 
 def test_clean_removes_what_was_made_and_keeps_files_of_the_users_own(clone, tmp_path):

@@ -1,6 +1,7 @@
 """The profile ``kubernetes``, the chart and the values for Airflow's chart name the same things."""
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -122,3 +123,9 @@ def test_paths_of_the_profile_are_in_airflow_s_image():
     image = (REPOSITORY / "docker/airflow/Dockerfile").read_text()
     assert f"PYSPARK_PYTHON=/opt/toposieve/{PROFILE['python']} " in image.replace("\n", " ")
     assert f"SPARK_HOME=/opt/toposieve/{PROFILE['spark']['home']} " in image
+
+
+def test_no_path_names_a_version_of_python():
+    files = [*CONFIG.glob("*.yaml"), *(REPOSITORY / "docker").glob("*/Dockerfile")]
+    assert len(files) > 5
+    assert not [file for file in files if re.search(r"python3\.\d", file.read_text(encoding="utf-8"))]

@@ -11,7 +11,7 @@ from support.releases import without
 from support.rights import DRIVER, DRIVER_S_END, SUBMISSION, Right
 from support.spark_submission import pod_log, submit
 
-PI = "local:///opt/toposieve/.venv-jobs/lib/python3.11/site-packages/pyspark/examples/src/main/python/pi.py"
+PI = "local:///opt/toposieve/.venv-jobs/site-packages/pyspark/examples/src/main/python/pi.py"
 
 
 def in_words_of(namespace: Namespace, account: str, missing: Right) -> str:
