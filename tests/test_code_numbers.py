@@ -78,7 +78,15 @@ def code_of(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [line for line in node.body if not is_text(line)]
-    return ast.dump(tree)
+    return repr(shape(tree))
+
+
+def shape(part: object) -> object:
+    """A syntax tree without fields that are empty: their number depends on Python's version, as ``ast.dump`` does."""
+    if isinstance(part, ast.AST):
+        fields = [(name, shape(value)) for name, value in ast.iter_fields(part) if value not in (None, [])]
+        return type(part).__name__, fields
+    return [shape(each) for each in part] if isinstance(part, list) else part
 
 
 def is_text(line: ast.stmt) -> bool:

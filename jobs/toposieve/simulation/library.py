@@ -151,7 +151,7 @@ def make_block(task: BlockTask, path: Path) -> Unit:
     """Generate and write one block; its record has no outputs yet."""
     content = io.BytesIO()  # written to a file by numpy, a block on a full disk is an error that does not say so
     np.save(content, generate_block(task.seed, task.events))
-    path.write_bytes(content.getbuffer())
+    path.write_bytes(content.getvalue())
     counts = {"events": task.events}
     return Unit(
         source=task.source, source_checksum="", entry_start=0, entry_stop=task.events, counts=counts, outputs=()
