@@ -85,6 +85,7 @@ def main(args: argparse.Namespace) -> None:
         if gang.is_chief and (directory / METRICS_FILE).stat() is None:
             copy_metrics(directory, finished)
         return
+    os.environ.update(grpc_proxy="")  # TensorFlow speaks gRPC with the peers alone, who are not behind a proxy
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads_per_worker(gang, len(os.sched_getaffinity(0)))))
     from toposieve.training.loop import Task

@@ -64,7 +64,9 @@ def run_gang(base: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def undisturbed(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     base = base_with(dataset_dir, tmp_path_factory.mktemp("undisturbed") / "base")
-    return base, run_gang(base)
+    with pytest.MonkeyPatch.context() as shell:
+        shell.setenv("http_proxy", "http://127.0.0.1:1")  # nobody is there: the workers must not ask it for each other
+        return base, run_gang(base)
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, arguments: list[str], tf_config: str = "") -> int:

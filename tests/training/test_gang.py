@@ -66,8 +66,11 @@ def meet_in_threads(gangs: list[tuple[Gang, str]], timeout: float) -> list[Excep
     return outcomes
 
 
-def test_workers_meet() -> None:
-    addresses = tuple(free_addresses(3))
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_workers_meet_over_either_family(host: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        host = "127.0.0.1"
+    addresses = tuple(address.replace("localhost", host) for address in free_addresses(3))
     assert meet_in_threads([(Gang(index, addresses), "run") for index in (2, 0, 1)], 20) == [None, None, None]
 
 

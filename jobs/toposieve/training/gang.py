@@ -131,9 +131,11 @@ def _gather(gang: Gang, token: str, deadline: float) -> None:
 
 
 def _listen(address: str, deadline: float) -> socket.socket:
+    both = socket.has_dualstack_ipv6()  # a cluster's pods may have IPv6 alone
+    family = socket.AF_INET6 if both else socket.AF_INET
     while True:
         try:
-            return socket.create_server(("", _host_and_port(address)[1]))
+            return socket.create_server(("", _host_and_port(address)[1]), family=family, dualstack_ipv6=both)
         except OSError as error:  # perhaps a worker of the last try, on its way out
             if time.monotonic() > deadline:
                 raise PeersMissingError(
