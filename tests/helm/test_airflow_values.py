@@ -1,6 +1,9 @@
 """The values for the official Airflow chart name what our chart and our images provide."""
 
+import asyncio
 import re
+import shlex
+import socket
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,18 @@ def test_the_users_are_where_airflow_looks_for_them():
     assert VALUES["config"]["core"]["simple_auth_manager_passwords_file"] == "/tmp/passwords.json"
     (mount,) = VALUES["apiServer"]["extraVolumeMounts"]
     assert f"cp {mount['mountPath']}/passwords.json /tmp/" in VALUES["apiServer"]["args"][-1]
+
+
+def test_the_api_server_listens_on_both_families():
+    *_, option, host = shlex.split(VALUES["apiServer"]["args"][-1])
+
+    async def families():  # as Airflow's server listens
+        async with await asyncio.get_running_loop().create_server(asyncio.Protocol, host, 0) as server:
+            return {each.family for each in server.sockets}
+
+    assert option == "--host"
+    there = {socket.AF_INET, socket.AF_INET6} if socket.has_dualstack_ipv6() else {socket.AF_INET}
+    assert asyncio.run(families()) == there
 
 
 def test_the_notes_install_the_chart_version_that_these_values_are_for():
