@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import sys
 
@@ -90,6 +91,14 @@ def test_a_conflict_is_one_line_and_may_be_retried(monkeypatch, parser, capsys):
 def test_other_errors_keep_their_trace(monkeypatch, parser):
     with pytest.raises(ZeroDivisionError):
         run_job(monkeypatch, parser, fail(ZeroDivisionError()))
+
+
+def test_a_letter_that_the_terminal_does_not_know_ends_no_job(monkeypatch, parser):
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        run_job(monkeypatch, parser, lambda _args: print("0.99 ± 0.01, \udcff.root"))
+        terminal.flush()
+        assert terminal.buffer.getvalue() == b"0.99 \\xb1 0.01, \\udcff.root\n"
 
 
 def test_success_returns(monkeypatch, parser):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from toposieve import environment
 from toposieve.config import ConfigT, StageConfig, load_config
 from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError, UnavailableError, is_transient
 from toposieve.io.history import history
@@ -114,9 +116,12 @@ def stage_config(args: argparse.Namespace, model: type[ConfigT]) -> ConfigT:
 
 def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parse the command line, run ``main`` and exit: 0 done, 2 invalid input or configuration, 1 anything else."""
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stdout, force=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal need not know every letter
     try:
+        environment.enter()
+        args = parser.parse_args()
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stdout, force=True)
         main(args)
     except InvalidInputError as error:
         _exit(str(error), INVALID_INPUT_EXIT_CODE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from toposieve.spark.environment import JOBS_FOLDER
+from toposieve.environment import JOBS_FOLDER
 
 
 def run_job(name: str, base: Path, *arguments: str) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from benchmarks.measure import Usage, measured
 from benchmarks.preparation import prepare
 from benchmarks.table import Row
+from toposieve.environment import JOBS_FOLDER
 from toposieve.io.manifests import read_manifest
 from toposieve.io.store import root_key
-from toposieve.spark.environment import JOBS_FOLDER
 
 EPOCHS = 6
 GOAL = 1870.0

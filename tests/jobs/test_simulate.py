@@ -14,12 +14,12 @@ import uproot
 from support import simulation_tasks
 from toposieve import schema
 from toposieve.config import SelectionConfig
+from toposieve.environment import JOBS_FOLDER
 from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import inspect_file, read_events
 from toposieve.io.manifests import read_manifest
 from toposieve.io.store import Key
 from toposieve.physics.selection import select_events
-from toposieve.spark.environment import JOBS_FOLDER
 
 PARTITION = "2026-01-01"
 TINY = [

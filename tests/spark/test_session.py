@@ -1,12 +1,11 @@
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pyspark
 
-from toposieve.spark.environment import JOBS_FOLDER
+from toposieve.environment import FOREIGN, JOBS_FOLDER
 
 SCRIPT = """
 from toposieve.spark.session import spark_session
@@ -38,6 +37,8 @@ def test_options_of_spark_submit_win_over_our_defaults_and_its_event_log_has_a_f
 
 
 HOSTILE = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/proc/nonexistent",
     "SPARK_HOME": "/opt/none",
     "SPARK_CONF_DIR": "/opt/none/conf",
     "SPARK_LOCAL_IP": "203.0.113.1",
@@ -45,25 +46,50 @@ HOSTILE = {
     "PYSPARK_DRIVER_PYTHON": "/opt/none/bin/python",
     "JAVA_TOOL_OPTIONS": "-javaagent:/opt/none.jar",
     "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "http_proxy": "http://127.0.0.1:1",
 }
 HOSTILE_SCRIPT = """
-import logging, sys
-from toposieve.spark.session import spark_session
-logging.basicConfig(level=logging.INFO, stream=sys.stdout)
-with spark_session("test", "local[1]") as spark:
-    print("SUM", spark.sparkContext.parallelize(range(3), 1).map(lambda n: n + 1).sum())
+from toposieve import cli
+from toposieve.config import SelectionConfig
+
+def main(args):
+    import matplotlib
+    from toposieve.physics.kinematics import delta_phi
+    from toposieve.spark.session import spark_session
+
+    with spark_session("test", "local[1]") as spark:
+        print("SUM", spark.sparkContext.parallelize(range(3), 1).map(lambda n: delta_phi(n + 1.0, 0.0)).sum())
+        print("ROWS", spark.range(3).count(), "×")
+
+cli.run(main, cli.job_parser("test", SelectionConfig))
 """
+# A host without a known name, a checkout that is read only, a user without a name.
+HOSTILE_HOST = ["unshare", "--user", "--map-root-user", "--mount", "--uts", "sh", "-c"]
+HOSTILE_HOST += [
+    'hostname nowhere.invalid && mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && '
+    'exec unshare --user --map-user=54321 "$@"',
+    str(JOBS_FOLDER.parent),
+]
 
 
-def test_a_job_started_by_hand_runs_on_a_host_without_a_known_name_in_a_shell_of_another_spark() -> None:
-    environment = {**os.environ, **HOSTILE, "PYTHONPATH": str(JOBS_FOLDER)}
-    command = [sys.executable, "-c", HOSTILE_SCRIPT]
-    if os.geteuid() == 0 and shutil.which("unshare"):
-        command = ["unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$0" "$@"', *command]
+def test_a_job_started_by_hand_runs_on_a_hostile_host_in_a_shell_of_another_spark(tmp_path: Path) -> None:
+    other_spark = tmp_path / "python"
+    (other_spark / "pyspark").mkdir(parents=True)
+    (other_spark / "pyspark" / "__init__.py").touch()
+    environment = {**HOSTILE, "TMPDIR": str(tmp_path), "PYTHONPATH": f"{other_spark}:{JOBS_FOLDER}"}
+    host = HOSTILE_HOST if subprocess.run([*HOSTILE_HOST, "true"], capture_output=True).returncode == 0 else []
+    script = tmp_path / "job.py"
+    script.write_text(HOSTILE_SCRIPT, encoding="utf-8")
+    command = [*host, sys.executable, str(script), "--base", str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "SUM 6" in result.stdout
+    assert "SUM 6.0" in result.stdout
+    assert "ROWS 3 ×" in result.stdout
+    assert "\tat " not in result.stderr
+    assert "matplotlib" not in result.stdout + result.stderr
     said = [line for line in result.stdout.splitlines() if "not taken from the shell" in line]
     assert len(said) == 1
-    for name in HOSTILE.keys() - {"LC_ALL", "SPARK_LOCAL_IP"}:
-        assert name in said[0]
+    for name in (*FOREIGN, "PYTHONPATH"):
+        assert (name in said[0]) == (name in environment)

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from toposieve.environment import LOCAL_ADDRESS, has_name, ignored, is_submitted, own_environment, runs_here
 from toposieve.spark.class_archive import make_java_quick
 from toposieve.spark.daemon import MODULES_VARIABLE, task_modules
-from toposieve.spark.environment import LOCAL_ADDRESS, ignored, is_submitted, own_environment
 from toposieve.spark.java import java_home
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     Raises:
         InvalidInputError: There is no Java that Spark can use.
     """
-    options = os.environ.get("PYSPARK_SUBMIT_ARGS", "")
-    _prepare_environment(is_local=_is_local(master) if master else "--master" not in options)
+    _prepare_environment(is_local=runs_here(master, os.environ))
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
@@ -68,12 +67,14 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     if master is not None:
         conf.setMaster(master)
     conf.setIfMissing("spark.master", "local[*]")
-    if _is_local(conf.get("spark.master") or ""):
+    if runs_here(conf.get("spark.master"), os.environ):
         _keep_to_this_machine(conf)
     _make_event_log_folder(conf)
     session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
     session.sparkContext.setLogLevel("WARN")
     logging.getLogger("py4j").setLevel(logging.WARNING)
+    if not has_name():
+        _quiet_hadoop(session)
     logger.info("Spark %s on %s", session.version, session.sparkContext.master)
     try:
         yield session
@@ -123,8 +124,12 @@ def _prepare_environment(is_local: bool) -> None:
     make_java_quick()
 
 
-def _is_local(master: str) -> bool:
-    return master.startswith("local")
+def _quiet_hadoop(session: SparkSession) -> None:
+    """Hadoop's traces say that the user has no name; a local job does without."""
+    jvm: Any = session.sparkContext._jvm
+    log4j = jvm.org.apache.logging.log4j
+    for name in ("org.apache.hadoop.fs.FileSystem", "org.apache.spark.sql.internal.SharedState"):
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.ERROR)
 
 
 def _make_event_log_folder(conf: SparkConf) -> None:
