@@ -8,6 +8,8 @@ VERSIONS := 3.11 3.12 3.13
 USABLE = import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(VERSIONS)".split())
 PYTHON ?= $(or $(shell for python in $(VERSIONS:%=python%) python3; do \
 	$$python -c '$(USABLE)' 2> /dev/null && echo $$python && break; done),python3)
+# Whatever the shell's locale is: Airflow's own files need it.
+export PYTHONUTF8 := 1
 UV := .uv/bin/uv
 JOBS := .venv-jobs/bin
 AIRFLOW := .venv-airflow/bin

@@ -140,7 +140,7 @@ def _make(
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)
         predictions.write_parquet(scratch / PREDICTIONS_NAME, predicted)
-        (scratch / METRICS_NAME).write_text(_json(metrics))
+        (scratch / METRICS_NAME).write_text(_json(metrics), encoding="utf-8")
         logger.info("drawing plots")
         images = content.draw(scratch, metrics, predicted, measured)
         names = [METRICS_NAME, PREDICTIONS_NAME, *(path.name for path in images.values())]

@@ -65,10 +65,18 @@ def test_unreadable_configuration(text, message):
         load_config(TrainingConfig, text)
 
 
-def test_configuration_file(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_configuration_file(tmp_path, encoding):
     path = tmp_path / "training.json"
-    path.write_text(json.dumps({"epochs": 2}))
+    path.write_text(json.dumps({"epochs": 2}), encoding=encoding)
     assert load_config(TrainingConfig, str(path), {"seed": 9}) == TrainingConfig(epochs=2, seed=9)
+
+
+def test_configuration_file_must_be_utf8(tmp_path):
+    path = tmp_path / "latin.json"
+    path.write_text('{"model": "größe"}', encoding="latin-1")
+    with pytest.raises(InvalidInputError, match=r"latin\.json: not valid JSON \('utf-8' codec"):
+        load_config(TrainingConfig, str(path))
 
 
 def test_configuration_file_must_hold_an_object(tmp_path):

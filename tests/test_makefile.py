@@ -81,6 +81,10 @@ def test_an_own_choice_of_python_stands(clone, tmp_path):
     assert "taken: python3.12" in make(clone, "env", "PYTHON=python3.12", PATH=str(tmp_path)).stderr
 
 
+def test_python_reads_utf8_whatever_the_locale_is(clone):
+    assert "1" in make(clone, "--eval", "show: ; @echo $$PYTHONUTF8", "show", PYTHONUTF8="0").stdout.splitlines()
+
+
 def test_clean_removes_what_was_made_and_keeps_files_of_the_users_own(clone, tmp_path):
     raw = clone / "work" / "raw"
     made = [

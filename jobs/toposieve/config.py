@@ -196,12 +196,12 @@ def _read_json_object(text: str | None) -> dict[str, Any]:
     is_inline = text.lstrip().startswith("{")
     where = "--config" if is_inline else f"--config file {text}"
     try:
-        values = json.loads(text if is_inline else Path(text).read_text())
+        values = json.loads(text if is_inline else Path(text).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InvalidInputError(
             f"{where}: cannot be read ({error.strerror}); give a JSON object or the path of one"
         ) from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
         raise InvalidInputError(f'{where}: not valid JSON ({error}); give an object like {{"seed": 1}}') from None
     if not isinstance(values, dict):
         raise InvalidInputError(f"{where}: expected a JSON object, got {type(values).__name__}")

@@ -44,7 +44,7 @@ class JobsEnvironment:
         environment = {**os.environ, **self.own_variables()}
         command = [self.python, "-m", module, *arguments]
         try:
-            return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+            return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
         except OSError as error:
             raise AirflowFailException(
                 f"{self.python}: {error.strerror}: build the jobs' environment (make env), or name its Python in the "

@@ -33,7 +33,7 @@ class ConfigurationSchema:
     @classmethod
     def load(cls, config_folder: Path) -> ConfigurationSchema:
         """Read ``schema.json`` in ``dags/config``."""
-        return cls(json.loads((config_folder / "schema.json").read_text()))
+        return cls(json.loads((config_folder / "schema.json").read_text(encoding="utf-8")))
 
     def fields(self, stage: str) -> dict[str, dict[str, Any]]:
         """Keys of a stage that the form shows, each with its JSON schema."""

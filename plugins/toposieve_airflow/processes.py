@@ -99,7 +99,7 @@ class JobProcesses:
             env=dict(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             preexec_fn=end_with_parent(signal.SIGKILL),
         )

@@ -270,11 +270,11 @@ def load_profile(config_folder: Path) -> Profile:
     chosen = os.environ.get(PROFILE_VARIABLE, "local")
     path = Path(chosen) if chosen.endswith((".yaml", ".yml")) else config_folder / f"{chosen}.yaml"
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in config_folder.glob("*.yaml")))
         raise ProfileError(f"{PROFILE_VARIABLE}={chosen}: {path}: {error.strerror}; profiles here: {known}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: not valid YAML: {error}") from None
     return parse_profile(values, path, repository=config_folder.resolve().parents[1])
 

@@ -30,7 +30,7 @@ def unit(source: str) -> Unit:
 
 def make(source: str) -> Callable[[Path], Unit]:
     def write(path: Path) -> Unit:
-        path.write_text(source)
+        path.write_text(source, encoding="utf-8")
         return unit(source)
 
     return write

@@ -26,7 +26,7 @@ class Maker:
 
     def __call__(self, path: Path) -> Unit:
         self.made += 1
-        path.write_text("content")
+        path.write_text("content", encoding="utf-8")
         return Unit(source="a", source_checksum="00", entry_start=0, entry_stop=3, counts={}, outputs=())
 
 
@@ -78,7 +78,7 @@ def test_a_file_without_a_record_is_made_again(folder: Key) -> None:
 
 def test_a_bad_input_leaves_nothing(folder: Key) -> None:
     def fail(path: Path) -> Unit:
-        path.write_text("half")
+        path.write_text("half", encoding="utf-8")
         raise InvalidInputError("bad")
 
     with pytest.raises(InvalidInputError, match="bad"):

@@ -49,6 +49,13 @@ def test_everything_is_inside_the_home_and_on_this_machine_only(home: AirflowHom
     assert f'-Djava.io.tmpdir="{environment["TMPDIR"]}"' in environment["SPARK_SUBMIT_OPTS"]
 
 
+def test_airflow_and_its_jobs_speak_utf8(home: AirflowHome, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    environment = home.environment(profile)
+    assert (environment["PYTHONUTF8"], environment["LC_ALL"]) == ("1", "C.UTF-8")
+
+
 def test_settings_of_another_airflow_are_not_inherited(
     home: AirflowHome, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +154,9 @@ def test_home_stays_locked_while_a_component_lives(
     monkeypatch.setattr(sys, "executable", make_script("import signal; signal.pause()", "python"))
     commands = {"scheduler": []}
     with airflow_home._only_one(home) as lock, airflow_home._components(home, commands, {}, lock) as components:
-        with open(os.devnull) as nothing:  # what a kill of this process would do to its own copy of the lock
+        with open(
+            os.devnull, encoding="utf-8"
+        ) as nothing:  # what a kill of this process would do to its own copy of the lock
             os.dup2(nothing.fileno(), lock)
         with pytest.raises(LocalAirflowError, match="already runs"), airflow_home._only_one(home):
             pass

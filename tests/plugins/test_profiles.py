@@ -162,9 +162,10 @@ def test_unknown_profile_names_those_there_are(monkeypatch: pytest.MonkeyPatch) 
         load_profile(CONFIG_FOLDER)
 
 
-def test_file_that_is_not_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("content", [b"a: [1", "base: /größe".encode("latin-1")])
+def test_file_that_is_not_yaml(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text("a: [1")
+    broken.write_bytes(content)
     monkeypatch.setenv(PROFILE_VARIABLE, str(broken))
     with pytest.raises(ProfileError, match=r"broken\.yaml: not valid YAML"):
         load_profile(CONFIG_FOLDER)

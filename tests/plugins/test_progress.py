@@ -17,7 +17,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def write(log: Path, *entries: dict[str, Any]) -> None:
-    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
 
 
 def task(**changes: Any) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class Namespace:
             "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
             "current-context": "tests",
         }
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return path
 
     def objects(self) -> list[str]:

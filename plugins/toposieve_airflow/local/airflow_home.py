@@ -69,9 +69,9 @@ class AirflowHome:
         path = self.folder / "passwords.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as stream:
+            with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as stream:
                 json.dump({USER: secrets.token_urlsafe(12)}, stream)
-        return str(json.loads(path.read_text())[USER])
+        return str(json.loads(path.read_text(encoding="utf-8"))[USER])
 
     def api(self) -> Api:
         """Client for this Airflow."""
@@ -95,6 +95,8 @@ class AirflowHome:
             connection["extra"] = {"deploy-mode": "cluster"}
         return {
             **_inherited_environment(),
+            "PYTHONUTF8": "1",
+            "LC_ALL": "C.UTF-8",
             "AIRFLOW_HOME": str(self.folder),
             "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
@@ -262,7 +264,7 @@ def _lock(descriptor: int, home: AirflowHome) -> None:
 
 def _migrate(home: AirflowHome, environment: dict[str, str], lock: int) -> None:
     path = home.log_file("setup")
-    with path.open("a") as log:
+    with path.open("ab") as log:
         command = [sys.executable, "-m", "airflow", "db", "migrate"]
         if subprocess.run(command, env=environment, stdout=log, stderr=log, pass_fds=(lock,)).returncode != 0:
             raise LocalAirflowError(f"Airflow's database could not be set up: see {path}")
@@ -275,7 +277,7 @@ def _components(
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, arguments in commands.items():
-            with home.log_file(name).open("a") as log:
+            with home.log_file(name).open("ab") as log:
                 command = [sys.executable, "-m", "airflow", *arguments]
                 # A session of its own: a Ctrl-C reaches this process alone, which then stops all in order. Should this
                 # process be killed, the components end by themselves, and keep the home locked until they have.

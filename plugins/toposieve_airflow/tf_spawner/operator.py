@@ -313,7 +313,9 @@ class TFSpawnerOperator(KubernetesPodOperator):
             "conn_id": self.kubernetes_conn_id,
             "in_cluster": self.in_cluster,
             "cluster_context": self.cluster_context,
-            "config_dict": yaml.safe_load(Path(self.config_file).read_text()) if self.config_file else None,
+            "config_dict": yaml.safe_load(Path(self.config_file).read_text(encoding="utf-8"))
+            if self.config_file
+            else None,
         }
         trigger = as_trigger(gang, limits, connection, self.poll_interval, deadline)
         self.defer(trigger=trigger, method_name="go_on", kwargs={"try_number": context["ti"].try_number})

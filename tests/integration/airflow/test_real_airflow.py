@@ -26,7 +26,7 @@ DEADLINE_S = 300
 
 
 def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def count(folder: Path, name: str, sample: str) -> int:
