@@ -65,24 +65,28 @@ def main(args):
 
 cli.run(main, cli.job_parser("test", SelectionConfig))
 """
-# A host without a known name, a checkout that is read only, a user without a name.
+# A host without a known name, a checkout ($0, seen as $1) that is read only, a user without a name.
 HOSTILE_HOST = ["unshare", "--user", "--map-root-user", "--mount", "--uts", "sh", "-c"]
-HOSTILE_HOST += [
-    'hostname nowhere.invalid && mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && '
-    'exec unshare --user --map-user=54321 "$@"',
-    str(JOBS_FOLDER.parent),
-]
+HOSTILE_HOST.append(
+    'hostname nowhere.invalid && mount --bind "$0" "$1" && mount -o remount,bind,ro "$1" && shift && '
+    'exec unshare --user --map-user=54321 "$@"'
+)
 
 
 def test_a_job_started_by_hand_runs_on_a_hostile_host_in_a_shell_of_another_spark(tmp_path: Path) -> None:
     other_spark = tmp_path / "python"
     (other_spark / "pyspark").mkdir(parents=True)
     (other_spark / "pyspark" / "__init__.py").touch()
-    environment = {**HOSTILE, "TMPDIR": str(tmp_path), "PYTHONPATH": f"{other_spark}:{JOBS_FOLDER}"}
-    host = HOSTILE_HOST if subprocess.run([*HOSTILE_HOST, "true"], capture_output=True).returncode == 0 else []
+    repository, checkout = JOBS_FOLDER.parent, tmp_path / "chöck out"
+    checkout.mkdir()
+    host = [*HOSTILE_HOST, str(repository), str(checkout)]
+    if subprocess.run([*host, "true"], capture_output=True).returncode != 0:
+        host, checkout = [], repository  # this system makes none for us
+    environment = {**HOSTILE, "TMPDIR": str(tmp_path), "PYTHONPATH": f"{other_spark}:{checkout / 'jobs'}"}
     script = tmp_path / "job.py"
     script.write_text(HOSTILE_SCRIPT, encoding="utf-8")
-    command = [*host, sys.executable, str(script), "--base", str(tmp_path)]
+    python = sys.executable.replace(str(repository), str(checkout))
+    command = [*host, python, str(script), "--base", str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "SUM 6.0" in result.stdout

@@ -76,7 +76,7 @@ def make_archive() -> bool:
     ARCHIVE.unlink(missing_ok=True)
     environment = {
         **os.environ,
-        OPTIONS_VARIABLE: f"-XX:ArchiveClassesAtExit={ARCHIVE} {QUICK} -Xlog:disable",
+        OPTIONS_VARIABLE: f'-XX:ArchiveClassesAtExit="{ARCHIVE}" {QUICK} -Xlog:disable',
     }
     subprocess.run([sys.executable, "-c", _EXERCISE], env=environment, check=True, capture_output=True)
     deadline = time.monotonic() + WAIT_SECONDS
@@ -91,7 +91,7 @@ def make_java_quick() -> None:
     Options that are set already come later on Java's command line, where they stand.
     """
     # Quiet where it does not fit: a job is as good without it.
-    archive = f"-XX:SharedArchiveFile={ARCHIVE} -Xshare:auto -Xlog:disable -Xlog:all=error:stderr "
+    archive = f'-XX:SharedArchiveFile="{ARCHIVE}" -Xshare:auto -Xlog:disable -Xlog:all=error:stderr '
     ours = f"{archive if ARCHIVE.exists() else ''}{QUICK}"
     options = os.environ.get(OPTIONS_VARIABLE, "")
     if not options.startswith(ours):
