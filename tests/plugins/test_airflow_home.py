@@ -1,5 +1,6 @@
 import json
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -15,7 +16,7 @@ import yaml
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.local import airflow_home, demo, server
-from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, LocalAirflowError, check_port
+from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, LocalAirflowError, check_port, local_airflow
 from toposieve_airflow.profiles import Profile, load_profile, parse_profile
 
 
@@ -47,6 +48,29 @@ def test_everything_is_inside_the_home_and_on_this_machine_only(home: AirflowHom
     for name in (*folders, "KERAS_HOME"):
         assert Path(environment[name]).is_relative_to(home.folder)
     assert f'-Djava.io.tmpdir="{environment["TMPDIR"]}"' in environment["SPARK_SUBMIT_OPTS"]
+
+
+@pytest.mark.parametrize("taken", ["home", "home/logs", "home/logs/setup.log"])
+def test_a_home_that_cannot_be_written_to_is_named(taken: str, tmp_path: Path) -> None:
+    (tmp_path / taken).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / taken).symlink_to("/proc/nonexistent/none")
+    message = f"^{tmp_path / taken}: .*: Airflow needs a home to write to: work in a clone of your own$"
+    with (
+        pytest.raises(LocalAirflowError, match=message),
+        local_airflow(AirflowHome(tmp_path / "home", 18080)),
+    ):
+        pass
+
+
+def test_a_user_without_a_name_gets_one(home: AirflowHome, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name(_uid: int) -> None:
+        raise KeyError
+
+    assert "SPARK_USER" not in home.environment(profile)
+    monkeypatch.setattr(pwd, "getpwuid", no_name)
+    environment = home.environment(profile)
+    assert environment["USER"] == environment["SPARK_USER"] == f"user{os.geteuid()}"
+    assert f'-Duser.home="{environment["XDG_CACHE_HOME"]}"' in environment["SPARK_SUBMIT_OPTS"]
 
 
 def test_airflow_and_its_jobs_speak_utf8(home: AirflowHome, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import argparse
 import fcntl
 import json
 import os
+import pwd
 import secrets
 import signal
 import socket
@@ -95,6 +96,7 @@ class AirflowHome:
             connection["extra"] = {"deploy-mode": "cluster"}
         return {
             **_inherited_environment(),
+            **_name(),
             "PYTHONUTF8": "1",
             "LC_ALL": "C.UTF-8",
             "AIRFLOW_HOME": str(self.folder),
@@ -120,8 +122,9 @@ class AirflowHome:
     def _own_folders(self, archive_options: str) -> dict[str, str]:
         """Where libraries keep temporary files, caches and settings that would else go to /tmp and the user's home."""
         cache, config, temporary = self.folder / "cache", self.folder / "config", self.folder / "tmp"
-        # Java writes its performance data to /tmp, whatever its temporary folder is.
-        java_options = f'-Djava.io.tmpdir="{temporary}" -XX:-UsePerfData'
+        # Java writes its performance data to /tmp, whatever its temporary folder is, and knows no home without a name.
+        home = f'-Duser.home="{cache}" ' if _name() else ""
+        java_options = f'{home}-Djava.io.tmpdir="{temporary}" -XX:-UsePerfData'
         return {
             "TMPDIR": str(temporary),
             "SPARK_LOCAL_DIRS": str(temporary),
@@ -202,13 +205,16 @@ def local_airflow(home: AirflowHome) -> Iterator[LocalAirflow]:
         It, once all components are healthy.
 
     Raises:
-        LocalAirflowError: The port is in use, this home is in use, or a component does not start.
+        LocalAirflowError: The port is in use, this home is in use or cannot be written to, or a component does not
+            start.
     """
     with _only_one(home) as lock, _on_request_to_end(signal.default_int_handler):
         check_port(home.port)
         profile = load_profile(REPOSITORY / "dags" / "config")
-        for name in ("logs", "tmp"):
-            (home.folder / name).mkdir(parents=True, exist_ok=True)
+        with _said_where():
+            for name in ("logs", "tmp"):
+                (home.folder / name).mkdir(exist_ok=True)
+            home.log_file("setup").touch()
         environment = home.environment(profile)
         started = datetime.now(UTC)
         _migrate(home, environment, lock)
@@ -246,13 +252,24 @@ def check_port(port: int) -> None:
 @contextmanager
 def _only_one(home: AirflowHome) -> Iterator[int]:
     """Lock a home; it stays locked as long as this process, or one that inherits the descriptor, keeps it open."""
-    home.folder.mkdir(parents=True, exist_ok=True)
+    with _said_where():
+        home.folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(home.folder, os.O_RDONLY)
     try:
         _lock(descriptor, home)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _said_where() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LocalAirflowError(
+            f"{error.filename}: {error.strerror}: Airflow needs a home to write to: work in a clone of your own"
+        ) from None
 
 
 def _lock(descriptor: int, home: AirflowHome) -> None:
@@ -362,6 +379,16 @@ def _inherited_environment() -> dict[str, str]:
     exceptions = inherited.get("no_proxy") or inherited.get("NO_PROXY")
     direct = ",".join(filter(None, [exceptions, "127.0.0.1,localhost"]))
     return {**inherited, "NO_PROXY": direct, "no_proxy": direct}
+
+
+def _name() -> dict[str, str]:
+    """A name for a user whom this machine knows by number only: Airflow asks for it, and Spark."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        name = f"user{os.geteuid()}"
+        return {"USER": name, "SPARK_USER": name}
+    return {}
 
 
 def _java_environment(profile: Profile) -> dict[str, str]:
