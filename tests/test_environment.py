@@ -128,6 +128,13 @@ def test_caches_go_where_one_may_write(closed: str, tmp_path: Path) -> None:
     assert Path(private).stat().st_mode & 0o777 == 0o700
 
 
+def test_settings_of_the_users_notebooks_are_not_ours(tmp_path: Path) -> None:
+    made = job_variables({"HOME": str(tmp_path), "KERAS_BACKEND": "torch", "MPLBACKEND": "module://inline"})
+    assert (made["KERAS_BACKEND"], made["MPLBACKEND"]) == ("tensorflow", "agg")
+    assert made["KERAS_HOME"] == f"{tmp_path}/.cache/toposieve-keras"
+    assert job_variables({"HOME": str(tmp_path), "KERAS_HOME": "/opt/none"})["KERAS_HOME"] == "/opt/none"
+
+
 def test_caches_that_the_user_has_chosen_stay(closed: str, tmp_path: Path) -> None:
     chosen = {"XDG_CACHE_HOME": str(tmp_path / "new" / "cache"), "MPLCONFIGDIR": "/opt/none"}
     made = job_variables({"HOME": closed, **chosen})

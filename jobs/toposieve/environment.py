@@ -35,6 +35,9 @@ FOREIGN = (
 )
 """Variables that lead to another Spark or Python, or change every Java."""
 
+OWN = {"PYTHONUTF8": "1", "KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg"}
+"""What every job sets, whatever the user's notebooks have."""
+
 
 def enter() -> None:
     """Give this process what every job needs, before it imports what reads it.
@@ -60,7 +63,7 @@ def job_variables(given: Mapping[str, str]) -> dict[str, str]:
     """
     locale = given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or ""
     is_utf8 = re.search("utf-?8", locale, re.IGNORECASE)
-    return {"PYTHONUTF8": "1", **({} if is_utf8 else {"LC_ALL": "C.UTF-8"}), **_caches(given), **_name(given)}
+    return {**OWN, **({} if is_utf8 else {"LC_ALL": "C.UTF-8"}), **_folders(given), **_name(given)}
 
 
 def has_name() -> bool:
@@ -135,14 +138,18 @@ def _python_path(given: Mapping[str, str]) -> list[str]:
     return list(filter(None, given.get("PYTHONPATH", "").split(os.pathsep)))
 
 
-def _caches(given: Mapping[str, str]) -> dict[str, str]:
-    """Libraries keep what they compile, and matplotlib its settings, in the user's home: elsewhere, if need be."""
+def _folders(given: Mapping[str, str]) -> dict[str, str]:
+    """Where libraries keep what they compile, and their settings: in the user's home, if that can be written to.
+
+    Keras has settings of its own: those of the user's home may give numbers another precision.
+    """
     home = _home(given)
-    cache = given.get("XDG_CACHE_HOME") or home
-    if _may_write(home) and _may_write(cache):
-        return {}
-    folder = cache if _may_write(cache) else _private_folder()
-    return {"XDG_CACHE_HOME": folder, "MPLCONFIGDIR": given.get("MPLCONFIGDIR") or f"{folder}/matplotlib"}
+    chosen = given.get("XDG_CACHE_HOME") or f"{home}/.cache"
+    cache = chosen if _may_write(chosen) else _private_folder()
+    made = {"KERAS_HOME": given.get("KERAS_HOME") or f"{cache}/toposieve-keras"}
+    if cache == chosen and _may_write(home):
+        return made
+    return {**made, "XDG_CACHE_HOME": cache, "MPLCONFIGDIR": given.get("MPLCONFIGDIR") or f"{cache}/matplotlib"}
 
 
 def _name(given: Mapping[str, str]) -> dict[str, str]:

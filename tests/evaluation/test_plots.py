@@ -1,5 +1,6 @@
 from typing import get_args
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -21,6 +22,12 @@ def measured():
 
 def as_metrics(models):
     return {"classes": list(schema.SAMPLES), "models": models}
+
+
+def test_plots_do_not_look_as_the_user_has_set_up_matplotlib():
+    with mpl.rc_context({"text.usetex": True, "axes.grid": True}), style.page_style():
+        assert not mpl.rcParams["text.usetex"]
+        assert not mpl.rcParams["axes.grid"]
 
 
 def test_roc_has_a_log_axis_and_a_curve_for_each_model_and_class(measured):

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import pyspark
+import pytest
 
 from toposieve.environment import FOREIGN, JOBS_FOLDER
 
-SCRIPT = """
+SUBMITTED = """
 from toposieve.spark.session import spark_session
 with spark_session("test") as spark:
     conf = spark.sparkContext.getConf()
@@ -19,7 +20,7 @@ with spark_session("test") as spark:
 def test_options_of_spark_submit_win_over_our_defaults_and_its_event_log_has_a_folder(tmp_path: Path) -> None:
     logs = tmp_path / "logs" / "events"
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(SUBMITTED)
     submit = Path(sys.executable).parent / "spark-submit"
     options = ["--master", "local[1]", "--conf", "spark.ui.showConsoleProgress=true", "--conf", "spark.log.level=WARN"]
     options += ["--conf", "spark.eventLog.enabled=true", "--conf", f"spark.eventLog.dir=file:{logs}"]
@@ -36,6 +37,29 @@ def test_options_of_spark_submit_win_over_our_defaults_and_its_event_log_has_a_f
     assert list(logs.iterdir())
 
 
+BY_HAND = """
+from toposieve import cli
+from toposieve.config import SelectionConfig
+from toposieve.spark.session import spark_session
+
+def main(args):
+    with spark_session("test", "local[1]"):
+        pass
+
+cli.run(main, cli.job_parser("test", SelectionConfig))
+"""
+
+
+@pytest.mark.parametrize("hostile", [{"PYSPARK_SUBMIT_ARGS": "--name mine"}, {"SPARK_LOCAL_DIRS": "/proc/nonexistent"}])
+def test_a_spark_that_does_not_start_is_an_error_with_its_remedy(hostile: dict[str, str], tmp_path: Path) -> None:
+    environment = {**os.environ, **hostile, "PYTHONPATH": str(JOBS_FOLDER)}
+    command = [sys.executable, "-c", BY_HAND, "--base", str(tmp_path)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "error: Spark does not start: mend what" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 HOSTILE = {
     "PATH": os.environ["PATH"],
     "HOME": "/proc/nonexistent",
@@ -49,6 +73,7 @@ HOSTILE = {
     "PYTHONUTF8": "0",
     "PYTHONCOERCECLOCALE": "0",
     "http_proxy": "http://127.0.0.1:1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
 HOSTILE_SCRIPT = """
 from toposieve import cli

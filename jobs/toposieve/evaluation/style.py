@@ -56,8 +56,8 @@ _PAGE_SIZES: dict[str, Any] = {
 
 @contextmanager
 def page_style() -> Iterator[None]:
-    """Draw and save figures in this block in the report's style."""
-    with mpl.style.context([mplhep.style.ROOT, _PAGE_SIZES]):
+    """Draw and save figures in this block in the report's style, whatever the user's own is."""
+    with mpl.style.context(["default", mplhep.style.ROOT, _PAGE_SIZES]):
         yield
 
 

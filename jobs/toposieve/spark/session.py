@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from toposieve.environment import LOCAL_ADDRESS, has_name, ignored, is_submitted, own_environment, runs_here
+from toposieve.errors import InvalidInputError
 from toposieve.spark.class_archive import make_java_quick
 from toposieve.spark.daemon import MODULES_VARIABLE, task_modules
 from toposieve.spark.java import java_home
@@ -47,10 +48,12 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
         master: Spark master; None takes ``spark-submit``'s, or ``local[*]`` when run by plain Python.
 
     Raises:
-        InvalidInputError: There is no Java that Spark can use.
+        InvalidInputError: There is no Java that Spark can use, or Spark does not start.
     """
     _prepare_environment(is_local=runs_here(master, os.environ))
+    from py4j.protocol import Py4JNetworkError
     from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
     if is_submitted(os.environ):
@@ -70,7 +73,13 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     if runs_here(conf.get("spark.master"), os.environ):
         _keep_to_this_machine(conf)
     _make_event_log_folder(conf)
-    session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
+    try:
+        session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
+    except (ConnectionError, Py4JNetworkError, PySparkRuntimeError):
+        raise InvalidInputError(
+            f"Spark does not start: mend what {os.environ['JAVA_HOME']} says above (often memory, SPARK_LOCAL_DIRS, "
+            "SPARK_SUBMIT_OPTS, or PYSPARK_SUBMIT_ARGS, which ends in pyspark-shell)"
+        ) from None
     session.sparkContext.setLogLevel("WARN")
     logging.getLogger("py4j").setLevel(logging.WARNING)
     if not has_name():
