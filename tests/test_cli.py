@@ -1,7 +1,9 @@
 import errno
 import io
+import logging
 import os
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -99,6 +101,15 @@ def test_a_letter_that_the_terminal_does_not_know_ends_no_job(monkeypatch, parse
         run_job(monkeypatch, parser, lambda _args: print("0.99 ± 0.01, \udcff.root"))
         terminal.flush()
         assert terminal.buffer.getvalue() == b"0.99 \\xb1 0.01, \\udcff.root\n"
+
+
+def test_a_reader_of_the_log_who_goes_away_ends_no_job(monkeypatch, parser, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(BrokenPipeError), open(writer, "w", encoding="utf-8") as log:
+        monkeypatch.setattr(sys, "stdout", log)
+        run_job(monkeypatch, parser, lambda _args: logging.getLogger("job").info("working"))
+    assert capsys.readouterr().err == ""
 
 
 def test_success_returns(monkeypatch, parser):

@@ -118,6 +118,7 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     """Parse the command line, run ``main`` and exit: 0 done, 2 invalid input or configuration, 1 anything else."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal need not know every letter
+    logging.raiseExceptions = False  # who reads the log may go away (| head): the job does its work all the same
     try:
         environment.enter()
         args = parser.parse_args()
