@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from toposieve.environment import JOBS_FOLDER
 from toposieve.errors import InvalidInputError
 from toposieve.spark import java
 
@@ -75,3 +76,22 @@ def test_bundled_java_is_made_once(tmp_path):
     made = launcher.stat().st_mtime_ns
     java.bundled_java_home(tmp_path / "java")
     assert launcher.stat().st_mtime_ns == made
+
+
+@pytest.mark.usefixtures("no_java")
+def test_an_environment_that_one_may_not_write_to_is_named(tmp_path):
+    (tmp_path / "environment").symlink_to("/proc/nonexistent/none")
+    with pytest.raises(InvalidInputError, match=r"environment.*: let its owner run .* or set JAVA_HOME"):
+        java.java_home()
+
+
+def test_the_command_line_says_in_one_sentence_what_is_wrong():
+    result = subprocess.run(
+        [sys.executable, "-m", "toposieve.spark.java"],
+        env={**os.environ, "JAVA_HOME": "/opt/none", "PYTHONPATH": str(JOBS_FOLDER)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: JAVA_HOME: /opt/none/bin/java does not run")
+    assert len(result.stderr.splitlines()) == 1

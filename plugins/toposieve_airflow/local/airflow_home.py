@@ -404,5 +404,5 @@ def _java_environment(profile: Profile) -> dict[str, str]:
         command, env={**os.environ, "PYTHONPATH": str(profile.jobs)}, capture_output=True, text=True
     )
     if result.returncode != 0:
-        raise LocalAirflowError(f"no Java for Spark: {result.stderr.strip().splitlines()[-1]}")
+        raise LocalAirflowError(f"no Java for Spark: {result.stderr.strip().splitlines()[-1].removeprefix('error: ')}")
     return {"JAVA_HOME": result.stdout.strip()}
