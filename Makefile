@@ -8,8 +8,6 @@ VERSIONS := 3.11 3.12 3.13
 USABLE = import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(VERSIONS)".split())
 PYTHON ?= $(or $(shell for python in $(VERSIONS:%=python%) python3; do \
 	$$python -c '$(USABLE)' 2> /dev/null && echo $$python && break; done),python3)
-# Whatever the shell's locale is: Airflow's own files need it.
-export PYTHONUTF8 := 1
 UV := .uv/bin/uv
 JOBS := .venv-jobs/bin
 AIRFLOW := .venv-airflow/bin
@@ -24,6 +22,12 @@ COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-
 
 CPU = --override requirements/cpu-overrides.txt
 LIKE_JOBS = --constraint requirements/jobs.txt
+
+# Whatever the shell's locale is: Airflow's own files need it.
+export PYTHONUTF8 := 1
+ifneq ($(shell test -w "$$HOME"; echo $$?),0)  # a container's user may have no home
+export UV_CACHE_DIR := $(CURDIR)/.uv/cache
+endif
 
 .PHONY: help env lock check-locks images schema lint format test test-unit test-spark test-training test-storage \
 	test-faults test-dags test-helm test-airflow \

@@ -85,6 +85,15 @@ def test_python_reads_utf8_whatever_the_locale_is(clone):
     assert "1" in make(clone, "--eval", "show: ; @echo $$PYTHONUTF8", "show", PYTHONUTF8="0").stdout.splitlines()
 
 
+@pytest.mark.parametrize("home", ["there", "nowhere"])
+def test_packages_of_a_user_without_a_home_are_kept_in_the_clone(clone, monkeypatch, home):
+    monkeypatch.setenv("HOME", str(clone / home))
+    monkeypatch.delenv("UV_CACHE_DIR", raising=False)
+    (clone / "there").mkdir()
+    said = make(clone, "--eval", "show: ; @echo cache $$UV_CACHE_DIR", "show").stdout.splitlines()
+    assert (f"cache {clone}/.uv/cache" in said) == (home == "nowhere")
+
+
 def test_clean_removes_what_was_made_and_keeps_files_of_the_users_own(clone, tmp_path):
     raw = clone / "work" / "raw"
     made = [

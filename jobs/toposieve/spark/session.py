@@ -73,6 +73,7 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     if runs_here(conf.get("spark.master"), os.environ):
         _keep_to_this_machine(conf)
     _make_event_log_folder(conf)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
     except (ConnectionError, Py4JNetworkError, PySparkRuntimeError):
@@ -81,7 +82,6 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
             "SPARK_SUBMIT_OPTS, or PYSPARK_SUBMIT_ARGS, which ends in pyspark-shell)"
         ) from None
     session.sparkContext.setLogLevel("WARN")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
     if not has_name():
         _quiet_hadoop(session)
     logger.info("Spark %s on %s", session.version, session.sparkContext.master)
