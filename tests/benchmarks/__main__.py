@@ -1,7 +1,7 @@
 """Speed and memory of the hot paths, measured in one run on this machine.
 
     make bench                      # everything, about fifteen minutes on two cores
-    make bench BENCH=selection      # one part: simulation, selection, preparation, publication, training, pods
+    make bench BENCH=selection      # one part: simulation, selection, preparation, publication, stores, training, pods
 
 Rates are per CPU second, JVM and Python together, after a warm-up; ratios compare two ways of doing the same thing in
 this run. Memory is the largest process. Data are simulated into a temporary folder. The part `pods` compares a training
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import pods, preparation, publication, selection, simulation, training
+from benchmarks import pods, preparation, publication, selection, simulation, stores, training
 from benchmarks.table import Duration, Row, format_tables
 from toposieve.spark.session import spark_session
 
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[Path], Sequence[Row | Duration]]] = {
     "selection": selection.rows,
     "preparation": preparation.rows,
     "publication": publication.durations,
+    "stores": stores.rows,
     "training": training.rows,
     "pods": pods.durations,
 }

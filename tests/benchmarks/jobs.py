@@ -8,7 +8,7 @@ from pathlib import Path
 from toposieve.environment import JOBS_FOLDER
 
 
-def run_job(name: str, base: Path, *arguments: str) -> None:
+def run_job(name: str, base: Path | str, *arguments: str) -> None:
     """Run ``jobs/<name>.py`` with these arguments."""
     spec = importlib.util.spec_from_file_location(name, JOBS_FOLDER / f"{name}.py")
     assert spec is not None
