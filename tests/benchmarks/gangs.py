@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
-from support.cluster import Namespace, new_namespace
+from support.cluster import Namespace
 from support.kubernetes_gangs import TaskInstance
-from support.releases import installed, shared_folder, values_for
-from support.small_cluster import MEMORY, small_profile
+from support.releases import shared_folder
+from support.small_cluster import MEMORY, chart_profile, same_path, small_cluster
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.profiles import parse_profile
 from toposieve_airflow.tf_spawner.manifests import GANG_LABEL
@@ -60,10 +60,8 @@ def main(dataset: Path) -> None:
 def cluster(folder: Path) -> Iterator[Place]:
     """A namespace with our chart, where a worker gets the cores that it would have on this machine."""
     base = shared_folder(folder)
-    values = values_for(base) | {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
-    values["storage"]["mountPath"] = str(base)
-    with new_namespace("bench") as namespace, installed(namespace, values):
-        profile = small_profile(base, namespace)
+    with small_cluster("bench", same_path(base)) as namespace:
+        profile = chart_profile(namespace)
         cores = {"cpu": str(max(1, len(os.sched_getaffinity(0)) // WORKERS))}
         profile["kubernetes"]["gang"] |= {"requests": cores | MEMORY, "limits": cores | MEMORY}
         yield Place(profile, namespace)

@@ -6,6 +6,7 @@ path; not needed where the nodes are this machine.
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,6 +165,15 @@ class Namespace:
         }
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return path
+
+    def host_address(self) -> str:
+        """Where pods reach this machine: its own end of the way to a node."""
+        (node,) = [
+            each.address for each in self.core.list_node().items[0].status.addresses if each.type == "InternalIP"
+        ]
+        with socket.socket(type=socket.SOCK_DGRAM) as way:
+            way.connect((node, 1))  # sends nothing
+            return str(way.getsockname()[0])
 
     def objects(self) -> list[str]:
         """Names of everything that carries our labels."""

@@ -17,6 +17,7 @@ from support.cluster import IMAGES, STORAGE_VARIABLE, TAG, Namespace
 from support.rights import ACCOUNTS, Right, rules
 
 PATIENCE_S = 180
+OUR_IMAGES = {"prefix": IMAGES, "tag": TAG}
 
 
 def shared_folder(fallback: Path) -> Path:
@@ -29,10 +30,12 @@ def shared_folder(fallback: Path) -> Path:
 
 def values_for(folder: Path) -> dict[str, Any]:
     """Values for our images and a volume on a shared folder; nothing stays when the release goes."""
-    return {
-        "images": {"prefix": IMAGES, "tag": TAG},
-        "storage": {"hostPath": str(folder), "keep": False, "size": "1Gi"},
-    }
+    return {"images": OUR_IMAGES, "storage": volume_on(folder)}
+
+
+def volume_on(folder: Path) -> dict[str, Any]:
+    """Where all data lies, in the chart's values: a volume on a shared folder, gone with the release."""
+    return {"hostPath": str(folder), "keep": False, "size": "1Gi"}
 
 
 @contextmanager

@@ -1,54 +1,58 @@
-"""The profile ``kubernetes`` for a small cluster and a namespace with our chart in it."""
+"""Our chart in a namespace of a real cluster, with pods that are small, and the deployment profile that it makes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from support.airflow_environment import CONFIG_FOLDER
 from support.charts import RELEASE
-from support.cluster import Namespace, image, new_namespace
-from support.releases import installed, values_for
+from support.cluster import Namespace, new_namespace
+from support.releases import OUR_IMAGES, installed, volume_on
 
 CORES = {"cpu": "100m"}
 MEMORY = {"memory": "2Gi"}
+SMALL: dict[str, Any] = {
+    "spark": {
+        "conf": {
+            "spark.executor.instances": "1",
+            "spark.executor.cores": "1",
+            "spark.executor.memory": "600m",
+            "spark.executor.memoryOverhead": "400m",
+            "spark.driver.memory": "600m",
+            "spark.kubernetes.driver.request.cores": "100m",
+            "spark.kubernetes.executor.request.cores": "100m",
+        }
+    },
+    "kubernetes": {"gang": {"requests": CORES | MEMORY, "limits": {"cpu": "1"} | MEMORY}},
+}
+"""What differs from the chart's profile."""
+
+
+def same_path(base: Path) -> dict[str, Any]:
+    """Where all data lies, in the chart's values: a volume that pods see under the same path as this machine."""
+    return volume_on(base) | {"mountPath": str(base)}
 
 
 @contextmanager
-def small_cluster(purpose: str, base: Path) -> Iterator[Namespace]:
-    """A namespace with our chart, without its servers, while the block lasts; pods see ``base`` under its own path."""
-    values = values_for(base) | {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
-    values["storage"]["mountPath"] = str(base)
+def small_cluster(purpose: str, storage: Mapping[str, Any], **values: Any) -> Iterator[Namespace]:
+    """A namespace with our chart, without its servers, while the block lasts.
+
+    Args:
+        purpose: Part of the namespace's name.
+        storage: Where all data lies, as in the chart's values.
+        values: Further values of the chart.
+    """
+    servers = {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
+    values = {"images": OUR_IMAGES, **servers, "profile": SMALL, "storage": storage, **values}
     with new_namespace(purpose) as made, installed(made, values):
         yield made
 
 
-def small_profile(base: Path, namespace: Namespace) -> dict[str, Any]:
-    """Values of the profile.
-
-    Args:
-        base: Where pods mount the volume of all data.
-        namespace: With the chart's release.
-    """
-    values: dict[str, Any] = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
-    values["base"] = str(base)
+def chart_profile(namespace: Namespace) -> dict[str, Any]:
+    """The profile that the chart has made, for an Airflow outside the cluster."""
+    made = namespace.core.read_namespaced_config_map(f"{RELEASE}-profile", namespace.name).data["kubernetes.yaml"]
+    values: dict[str, Any] = yaml.safe_load(made)
     values["spark"]["master"] = f"k8s://{namespace.core.api_client.configuration.host}"
-    values["spark"]["conf"] |= {
-        "spark.executor.instances": "1",
-        "spark.executor.cores": "1",
-        "spark.executor.memory": "600m",
-        "spark.executor.memoryOverhead": "400m",
-        "spark.driver.memory": "600m",
-        "spark.kubernetes.driver.request.cores": "100m",
-        "spark.kubernetes.executor.request.cores": "100m",
-        "spark.kubernetes.authenticate.driver.serviceAccountName": f"{RELEASE}-spark",
-        "spark.kubernetes.authenticate.executor.serviceAccountName": f"{RELEASE}-training",
-        "spark.eventLog.dir": f"file:{base}/spark-events",
-    }
-    pods = values["kubernetes"]
-    pods["namespace"], pods["claim"] = namespace.name, f"{RELEASE}-base"
-    pods["images"] |= {"spark": image("spark"), "training": image("training")}
-    pods["gang"] |= {"requests": CORES | MEMORY, "limits": {"cpu": "1"} | MEMORY}
     return values

