@@ -1,5 +1,6 @@
 import os
 import pwd
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,8 +67,18 @@ def test_another_spark_in_the_path_of_python_gives_way_to_our_own(tmp_path: Path
 
 def test_the_only_spark_there_is_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only = str(another_spark(tmp_path / "python"))
-    monkeypatch.setattr(sys, "path", [only])
-    assert environment.without_other_sparks([only, "/opt/none"], [only]) == [only, "/opt/none"]
+    monkeypatch.setattr(environment, "OWN_PACKAGES", str(tmp_path))
+    assert environment.without_others([only, "/opt/none"], [only]) == [only, "/opt/none"]
+
+
+def test_packages_of_another_python_give_way_to_our_own(tmp_path: Path) -> None:
+    for package in ("numpy", "pydantic"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('of another Python')", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(JOBS_FOLDER)])
+    command = [sys.executable, "-c", "import toposieve.cli, numpy"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

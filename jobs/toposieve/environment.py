@@ -13,16 +13,17 @@ import pwd
 import re
 import stat
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 from toposieve.errors import InvalidInputError
 
 JOBS_FOLDER = Path(__file__).resolve().parents[1]
 LOCAL_ADDRESS = "127.0.0.1"
+OWN_PACKAGES = sysconfig.get_path("purelib")
 
 FOREIGN = (
     "_JAVA_OPTIONS",
@@ -49,8 +50,6 @@ def enter() -> None:
     """
     is_last_try = os.environ.get("PYTHONUTF8") == "1"
     os.environ.update(job_variables(os.environ))
-    if not is_submitted(os.environ):
-        sys.path[:] = without_other_sparks(sys.path, _python_path(os.environ))
     if sys.getfilesystemencoding() != "utf-8" and not is_last_try:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
@@ -105,7 +104,7 @@ def own_environment(given: Mapping[str, str], is_local: bool) -> dict[str, str]:
         InvalidInputError: There is nowhere to write to.
     """
     path = _python_path(given)
-    path = path if is_submitted(given) else without_other_sparks(path, path)
+    path = path if is_submitted(given) else without_others(path, path)
     path = path if str(JOBS_FOLDER) in path else [str(JOBS_FOLDER), *path]
     shared = {"OMP_NUM_THREADS": "1", **given, **job_variables(given), "PYTHONPATH": os.pathsep.join(path)}
     if is_submitted(given):
@@ -127,11 +126,29 @@ def ignored(given: Mapping[str, str], made: Mapping[str, str]) -> list[str]:
     return names if set(_python_path(given)) <= set(_python_path(made)) else [*names, "PYTHONPATH"]
 
 
-def without_other_sparks(path: Sequence[str], python_path: Sequence[str]) -> list[str]:
-    """Python's search path without those folders of ``PYTHONPATH`` that hold a Spark, if there is one elsewhere."""
-    others = {each for each in python_path if Path(each).name.startswith("py4j-") or (Path(each) / "pyspark").is_dir()}
-    has_own = PathFinder.find_spec("pyspark", [each for each in sys.path if each not in others]) is not None
-    return [each for each in path if not (has_own and each in others)]
+def prefer_own_packages() -> None:
+    """Let this process import what its environment holds, rather than what a shell's ``PYTHONPATH`` leads to."""
+    if not is_submitted(os.environ):
+        sys.path[:] = without_others(sys.path, _python_path(os.environ))
+
+
+def without_others(path: Sequence[str], python_path: Sequence[str]) -> list[str]:
+    """Python's search path without those places of ``PYTHONPATH`` that hold another copy of a package of our own.
+
+    Such as another Spark's ``python/``, or all packages of a release that a shell has set up, for another Python.
+    """
+    own = _packages(OWN_PACKAGES) - {"__pycache__"}
+    others = {
+        each
+        for each in python_path
+        if os.path.realpath(each) != os.path.realpath(OWN_PACKAGES) and own & _packages(each)
+    }
+    return [each for each in path if each not in others]
+
+
+def _packages(place: str) -> set[str]:
+    """Names of what can be imported from a folder, or from an archive as Spark has them: ``py4j-0.10.9-src.zip``."""
+    return {*os.listdir(place)} if os.path.isdir(place) else {Path(place).name.partition("-")[0]}
 
 
 def _python_path(given: Mapping[str, str]) -> list[str]:

@@ -100,8 +100,9 @@ HOSTILE_HOST.append(
 
 def test_a_job_started_by_hand_runs_on_a_hostile_host_in_a_shell_of_another_spark(tmp_path: Path) -> None:
     other_spark = tmp_path / "python"
-    (other_spark / "pyspark").mkdir(parents=True)
-    (other_spark / "pyspark" / "__init__.py").touch()
+    for package in ("pyspark", "numpy"):
+        (other_spark / package).mkdir(parents=True)
+        (other_spark / package / "__init__.py").touch()
     repository, checkout = JOBS_FOLDER.parent, tmp_path / "chöck out"
     checkout.mkdir()
     host = [*HOSTILE_HOST, str(repository), str(checkout)]
