@@ -37,10 +37,16 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], Non
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = f"<Error><Code>{said['code']}</Code><Message>No.</Message></Error>".encode()
+            if said["status"] == 200:
+                body = b"<ListBucketResult/>"
             self.send_response(int(said["status"]))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_HEAD(self) -> None:
+            self.send_response(int(said["status"]))
+            self.end_headers()
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -106,7 +112,7 @@ def test_a_machine_without_certificates(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:1")
-    with pytest.raises(InvalidInputError, match=r"s3://lhc cannot be reached .* install ca-certificates, or name"):
+    with pytest.raises(InvalidInputError, match=r"s3://lhc cannot be used .* install ca-certificates, or name"):
         root_key("--base", "s3://lhc/x").list()
 
 
@@ -140,10 +146,15 @@ def test_what_s3_refuses(answer: Callable[[int, str], None], status: int, code: 
         root_key("--base", "s3://lhc/base").list()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_expired_credentials_are_worth_a_retry(answer: Callable[[int, str], None]) -> None:
+    key = root_key("--base", "s3://lhc/base")
+    answer(200, "")
+    key.list()
     answer(400, "ExpiredToken")
-    with pytest.raises(UnavailableError, match="s3://lhc/base: the credentials have expired: get new ones, and run"):
-        root_key("--base", "s3://lhc/base").list()
+    for verb in (key.list, (key / "a").stat, (key / "a").read_bytes):
+        with pytest.raises(UnavailableError, match=r"s3://lhc/base.*: the credentials have expired: get new ones, and"):
+            verb()
 
 
 @pytest.mark.usefixtures("impatient")

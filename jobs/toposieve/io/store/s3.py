@@ -102,7 +102,7 @@ def _connect(bucket: str, prefix: str, patience: timedelta) -> S3Store:
         )
     except BaseError as error:
         remedy = _NO_CERTIFICATES if "No CA certificates" in str(error) else last_line(error)
-        raise InvalidInputError(f"s3://{bucket} cannot be reached from this machine: {remedy}") from error
+        raise InvalidInputError(f"s3://{bucket} cannot be used from this machine: {remedy}") from error
 
 
 class ObjectStore:
@@ -137,6 +137,9 @@ class ObjectStore:
             return _stat(self._ask(key, lambda: obstore.head(self._store, key)))
         except FileNotFoundError:
             return None
+        except RefusedError:
+            self._ask(key, lambda: _listed(self._store, key))  # the answer to HEAD has no body: this one says why
+            raise
 
     def checksum(self, key: str) -> str | None:
         """None: S3's checksums are of other kinds."""
