@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_what_is_no_manifest_is_refused(folder: Key, content: str, number: int) 
 
 def test_a_manifest_is_not_read_before_it_is_finished(folder: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     key, content = folder / manifest_name(1), manifest_of(unit("a")).to_bytes()
-    key.write_bytes(content[:100])
+    key.write_bytes(content[: content.rindex(b"}", 0, -3) + 1])
     monkeypatch.setattr("time.sleep", lambda _: key.write_bytes(content))  # as where there are no hard links
     assert read_manifest(folder) == manifest_of(unit("a"))
 
@@ -200,6 +201,13 @@ def test_what_one_of_two_runs_took_out_stays_out() -> None:
     adds = manifest_of(unit("a"), unit("b"), unit("c"), quarantined=(bad,), notes=(note,))
     for mine, winner in ((drops, adds), (adds, drops)):
         assert merge(mine, winner, "out", before) == manifest_of(unit("b"), unit("c"))
+
+
+@pytest.mark.parametrize("changed", [{"config_hash": "2e"}, {"code": 2}])
+def test_two_runs_that_replace_what_was_there_keep_what_both_made(changed: dict[str, Any]) -> None:
+    before = manifest_of(unit("a"), unit("b"))
+    mine, winner = manifest_of(unit("a"), **changed), manifest_of(unit("b"), **changed)
+    assert merge(mine, winner, "out", before) == manifest_of(unit("a"), unit("b"), **changed)
 
 
 def test_what_both_quarantined_is_listed_once() -> None:

@@ -185,6 +185,9 @@ def merge(mine: Manifest, winner: Manifest, where: str, before: Manifest | None 
             f"another run published to {where} meanwhile, with other {what}; run again to go on from its result"
         )
 
+    if before is not None and (before.config_hash, before.code) != (mine.config_hash, mine.code):
+        before = None  # neither went on from it: they replace it
+
     def both(of: Callable[[Manifest], Mapping[_Name, _Value]]) -> list[_Value]:
         old, ours, theirs = (of(each) if each else {} for each in (before, mine, winner))
         taken_out = {name for name in old if name not in ours or name not in theirs}
@@ -291,10 +294,18 @@ def read_finished(key: Key, *, or_empty: bool = False) -> bytes:
     """
     for _ in range(_UNFINISHED_SECONDS):
         content = key.read_bytes()
-        if (content or or_empty) and content.startswith(b"{") == content.rstrip().endswith(b"}"):
+        if (content or or_empty) and not _is_torn(content):
             break
         time.sleep(1)
     return content
+
+
+def _is_torn(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return content.startswith(b"{")
+    return False
 
 
 def parse_manifest(content: bytes, key: Key) -> Manifest | None:
