@@ -53,10 +53,11 @@ def another_spark(folder: Path) -> Path:
     return folder
 
 
-def test_another_spark_in_the_path_of_python_gives_way_to_our_own(tmp_path: Path) -> None:
-    given = {
-        "PYTHONPATH": f"{another_spark(tmp_path / 'python')}:/opt/spark/python/lib/py4j-0.10.9.9-src.zip:/opt/none"
-    }
+@pytest.mark.parametrize("end", ["", "/", "/../python"])
+def test_another_spark_in_the_path_of_python_gives_way_to_our_own(tmp_path: Path, end: str) -> None:
+    other = f"{another_spark(tmp_path / 'python')}"
+    given = {"PYTHONPATH": f"{other}{end}:/opt/spark/python/lib/py4j-0.10.9.9-src.zip:/opt/none"}
+    assert other not in environment.without_others([other], [f"{other}{end}"])
     made = own_environment(given, is_local=True)
     assert made["PYTHONPATH"].split(os.pathsep) == [str(JOBS_FOLDER), "/opt/none"]
     assert str(tmp_path) not in made["SPARK_HOME"]

@@ -138,12 +138,10 @@ def without_others(path: Sequence[str], python_path: Sequence[str]) -> list[str]
     Such as another Spark's ``python/``, or all packages of a release that a shell has set up, for another Python.
     """
     own = _packages(OWN_PACKAGES) - {"__pycache__"}
-    others = {
-        each
-        for each in python_path
-        if os.path.realpath(each) != os.path.realpath(OWN_PACKAGES) and own & _packages(each)
+    others = {os.path.realpath(each) for each in python_path if own & _packages(each)} - {
+        os.path.realpath(OWN_PACKAGES)
     }
-    return [each for each in path if each not in others]
+    return [each for each in path if os.path.realpath(each) not in others]
 
 
 def _packages(place: str) -> set[str]:
