@@ -168,9 +168,8 @@ class Namespace:
 
     def host_address(self) -> str:
         """Where pods reach this machine: its own end of the way to a node."""
-        (node,) = [
-            each.address for each in self.core.list_node().items[0].status.addresses if each.type == "InternalIP"
-        ]
+        addresses = self.core.list_node().items[0].status.addresses
+        node = next(each.address for each in addresses if each.type == "InternalIP" and "." in each.address)
         with socket.socket(type=socket.SOCK_DGRAM) as way:
             way.connect((node, 1))  # sends nothing
             return str(way.getsockname()[0])
