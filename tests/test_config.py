@@ -13,6 +13,7 @@ from toposieve.config import (
     load_config,
 )
 from toposieve.errors import InvalidInputError
+from toposieve.io.datasets import DatasetConfig
 
 
 def test_defaults_are_the_published_cuts():
@@ -41,6 +42,13 @@ def test_hash_changes_with_a_value_and_not_with_the_order_of_keys():
     assert base.hash == load_config(SelectionConfig, '{"jet_pt_min": 40, "lepton_pt_min": 25}').hash
     assert base.hash != SelectionConfig().hash
     assert SelectionConfig().hash == SelectionConfig(lepton_pt_min=23).hash
+
+
+def test_a_guard_is_no_part_of_what_identifies_a_dataset():
+    config = load_config(PreparationConfig, '{"effective_events_min": 0.005}')
+    assert config.effective_events_min == 0.005
+    assert config.hash == PreparationConfig().hash
+    assert "effective_events_min" not in DatasetConfig(preparation=config, partitions=()).model_dump()["preparation"]
 
 
 def test_misspelt_key_is_named_with_the_known_ones():

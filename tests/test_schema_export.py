@@ -29,7 +29,8 @@ def test_every_key_of_every_stage_has_its_default() -> None:
     assert list(exported) == list(STAGES)
     for stage, model in STAGES.items():
         defaults = {key: field["default"] for key, field in exported[stage]["properties"].items()}
-        assert defaults == model().model_dump(mode="json")
+        assert model.model_validate(defaults) == model()
+        assert list(defaults) == list(model.model_fields)
 
 
 def test_every_key_has_a_description() -> None:

@@ -25,13 +25,16 @@ BitMask = Annotated[int, Field(ge=1, lt=2**32)]
 
 
 class StageConfig(BaseModel):
-    """Base of every stage's configuration: immutable, and strict about unknown keys."""
+    """Base of every stage's configuration: immutable, and strict about unknown keys.
+
+    A field that decides whether output is made, not what it holds, has ``exclude``: hash and manifest do without it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @property
     def hash(self) -> str:
-        """Sixteen hexadecimal digits that change with any value of this configuration."""
+        """Sixteen hexadecimal digits that change with any value that is not excluded."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
@@ -115,7 +118,7 @@ class PreparationConfig(StageConfig):
     """Most events in one shard."""
     parquet: bool = False
     """Write every shard as Parquet too."""
-    effective_events_min: float = Field(default=0.01, ge=0, le=1)
+    effective_events_min: float = Field(default=0.01, ge=0, le=1, exclude=True)
     """Refuse a class whose weights leave it fewer effective events, (Σw)² / Σw², than this share of its events."""
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from toposieve.config import STAGES, StageConfig
 
 
@@ -26,7 +28,7 @@ def export_text() -> str:
 def _stage_schema(model: type[StageConfig]) -> dict[str, Any]:
     exported = model.model_json_schema()
     schema: dict[str, Any] = _inline(exported, exported.pop("$defs", {}))
-    defaults = model().model_dump(mode="json")
+    defaults = to_jsonable_python(dict(model()))
     for key, field in schema["properties"].items():
         field["default"] = defaults[key]
     return schema

@@ -20,6 +20,9 @@ Config = Mapping[str, Any]
 OF_ONE_SAMPLE = ("qcd_fast",)
 """Keys of the simulation that change one sample only: manifests of the others do not show them."""
 
+GUARDS = ("effective_events_min",)
+"""Keys of the preparation that change nothing in a dataset: its manifest and its name do not show them."""
+
 
 class Step(TypedDict):
     """One run of one job."""
@@ -187,10 +190,14 @@ class Commands:
             dataset,
             ["--partitions", *partitions, "--dataset", dataset, *self._replace()],
             self.config("preparation"),
-            shows={"preparation": self.config("preparation")},
+            shows={"preparation": self.shown_preparation()},
             inputs=[self._below("selected", partition) for partition in partitions],
             outputs=[self._below("datasets", dataset)],
         )
+
+    def shown_preparation(self) -> dict[str, Any]:
+        """What a dataset's manifest shows of the preparation's configuration."""
+        return {key: value for key, value in self.config("preparation").items() if key not in GUARDS}
 
     def train(self, dataset: str, model: str, patience_s: int) -> Step:
         """Train one model."""
@@ -269,7 +276,11 @@ def topology_classifier_steps(
     commands.check_samples()
     if params["simulate"]:
         commands.check_raw()
-    made_of = {"samples": params["samples"], "selection": commands.config("selection"), "preparation": preparation}
+    made_of = {
+        "samples": params["samples"],
+        "selection": commands.config("selection"),
+        "preparation": commands.shown_preparation(),
+    }
     dataset = dataset_name(partitions, made_of)
     models = params["models"]
     report = report_name(dataset, {"training": training, "evaluation": commands.config("evaluation")})

@@ -131,9 +131,11 @@ def parse(steps: list[tuple[str, Step]]) -> list[dict[str, Any]]:
 
 def test_jobs_understand_their_commands(run: tuple[str, DAG, list[tuple[str, Step]]]) -> None:
     _, _, steps = run
-    for parsed, (task, _) in zip(parse(steps), steps, strict=True):
+    for parsed, (task, step) in zip(parse(steps), steps, strict=True):
         assert parsed["base"] == str(load_profile(CONFIG_FOLDER).base)
         assert parsed["config"] == {**parsed["config"], **parsed["given"]}, task
+        if task == "prepare":
+            assert step["config"] == {"preparation": parsed["shown"]}
 
 
 def test_jobs_take_urls_and_raw_data_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,13 @@ def test_keys_of_one_sample_are_not_looked_for_in_the_manifests_of_all(build, pa
     assert "pileup" in simulate["config"]
 
 
+def test_a_guard_is_given_to_the_job_and_not_looked_for_in_the_manifest(build, params: dict[str, Any]) -> None:
+    prepare = build(params)["prepare"]
+    assert "effective_events_min" in prepare["arguments"][3]
+    assert "effective_events_min" not in prepare["config"]["preparation"]
+    assert "streams" in prepare["config"]["preparation"]
+
+
 def test_partition_key_is_used_without_a_range(build, params: dict[str, Any]) -> None:
     steps = build({**params, "partition_start": None, "partition_end": None}, "2026-03-03")
     assert steps["days"] == ["2026-03-03"]
@@ -99,6 +106,7 @@ def test_what_changes_a_dataset_changes_its_name_and_nothing_else_does(build, pa
     assert dataset(preparation_seed=2) != dataset()
     assert dataset(partition_end="2026-01-03") != dataset()
     assert dataset(training_epochs=1, workers=4, models=["hlf"], simulate=True, replace=True) == dataset()
+    assert dataset(preparation_effective_events_min=0.005) == dataset()
 
 
 def test_what_changes_a_report_changes_its_name(build, params: dict[str, Any]) -> None:

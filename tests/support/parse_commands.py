@@ -1,6 +1,7 @@
 """Parse command lines with the jobs' own parsers; runs in the jobs' environment, for tests that run in Airflow's.
 
-Reads ``[[script, stage, arguments], ...]`` as JSON and prints, for each, the parsed arguments and the configuration.
+Reads ``[[script, stage, arguments], ...]`` as JSON and prints, for each, the parsed arguments, the configuration and
+what a manifest shows of it.
 """
 
 import importlib.util
@@ -9,6 +10,8 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from toposieve.cli import stage_config
 from toposieve.config import STAGES, TrainingConfig, load_config
@@ -19,12 +22,19 @@ JOBS = Path(__file__).resolve().parents[2] / "jobs"
 def parse(script: str, stage: str, arguments: list[str]) -> dict[str, Any]:
     args = arg_parser(script).parse_args(arguments)
     given = json.loads(args.config)
-    config = stage_config(args, STAGES[stage]).model_dump(mode="json")
+    config = stage_config(args, STAGES[stage])
     trained_with = None
     if stage == "evaluation":
         trained_with = [load_config(TrainingConfig, args.training, {"model": model}).hash for model in args.models]
     training = load_config(TrainingConfig, args.config).hash if stage == "training" else None
-    return {**vars(args), "given": given, "config": config, "training_hash": training, "trained_with": trained_with}
+    return {
+        **vars(args),
+        "given": given,
+        "config": to_jsonable_python(dict(config)),
+        "shown": config.model_dump(mode="json"),
+        "training_hash": training,
+        "trained_with": trained_with,
+    }
 
 
 def arg_parser(script: str) -> ArgumentParser:
