@@ -150,11 +150,14 @@ def _histogram_by_class(
 
 
 def share_histogram(binning: hist.axis.Regular, values: npt.NDArray[Any], weights: FloatArray) -> hist.Hist[Any]:
-    """Weighted share of events in each bin, with variances; the end bins take what lies beyond."""
+    """Weighted share of events in each bin, with variances; the end bins take what lies beyond.
+
+    Weights that do not add up to more than 0 have no shares: every bin is 0.
+    """
     histogram = hist.Hist(binning, storage=hist.storage.Weight())
     histogram.fill(np.clip(values, binning.centers[0], binning.centers[-1]), weight=weights)
     total = histogram.sum().value
-    return histogram / total if total > 0 else histogram
+    return histogram / total if total > 0 else histogram * 0
 
 
 def cutflow(steps: Sequence[Mapping[str, Any]]) -> Figure:
