@@ -390,6 +390,19 @@ def test_weights_of_another_shape_are_refused_with_the_remedy(tmp_path: Path) ->
         inspected(tmp_path)
 
 
+def test_a_flat_weight_is_asked_for_as_one_number_an_event(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        branches = {
+            f"{name}.{leaf}": f"var * {dtype}"
+            for name, leaves in schema.DELPHES_LEAVES.items()
+            for leaf, dtype in leaves.items()
+        }
+        file.mktree("Delphes", {**branches, schema.WEIGHT_BRANCH: "float64"})
+    expected = f"Event.Weight is double, expected float32, an array of one number per event; {NOMINAL}"
+    with pytest.raises(InvalidInputError, match=expected):
+        inspected(tmp_path)
+
+
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     write_events(tmp_path / "a.root", EVENTS)
     file = inspected(tmp_path)

@@ -171,9 +171,9 @@ def _check_branches(file_id: str, tree: Any, names: set[str], types: Mapping[str
         branch = tree[name]
         content = getattr(branch.interpretation, "content", None)  # None unless the branch is jagged
         if getattr(content, "to_dtype", None) != np.dtype(dtype):
+            count = "an array of one number" if name == schema.WEIGHT_BRANCH else "any number"
             raise InvalidInputError(
-                f"{file_id}: branch {name} is {branch.typename}, expected {dtype}, any number per event; "
-                f"{_remedy(name)}"
+                f"{file_id}: branch {name} is {branch.typename}, expected {dtype}, {count} per event; {_remedy(name)}"
             )
         if branch.num_entries != tree.num_entries:
             raise InvalidInputError(
