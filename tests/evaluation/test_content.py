@@ -14,10 +14,12 @@ CONFIG = EvaluationConfig(bootstrap_samples=4)
 def make_predictions(models):
     labels = np.repeat(np.arange(3), 12)
     random = np.random.default_rng(2)
+    weights = random.uniform(0.5, 1.5, len(labels))
     return Predictions(
         event_ids=pa.array([f"file:{number}" for number in range(len(labels))]),
         labels=labels,
-        weights=random.uniform(0.5, 1.5, len(labels)),
+        stored_weights=weights.astype(np.float32),
+        weights=weights,
         features=random.uniform(0, 3, (len(labels), len(schema.HIGH_LEVEL_FEATURES))).astype(np.float32),
         particles=np.empty(0, np.int64),
         scores={model: random.dirichlet(np.ones(3), len(labels)).astype(np.float32) for model in models},
@@ -63,6 +65,22 @@ def test_weights_that_no_stage_recorded_are_undefined(sources):
         del data.manifest.extra[name]
     first = summarise((data, runs))[0]["cutflow"][0]
     assert {name: first[name] for name in recorded} == dict.fromkeys(recorded, dict.fromkeys(schema.SAMPLES))
+
+
+def test_a_class_whose_weights_cancel_is_remarked_with_its_own_figures(sources, caplog):
+    data, runs = sources
+    data.manifest.extra["negative_share"]["ttbar"]["train"] = 0.75
+    predicted = make_predictions(["hlf", "inclusive"])
+    of_ttbar = predicted.labels == schema.LABELS["ttbar"]
+    predicted.stored_weights[of_ttbar] = [1, -1, -1, -1] * 3
+    predicted.weights[of_ttbar] = 0
+    measured = performance.measure(predicted.labels, predicted.weights, predicted.scores, CONFIG)
+    metrics = content.summarise("demo", data, runs, predicted, measured, CONFIG)
+    figures = {"events": 12, "weight": 0, "negative_share": 0.75, "effective_events": 3}
+    assert metrics["test"]["ttbar"] == figures
+    remark = "ttbar is left out: its weights do not add up to more than 0 in the training split"
+    assert metrics["notes"] == [*data.manifest.notes, remark]
+    assert remark in caplog.text
 
 
 def test_runs_and_configurations_are_recorded(sources):

@@ -124,7 +124,8 @@ def test_an_absent_class_is_undefined_but_valid_json():
 
 
 def test_test_events_by_hand():
-    summary = performance.summarise_test_events(np.array([0, 0, 1, 1]), np.array([1.0, 3.0, 3.0, -1.0]))
+    stored = np.array([1.0, 3.0, 1.5, -0.5])
+    summary = performance.summarise_test_events(np.array([0, 0, 1, 1]), stored * [1, 1, 2, 2], stored)
     names = ("events", "weight", "negative_share", "effective_events")
     assert summary["qcd"] == dict(zip(names, (2, 4.0, 0, pytest.approx(1.6)), strict=True))
     assert summary["ttbar"] == dict(zip(names, (2, 2.0, 0.25, pytest.approx(0.4)), strict=True))

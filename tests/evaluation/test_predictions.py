@@ -58,15 +58,9 @@ def test_columns_are_those_of_the_records_in_order(base, predicted):
     np.testing.assert_array_equal(predicted.labels, [e["label"].int64_list.value[0] for e in examples])
     factors = np.array([1, 2, 1])  # a quarter of ttbar's weight is negative
     weights = np.array([e["weight"].float_list.value[0] for e in examples])
+    np.testing.assert_array_equal(predicted.stored_weights, weights)
     np.testing.assert_array_equal(predicted.weights, weights * factors[predicted.labels])
     np.testing.assert_array_equal(predicted.particles, [e["length"].int64_list.value[0] for e in examples])
-
-
-def test_a_class_whose_weights_cancel_counts_nothing_and_is_said(caplog):
-    weights, labels = np.array([1, -1, 1], np.float32), np.array([0, 1, 2])
-    signed = predictions.signed_weights(weights, labels, {"qcd": 0.375, "ttbar": 0.5})
-    np.testing.assert_array_equal(signed, [4, 0, 1])
-    assert "ttbar is left out: its weights do not add up to more than 0" in caplog.text
 
 
 def test_features_are_in_physical_units(base, predicted):

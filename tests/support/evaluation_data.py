@@ -204,7 +204,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         "report": "demo",
         "dataset": "demo",
         "classes": list(schema.SAMPLES),
-        "test": performance.summarise_test_events(labels, weights),
+        "test": performance.summarise_test_events(labels, weights, weights),
         "models": {
             model: values | run
             for model, values in performance.summarise_models(measured, labels, weights, scores).items()

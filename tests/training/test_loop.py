@@ -63,7 +63,7 @@ def test_any_seed_will_do(dataset_dir: Path, tmp_path: Path) -> None:
 
 def test_signed_weights_that_cancel_are_refused(dataset_dir: Path, tmp_path: Path) -> None:
     task = task_of(dataset_dir, tmp_path, CONFIG.model_copy(update={"event_weights": "signed"}))
-    task = replace(task, dataset=replace(task.dataset, negative_shares={"qcd": 0.4, "ttbar": 0.5}))
+    task = replace(task, dataset=replace(task.dataset, signed_factors=(5.0, 0.0, 1.0)))
     with pytest.raises(InvalidInputError, match=r"signed weights of ttbar do not add up to more than 0 .* to absolute"):
         train(task)
 

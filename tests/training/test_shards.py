@@ -50,11 +50,11 @@ def test_a_dataset_is_found_by_its_manifest(tmp_path: Path) -> None:
 
 def test_the_manifest_says_how_much_weight_is_negative(tmp_path: Path) -> None:
     directory = write_dataset(tmp_path / "d")
-    assert open_dataset(directory).negative_shares == {}
+    assert open_dataset(directory).signed_factors == [1, 1, 1]
     path = directory / manifest_name(1)
-    extra = {"streams": 4, "negative_share": {"qcd": {"events": 0.1, "train": 0.2}}}
+    extra = {"streams": 4, "negative_share": {"qcd": {"events": 0.1, "train": 0.25}, "ttbar": {"train": 0.5}}}
     path.write_bytes(parse_manifest(path.read_bytes(), key_of(path)).model_copy(update={"extra": extra}).to_bytes())
-    assert open_dataset(directory).negative_shares == {"qcd": 0.2}
+    assert open_dataset(directory).signed_factors == [2, 0, 1]
 
 
 def test_files_that_the_manifest_does_not_list_are_not_read(tmp_path: Path) -> None:

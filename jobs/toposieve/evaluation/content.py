@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,9 @@ from toposieve.evaluation import distributions, performance, plots, style
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
+from toposieve.evaluation.report import OF_WEIGHTS
+from toposieve.io.manifests import Manifest
+from toposieve.training.shards import signed_factors
 from toposieve.version import code_version
 
 PACKAGES = (
@@ -36,12 +40,7 @@ PACKAGES = (
 )
 """Packages that results may depend on."""
 
-_OF_WEIGHTS = {
-    "weights": "weighted_cutflow",
-    "negative_share": "negative_share",
-    "effective_events": "effective_events",
-}
-"""What a step of the cutflow says of its events' weights → where the dataset's manifest has it."""
+logger = logging.getLogger(__name__)
 
 
 def summarise(
@@ -70,13 +69,13 @@ def summarise(
         "report": report,
         "dataset": data.directory.name,
         "classes": list(schema.SAMPLES),
-        "test": performance.summarise_test_events(labels, weights),
+        "test": performance.summarise_test_events(labels, weights, predictions.stored_weights),
         "models": {run.config.model: models[run.config.model] | _describe_run(run) for run in runs},
         "missing": list(missing),
         "differences": performance.summarise_differences(measured),
         "cutflow": _cutflow(extra),
         "quarantined": [{"source": bad["source"], "reason": bad["reason"]} for bad in extra.get("quarantined", ())],
-        "notes": list(data.manifest.notes),
+        "notes": [*data.manifest.notes, *_left_out(data.manifest)],
         "configuration": {
             "evaluation": config.model_dump(mode="json"),
             "training": runs[0].config.model_dump(mode="json", exclude={"model"}),
@@ -92,6 +91,17 @@ def summarise(
     }
 
 
+def _left_out(dataset: Manifest) -> list[str]:
+    remarks = [
+        f"{sample} is left out: its weights do not add up to more than 0 in the training split"
+        for sample, factor in zip(schema.SAMPLES, signed_factors(dataset), strict=True)
+        if not factor
+    ]
+    for remark in remarks:
+        logger.warning(remark)
+    return remarks
+
+
 def _describe_run(run: ModelRun) -> dict[str, Any]:
     return {"run": run.directory.name, "training": run.metrics, "history": run.history}
 
@@ -99,7 +109,7 @@ def _describe_run(run: ModelRun) -> dict[str, Any]:
 def _cutflow(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Sample → step → value, turned into one entry for each step; undefined where the dataset does not say."""
     events: Mapping[str, Mapping[str, int]] = extra.get("cutflow", {})
-    weights = {name: extra.get(recorded, {}) for name, recorded in _OF_WEIGHTS.items()}
+    weights = {name: extra.get(recorded, {}) for name, (recorded, *_) in OF_WEIGHTS.items()}
     steps = dict.fromkeys(step for counts in events.values() for step in counts)
     return [
         {

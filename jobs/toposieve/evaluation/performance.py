@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,13 +66,21 @@ def measure(
     return Performance(tuple(scores), config.working_points, nominal, metrics.stack(resampled), evaluator)
 
 
-def summarise_test_events(labels: IntArray, weights: FloatArray) -> dict[str, dict[str, float]]:
-    """Sample → number of test events, their summed weight, its negative share, and the effective number of events."""
-    sums = {sample: WeightSums.of(weights[labels == label].tolist()) for sample, label in schema.LABELS.items()}
+def summarise_test_events(
+    labels: IntArray, weights: FloatArray, stored: npt.NDArray[np.floating]
+) -> dict[str, dict[str, float]]:
+    """Sample → number of test events, their summed weight, its negative share, and the effective number of events.
+
+    Args:
+        labels: (events,).
+        weights: (events,) as they count.
+        stored: (events,) as the shards hold them, for the last two: they say so of a class that counts nothing, too.
+    """
+    sums = {sample: WeightSums.of(stored[labels == label].tolist()) for sample, label in schema.LABELS.items()}
     return {
         sample: {
             "events": int((labels == schema.LABELS[sample]).sum()),
-            "weight": of_class.total,
+            "weight": math.fsum(weights[labels == schema.LABELS[sample]]),
             "negative_share": of_class.negative_share,
             "effective_events": of_class.effective_events,
         }

@@ -24,8 +24,7 @@ from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import checked, ordered_batches
 from toposieve.training.models import HIGH_LEVEL, PARTICLES
 from toposieve.training.records import EVENT_ID, Batch, reader_for
-from toposieve.training.shards import Share, negative_shares
-from toposieve.weights import signed_factor
+from toposieve.training.shards import Share, signed_factors
 
 BATCH_EVENTS = 256
 XLA_EVENTS = 20_000
@@ -50,8 +49,10 @@ class Predictions:
     event_ids: pa.Array
     """(events,) "file id:entry"."""
     labels: npt.NDArray[np.int64]
+    stored_weights: npt.NDArray[np.float32]
+    """(events,) as the shards hold them: signed, of mean size 1 within each class of the training split."""
     weights: npt.NDArray[np.float64]
-    """(events,) signed, of mean 1 within each class of the training split."""
+    """(events,) the same of mean 1; 0 in a class where they do not add up to more than 0."""
     features: npt.NDArray[np.float32]
     """(events, 14) high-level features in physical units."""
     particles: npt.NDArray[np.int64]
@@ -135,36 +136,18 @@ class _Collected:
     def finish(self, data: TestData) -> Predictions:
         """Everything as whole columns, features in physical units."""
         scaled = np.concatenate(self._columns[HIGH_LEVEL])  # (events, 14)
-        labels, weights = (np.concatenate(self._columns[name]) for name in ("label", "weight"))
+        labels, stored = (np.concatenate(self._columns[name]) for name in ("label", "weight"))
+        factors = np.array(signed_factors(data.manifest))
         return Predictions(
             event_ids=pa.concat_arrays(self._event_ids),
             labels=labels,
-            weights=signed_weights(weights, labels, negative_shares(data.manifest)),
+            stored_weights=stored,
+            weights=np.multiply(stored, factors[labels], dtype=np.float64),
             features=scaled * data.scaling.high_level_scale + data.scaling.high_level_offset,
             particles=np.concatenate(self._columns[PARTICLES] or [np.empty(0, np.int64)]),
             scores={name: np.concatenate(parts) for name, parts in self._scores.items()},
             seconds=self._seconds,
         )
-
-
-def signed_weights(
-    weights: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], shares: Mapping[str, float]
-) -> npt.NDArray[np.float64]:
-    """Weights of mean w 1 in each class's training events, from those of mean |w| 1.
-
-    Args:
-        weights: (events,), as the shards hold them.
-        labels: (events,).
-        shares: Sample → share of negative weight among its training events; none where it is left out.
-
-    Returns:
-        (events,); 0 for a class whose weights do not add up to more than 0, which the log says.
-    """
-    factors: npt.NDArray[np.float64] = np.array([signed_factor(shares.get(sample, 0.0)) for sample in schema.SAMPLES])
-    for sample, label in schema.LABELS.items():
-        if not factors[label]:
-            logger.warning("%s is left out: its weights do not add up to more than 0 in the training split", sample)
-    return np.multiply(weights, factors[labels], dtype=np.float64)
 
 
 class _Meter:

@@ -63,12 +63,12 @@ SECTIONS = {
     "time": "Time per stage",
 }
 
-OF_WEIGHTS: dict[str, tuple[str, str]] = {
-    "weights": ("Sum of their weights, as generated", ",.1f"),
-    "negative_share": ("Share of negative weight", ".1%"),
-    "effective_events": ("Effective events: worth so many of equal weight", ",.1f"),
+OF_WEIGHTS: dict[str, tuple[str, str, str]] = {
+    "weights": ("weighted_cutflow", "Sum of their weights, as generated", ",.1f"),
+    "negative_share": ("negative_share", "Share of negative weight", ".1%"),
+    "effective_events": ("effective_events", "Effective events: worth so many of equal weight", ",.1f"),
 }
-"""What a step of the cutflow says of its events' weights → title of its table, and format."""
+"""What a step of the cutflow says of its events' weights → where the manifest has it, title of its table, format."""
 
 
 def render(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> str:
@@ -207,7 +207,7 @@ def _cutflow(metrics: Metrics) -> list[str]:
             ["step", *classes],
             [[_cut_label(s), *(_format(s[name].get(c), kind) for c in classes)] for s in metrics["cutflow"]],
         )
-        for name, (title, kind) in OF_WEIGHTS.items()
+        for name, (_, title, kind) in OF_WEIGHTS.items()
     ]
     tests = [
         [s, f"{v['events']:,}", f"{v['weight']:.1f}", f"{v['negative_share']:.1%}", f"{v['effective_events']:,.1f}"]

@@ -28,7 +28,6 @@ from toposieve.training.records import Batch, reader_for
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY
 from toposieve.training.shards import Dataset, Share, Split
 from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
-from toposieve.weights import signed_factor
 
 LOG_SECONDS = 5.0
 
@@ -170,13 +169,13 @@ def _start(task: Task, strategy: tf.distribute.Strategy, spec: dict[str, tf.Tens
     return _State(model, optimizer, steps, found.progress, found.best)
 
 
-def _signed_factors(task: Task) -> list[float]:
+def _signed_factors(task: Task) -> Sequence[float]:
     """For each label, the factor of its signed weights.
 
     Raises:
         InvalidInputError: They are to be used and do not add up to more than 0.
     """
-    factors = [signed_factor(task.dataset.negative_shares.get(sample, 0.0)) for sample in schema.SAMPLES]
+    factors = task.dataset.signed_factors
     cancelled = [sample for sample, factor in zip(schema.SAMPLES, factors, strict=True) if not factor]
     if cancelled and task.config.event_weights == "signed":
         raise InvalidInputError(

@@ -7,16 +7,18 @@ depend on the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, adler32, check_listed, read_manifest_if_any
 from toposieve.io.names import is_ours
 from toposieve.io.store import Key, Stat
 from toposieve.io.tfrecord import record_count
 from toposieve.training.runs import dataset_fingerprint
+from toposieve.weights import signed_factor
 
 TRAINING_SPLITS = ("train", "validation")
 ADLER_DIGITS = 8
@@ -72,8 +74,8 @@ class Dataset:
     """Of its content, as it was when it was opened."""
     train: Split
     validation: Split
-    negative_shares: Mapping[str, float]
-    """Sample → share of negative weight among its training events, where a manifest says."""
+    signed_factors: Sequence[float]
+    """For each label, the factor of its signed weights."""
 
     @property
     def streams(self) -> int:
@@ -122,13 +124,13 @@ def open_dataset(directory: Key) -> Dataset:
         train, validation = _foreign_splits(directory, entries)
     else:
         train, validation = _listed_splits(directory, manifest, entries)
-    shares = negative_shares(manifest) if manifest else {}
-    return Dataset(directory, dataset_fingerprint(manifest, entries), train, validation, shares)
+    return Dataset(directory, dataset_fingerprint(manifest, entries), train, validation, signed_factors(manifest))
 
 
-def negative_shares(manifest: Manifest) -> dict[str, float]:
-    """Sample → share of negative weight among its training events, as far as a dataset's manifest says."""
-    return {sample: steps["train"] for sample, steps in manifest.extra.get("negative_share", {}).items()}
+def signed_factors(manifest: Manifest | None) -> list[float]:
+    """For each label, :func:`~toposieve.weights.signed_factor` of its training events; 1 where no manifest says."""
+    shares = manifest.extra.get("negative_share", {}) if manifest else {}
+    return [signed_factor(shares.get(sample, {}).get("train", 0.0)) for sample in schema.SAMPLES]
 
 
 def _check_foreign(directory: Key, entries: Mapping[str, Stat]) -> None:
