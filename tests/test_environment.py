@@ -141,10 +141,10 @@ def test_caches_go_where_one_may_write(closed: str, tmp_path: Path) -> None:
 
 
 def test_settings_of_the_users_notebooks_are_not_ours(tmp_path: Path) -> None:
-    made = job_variables({"HOME": str(tmp_path), "KERAS_BACKEND": "torch", "MPLBACKEND": "module://inline"})
+    notebooks = {"KERAS_BACKEND": "torch", "KERAS_HOME": "/opt/none", "MPLBACKEND": "module://inline"}
+    made = job_variables({"HOME": str(tmp_path), **notebooks})
     assert (made["KERAS_BACKEND"], made["MPLBACKEND"]) == ("tensorflow", "agg")
     assert made["KERAS_HOME"] == f"{tmp_path}/.cache/toposieve-keras"
-    assert job_variables({"HOME": str(tmp_path), "KERAS_HOME": "/opt/none"})["KERAS_HOME"] == "/opt/none"
 
 
 def test_caches_that_the_user_has_chosen_stay(closed: str, tmp_path: Path) -> None:

@@ -156,12 +156,12 @@ def _python_path(given: Mapping[str, str]) -> list[str]:
 def _folders(given: Mapping[str, str]) -> dict[str, str]:
     """Where libraries keep what they compile, and their settings: in the user's home, if that can be written to.
 
-    Keras has settings of its own: those of the user's home may give numbers another precision.
+    Keras has settings of its own: the user's may give numbers another precision.
     """
     home = _home(given)
     chosen = given.get("XDG_CACHE_HOME") or f"{home}/.cache"
     cache = chosen if _may_write(chosen) else _private_folder()
-    made = {"KERAS_HOME": given.get("KERAS_HOME") or f"{cache}/toposieve-keras"}
+    made = {"KERAS_HOME": f"{cache}/toposieve-keras"}
     if cache == chosen and _may_write(home):
         return made
     return {**made, "XDG_CACHE_HOME": cache, "MPLCONFIGDIR": given.get("MPLCONFIGDIR") or f"{cache}/matplotlib"}
