@@ -85,7 +85,7 @@ def runs_here(master: str | None, given: Mapping[str, str]) -> bool:
         master: Its Spark master, or None for that of ``PYSPARK_SUBMIT_ARGS``, which may name none either.
         given: The environment that the process was started with.
     """
-    submitted = re.search(r"--master[ =]\s*(\S+)", given.get("PYSPARK_SUBMIT_ARGS", ""))
+    submitted = re.search(r"(?:--master[ =]\s*|spark\.master=)[\"']?(\S+)", given.get("PYSPARK_SUBMIT_ARGS", ""))
     return (master or (submitted[1] if submitted else "local")).startswith("local")
 
 
