@@ -55,7 +55,7 @@ def test_a_spark_that_does_not_start_is_an_error_with_its_remedy(hostile: dict[s
     environment = {**os.environ, **hostile, "PYTHONPATH": str(JOBS_FOLDER)}
     command = [sys.executable, "-c", BY_HAND, "--base", str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 2, result.stderr
+    assert result.returncode == 1, result.stderr  # perhaps memory was short: Airflow may try again
     assert "error: Spark does not start: mend what" in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from toposieve.environment import LOCAL_ADDRESS, has_name, ignored, is_submitted, own_environment, runs_here
-from toposieve.errors import InvalidInputError
+from toposieve.errors import UnavailableError
 from toposieve.spark.class_archive import make_java_quick
 from toposieve.spark.daemon import MODULES_VARIABLE, task_modules
 from toposieve.spark.java import java_home
@@ -48,7 +48,8 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
         master: Spark master; None takes ``spark-submit``'s, or ``local[*]`` when run by plain Python.
 
     Raises:
-        InvalidInputError: There is no Java that Spark can use, or Spark does not start.
+        InvalidInputError: There is no Java that Spark can use.
+        UnavailableError: Spark does not start, which may be for want of memory just now.
     """
     _prepare_environment(is_local=runs_here(master, os.environ))
     from py4j.protocol import Py4JNetworkError
@@ -77,7 +78,7 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
     try:
         session = SparkSession.builder.config(conf=conf).appName(f"toposieve-{name}").getOrCreate()
     except (ConnectionError, Py4JNetworkError, PySparkRuntimeError):
-        raise InvalidInputError(
+        raise UnavailableError(
             f"Spark does not start: mend what {os.environ['JAVA_HOME']} says above (often memory, SPARK_LOCAL_DIRS, "
             "SPARK_SUBMIT_OPTS, or PYSPARK_SUBMIT_ARGS, which ends in pyspark-shell)"
         ) from None
