@@ -25,7 +25,7 @@ LIKE_JOBS = --constraint requirements/jobs.txt
 
 # Whatever the shell's locale is: Airflow's own files need it.
 export PYTHONUTF8 := 1
-ifneq ($(shell test -w "$$HOME"; echo $$?),0)  # a container's user may have no home
+ifeq ($(shell test -w "$${HOME-}" && echo yes),)  # a container's user may have no home
 export UV_CACHE_DIR := $(CURDIR)/.uv/cache
 endif
 

@@ -94,6 +94,13 @@ def test_packages_of_a_user_without_a_home_are_kept_in_the_clone(clone, monkeypa
     assert (f"cache {clone}/.uv/cache" in said) == (home == "nowhere")
 
 
+def test_a_user_without_a_home_reads_nothing_of_it(clone, monkeypatch):
+    monkeypatch.delenv("HOME")
+    said = make(clone, "--eval", "show: ; @echo cache $$UV_CACHE_DIR", "show")
+    assert f"cache {clone}/.uv/cache" in said.stdout
+    assert said.stderr == ""
+
+
 def test_clean_removes_what_was_made_and_keeps_files_of_the_users_own(clone, tmp_path):
     raw = clone / "work" / "raw"
     made = [
