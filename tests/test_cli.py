@@ -2,13 +2,14 @@ import errno
 import io
 import logging
 import os
+import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 
 from toposieve import cli
 from toposieve.config import SelectionConfig
+from toposieve.environment import JOBS_FOLDER
 from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError
 
 
@@ -19,6 +20,7 @@ def parser():
 
 def run_job(monkeypatch, parser, main, *arguments):
     monkeypatch.setattr(sys, "argv", ["job", "--base", "data", *arguments])
+    monkeypatch.setattr(logging, "raiseExceptions", True)  # a job sets it for its whole process
     cli.run(main, parser)
 
 
@@ -106,10 +108,32 @@ def test_a_letter_that_the_terminal_does_not_know_ends_no_job(monkeypatch, parse
 def test_a_reader_of_the_log_who_goes_away_ends_no_job(monkeypatch, parser, capsys):
     reader, writer = os.pipe()
     os.close(reader)
-    with suppress(BrokenPipeError), open(writer, "w", encoding="utf-8") as log:
+    with open(writer, "w", encoding="utf-8") as log:
         monkeypatch.setattr(sys, "stdout", log)
         run_job(monkeypatch, parser, lambda _args: logging.getLogger("job").info("working"))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("lines", "code"), [(1, 0), (99_999, 1)])
+def test_a_reader_who_has_seen_enough_is_told_nothing(lines, code):
+    program = f"""
+from toposieve import cli
+from toposieve.config import SelectionConfig
+cli.run(lambda _args: print(*["a line"] * {lines}, sep="\\n"), cli.job_parser("test", SelectionConfig))
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", program, "--base", "data"]
+    environment = {**os.environ, "PYTHONPATH": str(JOBS_FOLDER), "PYTHONUNBUFFERED": ""}
+    with open(writer, "w", encoding="utf-8") as log:
+        done = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_store_that_hangs_up_is_no_reader_who_went_away(monkeypatch, parser, capsys):
+    with pytest.raises(SystemExit):
+        run_job(monkeypatch, parser, fail(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert capsys.readouterr().err == "error: Broken pipe: run the same command again when that is over\n"
 
 
 def test_success_returns(monkeypatch, parser):

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -129,6 +130,8 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     except (ConflictError, UnavailableError) as error:
         _exit(str(error), RETRY_EXIT_CODE)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and not _has_reader("\n"):
+            sys.exit(RETRY_EXIT_CODE)
         where = f" ({error.filename})" if error.filename else ""
         if is_transient(error):
             _exit(f"{error.strerror or error}{where}: run the same command again when that is over", RETRY_EXIT_CODE)
@@ -136,12 +139,25 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
             raise
         message = f"no space left under {args.base}{where}: free some and run the same command again"
         _exit(message, INVALID_INPUT_EXIT_CODE)
+    finally:
+        _has_reader()
 
 
 def print_error(message: str) -> None:
     """Print an error, each line marked: Spark prints between them, and Airflow picks them out of the log."""
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def _has_reader(more: str = "") -> bool:
+    """Whether somebody still reads the output (| head does not); if not, it goes nowhere, and Python ends quietly."""
+    try:
+        print(more, end="", flush=True)
+    except BrokenPipeError:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _exit(message: str, code: int) -> None:
