@@ -71,19 +71,21 @@ def _run_everything(spark: SparkSession) -> None:
     ).toArrow()
 
 
-def make_archive() -> bool:
-    """Make the archive; says whether Spark and its Java could."""
+def make_archive() -> str:
+    """Make the archive; says what keeps Spark and its Java from it, or nothing."""
     ARCHIVE.unlink(missing_ok=True)
     environment = {
         **os.environ,
         OPTIONS_VARIABLE: f'-XX:ArchiveClassesAtExit="{ARCHIVE}" {QUICK} -Xlog:disable',
     }
-    if subprocess.run([sys.executable, "-c", _EXERCISE], env=environment, capture_output=True).returncode != 0:
-        return False
+    command = [sys.executable, "-c", _EXERCISE]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode != 0:
+        return done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
     deadline = time.monotonic() + WAIT_SECONDS
     while not ARCHIVE.exists() and time.monotonic() < deadline:  # Java writes it when Python has ended
         time.sleep(0.2)
-    return ARCHIVE.exists()
+    return "" if ARCHIVE.exists() else f"Java wrote none in {WAIT_SECONDS:.0f} s"
 
 
 def make_java_quick() -> None:
@@ -100,5 +102,5 @@ def make_java_quick() -> None:
 
 
 if __name__ == "__main__":
-    if not make_archive():
-        print("this Java makes no archive of Spark's classes: Spark starts without")
+    if problem := make_archive():
+        print(f"Spark starts without an archive of its classes: {problem}", file=sys.stderr)
