@@ -66,10 +66,19 @@ def meet_in_threads(gangs: list[tuple[Gang, str]], timeout: float) -> list[Excep
     return outcomes
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6 at all: that a socket knows the family does not say so."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_workers_meet_over_either_family(host: str) -> None:
-    if not socket.has_dualstack_ipv6():
-        host = "127.0.0.1"
+    if host == "[::1]" and not has_ipv6():
+        pytest.skip("this machine has no ::1")
     addresses = tuple(address.replace("localhost", host) for address in free_addresses(3))
     assert meet_in_threads([(Gang(index, addresses), "run") for index in (2, 0, 1)], 20) == [None, None, None]
 
