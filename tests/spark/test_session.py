@@ -62,7 +62,7 @@ def test_a_spark_that_does_not_start_is_an_error_with_its_remedy(hostile: dict[s
 
 HOSTILE = {
     "PATH": os.environ["PATH"],
-    "HOME": "/proc/nonexistent",
+    "HOME": "/dev/null/home",  # root, too, can make nothing there
     "SPARK_HOME": "/opt/none",
     "SPARK_CONF_DIR": "/opt/none/conf",
     "SPARK_LOCAL_IP": "203.0.113.1",
@@ -106,8 +106,10 @@ def test_a_job_started_by_hand_runs_on_a_hostile_host_in_a_shell_of_another_spar
     repository, checkout = JOBS_FOLDER.parent, tmp_path / "chöck out"
     checkout.mkdir()
     host = [*HOSTILE_HOST, str(repository), str(checkout)]
-    if subprocess.run([*host, "true"], capture_output=True).returncode != 0:
-        host, checkout = [], repository  # this system makes none for us
+    refused = subprocess.run([*host, "true"], capture_output=True).returncode != 0
+    if refused:
+        assert not os.environ.get("CI"), "this system lets nobody make a hostile host: allow unshare --user"
+        host, checkout = [], repository
     environment = {**HOSTILE, "TMPDIR": str(tmp_path), "PYTHONPATH": f"{other_spark}:{checkout / 'jobs'}"}
     script = tmp_path / "job.py"
     script.write_text(HOSTILE_SCRIPT, encoding="utf-8")
@@ -123,3 +125,5 @@ def test_a_job_started_by_hand_runs_on_a_hostile_host_in_a_shell_of_another_spar
     assert len(said) == 1
     for name in (*FOREIGN, "PYTHONPATH"):
         assert (name in said[0]) == (name in environment)
+    if refused:
+        pytest.skip("passed, but for host name, read-only checkout and nameless user: unshare is refused here")
