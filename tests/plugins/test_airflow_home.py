@@ -119,6 +119,19 @@ def test_java_that_spark_cannot_use_is_refused(home: AirflowHome, monkeypatch: p
         home.environment(load_profile(CONFIG_FOLDER))
 
 
+def test_a_java_home_in_any_letters_is_read_in_any_locale(tmp_path: Path) -> None:
+    (tmp_path / "python").write_text("#!/bin/sh\necho /opt/größer\n", encoding="utf-8")
+    (tmp_path / "python").chmod(0o755)
+    code = f"""if True:
+        from types import SimpleNamespace as Profile
+        from toposieve_airflow.local.airflow_home import _java_environment
+        profile = Profile(spark=Profile(java_home=None), python={str(tmp_path / "python")!r}, jobs="jobs")
+        print(ascii(_java_environment(profile)["JAVA_HOME"]))"""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, **ascii_only, "PYTHONPATH": str(REPOSITORY / "plugins")}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment) == b"'/opt/gr\\xf6\\xdfer'\n"
+
+
 def test_password_is_made_once_and_is_private(home: AirflowHome) -> None:
     password = home.password
     assert len(password) >= 12

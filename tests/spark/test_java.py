@@ -95,3 +95,10 @@ def test_the_command_line_says_in_one_sentence_what_is_wrong():
     assert result.returncode == 2
     assert result.stderr.startswith("error: JAVA_HOME: /opt/none/bin/java does not run")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_java_that_says_more_than_ascii_is_read_in_any_locale(tmp_path):
+    home = fake_java(tmp_path / "jdk", '21" "größer')
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(JOBS_FOLDER)}
+    command = [sys.executable, "-m", "toposieve.spark.java"]
+    subprocess.run(command, env={**os.environ, **ascii_only, "JAVA_HOME": str(home)}, check=True)

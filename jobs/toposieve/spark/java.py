@@ -46,7 +46,8 @@ def java_home() -> Path:
 def java_version(java: Path) -> int | None:
     """Feature version of a ``java`` executable (8, 17, 21, ...), or None when it does not run."""
     try:
-        text = subprocess.run([java, "-XX:-UsePerfData", "-version"], capture_output=True, text=True, check=True).stderr
+        command = [str(java), "-XX:-UsePerfData", "-version"]
+        text = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stderr
     except (OSError, subprocess.CalledProcessError):
         return None
     match = re.search(r'version "(?:1\.)?(\d+)', text)

@@ -401,7 +401,7 @@ def _java_environment(profile: Profile) -> dict[str, str]:
         return {}
     command = [str(profile.python), "-m", "toposieve.spark.java"]
     result = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(profile.jobs)}, capture_output=True, text=True
+        command, env={**os.environ, "PYTHONPATH": str(profile.jobs)}, capture_output=True, encoding="utf-8"
     )
     if result.returncode != 0:
         raise LocalAirflowError(f"no Java for Spark: {result.stderr.strip().splitlines()[-1].removeprefix('error: ')}")
