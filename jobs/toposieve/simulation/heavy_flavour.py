@@ -127,7 +127,8 @@ def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
     veto = HeavyQuarkVeto()
     pythia = make_pythia(QCD_FAST_SETTINGS if fast else QCD_SETTINGS, seed, veto)
     let_decay(pythia, HEAVY_HADRONS, False)
-    decayer = make_decayer(series_seed(seed, "decays"))  # other random numbers than the collisions have
+    # Other random numbers than this file's collisions have: those of a file of about 5,082 days later.
+    decayer = make_decayer(series_seed(seed, "decays"))
     rng = np.random.default_rng([seed, 2])
     while True:
         before = veto.tried
