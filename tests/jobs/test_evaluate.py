@@ -263,6 +263,7 @@ def test_a_model_is_compared_with_those_that_are_trained_alike(copy, monkeypatch
 )
 def test_invalid_input_ends_with_code_2(trained, more, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments(trained, *more)])
+    monkeypatch.setattr("logging.raiseExceptions", True)  # a job sets it for its whole process
     with pytest.raises(SystemExit) as caught:
         cli.run(evaluate.main, evaluate.arg_parser())
     assert caught.value.code == 2
@@ -274,6 +275,7 @@ def test_an_altered_shard_ends_with_code_2_and_leaves_no_report(trained, tmp_pat
     shard = base / "datasets" / "demo" / evaluation_data.DIGITS / "test" / "shard-00000-of-00002.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments(base)])
+    monkeypatch.setattr("logging.raiseExceptions", True)  # a job sets it for its whole process
     with pytest.raises(SystemExit) as caught:
         cli.run(evaluate.main, evaluate.arg_parser())
     assert caught.value.code == 2

@@ -74,6 +74,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, arguments: list[str], tf_config: s
     monkeypatch.setenv("TF_CONFIG", tf_config)
     monkeypatch.setattr(train, "exit_on_sigterm", lambda: None)
     monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+    monkeypatch.setattr("logging.raiseExceptions", True)
     try:
         cli.run(train.main, train.arg_parser())
     except SystemExit as end:
