@@ -322,7 +322,7 @@ def test_history_is_shown_and_nothing_else_done(base: Path, capsys: pytest.Captu
     run(base, "--history")
     head, first, second = capsys.readouterr().out.splitlines()
     assert head == f"{target(base)}:"
-    assert re.match(r" +1  20\d\d-\d\d-\d\dT.*  ingest: 4 units, 16 events, configuration \w+, code 1$", first)
+    assert re.match(r" +1  20\d\d-\d\d-\d\dT.*  ingest: 4 units, 16 events, configuration \w+, code \d+$", first)
     assert re.match(
         r" +2  20.*  ingest: 6 units, 16 events, .*\(6 files more, 4 files less, entries_per_unit .* → 4\)$", second
     )
