@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.naming import short_hash
@@ -70,7 +72,8 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         Airflow kills the task's process soon after, so that the requests that end the pods come first.
         """
         self._remove_pods(wait=False)
-        super().on_kill()
+        with suppress(ConfigException):  # the provider removes the driver too, but from inside a cluster only
+            super().on_kill()
         self._remove_pods()
 
     def _follow(self, context: Context) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.config import ConfigException
 
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow import spark_job, spark_on_kubernetes
@@ -104,6 +105,18 @@ def test_a_kill_first_asks_for_the_end_of_the_pods(operator: SparkOnKubernetesOp
     operator.on_kill()
     selector = operator._selector
     assert asked == [f"delete {selector}", "end spark-submit", f"remove {selector}"]
+
+
+def test_a_kill_removes_the_pods_though_the_provider_finds_no_cluster_around_it(
+    operator: SparkOnKubernetesOperator, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object) -> None:
+        raise ConfigException("Service host/port is not set.")
+
+    monkeypatch.setattr(spark_job.SparkJobOperator, "on_kill", fail)
+    operator.name_pods(TaskInstance().context())
+    operator.on_kill()
+    assert asked == [f"delete {operator._selector}", f"remove {operator._selector}"]
 
 
 def test_a_kill_before_the_start_has_no_pods_to_end(operator: SparkOnKubernetesOperator, asked: list[str]) -> None:
