@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import queue
 import signal
 import socket
@@ -184,6 +185,31 @@ def end_processes(pids: Sequence[int]) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     _wait_for(family, GRACE_S)
+
+
+def end_sessions(sessions: Sequence[int], seconds: float) -> None:
+    """End all processes of these sessions: ask first, so that tasks end their jobs, then insist.
+
+    Args:
+        sessions: Numbers of the processes that lead them.
+        seconds: How long to wait for an end, each time.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in _members(sessions):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + seconds
+        while _members(sessions) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _members(sessions: Sequence[int]) -> list[int]:
+    members = []
+    for process in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if os.getsid(process.pid) in sessions and process.info["status"] != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+    return members
 
 
 def _family(pid: int) -> list[psutil.Process]:

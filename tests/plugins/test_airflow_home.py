@@ -233,17 +233,6 @@ def handler(number: signal.Signals, value: signal.Handlers) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def test_stop_ends_a_whole_session(tmp_path: Path) -> None:
-    code = "import subprocess, sys; print('up', flush=True); subprocess.run(['sleep', '1000'])"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None
-    with process.stdout as output:
-        output.readline()
-    airflow_home._stop([process.pid])
-    assert process.wait(5) == -signal.SIGTERM
-    assert airflow_home._members([process.pid]) == []
-
-
 def test_server_ends_with_a_component(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import psutil
 import pytest
 
 from support.airflow_environment import REPOSITORY
+from toposieve_airflow import processes
 from toposieve_airflow.processes import (
     GRACE_S,
     JobFailed,
@@ -131,3 +133,14 @@ def test_error_line_prefers_what_the_job_calls_its_error() -> None:
 
 def test_free_ports_differ() -> None:
     assert len(set(free_ports(5))) == 5
+
+
+def test_stop_ends_a_whole_session() -> None:
+    code = "import subprocess, sys; print('up', flush=True); subprocess.run(['sleep', '1000'])"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    with process.stdout as output:
+        output.readline()
+    processes.end_sessions([process.pid], 20)
+    assert process.wait(5) == -signal.SIGTERM
+    assert processes._members([process.pid]) == []

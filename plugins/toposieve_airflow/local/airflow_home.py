@@ -14,16 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from toposieve_airflow.local.api import Api
-from toposieve_airflow.processes import end_with_parent
+from toposieve_airflow.processes import end_sessions, end_with_parent
 from toposieve_airflow.profiles import Profile, load_profile
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -316,7 +314,7 @@ def _components(
                 [name for name in processes if name != SERVER],
                 [name for name in processes if name == SERVER],
             ):
-                _stop([processes[name].pid for name in part])
+                end_sessions([processes[name].pid for name in part], STOP_TIMEOUT_S)
             for process in processes.values():
                 process.wait()
 
@@ -350,26 +348,6 @@ def _on_request_to_end(handler: Callable[..., Any] | signal.Handlers) -> Iterato
     finally:
         for number in numbers:
             signal.signal(number, before[number])
-
-
-def _stop(sessions: list[int]) -> None:
-    """End all processes of these sessions: ask first, so that tasks end their jobs, then insist."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _members(sessions):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while _members(sessions) and time.monotonic() < deadline:
-            time.sleep(0.1)
-
-
-def _members(sessions: list[int]) -> list[int]:
-    members = []
-    for process in psutil.process_iter(["status"]):
-        with suppress(ProcessLookupError):
-            if os.getsid(process.pid) in sessions and process.info["status"] != psutil.STATUS_ZOMBIE:
-                members.append(process.pid)
-    return members
 
 
 def _inherited_environment() -> dict[str, str]:
