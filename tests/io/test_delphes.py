@@ -31,13 +31,18 @@ EVENTS = random_events(seed=1, n=7, particles=10)
 Content = dict[str, Jagged]
 
 
+@pytest.fixture(autouse=True)
+def _one_byte_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposieve.io.delphes.entry_bytes", lambda *_: 1.0)
+
+
 def inspected(folder: Path, name: str = "a.root") -> SourceFile:
     return inspect_file(Key(str(folder)), name)
 
 
 def read_all(folder: Path, name: str = "a.root", batch: int = 3) -> list:
     file = inspected(folder, name)
-    return list(read_events(file, 0, file.entries, batch))
+    return list(read_events(file, 0, file.entries, batch_bytes=batch))
 
 
 def as_lists(batches: list) -> list:
@@ -65,7 +70,7 @@ def test_leaves_keep_their_types_and_share_the_collection_s_offsets(tmp_path: Pa
 def test_reads_a_range_of_entries(tmp_path: Path) -> None:
     write_events(tmp_path / "a.root", EVENTS, weights=range(7))
     file = inspected(tmp_path)
-    batches = list(read_events(file, 2, 6, 3))
+    batches = list(read_events(file, 2, 6, batch_bytes=3))
     assert [(batch.entry_start, len(batch.weight)) for batch in batches] == [(2, 3), (5, 1)]
     assert as_lists(batches) == EVENTS[2:6]
 
@@ -207,7 +212,7 @@ def test_what_is_not_there_is_refused(tmp_path: Path, kind: str) -> None:
     ids=repr,
 )
 @pytest.mark.parametrize(
-    "place", ["toposieve.io.delphes.adler32", "uproot.TTree.iterate", "uproot.compression.decompress"]
+    "place", ["toposieve.io.delphes.adler32", "toposieve.io.delphes.read_arrays", "uproot.compression.decompress"]
 )
 def test_what_is_not_the_format_s_fault_stays_what_it_is(
     tmp_path: Path, place: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
@@ -245,9 +250,17 @@ def ours(function: Callable[..., None]) -> Callable[..., None]:
 
 def test_what_a_bad_file_says_of_its_classes_concerns_no_other(tmp_path: Path) -> None:
     """Uproot keeps what a file says of a class that it fails to read otherwise."""
-    write_events(tmp_path / "a.root", EVENTS)
+    good = write_events(tmp_path / "a.root", EVENTS)
+    with uproot.open(good) as root:
+        start, size = root.file.fSeekInfo, root.file.fNbytesInfo
+    content = good.read_bytes()
+    other = content[start : start + size].replace(b"Basket", b"Casket")
+    (tmp_path / "b.root").write_bytes(content[:start] + other + content[start + size :])
+    assert as_lists(read_all(tmp_path, "b.root")) == EVENTS
     versions = uproot.classes["TBranch"].known_versions
     versions[13] = type("Model_TBranch_v13", (versions[13],), {"read_members": crash})
+    with pytest.raises(InvalidInputError, match="KeyError: 'a bug'"):
+        read_all(tmp_path, "b.root")
     assert as_lists(read_all(tmp_path)) == EVENTS
 
 
@@ -408,4 +421,4 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
     file = inspected(tmp_path)
     write_events(tmp_path / "a.root", EVENTS)
     with pytest.raises(InvalidInputError, match=r"a.root: the file changed while it was read"):
-        list(read_events(file, 0, file.entries, 100))
+        list(read_events(file, 0, file.entries))

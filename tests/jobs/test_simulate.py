@@ -79,7 +79,7 @@ def test_manifest_counts_what_the_files_hold(simulated, sample):
     selected = 0
     for unit in manifest.units:
         file = inspect_file(Key(str(simulated / "raw")), f"{sample}/{PARTITION}/{unit.outputs[0].path}")
-        for batch in read_events(file, 0, unit.entry_stop, 1000):
+        for batch in read_events(file, 0, unit.entry_stop):
             assert len(batch.events["MissingET"]) == unit.counts["events"]
             found = len(select_events(batch.events, SelectionConfig(), btag_mask=1).rows)
             assert found == unit.counts["selected"]

@@ -7,18 +7,20 @@ import traceback
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cramjam
 import uproot
+from isal import isal_zlib
 from uproot.interpretation.identify import UnknownInterpretation
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.names import printable
 
-_FORMAT_FAULTS = (
-    uproot.DeserializationError, UnknownInterpretation, zlib.error, cramjam.DecompressionError, struct.error,
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, SyntaxError, TypeError,
-    ValueError,
+_FORMAT_FAULTS: tuple[Any, ...] = (
+    uproot.DeserializationError, UnknownInterpretation, zlib.error, isal_zlib.error, cramjam.DecompressionError,
+    struct.error, ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, SyntaxError,
+    TypeError, ValueError,
 )  # fmt: skip
 """What uproot raises on damaged files: found by damaging some."""
 

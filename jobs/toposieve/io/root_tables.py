@@ -11,6 +11,7 @@ import pyarrow as pa
 import uproot
 
 from toposieve.errors import InvalidInputError
+from toposieve.io.root_arrays import entry_bytes, read_arrays
 from toposieve.io.root_faults import cause, is_format_fault
 from toposieve.io.root_trees import REMEDY, Column, tree_columns
 
@@ -135,9 +136,9 @@ def read_table(
             raise InvalidInputError(
                 f"branch {branch.name} has {branch.num_entries} entries, the tree {tree.num_entries}; {REMEDY}"
             )
-    entry_bytes = max(1.0, sum(branch.uncompressed_bytes for branch in leaves) / max(1, tree.num_entries))
-    size = max(1, int(batch_bytes / entry_bytes))
-    for arrays in _read(tree, leaves, start, stop, max(1, int(max(READ_BYTES, batch_bytes) / entry_bytes))):
+    each = entry_bytes(leaves, tree.num_entries)
+    size = max(1, int(batch_bytes / each))
+    for arrays in _read(tree, leaves, start, stop, max(1, int(max(READ_BYTES, batch_bytes) / each))):
         columns = [_column(field, branches[field.name], arrays) for field in schema]
         batch = pa.RecordBatch.from_arrays(columns, schema=schema)
         yield from (batch.slice(row, size) for row in range(0, len(batch), size))
@@ -170,52 +171,13 @@ def schema_branches(tree: uproot.TTree, schema: pa.Schema) -> dict[str, dict[str
 def _read(
     tree: uproot.TTree, branches: Sequence[uproot.TBranch], start: int, stop: int, step: int
 ) -> Iterator[dict[str, ak.Array]]:
-    """Values of the branches by their cache keys, for ``step`` entries at a time."""
-    baskets: list[Any] = []
-    for first in range(start, stop, step):
-        last = min(first + step, stop)
-        kept = {
-            (branch.cache_key, number): basket
-            for branch, number, basket in baskets
-            if basket.entry_start_stop[1] > first
-        }
-        baskets = [
-            (branch, number, kept.get((branch.cache_key, number), place))
-            for branch in branches
-            for number, place in branch.entries_to_ranges_or_baskets(first, last)
-        ]
-        try:
-            arrays = _arrays(tree, branches, baskets, first, last)
-        except Exception as error:
-            if (name := _damaged(branches, first, last)) is None:
-                raise
-            raise InvalidInputError(f"branch {name} cannot be read ({cause(error)}); {REMEDY}") from error
-        yield arrays
-
-
-def _arrays(
-    tree: uproot.TTree, branches: Sequence[uproot.TBranch], baskets: list[Any], first: int, last: int
-) -> dict[str, ak.Array]:
-    """What ``tree.arrays`` does: one request for all baskets, which are kept in the list.
-
-    That itself looks each branch up among all, which takes half a minute for the thousand of a Delphes file; and
-    ``branch.array`` makes one request for each branch.
-    """
-    arrays: dict[str, ak.Array] = {}
-    uproot.behaviors.TBranch._ranges_or_baskets_to_arrays(
-        tree,
-        baskets,
-        {branch.cache_key: branch.interpretation for branch in branches},
-        first,
-        last,
-        tree.file.decompression_executor,
-        tree.file.interpretation_executor,
-        uproot.interpretation.library.Awkward(),
-        arrays,
-        True,
-        {"ak_add_doc": False},
-    )
-    return arrays
+    """As :func:`read_arrays`; a branch that cannot be read is named."""
+    try:
+        yield from read_arrays(tree, branches, start, stop, step)
+    except Exception as error:
+        if (name := _damaged(branches, start, stop)) is None:
+            raise
+        raise InvalidInputError(f"branch {name} cannot be read ({cause(error)}); {REMEDY}") from error
 
 
 def _damaged(branches: Sequence[uproot.TBranch], start: int, stop: int) -> str | None:

@@ -18,7 +18,7 @@ import uproot
 from toposieve.errors import InvalidInputError, RefusedError
 from toposieve.io.names import printable
 from toposieve.io.root_faults import bad_file, check_length
-from toposieve.io.root_files import open_root
+from toposieve.io.root_files import open_root, parse
 from toposieve.io.store import Key
 
 REMEDY = "replace or remove the file, or go on without it by the option onBadFile=skip"
@@ -78,7 +78,7 @@ def _tree(root: Any, name: str | None) -> uproot.TTree:
     ntuples = [key for key, kind in classes.items() if "RNTuple" in kind]
     chosen = name or _usual_tree(trees, ntuples)
     if chosen in trees:
-        return root[chosen]
+        return parse(root, chosen)
     if chosen in ntuples:
         raise InvalidInputError(f"{chosen} is an RNTuple, which cannot be read yet: write it as a TTree, or {REMEDY}")
     found = ", ".join(trees[:10]) or "no tree at all"

@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 STAGE = "ingest"
 
-BATCH_ENTRIES = 1000
-"""Events in memory at a time, and in one row group."""
-
 INSPECTED_HERE = 8
 """Files that are inspected in less time than Spark takes to start: a file of Delphes has a thousand branches."""
 
@@ -98,7 +95,7 @@ def ingest_unit(item: IngestItem) -> Finished:
 def _write_events(item: IngestItem, path: Path) -> Unit:
     weights: list[float] = []
     with event_writer(path, EVENTS_SCHEMA) as writer:
-        for batch in read_events(item.file, item.entry_start, item.entry_stop, BATCH_ENTRIES):
+        for batch in read_events(item.file, item.entry_start, item.entry_stop):
             writer.write_batch(events_to_arrow(batch))
             weights += batch.weight.tolist()
     return item.unit(counts={"events": len(weights)}, weights={"events": math.fsum(weights)}, notes=item.file.notes)
