@@ -37,9 +37,10 @@ ELSEWHERE = {
 
 NOT_USED = {
     "ingest": {"toposieve.physics.selection"},
+    "evaluate": {"toposieve.io.selected"},
     "prepare": {f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")},
 }
-"""What a stage imports but does not use: ``io.parquet`` serves select, too, and so does ``physics.features``."""
+"""What a stage imports but does not use: ``io`` and ``physics.features`` serve several."""
 
 
 def path_of(module: str) -> Path | None:

@@ -143,6 +143,7 @@ PARTICLE_KIND_COLUMN = "kind"
 
 # Identity of an event, in every Parquet file from ``selected`` on.
 ENTRY_COLUMN = "entry"  # entry number in its ROOT file
+KEY_COLUMN = "key"  # uint64: hash of file id and entry, which orders a ``selected`` file
 WEIGHT_COLUMN = "weight"
 HIGH_LEVEL_COLUMN = "hlf"  # fixed_size_list<float32>[14]
 

@@ -13,7 +13,7 @@ from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError, UnavailableError
 from toposieve.io.parquet import (
     EVENTS_SCHEMA,
-    SELECTED_SCHEMA,
+    UNORDERED_SCHEMA,
     event_writer,
     events_to_arrow,
     open_parquet,
@@ -76,7 +76,7 @@ def test_no_selected_rows_are_fine() -> None:
     batch = batch_of(0, 1)
     rows = selected_to_arrow(batch, select_events(batch.events, SelectionConfig(), btag_mask=1))
     assert rows.num_rows == 0
-    assert rows.schema.equals(SELECTED_SCHEMA)
+    assert rows.schema.equals(UNORDERED_SCHEMA)
 
 
 # --- what is not as it should be -----------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
-"""Reading selected files."""
+"""Writing selected files in order, and reading them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +14,36 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.copying_store import copying_store
-from support.selected_files import SelectedUnit, random_unit, selected_table, write_selected
+from support.selected_files import SelectedUnit, batch_of, random_unit, with_value, write_selected
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
-from toposieve.io.selected import BATCH_EVENTS, SelectedBatch, check_file, read_column, read_selected
+from toposieve.io import selected as selected_module
+from toposieve.io.parquet import SELECTED_SCHEMA
+from toposieve.io.selected import (
+    BATCH_EVENTS,
+    SelectedBatch,
+    check_file,
+    event_keys,
+    read_column,
+    read_selected,
+    same_events,
+    write_ordered,
+)
 from toposieve.io.store import Key
 from toposieve.io.store.file import FileStore
 
 FILE = "qcd/d/qcd-000000.root"
 EVENTS = 3 * BATCH_EVENTS + 400
+SMALL_GROUP = 1000
+"""Particles: a few row groups for this many events."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_groups() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selected_module, "GROUP_PARTICLES", SMALL_GROUP)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +63,95 @@ def key(tmp_path_factory: pytest.TempPathFactory, unit: SelectedUnit) -> Key:
     return written(tmp_path_factory.mktemp("selected"), unit)[0]
 
 
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def key_by_hand(file: str, entry: int) -> int:
+    """SplitMix64 in Python's integers."""
+    state = int.from_bytes(hashlib.blake2b(file.encode(), digest_size=8).digest(), "little")
+    value = (state + entry * 0x9E3779B97F4A7C15) % 2**64
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+    return value ^ value >> 31
+
+
+def test_keys_are_those_of_splitmix64() -> None:
+    # First outputs from state 1234567, as published with the generator.
+    assert selected_module.mix(np.array([1234567 + 0x9E3779B97F4A7C15], np.uint64)).tolist() == [6457827717110365317]
+    entries = np.array([0, 1, 2, 10**12])
+    assert event_keys(FILE, entries).tolist() == [key_by_hand(FILE, entry) for entry in entries.tolist()]
+
+
+def test_a_file_is_in_the_order_of_its_keys(key: Key, unit: SelectedUnit) -> None:
+    keys, entries = (read_column(key, name) for name in (schema.KEY_COLUMN, schema.ENTRY_COLUMN))
+    assert sorted(entries) == unit.entries.tolist()
+    assert np.array_equal(keys, event_keys(FILE, entries))
+    assert np.all(keys[1:] > keys[:-1])
+    assert not np.array_equal(entries, unit.entries)
+
+
+def test_the_same_file_however_its_events_come_in_batches(tmp_path: Path, key: Key, unit: SelectedUnit) -> None:
+    whole = batch_of(unit)
+    cuts = [0, 0, 1, 250, EVENTS]
+    write_ordered(tmp_path / "a", FILE, [whole.slice(a, b - a) for a, b in pairwise(cuts)])
+    assert (tmp_path / "a").read_bytes() == Path(str(key)).read_bytes()
+
+
+def test_row_groups_are_bounded_in_particles(key: Key) -> None:
+    with pq.ParquetFile(str(key)) as file:
+        groups = [file.read_row_group(group, columns=["Pt"])["Pt"] for group in range(file.num_row_groups)]
+    sizes = [sum(map(len, group.to_pylist())) for group in groups]
+    assert max(sizes) < SMALL_GROUP + 12
+    assert min(sizes[:-1]) > SMALL_GROUP - 12
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+def test_no_events_give_a_file_without_rows(tmp_path: Path, unit: SelectedUnit, batches: int) -> None:
+    write_ordered(tmp_path / "a", FILE, [batch_of(unit).slice(0, 0)] * batches)
+    with pq.ParquetFile(tmp_path / "a") as file:
+        assert (file.metadata.num_rows, file.num_row_groups) == (0, 0)
+        assert file.schema_arrow.equals(SELECTED_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "feature"),
+    [
+        ("Pt", np.nan, "Energy, Px, Py, Pz, Pt"),
+        ("Eta", 200.0, "Energy, Pz"),
+        ("vtxX", np.inf, "vtxX"),
+    ],
+)
+def test_values_that_are_not_finite_are_refused(
+    tmp_path: Path, unit: SelectedUnit, column: str, value: float, feature: str
+) -> None:
+    bad = with_value(unit, column, int(unit.offsets[2]), value)
+    with pytest.raises(InvalidInputError, match=rf"{FILE} has a NaN .* in entry {unit.entries[2]} \({feature}\)"):
+        write_ordered(tmp_path / "a", FILE, [batch_of(bad)])
+
+
+def test_a_weight_that_is_not_finite_is_refused(tmp_path: Path, unit: SelectedUnit) -> None:
+    bad = replace(unit, weights=np.where(np.arange(EVENTS) == 7, np.nan, unit.weights).astype(np.float32))
+    with pytest.raises(InvalidInputError, match=rf"in entry {unit.entries[7]} \(weight\)"):
+        write_ordered(tmp_path / "a", FILE, [batch_of(bad)])
+
+
+def test_large_but_finite_values_are_kept(tmp_path: Path, unit: SelectedUnit) -> None:
+    write_ordered(tmp_path / "a", FILE, [batch_of(with_value(unit, "Eta", 5, 60.0))])
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
 def check_events(batches: list[SelectedBatch], unit: SelectedUnit, rows: np.ndarray) -> None:
+    events = np.argsort(event_keys(unit.file, unit.entries))  # positions in the unit, in file order
+    chosen = events[rows]
     np.testing.assert_array_equal(np.concatenate([batch.rows for batch in batches]), rows)
-    np.testing.assert_array_equal(np.concatenate([batch.entries for batch in batches]), unit.entries[rows])
-    np.testing.assert_array_equal(np.concatenate([batch.weights for batch in batches]), unit.weights[rows])
-    np.testing.assert_array_equal(np.concatenate([batch.high_level for batch in batches]), unit.high_level[rows])
+    np.testing.assert_array_equal(np.concatenate([batch.entries for batch in batches]), unit.entries[chosen])
+    np.testing.assert_array_equal(np.concatenate([batch.weights for batch in batches]), unit.weights[chosen])
+    np.testing.assert_array_equal(np.concatenate([batch.high_level for batch in batches]), unit.high_level[chosen])
     for batch in batches:
-        for i, row in enumerate(batch.rows):
-            ours, theirs = slice(*batch.offsets[i : i + 2]), slice(*unit.offsets[row : row + 2])
+        for i, event in enumerate(events[batch.rows]):
+            ours, theirs = slice(*batch.offsets[i : i + 2]), slice(*unit.offsets[event : event + 2])
             for name, values in batch.particles.items():
                 np.testing.assert_array_equal(values[ours], unit.particles[name][theirs])
 
@@ -81,7 +185,19 @@ def test_packed_particles_hold_the_same_values(key: Key) -> None:
 
 
 def test_a_flat_column(key: Key, unit: SelectedUnit) -> None:
-    np.testing.assert_array_equal(read_column(key, schema.ENTRY_COLUMN), unit.entries)
+    ordered = np.argsort(event_keys(FILE, unit.entries))
+    np.testing.assert_array_equal(read_column(key, schema.WEIGHT_COLUMN), unit.weights[ordered])
+
+
+def test_files_of_the_same_events_are_known_whatever_their_inputs_names(tmp_path: Path, unit: SelectedUnit) -> None:
+    def write(name: str, file: str, unit: SelectedUnit) -> Key:
+        write_ordered(tmp_path / name, file, [batch_of(unit)])
+        return Key(str(tmp_path), name)
+
+    one, copied = write("one", FILE, unit), write("copied", "qcd/e/b.root", unit)
+    assert read_column(one, schema.ENTRY_COLUMN).tolist() != read_column(copied, schema.ENTRY_COLUMN).tolist()
+    assert same_events(one, copied)
+    assert not same_events(one, write("other", FILE, with_value(unit, "vtxX", 5, 1.5)))
 
 
 def test_an_intact_file_passes(tmp_path: Path, unit: SelectedUnit) -> None:
@@ -102,9 +218,10 @@ def test_of_a_remote_file_little_is_read_for_its_check_and_one_column(
 
     monkeypatch.setattr(opened, "read_ranges", read_ranges)
     check_file(remote, record)
-    np.testing.assert_array_equal(read_column(remote, schema.ENTRY_COLUMN), unit.entries)
+    assert sorted(read_column(remote, schema.ENTRY_COLUMN)) == unit.entries.tolist()
     assert opened.fetched == []
-    assert len(read) <= 4, "two footers, and the column in each of two row groups"
+    groups = pq.ParquetFile(str(key)).num_row_groups
+    assert len(read) <= 2 + groups, "two footers, and the column in each row group"
     with pytest.raises(InvalidInputError, match=r"gone\.parquet is missing"):
         check_file(root / "gone.parquet", record)
 
@@ -132,19 +249,19 @@ def rewritten(key: Key, table: pa.Table) -> Key:
 def test_other_columns_are_refused(tmp_path: Path, unit: SelectedUnit) -> None:
     key, record = written(tmp_path, unit)
     with pytest.raises(InvalidInputError, match="vtxX"):
-        check_file(rewritten(key, selected_table(unit).drop_columns(["vtxX"])), record)
+        check_file(rewritten(key, pq.read_table(str(key)).drop_columns(["vtxX"])), record)
 
 
 def test_another_number_of_events_is_refused(tmp_path: Path, unit: SelectedUnit) -> None:
     key, record = written(tmp_path, unit)
     with pytest.raises(InvalidInputError, match=f"has 5 events, its manifest says {EVENTS}"):
-        check_file(rewritten(key, selected_table(unit).slice(0, 5)), record)
+        check_file(rewritten(key, pq.read_table(str(key), schema=SELECTED_SCHEMA).slice(0, 5)), record)
 
 
 def test_particle_columns_of_different_length_are_refused(tmp_path: Path, unit: SelectedUnit) -> None:
     key, _ = written(tmp_path, unit)
-    table = selected_table(unit)
-    shifted = pa.concat_arrays([chunk for chunk in table["Eta"].chunks]).take(pa.array(np.roll(np.arange(EVENTS), 1)))
+    table = pq.read_table(str(key), schema=SELECTED_SCHEMA)
+    shifted = table["Eta"].combine_chunks().take(pa.array(np.roll(np.arange(EVENTS), 1)))
     index = table.schema.get_field_index("Eta")
     changed = rewritten(key, table.set_column(index, table.schema.field(index), shifted))
     with pytest.raises(InvalidInputError, match="column Eta has other lengths than Pt"):

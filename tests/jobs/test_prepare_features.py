@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 import prepare_features
-from support.selected_files import SelectedUnit, random_units, with_signs, with_value, write_selected
+from support.selected_files import SelectedUnit, random_units, with_signs, write_selected
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
@@ -614,18 +614,6 @@ def test_an_altered_and_a_missing_selected_file(copy: Path) -> None:
     altered.write_bytes(altered.read_bytes()[:-1] + b"2")
     missing.unlink()
     refuse(copy, rf"(?s){altered.name} is damaged .*{missing.name} is missing")
-
-
-@pytest.mark.usefixtures("spark")
-@pytest.mark.parametrize(
-    ("column", "value", "feature"),
-    [("Pt", np.nan, "Energy, Px, Py, Pz, Pt"), ("Eta", 200.0, "Energy, Pz"), ("vtxX", np.inf, "vtxX")],
-)
-def test_values_that_are_not_finite(copy: Path, column: str, value: float, feature: str) -> None:
-    first, *rest = UNITS[DAYS[0]]  # qcd: all of its events are kept
-    position = int(first.offsets[2])
-    write_selected(copy, DAYS[0], [with_value(first, column, position, value), *rest])
-    refuse(copy, rf"1 events in 1 selected files .*: {first.file} entry {first.entries[2]}: {feature};")
 
 
 def test_a_class_of_few_effective_events_is_refused_before_spark_starts(

@@ -99,7 +99,7 @@ def rows_of(base: Path, manifest: Manifest, file_id: str) -> Iterator[dict[str, 
             (file,) = unit.outputs
             table = pq.read_table(base / "selected" / DAY / file.path)
             assert table.schema.equals(SELECTED_SCHEMA)
-            yield from table.to_pylist()
+            yield from sorted(table.to_pylist(), key=lambda row: row["entry"])
 
 
 def assert_as_reference(

@@ -16,8 +16,9 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.io import manifests
 from toposieve.io.names import unit_name
-from toposieve.io.parquet import SELECTED_SCHEMA, event_writer
+from toposieve.io.parquet import UNORDERED_SCHEMA, selected_columns
 from toposieve.io.publication import Publication
+from toposieve.io.selected import write_ordered
 from toposieve.io.store import Key, root_key
 from toposieve.weights import WeightSums
 
@@ -128,30 +129,17 @@ def with_value(unit: SelectedUnit, column: str, position: int, value: float) -> 
     return replace(unit, particles={**unit.particles, column: values})
 
 
-def selected_table(unit: SelectedUnit) -> pa.Table:
-    """The Parquet table of a unit."""
-    types = {field.name: field.type for field in SELECTED_SCHEMA}
-    offsets = pa.array(unit.offsets.astype(np.int32))
-    columns = {
-        schema.ENTRY_COLUMN: pa.array(unit.entries),
-        schema.WEIGHT_COLUMN: pa.array(unit.weights),
-        schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(
-            pa.array(unit.high_level.reshape(-1)), type=types[schema.HIGH_LEVEL_COLUMN]
-        ),
-        **{
-            name: pa.ListArray.from_arrays(offsets, pa.array(values), type=types[name])
-            for name, values in unit.particles.items()
-        },
-    }
-    return pa.Table.from_arrays([columns[name] for name in types], schema=SELECTED_SCHEMA)
+def batch_of(unit: SelectedUnit) -> pa.RecordBatch:
+    """The events as the selection passes them on to be written."""
+    columns = selected_columns(unit.entries, unit.weights, unit.high_level, unit.offsets, unit.particles)
+    return pa.RecordBatch.from_pydict(columns, schema=UNORDERED_SCHEMA)
 
 
 def _write_unit(folder: Key, number: int, unit: SelectedUnit) -> manifests.Unit:
-    table = selected_table(unit)
-    name = unit_name(unit.file, number, str(table.to_pydict()))
+    batch = batch_of(unit)
+    name = unit_name(unit.file, number, str(batch.to_pydict()))
     with (folder / name).create() as path:
-        with event_writer(path, SELECTED_SCHEMA) as writer:
-            writer.write_table(table, row_group_size=500)
+        write_ordered(path, unit.file, [batch])
         file = manifests.describe_file(path, name)
     events = len(unit.entries)
     stop = int(unit.entries[-1]) + 1 if events else 10

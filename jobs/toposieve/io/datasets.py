@@ -17,6 +17,7 @@ from toposieve.io import manifests
 from toposieve.io.duplicates import Content, find_duplicates
 from toposieve.io.names import digest, sample_of
 from toposieve.io.publication import Publication
+from toposieve.io.selected import same_events
 from toposieve.io.store import Key
 from toposieve.preprocessing import SplitSizes
 from toposieve.version import code_version
@@ -200,11 +201,11 @@ def _check_samples(inputs: SelectedInputs) -> None:
 
 
 def _check_duplicates(inputs: SelectedInputs) -> None:
-    # The same events give the same files in each stage, whatever their inputs' names, samples and days.
+    # The same input gives the same events, whatever its name, sample and day; only their order follows from its name.
     contents = [
         Content(each.unit.source, _content(each.unit), each.key) for each in inputs.units if each.unit.counts["events"]
     ]
-    groups = sorted({" = ".join(group) for group in find_duplicates(contents)})
+    groups = sorted({" = ".join(group) for group in find_duplicates(contents, same_events)})
     if groups:
         raise InvalidInputError(
             f"the same events under several names: {'; '.join(groups[:_MOST_NAMED])}; remove all but one under raw/ "
@@ -214,7 +215,7 @@ def _check_duplicates(inputs: SelectedInputs) -> None:
 
 
 def _content(unit: manifests.Unit) -> tuple[object, ...]:
-    return unit.entry_start, unit.entry_stop, unit.input, unit.outputs[0].bytes, unit.outputs[0].checksum
+    return unit.entry_start, unit.entry_stop, unit.input, *unit.counts.values()
 
 
 def _fingerprint(folder: Key) -> str | None:

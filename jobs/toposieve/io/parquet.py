@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ PARTICLE_COLUMNS: dict[str, str] = {
 }
 """Column → type of what a ``selected`` file keeps of every particle."""
 
-SELECTED_SCHEMA = _arrow_schema(
+UNORDERED_SCHEMA = _arrow_schema(
     {
         schema.HIGH_LEVEL_COLUMN: pa.list_(
             pa.field("element", pa.float32(), nullable=False), len(schema.HIGH_LEVEL_FEATURES)
@@ -63,7 +63,10 @@ SELECTED_SCHEMA = _arrow_schema(
         **{name: _list_of(dtype) for name, dtype in PARTICLE_COLUMNS.items()},
     }
 )
-"""Columns of a ``selected`` file. Particle row 0 of an event is the lepton."""
+"""Columns of events that passed, before they are put in order. Particle row 0 of an event is the lepton."""
+
+SELECTED_SCHEMA = UNORDERED_SCHEMA.insert(1, pa.field(schema.KEY_COLUMN, pa.uint64(), nullable=False))
+"""Columns of a ``selected`` file, :func:`toposieve.io.selected.write_ordered`."""
 
 
 @contextmanager
@@ -94,17 +97,38 @@ def events_to_arrow(batch: EventBatch) -> pa.RecordBatch:
 
 
 def selected_to_arrow(batch: EventBatch, selected: SelectedEvents) -> pa.RecordBatch:
-    """Rows of a ``selected`` file: the events of ``batch`` that passed."""
-    high_level = selected.high_level.astype(np.float32).ravel()  # (events * 14,)
-    columns: dict[str, pa.Array] = {
-        schema.ENTRY_COLUMN: pa.array(batch.entry_start + selected.rows),
-        schema.WEIGHT_COLUMN: pa.array(batch.weight[selected.rows]),
-        schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(
-            pa.array(high_level), type=SELECTED_SCHEMA.field(schema.HIGH_LEVEL_COLUMN).type
-        ),
-        **{name: _list_array(selected.offsets, selected.particles[name]) for name in PARTICLE_COLUMNS},
+    """The events of ``batch`` that passed, as :func:`toposieve.io.selected.write_ordered` takes them."""
+    rows = selected.rows
+    columns = selected_columns(
+        batch.entry_start + rows, batch.weight[rows], selected.high_level, selected.offsets, selected.particles
+    )
+    return _record_batch(columns, UNORDERED_SCHEMA)
+
+
+def selected_columns(
+    entries: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    high_level: NDArray[Any],
+    offsets: NDArray[np.int64],
+    particles: Mapping[str, NDArray[Any]],
+) -> dict[str, pa.Array]:
+    """Columns of ``UNORDERED_SCHEMA``.
+
+    Args:
+        entries: In the ROOT file, (events,).
+        weights: (events,).
+        high_level: (events, 14).
+        offsets: Event ``i`` owns particles ``offsets[i]:offsets[i + 1]``, (events + 1,).
+        particles: Stored feature → flat array over the particles.
+    """
+    flat = pa.array(high_level.astype(np.float32).ravel())  # (events * 14,)
+    dtype = UNORDERED_SCHEMA.field(schema.HIGH_LEVEL_COLUMN).type
+    return {
+        schema.ENTRY_COLUMN: pa.array(entries),
+        schema.WEIGHT_COLUMN: pa.array(weights),
+        schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(flat, type=dtype),
+        **{name: _list_array(offsets, particles[name]) for name in PARTICLE_COLUMNS},
     }
-    return _record_batch(columns, SELECTED_SCHEMA)
 
 
 @contextmanager

@@ -1,9 +1,16 @@
-"""Reading the ``selected`` Parquet files: their check, their event numbers, and their events as flat arrays."""
+"""The ``selected`` Parquet files: written in an order of their own, checked, and read back as flat arrays.
+
+A file is in the order of its events' keys, hashes of who they are. So whatever takes the events whose keys lie in a
+range, as balancing does, reads a run of its rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +20,17 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
-from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA, open_parquet
+from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA, event_writer, open_parquet, selected_columns
 from toposieve.io.store import Key
 
 BATCH_EVENTS = 64
 """Events handled at a time: their features (about 560 particles each) fit a processor's cache."""
+
+GROUP_PARTICLES = 1 << 16
+"""Particles in a row group, about: 2.5 MB. Of a run of rows, little more than its own is read."""
+
+LARGEST_ETA, LARGEST_PT = 40.0, 1e12
+"""Up to these, energy and momentum are float32 numbers for sure."""
 
 PARTICLE_RECORD = np.dtype(list(PARTICLE_COLUMNS.items()))
 """One particle as it is stored, packed: how particles travel in a shuffle."""
@@ -51,6 +64,100 @@ class SelectedBatch:
         return records
 
 
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def event_keys(file_id: str, entries: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Hashes of events' identities, for ever the same: the order of a file, and the start of every random choice.
+
+    SplitMix64 (Steele, Lea & Flood, 2014) at the entry's step, from a state that is a digest of the file id: within a
+    file no two are equal.
+
+    Args:
+        file_id: The ROOT file.
+        entries: (events,).
+    """
+    state = np.frombuffer(hashlib.blake2b(file_id.encode(), digest_size=8).digest(), "<u8")
+    return mix(state + entries.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+
+
+def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser: other values, other results, and no likeness between the results of like values."""
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)
+
+
+def write_ordered(path: Path, source: str, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write the selected file of one unit, in the order of its events' keys.
+
+    Its row groups follow from its events alone, however these come in batches. The events are held once.
+
+    Args:
+        path: The file.
+        source: File id of the ROOT file that the events are from.
+        batches: The events, ``UNORDERED_SCHEMA``.
+
+    Raises:
+        InvalidInputError: A weight or feature is NaN or infinite; the message names file and entry.
+    """
+    parts = [_to_arrays(batch, np.arange(batch.num_rows)) for batch in batches]
+    for part in parts:
+        _check_finite(source, part)
+    with event_writer(path, SELECTED_SCHEMA) as writer:
+        for group in _in_order(source, parts):
+            writer.write_batch(group)
+
+
+def _in_order(source: str, parts: Sequence[SelectedBatch]) -> Iterator[pa.RecordBatch]:
+    if not parts:
+        return
+    entries, weights, high_level = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("entries", "weights", "high_level")
+    )
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    pieces = [(part.particles, *ends) for part in parts for ends in pairwise(part.offsets.tolist())]
+    keys = event_keys(source, entries)
+    order = np.argsort(keys)
+    groups = np.cumsum(lengths[order]) // GROUP_PARTICLES  # of the events in order
+    for rows in np.split(order, np.flatnonzero(np.diff(groups)) + 1):
+        if len(rows):
+            chosen = [pieces[row] for row in rows]
+            particles = {
+                name: np.concatenate([values[name][start:stop] for values, start, stop in chosen])
+                for name in PARTICLE_COLUMNS
+            }
+            offsets = np.concatenate([[0], np.cumsum(lengths[rows])])
+            columns = selected_columns(entries[rows], weights[rows], high_level[rows], offsets, particles)
+            columns[schema.KEY_COLUMN] = pa.array(keys[rows])
+            yield pa.RecordBatch.from_pydict(columns, schema=SELECTED_SCHEMA)
+
+
+def _check_finite(source: str, batch: SelectedBatch) -> None:
+    columns = [batch.weights, batch.high_level, *batch.particles.values()]
+    limits = {"Eta": LARGEST_ETA, "Pt": LARGEST_PT}
+    small = all(np.abs(batch.particles[name]).max(initial=0) <= limit for name, limit in limits.items())
+    if small and all(np.isfinite(values).all() for values in columns):
+        return
+    from toposieve.physics.features import low_level_features  # numba takes a third of a second to import
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        features = low_level_features(batch.particles)
+    names = (schema.WEIGHT_COLUMN, *schema.HIGH_LEVEL_FEATURES, *schema.LOW_LEVEL_FEATURES)
+    for i, entry in enumerate(batch.entries):
+        particles = np.isfinite(features[batch.offsets[i] : batch.offsets[i + 1]]).all(axis=0)  # (19,)
+        finite = np.concatenate([[np.isfinite(batch.weights[i])], np.isfinite(batch.high_level[i]), particles])
+        if not finite.all():
+            wrong = ", ".join(np.array(names)[~finite])
+            raise InvalidInputError(
+                f"{source} has a NaN or infinite feature in entry {entry} ({wrong}): every value must be finite; "
+                "copy or write the file again, or remove it"
+            )
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
 def check_file(key: Key, unit: manifests.Unit) -> None:
     """Check a unit's file against its manifest: columns and number of rows. Its pages are verified as they are read.
 
@@ -63,6 +170,20 @@ def check_file(key: Key, unit: manifests.Unit) -> None:
         raise InvalidInputError(
             f"{key} has {found} events, its manifest says {listed}: run select_events.py again with --recompute"
         )
+
+
+def same_events(one: Key, other: Key) -> bool:
+    """Whether two selected files hold the same events, whatever the file ids of their inputs, which decide the order.
+
+    Raises:
+        InvalidInputError: One is missing or damaged.
+    """
+    return bool(_by_entry(one).equals(_by_entry(other)))
+
+
+def _by_entry(key: Key) -> pa.Table:
+    with open_parquet(key, SELECTED_SCHEMA) as file:
+        return file.read(use_threads=False).drop_columns([schema.KEY_COLUMN]).sort_by(schema.ENTRY_COLUMN)
 
 
 def read_column(key: Key, name: str) -> NDArray[Any]:

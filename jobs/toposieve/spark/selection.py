@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
@@ -21,7 +22,8 @@ from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, Unit, fingerprint, gather_notes, in_order, weight_fields
 from toposieve.io.names import sample_of, unit_name
-from toposieve.io.parquet import SELECTED_SCHEMA, event_writer, read_event_batches, selected_to_arrow
+from toposieve.io.parquet import read_event_batches, selected_to_arrow
+from toposieve.io.selected import write_ordered
 from toposieve.io.stages import Options
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
@@ -139,14 +141,18 @@ def _write_selected(item: SelectItem, path: Path) -> Unit:
     weights: dict[str, list[float]] = {cut: [] for cut in schema.CUTFLOW}
     mask = item.config.btag_mask[sample_of(item.source.source)]  # type: ignore[index]
     other_bits = False
-    with event_writer(path, SELECTED_SCHEMA) as writer:
+
+    def passed() -> Iterator[pa.RecordBatch]:
+        nonlocal other_bits
         for batch in read_event_batches(item.key):
             selected = select_events(batch.events, item.config, btag_mask=mask)
-            writer.write_batch(selected_to_arrow(batch, selected))
+            yield selected_to_arrow(batch, selected)
             for cut, passing in selected.passing.items():
                 counts[cut] += int(passing.sum())
                 weights[cut] += batch.weight[passing].tolist()
             other_bits |= _has_other_bits(batch.events, mask)
+
+    write_ordered(path, item.source.source, passed())
     if counts["events"] != item.events:
         raise InvalidInputError(
             f"{item.key}: {counts['events']} events, its manifest says {item.events}; run ingest.py --recompute"
