@@ -1,8 +1,8 @@
 """Ingest and select one production day.
 
-`ingest` → `select`, every day for the day before. The run's partition key is the day. Events are announced as the
-asset `toposieve_events`, selected events as `toposieve_selected`, each with the day as its key; `topology_classifier`
-follows.
+`ingest` (puts the day's ROOT files on record) → `select` (reads them), every day for the day before. The run's
+partition key is the day. Events are announced as the asset `toposieve_events`, selected events as `toposieve_selected`,
+each with the day as its key; `topology_classifier` follows.
 
 **A range of days:** `airflow backfill create --dag-id build_dataset --from-date 2026-01-01 --to-date 2026-01-03
 --reprocess-behavior completed` (`make backfill` in the local set-up). A day that is already complete is read, found
@@ -15,7 +15,9 @@ somewhere in its range of days.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository): ROOT files in
 `raw/{sample}/{day}/`, output in `events/{day}/` and `selected/{day}/`, each with manifests, of which the one with
-the highest number is the truth; the cutflow is `selected/{day}/cutflow.json`.
+the highest number is the truth; the cutflow is `selected/{day}/cutflow.json`. With `ingest_store_events` every event's
+needed leaves are stored as Parquet too, in `events/{day}/`: about as much disk as the ROOT files, worth it if you will
+select many times, with other cuts. The selected events are the same.
 
 **If a task fails.** Exit code 2 means that input or configuration is wrong: the log says what to change, and there is
 no retry. Output of another configuration is refused unless `replace` is on.

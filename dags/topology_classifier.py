@@ -11,8 +11,8 @@ paused); the run that a backfilled day starts is skipped. Days that are complete
 | task | input | output |
 |---|---|---|
 | `simulate` | none | `raw/{sample}/{day}/` |
-| `ingest` | `raw/{sample}/{day}/*.root` | `events/{day}/` |
-| `select` | `events/{day}/` | `selected/{day}/` with `cutflow.json` |
+| `ingest` | `raw/{sample}/{day}/*.root` | `events/{day}/`: which files there are |
+| `select` | these files | `selected/{day}/` with `cutflow.json` |
 | `prepare` | `selected/{day}/` of all days | `datasets/{dataset}/` |
 | `train` | `datasets/{dataset}/` | `models/{model}/{run}/` |
 | `evaluate` | dataset and models | `reports/{report}/report.html` |
@@ -20,6 +20,11 @@ paused); the run that a backfilled day starts is skipped. Days that are complete
 The names of dataset, run and report follow from the days and the configuration; a report has every model that is
 trained on its dataset with its configuration, whichever run has trained it. The log of `plan` lists every path of the
 run.
+
+**Selecting many times.** `select` reads the ROOT files. To try one cut after the other, switch `ingest_store_events`
+on: `ingest` then stores every event's needed leaves as Parquet in `events/{day}/`, as large as the ROOT files, and
+`select` reads these, which is faster. The selected events are the same, to the byte, and the Parquet files may be
+deleted at any time.
 
 **If a task fails.** Exit code 2 means that input or configuration is wrong: the log says what to change, and there is
 no retry. Anything else is tried again and goes on from what is already done. Output of another configuration is refused

@@ -1,11 +1,13 @@
-"""Ingest one partition: bring the needed leaves of its ROOT files into Parquet.
+"""Ingest one partition: find its ROOT files, check them, and put what is in them on record.
 
     python jobs/ingest.py --base work --partition 2026-01-01
 
-Reads {base}/raw/{sample}/{partition}/*.root (or --raw), writes {base}/events/{partition}/: one Parquet file for each
-range of entries, and manifest-000001.json and on, of which the newest alone says what is there. Files that are there
-already, from the same input and with the same configuration, are kept; what a killed run has left is taken over. Ends
-with a line such as "done: 3,000 new events of 3,000 in 12.8 s".
+Inspects {base}/raw/{sample}/{partition}/*.root (or --raw) and writes {base}/events/{partition}/: manifest-000001.json
+and on, of which the newest alone says which entries of which files there are. With --set store_events=true, also one
+Parquet file for each range of entries, with the needed leaves of every event: as large as the ROOT files, and faster to
+select from again and again, with the same result. What is there already, from the same input and with the same
+configuration, is kept; what a killed run has left is taken over. Ends with a line such as
+"done: 3,000 new events of 3,000 in 12.8 s".
 """
 
 from __future__ import annotations
@@ -33,12 +35,7 @@ def arg_parser() -> argparse.ArgumentParser:
         help="samples to ingest; others in the output stay as they are, unless --replace changes the configuration, "
         "which removes them; default: all that have files",
     )
-    parser.add_argument(
-        "--on-bad-file",
-        choices=("fail", "quarantine"),
-        default="fail",
-        help="stop at a bad file (default), or go on without it and list it in the manifest",
-    )
+    cli.add_bad_file_argument(parser)
     parser.add_argument(
         "--drop-missing",
         action="store_true",
@@ -51,10 +48,10 @@ def arg_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Inspect the files, read what is new on Spark, publish."""
+    """Inspect the files, store the events that are new if that is asked for, publish."""
     from toposieve.io.publication import check_same_config
     from toposieve.io.raw import check_gone, find_files
-    from toposieve.io.stages import Options, finish
+    from toposieve.io.stages import finish
     from toposieve.spark.ingestion import check_other_samples, events_manifest, ingest_files
     from toposieve.spark.session import SparkOnDemand
 
@@ -65,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
         return
     logger.info("input %s/{sample}/%s, output %s", raw, partition, target)
     files = find_files(raw, args.samples, partition)
-    options = Options(args.on_bad_file == "quarantine", args.recompute, args.verify)
+    options = cli.options(args)
     with cli.publication(args, target) as publication, SparkOnDemand("ingest", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
         check_other_samples(publication.previous, config, args.samples)

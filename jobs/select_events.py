@@ -2,11 +2,11 @@
 
     python jobs/select_events.py --base work --partition 2026-01-01
 
-Reads {base}/events/{partition}/ as ingest.py left it, and writes {base}/selected/{partition}/: one Parquet file for
-each of its files, cutflow.json, and manifest-000001.json and on, of which the newest alone says what is there. Files
-that are there already, from the same input and with the same configuration, are kept; what a killed run has left is
-taken over. Ends with a line such as
-"done: 3,000 new events of 3,000 in 12.8 s" and the cutflow.
+Reads the files that ingest.py has put on record in {base}/events/{partition}/, from {base}/raw/ (or --raw), or their
+events as Parquet where it has stored them. Writes {base}/selected/{partition}/: one Parquet file for each range of
+entries, cutflow.json, and manifest-000001.json and on, of which the newest alone says what is there. Files that are
+there already, from the same input and with the same configuration, are kept; what a killed run has left is taken over.
+Ends with a line such as "done: 3,000 new events of 3,000 in 12.8 s" and the cutflow.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ def arg_parser() -> argparse.ArgumentParser:
     """The job's command line."""
     parser = cli.job_parser(__doc__ or "", SelectionConfig)
     parser.add_argument("--partition", required=True, help="production day (or any other key) to select from")
+    cli.add_bad_file_argument(parser)
+    cli.add_raw_argument(parser)
     cli.add_output_arguments(parser)
     cli.add_spark_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Plan from the events manifest, select what is new on Spark, publish."""
+    """Plan from ingest's manifest, select what is new on Spark, publish."""
     from toposieve.io.manifests import read_manifest
     from toposieve.io.publication import check_same_config
-    from toposieve.io.stages import Options, finish
-    from toposieve.spark.selection import plan, select_partition, selected_manifest, write_cutflow
+    from toposieve.io.stages import finish
+    from toposieve.spark.selection import Ingested, select_partition, selected_manifest, write_cutflow
     from toposieve.spark.session import SparkOnDemand
 
     started = time.monotonic()
@@ -44,14 +46,13 @@ def main(args: argparse.Namespace) -> None:
     source, target = (cli.base_key(args) / stage / partition for stage in ("events", "selected"))
     if cli.shows_history(args, target):
         return
-    logger.info("input %s, output %s", source, target)
-    events, options = read_manifest(source), Options(recompute=args.recompute, verify=args.verify)
+    logger.info("input %s of %s, output %s", source, cli.raw_key(args), target)
+    ingested = Ingested(cli.raw_key(args), source, read_manifest(source))
     with cli.publication(args, target) as publication, SparkOnDemand("select", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
-        items = plan(source, events, target, config, adopt=not args.recompute)
-        units, new_events = select_partition(items, publication, config, spark, options)
-        manifest = selected_manifest(f"events/{partition}", events, units, config)
-        manifest = finish(publication, manifest, new_events, started)
+        selected = select_partition(ingested, publication, config, spark, cli.options(args))
+        manifest = selected_manifest(f"events/{partition}", ingested.manifest, selected, config)
+        manifest = finish(publication, manifest, selected.new_events, started)
         write_cutflow(target, manifest)
 
 

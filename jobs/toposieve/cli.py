@@ -17,6 +17,7 @@ from toposieve.config import ConfigT, StageConfig, load_config
 from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError, UnavailableError, is_transient
 from toposieve.io.history import history
 from toposieve.io.publication import Publication
+from toposieve.io.stages import Options
 from toposieve.io.store import Key, root_key
 from toposieve.io.sweep import KEPT_HOURS
 
@@ -68,6 +69,21 @@ def base_key(args: argparse.Namespace) -> Key:
 def raw_key(args: argparse.Namespace) -> Key:
     """Where ROOT files are."""
     return root_key("--raw", args.raw) if args.raw else base_key(args) / "raw"
+
+
+def add_bad_file_argument(parser: argparse.ArgumentParser) -> None:
+    """Option of the jobs that read ROOT files."""
+    parser.add_argument(
+        "--on-bad-file",
+        choices=("fail", "quarantine"),
+        default="fail",
+        help="stop at a bad file (default), or go on without it and list it in the manifest",
+    )
+
+
+def options(args: argparse.Namespace) -> Options:
+    """How the command line wants the jobs that read ROOT files to go about it."""
+    return Options(args.on_bad_file == "quarantine", args.recompute, args.verify)
 
 
 def add_spark_arguments(parser: argparse.ArgumentParser) -> None:

@@ -62,7 +62,10 @@ class IngestConfig(StageConfig):
     """How ROOT files are cut into units of work."""
 
     entries_per_unit: int = Field(default=10_000, ge=1)
-    """Entries of a file that one task reads and writes at a time: one Parquet file each."""
+    """Entries of a file that one task reads at a time, and one Parquet file holds."""
+    store_events: bool = Field(default=False, exclude=True)
+    """Store every event's needed leaves as Parquet, as large as the ROOT files: for those who will select many times,
+    with other cuts. The selection is the same either way."""
 
 
 class SelectionConfig(StageConfig):

@@ -2,7 +2,8 @@
 
     python -m toposieve.schema_export > dags/config/schema.json        # what `make schema` does
 
-References are inlined, because Airflow's Params resolve none, and every key carries its default.
+References are inlined, because Airflow's Params resolve none, and every key carries its default. A key that decides
+whether output is made, not what it holds, says ``"inManifest": false``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def _stage_schema(model: type[StageConfig]) -> dict[str, Any]:
     defaults = to_jsonable_python(dict(model()))
     for key, field in schema["properties"].items():
         field["default"] = defaults[key]
+        if model.model_fields[key].exclude:
+            field["inManifest"] = False
     return schema
 
 

@@ -52,6 +52,11 @@ class ConfigurationSchema:
         """A stage's configuration from a run's params, numbers as the schema types them: 20 and 20.0 are one."""
         return {key: _typed(params[f"{stage}_{key}"], field) for key, field in self.fields(stage).items()}
 
+    def shown(self, config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+        """The part of a stage's configuration that decides what its output holds, and that manifests show."""
+        fields = self.fields(stage)
+        return {key: value for key, value in config.items() if fields[key].get("inManifest", True)}
+
     def samples(self) -> Param:
         """Param with the samples to process."""
         return self._choice(

@@ -20,9 +20,6 @@ Config = Mapping[str, Any]
 OF_ONE_SAMPLE = ("qcd_fast",)
 """Keys of the simulation that change one sample only: manifests of the others do not show them."""
 
-GUARDS = ("effective_events_min",)
-"""Keys of the preparation that change nothing in a dataset: its manifest and its name do not show them."""
-
 
 class Step(TypedDict):
     """One run of one job."""
@@ -123,6 +120,10 @@ class Commands:
         """Configuration of a stage."""
         return self._schema.stage_config(self._params, stage)
 
+    def shown(self, stage: str) -> dict[str, Any]:
+        """What manifests show of it, and names follow from."""
+        return self._schema.shown(self.config(stage), stage)
+
     def check_samples(self) -> None:
         """Check that the run has every sample: a dataset needs all classes.
 
@@ -160,15 +161,13 @@ class Commands:
         )
 
     def ingest(self) -> Step:
-        """Read any partition's ROOT files."""
-        samples = self._params["samples"]
-        arguments = ["--partition", ANY_PARTITION, "--samples", *samples, "--on-bad-file", self._params["on_bad_file"]]
+        """Put any partition's ROOT files on record."""
         gone = ["--drop-missing"] if self._params["drop_missing"] else []
         return self._step(
             ANY_PARTITION,
-            [*arguments, *gone, *self._raw_option(), *self._replace()],
+            ["--samples", *self._params["samples"], *gone, *self._root_options(), *self._replace()],
             self.config("ingest"),
-            shows=self.config("ingest"),
+            shows=self.shown("ingest"),
             inputs=self._raw_folders(),
             outputs=[self._below("events", ANY_PARTITION)],
         )
@@ -177,10 +176,10 @@ class Commands:
         """Select any partition's events."""
         return self._step(
             ANY_PARTITION,
-            ["--partition", ANY_PARTITION, *self._replace()],
+            [*self._root_options(), *self._replace()],
             self.config("selection"),
             shows=self.config("selection"),
-            inputs=[self._below("events", ANY_PARTITION)],
+            inputs=[self._below("events", ANY_PARTITION), *self._raw_folders()],
             outputs=[self._below("selected", ANY_PARTITION)],
         )
 
@@ -190,14 +189,10 @@ class Commands:
             dataset,
             ["--partitions", *partitions, "--dataset", dataset, *self._replace()],
             self.config("preparation"),
-            shows={"preparation": self.shown_preparation()},
+            shows={"preparation": self.shown("preparation")},
             inputs=[self._below("selected", partition) for partition in partitions],
             outputs=[self._below("datasets", dataset)],
         )
-
-    def shown_preparation(self) -> dict[str, Any]:
-        """What a dataset's manifest shows of the preparation's configuration."""
-        return {key: value for key, value in self.config("preparation").items() if key not in GUARDS}
 
     def train(self, dataset: str, model: str, patience_s: int) -> Step:
         """Train one model."""
@@ -232,6 +227,10 @@ class Commands:
     def _raw_folders(self) -> list[str]:
         raw = self._below("raw") if self._raw is None else self._raw
         return [f"{raw}/{sample}/{ANY_PARTITION}" for sample in self._params["samples"]]
+
+    def _root_options(self) -> list[str]:
+        """Options of the jobs that read any partition's ROOT files."""
+        return ["--partition", ANY_PARTITION, "--on-bad-file", self._params["on_bad_file"], *self._raw_option()]
 
     def _raw_option(self) -> list[str]:
         return [] if self._raw is None else ["--raw", self._raw]
@@ -279,7 +278,7 @@ def topology_classifier_steps(
     made_of = {
         "samples": params["samples"],
         "selection": commands.config("selection"),
-        "preparation": commands.shown_preparation(),
+        "preparation": commands.shown("preparation"),
     }
     dataset = dataset_name(partitions, made_of)
     models = params["models"]

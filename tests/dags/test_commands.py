@@ -146,7 +146,7 @@ def test_jobs_take_urls_and_raw_data_from_elsewhere(tmp_path: Path, monkeypatch:
     steps = list(steps_of(load_dags()["topology_classifier"], RUNS["demo"][1], None))
     for parsed, (task, _) in zip(parse(steps), steps, strict=True):
         assert parsed["base"] == "s3://lhc/toposieve"
-        assert parsed.get("raw") == ("hdfs://name:8020/raw" if task in ("simulate", "ingest") else None)
+        assert parsed.get("raw") == ("hdfs://name:8020/raw" if task in ("simulate", "ingest", "select") else None)
 
 
 def test_values_of_the_form_reach_the_jobs(dags: dict[str, DAG]) -> None:

@@ -178,10 +178,18 @@ def test_fields_that_are_empty_leave_fingerprints_of_old_manifests_as_they_were(
         weights={"events": 2.5},
         outputs=(manifests.OutputFile(path="a.parquet", bytes=5, checksum="00000001"),),
     )
-    manifest = Manifest(stage="ingest", config_hash="0" * 16, config={}, code=1, units=(old,), code_version="any")
-    assert fingerprint(manifest) == "10803b979d96b3eb1eea3a3557c94bfd"
+    manifest = Manifest(stage="select", config_hash="0" * 16, config={}, code=1, units=(old,), code_version="any")
+    assert fingerprint(manifest) == "ae4a346dab50b7a6ce71925e303cadbc"
     with_squares = old.model_copy(update={"squared_weights": {"events": 2.25}})
     assert fingerprint(manifest.model_copy(update={"units": (with_squares,)})) != fingerprint(manifest)
+
+
+@pytest.mark.parametrize(("stage", "matters"), [("ingest", False), ("select", True)])
+def test_whether_events_are_stored_is_in_no_fingerprint(stage: str, matters: bool) -> None:
+    file = manifests.OutputFile(path="a.parquet", bytes=5, checksum="00000001")
+    with_file = manifest_of(unit("a").model_copy(update={"outputs": (file,)}), stage=stage)
+    without = manifest_of(unit("a"), stage=stage)
+    assert (fingerprint(with_file) != fingerprint(without)) is matters
 
 
 def test_two_disjoint_runs_merge_into_what_one_would_have_made() -> None:

@@ -27,7 +27,6 @@ from toposieve.io.selected import (
     event_keys,
     read_column,
     read_selected,
-    same_events,
     write_ordered,
 )
 from toposieve.io.store import Key
@@ -187,17 +186,6 @@ def test_packed_particles_hold_the_same_values(key: Key) -> None:
 def test_a_flat_column(key: Key, unit: SelectedUnit) -> None:
     ordered = np.argsort(event_keys(FILE, unit.entries))
     np.testing.assert_array_equal(read_column(key, schema.WEIGHT_COLUMN), unit.weights[ordered])
-
-
-def test_files_of_the_same_events_are_known_whatever_their_inputs_names(tmp_path: Path, unit: SelectedUnit) -> None:
-    def write(name: str, file: str, unit: SelectedUnit) -> Key:
-        write_ordered(tmp_path / name, file, [batch_of(unit)])
-        return Key(str(tmp_path), name)
-
-    one, copied = write("one", FILE, unit), write("copied", "qcd/e/b.root", unit)
-    assert read_column(one, schema.ENTRY_COLUMN).tolist() != read_column(copied, schema.ENTRY_COLUMN).tolist()
-    assert same_events(one, copied)
-    assert not same_events(one, write("other", FILE, with_value(unit, "vtxX", 5, 1.5)))
 
 
 def test_an_intact_file_passes(tmp_path: Path, unit: SelectedUnit) -> None:

@@ -22,11 +22,11 @@ from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.manifests import (
-    BadFile,
     Manifest,
     OutputFile,
     Unit,
     adler32,
+    fingerprint,
     manifest_name,
     read_manifest,
     read_manifest_if_any,
@@ -36,7 +36,7 @@ from toposieve.io.publication import Publication
 from toposieve.io.raw import KNOWN_NAME
 from toposieve.io.store import Key, root_key
 from toposieve.io.units import write_record
-from toposieve.spark.ingestion import ingest_unit
+from toposieve.spark.ingestion import store_unit
 
 DAY = "2026-01-01"
 JOB = Path(ingest.__file__)
@@ -44,8 +44,12 @@ EVENTS = random_events(seed=3, n=12, particles=10)
 pytestmark = pytest.mark.usefixtures("spark")
 
 
+STORED, NOT_STORED = ("--set", "store_events=true"), ("--set", "store_events=false")
+
+
 def run(base: Path, *arguments: str) -> Manifest:
-    ingest.main(ingest.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *arguments]))
+    """Events are stored, unless the arguments say otherwise: there is more that can go wrong."""
+    ingest.main(ingest.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *STORED, *arguments]))
     return read_manifest(target(base))
 
 
@@ -108,9 +112,44 @@ def test_every_event_arrives_once(base: Path) -> None:
         ("loose.root", 0, 3),
     ]
     assert manifest.total("events") == 16
-    assert [unit.weights["events"] for unit in manifest.units] == [8, 35, 21, 0, 1, 3]
     timing = json.loads((base / "events" / DAY / "timing.json").read_text())
     assert timing["events"] == 16
+
+
+def test_without_stored_events_there_is_the_manifest_alone(
+    base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = run(base, "--set", "entries_per_unit=5")
+    shutil.rmtree(base / "events")
+    monkeypatch.delattr("toposieve.spark.session.spark_session")
+    caplog.set_level(logging.INFO)
+    manifest = run(base, *NOT_STORED, "--set", "entries_per_unit=5")
+    assert set(files_of(base)) == {manifest_name(1)}
+    assert [(unit.range, unit.input, unit.counts) for unit in manifest.units] == [
+        (unit.range, unit.input, unit.counts) for unit in stored.units
+    ]
+    assert listed(manifest) == set()
+    assert fingerprint(manifest) == fingerprint(stored)
+    assert "done: 16 new events of 16" in caplog.text
+    assert run(base, *NOT_STORED, "--set", "entries_per_unit=5") == manifest
+    assert "nothing to do" in caplog.text
+
+
+def test_events_may_be_stored_later_and_then_stay(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(base, *NOT_STORED)
+    caplog.set_level(logging.INFO)
+    stored = run(base)
+    assert "4 units: 0 done before, 4 to do" in caplog.text
+    assert len(listed(stored)) == 4
+    before = times_of(base)
+    assert run(base, *NOT_STORED) == stored
+    assert times_of(base) == before
+
+
+def test_a_changed_file_is_stored_anew(base: Path) -> None:
+    run(base)
+    write_events(raw(base, "small.root"), EVENTS[1:3])
+    assert events_in(base, run(base))[f"qcd/{DAY}/small.root"] == EVENTS[1:3]
 
 
 def test_edge_cases_arrive_unchanged(tmp_path: Path) -> None:
@@ -167,7 +206,7 @@ def test_many_files_or_bytes_are_inspected_on_spark(
     raw(base, "bad.root").write_bytes(b"")
     here = run(base, "--on-bad-file", "quarantine")
     shutil.rmtree(base / "events")
-    monkeypatch.setattr(f"toposieve.spark.ingestion.{limit}", 0)
+    monkeypatch.setattr(f"toposieve.spark.inspection.{limit}", 0)
     fetched.clear()
     caplog.set_level(logging.INFO)
     assert run(base, "--on-bad-file", "quarantine") == here
@@ -414,7 +453,7 @@ def test_a_run_goes_on_from_what_another_has_left(base: Path, tmp_path: Path, mo
     shutil.rmtree(base / "events")
     made = tmp_path / "made"
     made.mkdir()
-    monkeypatch.setattr("toposieve.spark.ingestion.ingest_unit", FailsAfter(ingest_unit, 4, made))
+    monkeypatch.setattr("toposieve.spark.ingestion.store_unit", FailsAfter(store_unit, 4, made))
     with pytest.raises(OSError, match="No space left"):
         run(base, *settings)
     left = times_of(base)
@@ -510,46 +549,31 @@ def test_a_bad_file_stops_the_run_and_nothing_is_published(base: Path, kind: str
     assert read_manifest_if_any(target(base)) is None
 
 
-def test_quarantine_goes_on_without_the_whole_file(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_quarantine_goes_on_without_bad_files(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     good = run(base, "--set", "entries_per_unit=5")
-    for kind, (spoil, _) in BAD_FILES.items():
-        spoil(raw(base, f"{kind}.root"))
+    kinds = sorted(BAD_FILES.keys() - {"NaN"})
+    for kind in kinds:
+        BAD_FILES[kind][0](raw(base, f"{kind}.root"))
     manifest = run(base, "--set", "entries_per_unit=5", "--on-bad-file", "quarantine")
-    # The first units of the file with a NaN in entry 9 are good, and out all the same.
     assert manifest.units == good.units
-    assert [bad.source for bad in manifest.quarantined] == sorted(f"qcd/{DAY}/{kind}.root" for kind in BAD_FILES)
+    assert [bad.source for bad in manifest.quarantined] == [f"qcd/{DAY}/{kind}.root" for kind in kinds]
     assert listed(manifest) == listed(good)
-    assert f"quarantined: qcd/{DAY}/NaN.root: MissingET.MET is nan in entry 9" in caplog.text
+    assert f"quarantined: qcd/{DAY}/empty.root: the file is empty" in caplog.text
 
 
-def test_a_quarantined_file_is_tried_again_only_when_it_changes(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_a_file_that_cannot_be_stored_is_left_to_the_selection(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not listed as bad here: whether events are stored decides nothing."""
     nan_in_entry_9(raw(base, "bad.root"))
-    first = run(base, "--on-bad-file", "quarantine")
-    caplog.clear()
-    assert run(base, "--on-bad-file", "quarantine") == first
+    caplog.set_level(logging.INFO)
+    manifest = run(base, "--set", "entries_per_unit=5", "--on-bad-file", "quarantine")
+    assert manifest.quarantined == ()
+    assert [len(unit.outputs) for unit in manifest.units if "bad" in unit.source] == [1, 0, 1]
+    assert f"left to the selection to refuse: qcd/{DAY}/bad.root: MissingET.MET is nan in entry 9" in caplog.text
+    assert run(base, "--set", "entries_per_unit=5", "--on-bad-file", "quarantine") == manifest
     assert "nothing to do" in caplog.text
-    with pytest.raises(InvalidInputError, match="entry 9"):
-        run(base)
     write_events(raw(base, "bad.root"), EVENTS)
-    mended = run(base)
-    assert mended.quarantined == ()
-    assert mended.total("events") == first.total("events") + 12
-
-
-def test_a_quarantine_can_be_lifted(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(base)
-    manifest = read_manifest(target(base))
-    large = [unit for unit in manifest.units if "large" in unit.source]
-    bad = BadFile(source=large[0].source, reason="read by other code", source_checksum=large[0].source_checksum)
-    units = tuple(unit for unit in manifest.units if unit not in large)
-    quarantined = manifest.model_copy(update={"units": units, "quarantined": (bad,)})
-    for number, lifting in enumerate(((), ("--on-bad-file", "quarantine", "--recompute"))):
-        (target(base) / manifest_name(2 * number + 2)).write_bytes(quarantined.to_bytes())
-        run(base, "--on-bad-file", "quarantine")
-        assert read_manifest(target(base)) == quarantined
-        assert "is tried again when it changes, and by a run without quarantine" in caplog.text
-        assert run(base, *lifting) == manifest
+    mended = run(base, "--set", "entries_per_unit=5")
+    assert events_in(base, mended)[f"qcd/{DAY}/bad.root"] == EVENTS
 
 
 def test_a_read_that_fails_once_quarantines_nothing(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -728,7 +752,7 @@ def test_wrong_arguments_exit_with_two(tmp_path: Path, arguments: list[str], mes
 
 def test_a_bad_file_exits_with_two_and_one_line(base: Path) -> None:
     nan_in_entry_9(raw(base, "bad.root"))
-    result = command(base, "--master", "local[1]")
+    result = command(base, *STORED, "--master", "local[1]")
     assert result.returncode == 2, result.stderr
     error = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert error.startswith(f"error: qcd/{DAY}/bad.root: MissingET.MET is nan in entry 9;")
@@ -739,7 +763,7 @@ def test_a_bad_file_exits_with_two_and_one_line(base: Path) -> None:
 def test_the_number_of_cores_changes_no_byte(base: Path) -> None:
     results = []
     for master in ("local[1]", "local[4]"):
-        result = command(base, "--master", master, "--set", "entries_per_unit=2")
+        result = command(base, *STORED, "--master", master, "--set", "entries_per_unit=2")
         assert result.returncode == 0, result.stderr
         assert f"published {base}/events/{DAY}/manifest-000001.json" in result.stdout
         results.append(files_of(base))

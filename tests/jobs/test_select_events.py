@@ -8,7 +8,7 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import pytest
 import ingest
 import select_events
 from support import spark_tasks
-from support.delphes_files import read_naively, write_events
-from support.events import ELECTRON, MUON, edge_cases, random_events, track
+from support.delphes_files import collections, read_naively, with_leaf, write_collections, write_events
+from support.events import ELECTRON, MUON, edge_cases, make_event, random_events, track
 from support.reference import Event, reference_cutflow, reference_select
 from support.spark_tasks import FailsAfter
 from toposieve import schema
@@ -28,17 +28,18 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import datasets
-from toposieve.io.manifests import Manifest, fingerprint, manifest_name, read_manifest, read_manifest_if_any
+from toposieve.io.manifests import BadFile, Manifest, fingerprint, manifest_name, read_manifest, read_manifest_if_any
 from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA
 from toposieve.io.publication import Publication
 from toposieve.io.store import Key, root_key
 from toposieve.physics.features import low_level_features
-from toposieve.spark.selection import select_unit
+from toposieve.spark.selection import Selected, select_unit
 
 DAY = "2026-01-01"
 JOB = Path(select_events.__file__)
 CONFIG = SelectionConfig()
 EVENTS = random_events(seed=4, n=12, particles=20)
+STORED = ("--set", "store_events=true")
 SIGNED = [2.0**60, 1.0, -(2.0**60), 3.0]
 """Weights whose sum, 4, doubles lose when they add them up one after the other."""
 pytestmark = pytest.mark.usefixtures("spark")
@@ -199,6 +200,29 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def stored_base(base: Path) -> Path:
+    """The same, with its events stored."""
+    run_ingest(base, "--set", "entries_per_unit=5", *STORED)
+    return base
+
+
+def test_stored_events_give_the_same_bytes(stored_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, names, row groups and manifest, whether the events are stored, stored in part, or not."""
+    (stored_base / "raw").rename(stored_base / "out of reach")
+    from_parquet = run(stored_base)
+    expected = files_of(stored_base)
+    (stored_base / "out of reach").rename(stored_base / "raw")
+    parts = listed(read_manifest(source(stored_base)))
+    for kept in (3, 0):
+        shutil.rmtree(stored_base / "selected")
+        for path in sorted(parts)[kept:]:
+            (stored_base / "events" / DAY / path).unlink(missing_ok=True)
+        assert run(stored_base) == from_parquet
+        assert files_of(stored_base) == expected
+    assert len(expected) == 7 + 2
+
+
 def test_cutflow_counts_events_and_weights_of_each_sample(base: Path) -> None:
     run(base)
     cutflow = cutflow_of(base)
@@ -216,6 +240,13 @@ def test_cutflow_counts_events_and_weights_of_each_sample(base: Path) -> None:
         assert cutflow["qcd"]["negative_share"][cut] == pytest.approx((absolute - total) / (2 * absolute))
         assert cutflow["qcd"]["effective_events"][cut] == pytest.approx(total**2 / math.fsum(w**2 for w in weights))
     assert cutflow["qcd"]["weighted"]["events"] == sum(range(12)) + 4
+
+
+def test_a_file_of_which_nothing_passes_is_on_record(tmp_path: Path) -> None:
+    write_events(raw(tmp_path, "none.root"), [make_event()] * 2)
+    run_ingest(tmp_path)
+    (unit,) = run(tmp_path).units
+    assert (unit.counts, unit.content) == ({"events": 2, "lepton_pt": 0, "isolated_lepton": 0}, "")
 
 
 def test_quarantined_files_show_in_manifest_and_cutflow(base: Path) -> None:
@@ -357,17 +388,18 @@ def test_a_mended_kernel_makes_select_anew_and_not_ingest(
     assert [unit.counts for unit in manifest.units] == [unit.counts for unit in before.units]
 
 
-def test_events_of_versions_before_numbered_manifests_are_selected(base: Path) -> None:
-    expected = run(base)
+def test_events_of_versions_before_numbered_manifests_are_selected(stored_base: Path) -> None:
+    base, expected = stored_base, run(stored_base)
     shutil.rmtree(base / "selected")
     folder = base / "events" / DAY
-    content = json.loads((folder / manifest_name(1)).read_text())
+    content = json.loads((folder / manifest_name(2)).read_text())
     del content["code"]
     for unit in content["units"]:
         del unit["source_bytes"]
         unit["source_checksum"] = "e" * 32
         unit["outputs"][0]["checksum"] = "f" * 32
     (folder / manifest_name(1)).unlink()
+    (folder / manifest_name(2)).unlink()
     (folder / "manifest.json").write_text(json.dumps(content, indent=1))
     manifest = run(base)
     assert [unit.counts for unit in manifest.units] == [unit.counts for unit in expected.units]
@@ -377,9 +409,9 @@ def test_events_of_versions_before_numbered_manifests_are_selected(base: Path) -
 def test_the_manifest_names_the_events_that_were_read(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = read_manifest(source(base))
 
-    def ingesting_meanwhile(*_: object) -> tuple[tuple[()], int]:
+    def ingesting_meanwhile(*_: object) -> Selected:
         publish_events(base, notes=("ingested again",))
-        return (), 0
+        return Selected((), 0, ())
 
     monkeypatch.setattr("toposieve.spark.selection.select_partition", ingesting_meanwhile)
     assert run(base).inputs == {f"events/{DAY}": fingerprint(events)}
@@ -437,21 +469,106 @@ def nothing_published(base: Path) -> bool:
     return read_manifest_if_any(target(base)) is None and not (base / "selected" / DAY / "cutflow.json").exists()
 
 
-@pytest.mark.parametrize("damage", ["missing", "one bit", "cut short"])
-def test_events_files_must_be_those_of_the_manifest(base: Path, damage: str) -> None:
-    file = max(read_manifest(source(base)).outputs(), key=lambda file: file.bytes)
-    path = base / "events" / DAY / file.path
+def test_a_damaged_file_of_stored_events_is_refused(stored_base: Path) -> None:
+    file = max(read_manifest(source(stored_base)).outputs(), key=lambda file: file.bytes)
+    path = stored_base / "events" / DAY / file.path
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
-    path.unlink()
-    if damage != "missing":
-        path.write_bytes(content if damage == "one bit" else content[:-10])
-    expected = "is missing: run the stage" if damage == "missing" else r"is damaged \(.*again, with --verify"
-    with pytest.raises(InvalidInputError, match=f"{file.path} {expected}"):
+    path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=rf"{file.path} is damaged \(.*again, with --verify"):
+        run(stored_base)
+    assert nothing_published(stored_base)
+    run_ingest(stored_base, "--set", "entries_per_unit=5", *STORED, "--verify")
+    assert run(stored_base).total("events") == 25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: write_events(path, EVENTS[:3]), "has changed since it was ingested: run ingest.py again, then"),
+        (lambda path: path.unlink(), "no such file, or a link that leads nowhere"),
+    ],
+)
+def test_root_files_must_be_those_that_were_ingested(
+    base: Path, change: Callable[[Path], object], message: str
+) -> None:
+    change(raw(base, "b.root"))
+    with pytest.raises(InvalidInputError, match=rf"^qcd/{DAY}/b.root:? {message}"):
         run(base)
     assert nothing_published(base)
-    run_ingest(base, "--set", "entries_per_unit=5", "--verify")
-    assert run(base).total("events") == 25
+
+
+def test_a_copy_of_the_root_files_elsewhere_does_as_well(base: Path) -> None:
+    expected = run(base)
+    shutil.rmtree(base / "selected")
+    shutil.copytree(base / "raw", base / "elsewhere")  # newer files, of the same content
+    shutil.rmtree(base / "raw")
+    assert run(base, "--raw", str(base / "elsewhere")) == expected
+    assert run(base) == expected, "what is done needs no input"
+
+
+def spoil(base: Path) -> Path:
+    """A file that is found bad only when it is read, in its last unit but one."""
+    content = collections(EVENTS)
+    values = content["MissingET"].leaves["MET"].copy()
+    values[9] = np.nan
+    path = write_collections(raw(base, "bad.root"), with_leaf(content, "MissingET", "MET", values))
+    run_ingest(base, "--set", "entries_per_unit=5")
+    return path
+
+
+def test_a_bad_value_stops_the_run_and_nothing_is_published(base: Path) -> None:
+    spoil(base)
+    with pytest.raises(
+        InvalidInputError, match=rf"^qcd/{DAY}/bad.root: MissingET.MET is nan in entry 9; .*--on-bad-file quarantine"
+    ):
+        run(base)
+    assert nothing_published(base)
+
+
+@pytest.mark.parametrize("stored", [(), STORED], ids=["from ROOT", "stored"])
+def test_quarantine_goes_on_without_the_whole_file(
+    base: Path, stored: Sequence[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = run(base)
+    path = spoil(base)
+    run_ingest(base, "--set", "entries_per_unit=5", *stored, "--on-bad-file", "quarantine")
+    caplog.set_level(logging.INFO)
+    manifest = run(base, "--on-bad-file", "quarantine")
+    # Two of the file's three units are good, and out all the same.
+    assert manifest.units == good.units
+    (bad,) = manifest.quarantined
+    assert (bad.source, cutflow_of(base)["quarantined"]) == (f"qcd/{DAY}/bad.root", [bad.model_dump()])
+    assert f"quarantined: qcd/{DAY}/bad.root: MissingET.MET is nan in entry 9" in caplog.text
+    caplog.clear()
+    assert run(base, "--on-bad-file", "quarantine") == manifest
+    assert "10 units: 10 done before, 0 to do" in caplog.text
+    assert "nothing to do" in caplog.text
+    with pytest.raises(InvalidInputError, match="in entry 9"):
+        run(base)
+    write_events(path, EVENTS)
+    run_ingest(base, "--set", "entries_per_unit=5", *stored)
+    mended = run(base, "--on-bad-file", "quarantine")
+    assert (mended.quarantined, mended.total("events")) == ((), manifest.total("events") + 12)
+
+
+@pytest.mark.parametrize("lifting", [(), ("--on-bad-file", "quarantine", "--recompute")], ids=" ".join)
+def test_a_quarantine_can_be_lifted(base: Path, lifting: Sequence[str], caplog: pytest.LogCaptureFixture) -> None:
+    manifest = run(base)
+    units = [unit for unit in manifest.units if "a.root" in unit.source]
+    bad = BadFile(source=units[0].source, reason="read by other code", source_checksum=units[0].source_checksum)
+    rest = tuple(unit for unit in manifest.units if unit not in units)
+    quarantined = manifest.model_copy(update={"units": rest, "quarantined": (bad,)})
+    (target(base) / manifest_name(2)).write_bytes(quarantined.to_bytes())
+    assert run(base, "--on-bad-file", "quarantine").quarantined == (bad,)
+    assert "is tried again when it changes, and by a run without quarantine" in caplog.text
+    assert run(base, *lifting) == manifest
+
+
+def test_only_bad_files_are_an_error_even_with_quarantine(tmp_path: Path) -> None:
+    spoil(tmp_path)
+    with pytest.raises(InvalidInputError, match=rf"every file is bad:\nqcd/{DAY}/bad.root: MissingET.MET"):
+        run(tmp_path, "--on-bad-file", "quarantine")
 
 
 def test_an_unknown_sample_is_an_error(base: Path) -> None:
@@ -461,7 +578,8 @@ def test_an_unknown_sample_is_an_error(base: Path) -> None:
         run(base)
 
 
-def test_a_unit_with_other_events_than_recorded_is_an_error(base: Path) -> None:
+def test_a_unit_with_other_events_than_recorded_is_an_error(stored_base: Path) -> None:
+    base = stored_base
     first, *others = read_manifest(source(base)).units
     publish_events(base, units=(first.model_copy(update={"entry_stop": 7}), *others))
     with pytest.raises(InvalidInputError, match=r"5 events, its manifest says 7; run ingest.py --recompute"):

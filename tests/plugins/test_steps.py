@@ -86,8 +86,11 @@ def test_keys_of_one_sample_are_not_looked_for_in_the_manifests_of_all(build, pa
     assert "pileup" in simulate["config"]
 
 
-def test_a_guard_is_given_to_the_job_and_not_looked_for_in_the_manifest(build, params: dict[str, Any]) -> None:
-    prepare = build(params)["prepare"]
+def test_what_no_manifest_shows_is_given_to_the_job_and_not_looked_for(build, params: dict[str, Any]) -> None:
+    steps = build(params)
+    prepare, ingest = steps["prepare"], steps["ingest"]
+    assert '"store_events": false' in ingest["arguments"][3]
+    assert ingest["config"] == {"entries_per_unit": 10_000}
     assert "effective_events_min" in prepare["arguments"][3]
     assert "effective_events_min" not in prepare["config"]["preparation"]
     assert "streams" in prepare["config"]["preparation"]
@@ -106,7 +109,7 @@ def test_what_changes_a_dataset_changes_its_name_and_nothing_else_does(build, pa
     assert dataset(preparation_seed=2) != dataset()
     assert dataset(partition_end="2026-01-03") != dataset()
     assert dataset(training_epochs=1, workers=4, models=["hlf"], simulate=True, replace=True) == dataset()
-    assert dataset(preparation_effective_events_min=0.005) == dataset()
+    assert dataset(preparation_effective_events_min=0.005, ingest_store_events=True) == dataset()
 
 
 def test_what_changes_a_report_changes_its_name(build, params: dict[str, Any]) -> None:
@@ -209,10 +212,9 @@ def test_data_may_lie_under_urls_and_raw_elsewhere(
     raw = [f"root://eos//store/raw/{sample}/2026-01-01" for sample in params["samples"]]
     assert day["simulate"]["outputs"] == day["ingest"]["inputs"] == raw
     assert steps["evaluate"]["outputs"][0].startswith("s3://lhc/toposieve/reports/2026-01-01_2026-01-02-")
-    given = {task: "--raw" in step["arguments"] for task, step in day.items()}
-    assert given == {"simulate": True, "ingest": True, "select": False}
-    ingest = day["ingest"]["arguments"]
-    assert ingest[ingest.index("--raw") + 1] == "root://eos//store/raw"
+    assert day["select"]["inputs"] == ["s3://lhc/toposieve/events/2026-01-01", *raw]
+    for arguments in (step["arguments"] for step in day.values()):
+        assert arguments[arguments.index("--raw") + 1] == "root://eos//store/raw"
 
 
 def test_without_raw_of_its_own_no_job_is_told_one(build, params: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from toposieve.simulation import files
 from toposieve.simulation.files import FileTask, date_of, merge, simulate_file, simulate_item, truth_chunks
 from toposieve.simulation.generator import TruthEvents, generate
 from toposieve.simulation.pileup import LibraryFiles
-from toposieve.spark.ingestion import ingest_unit, plan
+from toposieve.spark.ingestion import plan, store_unit
 
 
 def batch(*weights, tried=10):
@@ -153,7 +153,7 @@ def test_files_of_one_seed_look_the_same_to_prepare_whatever_their_partitions(ta
         here = dataclasses.replace(task, partition=partition, events=2)
         raw.append(simulate_item(here).unit.outputs[0])
         (item,) = plan([inspect_file(task.folder, here.name)], task.folder / "events", IngestConfig())
-        events.append(ingest_unit(item).unit.outputs[0])
+        events.append(store_unit(item).unit.outputs[0])
     assert raw[0].checksum != raw[1].checksum
     assert (events[0].bytes, events[0].checksum) == (events[1].bytes, events[1].checksum)
 

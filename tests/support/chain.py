@@ -16,7 +16,7 @@ from toposieve.io.store import Key
 DAY = "2026-01-01"
 DATASET = "small"
 EVENTS = 60
-INGEST = ("--partition", DAY, "--set", "entries_per_unit=15")
+INGEST = ("--partition", DAY, "--set", "entries_per_unit=15", "--set", "store_events=true")
 SELECT = ("--partition", DAY)
 PREPARE = ("--partitions", DAY, "--dataset", DATASET, "--set", "streams=2", "--set", "events_per_shard=8")
 FOLDERS = {"ingest": f"events/{DAY}", "select": f"selected/{DAY}", "prepare": f"datasets/{DATASET}"}
@@ -34,9 +34,9 @@ def run_ingest(base: str, raw: str) -> None:
     ingest.main(ingest.arg_parser().parse_args(["--base", base, "--raw", raw, *INGEST]))
 
 
-def run_select(base: str) -> None:
+def run_select(base: str, raw: str) -> None:
     """In this process, on the session that is there."""
-    select_events.main(select_events.arg_parser().parse_args(["--base", base, *SELECT]))
+    select_events.main(select_events.arg_parser().parse_args(["--base", base, "--raw", raw, *SELECT]))
 
 
 def run_prepare(base: str) -> None:

@@ -14,10 +14,8 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import PreparationConfig, StageConfig
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import manifests
-from toposieve.io.duplicates import Content, find_duplicates
 from toposieve.io.names import digest, sample_of
 from toposieve.io.publication import Publication
-from toposieve.io.selected import same_events
 from toposieve.io.store import Key
 from toposieve.preprocessing import SplitSizes
 from toposieve.version import code_version
@@ -201,21 +199,16 @@ def _check_samples(inputs: SelectedInputs) -> None:
 
 
 def _check_duplicates(inputs: SelectedInputs) -> None:
-    # The same input gives the same events, whatever its name, sample and day; only their order follows from its name.
-    contents = [
-        Content(each.unit.source, _content(each.unit), each.key) for each in inputs.units if each.unit.counts["events"]
-    ]
-    groups = sorted({" = ".join(group) for group in find_duplicates(contents, same_events)})
+    names: dict[tuple[int, int, str], list[str]] = {}
+    for unit in (each.unit for each in inputs.units if each.unit.content):
+        names.setdefault((unit.entry_start, unit.entry_stop, unit.content), []).append(unit.source)
+    groups = sorted({" = ".join(group) for group in names.values() if len(group) > 1})
     if groups:
         raise InvalidInputError(
             f"the same events under several names: {'; '.join(groups[:_MOST_NAMED])}; remove all but one under raw/ "
             "(where simulated, run simulate.py --replace with another seed for all partitions but one), "
             "then run ingest.py --drop-missing and select_events.py for their partitions"
         )
-
-
-def _content(unit: manifests.Unit) -> tuple[object, ...]:
-    return unit.entry_start, unit.entry_stop, unit.input, *unit.counts.values()
 
 
 def _fingerprint(folder: Key) -> str | None:

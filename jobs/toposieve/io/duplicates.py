@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from toposieve.io.store import Key
@@ -20,28 +20,22 @@ class Content:
     """Where the bytes are."""
 
 
-def same_bytes(one: Key, other: Key) -> bool:
-    """Whether two files are the same, byte for byte."""
-    try:
-        with one.fetch() as first, other.fetch() as second:
-            return filecmp.cmp(first, second, shallow=False)
-    except FileNotFoundError:
-        return False  # whoever reads it says so
-
-
-def find_duplicates(contents: Iterable[Content], same: Callable[[Key, Key], bool] = same_bytes) -> list[list[str]]:
-    """Names of contents that are the same, in groups of two and more, in the order given.
-
-    Args:
-        contents: To compare.
-        same: Proves it of two of which the same is known.
-    """
+def find_duplicates(contents: Iterable[Content]) -> list[list[str]]:
+    """Names of contents that are the same, byte for byte, in groups of two and more, in the order given."""
     alike: dict[Hashable, list[list[Content]]] = {}
     for content in contents:
         groups = alike.setdefault(content.known, [])
-        group = next((group for group in groups if same(group[0].key, content.key)), None)
+        group = next((group for group in groups if _same_bytes(group[0].key, content.key)), None)
         if group is None:
             groups.append([content])
         else:
             group.append(content)
     return [[content.name for content in group] for groups in alike.values() for group in groups if len(group) > 1]
+
+
+def _same_bytes(one: Key, other: Key) -> bool:
+    try:
+        with one.fetch() as first, other.fetch() as second:
+            return filecmp.cmp(first, second, shallow=False)
+    except FileNotFoundError:
+        return False  # whoever reads it says so

@@ -35,7 +35,7 @@ _Name = TypeVar("_Name", str, tuple[str, int, int])
 _Value = TypeVar("_Value")
 
 
-def _is_empty(sums: dict[str, float]) -> bool:
+def _is_empty(sums: dict[str, float] | str) -> bool:
     # What has none is not said: manifests of before stay as they are, and keep their fingerprints.
     return not sums
 
@@ -71,6 +71,8 @@ class Unit(_Record):
     """Those of the negative weights alone; a step without any is left out."""
     squared_weights: dict[str, float] = Field(default={}, exclude_if=_is_empty)
     """Sums of the weights' squares, where the stage knows them."""
+    content: str = Field(default="", exclude_if=_is_empty)
+    """Digest of the selected events, whatever their file is called; empty where there are none."""
     outputs: tuple[OutputFile, ...]
     notes: tuple[str, ...] = ()
     """Remarks about the input; the manifest's own notes gather them."""
@@ -154,8 +156,12 @@ def gather_notes(units: Iterable[Unit]) -> tuple[str, ...]:
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """Thirty-two hexadecimal digits that change with anything a manifest says, except the version of the code."""
-    content = manifest.model_dump(mode="json", exclude={"code_version"})
+    """Thirty-two hexadecimal digits that change with anything a manifest says that matters to who uses the output.
+
+    The version of the code does not, nor whether ingest has stored the events that it has registered.
+    """
+    optional = {"units": {"__all__": {"outputs"}}} if manifest.stage == "ingest" else {}
+    content = manifest.model_dump(mode="json", exclude={"code_version": True, **optional})
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 

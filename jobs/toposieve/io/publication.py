@@ -103,7 +103,7 @@ class Publication:
                 self._number = max(self._number, known)
                 manifest = merge(manifest, newest.manifest, str(self.folder), before)
                 before = newest.manifest
-                if fingerprint(manifest) == fingerprint(newest.manifest):
+                if is_up_to_date(newest.manifest, manifest):
                     break
             self._wake_up(manifest, lost=True)
         self._check_there(manifest)
@@ -161,7 +161,9 @@ def check_same_config(folder: Key, manifest: Manifest | None, config_hash: str, 
 
 def is_up_to_date(previous: Manifest | None, manifest: Manifest) -> bool:
     """Whether publishing ``manifest`` would change nothing but the recorded version of the code."""
-    return previous is not None and fingerprint(previous) == fingerprint(manifest)
+    if previous is None or list(previous.outputs()) != list(manifest.outputs()):
+        return False
+    return fingerprint(previous) == fingerprint(manifest)
 
 
 def write_timing(folder: Key, *, seconds: float, events: int) -> None:

@@ -64,6 +64,18 @@ def find_files(raw: Key, samples: Sequence[str], partition: str) -> list[FoundFi
     return [file for files in found.values() for file in files]
 
 
+def find_again(raw: Key, file_ids: Iterable[str]) -> list[FoundFile]:
+    """Files that were found before, as their store lists them now.
+
+    Args:
+        raw: The folder of all raw files.
+        file_ids: Their paths below it, ``{sample}/{partition}/...``.
+    """
+    places = {file_id: file_id.split("/", 2) for file_id in sorted(file_ids)}
+    listings = {folder: (raw / folder).list() for folder in {f"{sample}/{day}" for sample, day, _ in places.values()}}
+    return [_found(id_, listings[f"{sample}/{day}"].get(name), "") for id_, (sample, day, name) in places.items()]
+
+
 def check_gone(previous: Manifest | None, files: Iterable[FoundFile], samples: Collection[str]) -> None:
     """Check that every input of the output so far is still there.
 

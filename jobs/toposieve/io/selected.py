@@ -172,20 +172,6 @@ def check_file(key: Key, unit: manifests.Unit) -> None:
         )
 
 
-def same_events(one: Key, other: Key) -> bool:
-    """Whether two selected files hold the same events, whatever the file ids of their inputs, which decide the order.
-
-    Raises:
-        InvalidInputError: One is missing or damaged.
-    """
-    return bool(_by_entry(one).equals(_by_entry(other)))
-
-
-def _by_entry(key: Key) -> pa.Table:
-    with open_parquet(key, SELECTED_SCHEMA) as file:
-        return file.read(use_threads=False).drop_columns([schema.KEY_COLUMN]).sort_by(schema.ENTRY_COLUMN)
-
-
 def read_column(key: Key, name: str) -> NDArray[Any]:
     """A flat column of a selected file, in file order."""
     with open_parquet(key, SELECTED_SCHEMA, whole=False) as file:

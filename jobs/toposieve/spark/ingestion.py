@@ -1,13 +1,13 @@
-"""Ingest: from ROOT files to Parquet files of the needed leaves, one per unit of work.
+"""Ingest: which ROOT files there are, and what is in them; and their needed leaves as Parquet, if that is asked for.
 
-plan (:func:`inspect_all`, :func:`plan`) → run (:func:`ingest_unit` on Spark) → publish (:func:`events_manifest`).
+plan (:func:`~toposieve.spark.inspection.inspect_all`, :func:`plan`) → run (:func:`store_unit` on Spark, where events
+are to be stored) → publish (:func:`events_manifest`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import IngestConfig
-from toposieve.errors import InvalidInputError, RefusedError
-from toposieve.io.delphes import REMEDY, SourceFile, entry_ranges, inspect_file, read_events
-from toposieve.io.duplicates import Content, find_duplicates
+from toposieve.errors import InvalidInputError
+from toposieve.io.delphes import SourceFile, entry_ranges, read_events
 from toposieve.io.manifests import BadFile, Manifest, Unit, gather_notes, in_order
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import EVENTS_SCHEMA, event_writer, events_to_arrow
-from toposieve.io.raw import FoundFile, read_known, write_known
+from toposieve.io.raw import FoundFile
 from toposieve.io.stages import Options
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
-from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
+from toposieve.spark.inspection import find_copies, inspect_all
+from toposieve.spark.run import run_on_spark
 from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
 
@@ -34,18 +34,6 @@ if TYPE_CHECKING:
     from toposieve.spark.session import SparkOnDemand
 
 STAGE = "ingest"
-
-INSPECTED_HERE = 8
-"""Files that are inspected in less time than Spark takes to start: a file of Delphes has a thousand branches."""
-
-BYTES_INSPECTED_HERE = 256 << 20
-"""The same for what is read of them, for their checksums."""
-
-BYTES_PER_EVENT = 20_000
-"""About what an event takes in a ROOT file: only the balance of tasks depends on it."""
-
-EVENTS_PER_OPENING = 500
-"""Events that are inspected in the time that it takes to open a file."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,32 +46,31 @@ class IngestItem:
     entry_start: int
     entry_stop: int
     folder: Key
-    """Where its Parquet file goes."""
+    """Where its Parquet file goes, if its events are stored."""
     name: str
     """Of that file; it follows from everything that decides its content."""
     adopt: bool = True
 
     @property
     def events(self) -> int:
-        """Entries to read."""
+        """Its entries."""
         return self.entry_stop - self.entry_start
 
-    def unit(self, **done: object) -> Unit:
-        """The record of what was done."""
-        return Unit.model_validate(
-            {
-                "source": self.file.id,
-                "source_bytes": self.file.bytes,
-                "source_checksum": self.file.checksum,
-                "entry_start": self.entry_start,
-                "entry_stop": self.entry_stop,
-                "outputs": (),
-                **done,
-            }
+    def unit(self) -> Unit:
+        """Its record, without a file."""
+        return Unit(
+            source=self.file.id,
+            source_bytes=self.file.bytes,
+            source_checksum=self.file.checksum,
+            entry_start=self.entry_start,
+            entry_stop=self.entry_stop,
+            counts={"events": self.events},
+            notes=self.file.notes,
+            outputs=(),
         )
 
 
-def ingest_unit(item: IngestItem) -> Finished:
+def store_unit(item: IngestItem) -> Finished:
     """Read one range of entries and write it as Parquet, unless an earlier run did.
 
     Raises:
@@ -93,86 +80,13 @@ def ingest_unit(item: IngestItem) -> Finished:
 
 
 def _write_events(item: IngestItem, path: Path) -> Unit:
-    weights: list[float] = []
     with event_writer(path, EVENTS_SCHEMA) as writer:
         for batch in read_events(item.file, item.entry_start, item.entry_stop):
             writer.write_batch(events_to_arrow(batch))
-            weights += batch.weight.tolist()
-    return item.unit(counts={"events": len(weights)}, weights={"events": math.fsum(weights)}, notes=item.file.notes)
+    return item.unit()
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class InspectItem:
-    """A file to inspect."""
-
-    raw: Key
-    file: FoundFile
-
-    @property
-    def events(self) -> int:
-        """About how many it holds, for inspection reads every byte; and what opening the file costs."""
-        return EVENTS_PER_OPENING + max(self.file.size, 0) // BYTES_PER_EVENT
-
-
-def inspect(item: InspectItem) -> SourceFile | BadFile:
-    """Inspect one file; if it is bad, or not the one that the simulation listed, say why."""
-    if item.file.problem:
-        return BadFile(source=item.file.id, reason=item.file.problem)
-    try:
-        found = inspect_file(item.raw, item.file.id)
-    except RefusedError:
-        raise
-    except InvalidInputError as error:
-        return BadFile(source=item.file.id, reason=str(error))
-    if item.file.listed_checksum in ("", found.checksum):
-        return found
-    reason = (
-        f"{item.file.id}: not the file that the manifest there lists; run simulate.py again to have that back, "
-        "or remove the manifests there to take the files as they are"
-    )
-    return BadFile(source=item.file.id, source_checksum=found.checksum, reason=reason)
-
-
-def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand) -> list[SourceFile | BadFile]:
-    """Inspect files: few in this process, many on Spark, and none that has not changed since the last run.
-
-    Args:
-        raw: The folder of all raw files.
-        files: What is there.
-        folder: Output folder, which remembers what was inspected.
-        spark: Started if there is much to inspect.
-    """
-    known = read_known(folder, raw)
-    done = {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
-    items = [InspectItem(raw, file) for file in files if file.id not in done]
-    if len(items) <= INSPECTED_HERE and sum(item.file.size for item in items) <= BYTES_INSPECTED_HERE:
-        records = [attempt(number, partial(inspect, item)) for number, item in enumerate(items)]
-        sort_out([record for record in records if isinstance(record, Failure)])
-        results: dict[int, SourceFile | BadFile] = dict(record for record in records if not isinstance(record, Failure))
-    else:
-        results = run_on_spark(spark(), inspect, items, name=f"inspecting {len(items):,} files").results
-    inspected = [results[number] for number in range(len(items))]
-    good = [file for file in inspected if isinstance(file, SourceFile)]
-    if good:
-        write_known(folder, raw, {**known, **{file.id: file for file in good}}.values())
-    by_id = {**done, **{file.id if isinstance(file, SourceFile) else file.source: file for file in inspected}}
-    return [by_id[file.id] for file in files]
-
-
-def find_copies(files: Iterable[SourceFile]) -> list[BadFile]:
-    """Files that are another one's copy, or a link to it: all but the first, or all where samples differ."""
-    contents = [Content(file.id, (file.bytes, file.checksum), file.key) for file in files if file.entries]
-    copies = []
-    for group in find_duplicates(contents):
-        one_sample = len({sample_of(name) for name in group}) == 1
-        for name in group[one_sample:]:
-            other = next(other for other in group if other != name)
-            # Without a checksum: it is bad beside the other only, so whoever runs next compares again.
-            copies.append(BadFile(source=name, reason=f"{name}: the same file as {other}; {REMEDY}"))
-    return copies
 
 
 def check_other_samples(previous: Manifest | None, config: IngestConfig, samples: Iterable[str]) -> None:
@@ -230,61 +144,44 @@ def ingest_files(
         raw: The folder of all raw files.
         files: From :func:`toposieve.io.raw.find_files`.
         publication: Where to; units of its previous manifest are kept if still good.
-        config: How to cut files into units.
-        spark: Started if there is something to do, or much to inspect.
+        config: How to cut files into units, and whether to store their events.
+        spark: Started if there are events to store, or much to inspect.
         options: What the command line wants.
 
     Raises:
         InvalidInputError: A file is bad and may not be quarantined, or every file is bad.
     """
     inspected = inspect_all(raw, files, publication.folder, spark)
-    good = {file.id: file for file in inspected if isinstance(file, SourceFile)}
-    bad = [file for file in inspected if isinstance(file, BadFile)] + find_copies(good.values())
+    good = [file for file in inspected if isinstance(file, SourceFile)]
+    bad = [file for file in inspected if isinstance(file, BadFile)] + find_copies(good)
+    reasons = "\n".join(file.reason for file in bad)
     if bad and not options.quarantine:
-        raise InvalidInputError("\n".join(file.reason for file in bad))
-    if options.quarantine and not options.recompute:
-        # Until it changes: to lift a quarantine, ingest without one, or with --recompute.
-        bad += _known_bad(publication.previous, good)
-    usable = [file for file in good.values() if file.id not in _sources(bad)]
-    items = plan(usable, publication.folder, config, adopt=not options.recompute)
-    kept = {
-        unit.outputs[0].path: unit for unit in kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
-    }
-    todo = [item for item in items if item.name not in kept]
-    done = len(items) - len(todo)
-    logger.info("%d files, %d units: %d done before, %d to do", len(files), len(items), done, len(todo))
-    new, failed = _run(todo, spark, keep_going=options.quarantine)
-    bad += failed
-    old = [kept[item.name] for item in items if item.name in kept]
-    units = in_order(unit for unit in (*old, *(finished.unit for finished in new)) if unit.source not in _sources(bad))
-    if not units:
-        raise InvalidInputError("every file is bad:\n" + "\n".join(file.reason for file in bad))
-    made = [finished.unit for finished in new if not finished.adopted]
-    new_events = sum(unit.counts["events"] for unit in made if unit.source not in _sources(bad))
-    return Ingested(units, new_events, tuple(sorted(bad, key=lambda file: file.source)))
-
-
-def _run(
-    items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: bool
-) -> tuple[list[Finished], list[BadFile]]:
+        raise InvalidInputError(reasons)
+    sources, adopt = {file.source for file in bad}, not options.recompute
+    items = plan([file for file in good if file.id not in sources], publication.folder, config, adopt=adopt)
     if not items:
-        return [], []
-    outcome = run_on_spark(spark(), ingest_unit, items, name="ingesting", keep_going=keep_going)
-    failed: dict[str, BadFile] = {}
-    for number in sorted(outcome.bad, key=lambda number: items[number].entry_start, reverse=True):
-        # Several units of a file may find it bad: the reason of its first stands.
-        file = items[number].file
-        failed[file.id] = BadFile(source=file.id, reason=outcome.bad[number], source_checksum=file.checksum)
-    return list(outcome.results.values()), list(failed.values())
+        raise InvalidInputError(f"every file is bad:\n{reasons}")
+    kept = kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
+    before = {(unit.range, unit.input): unit for unit in kept}
+    units = [before.get((unit.range, unit.input), unit) for unit in map(IngestItem.unit, items)]
+    done = [(unit.range, unit.input) in before and (bool(unit.outputs) or not config.store_events) for unit in units]
+    todo = [number for number, is_done in enumerate(done) if not is_done]
+    logger.info("%d files, %d units: %d done before, %d to do", len(files), len(items), sum(done), len(todo))
+    made = todo
+    if config.store_events and todo:
+        stored = _store([items[n] for n in todo], spark, keep_going=options.quarantine)
+        for number, finished in stored.items():
+            units[todo[number]] = finished.unit
+        made = [todo[number] for number, finished in stored.items() if not finished.adopted]
+    new_events = sum(items[number].events for number in made)
+    return Ingested(in_order(units), new_events, tuple(sorted(bad, key=lambda file: file.source)))
 
 
-def _known_bad(previous: Manifest | None, files: Mapping[str, SourceFile]) -> list[BadFile]:
-    quarantined = previous.quarantined if previous else ()
-    return [bad for bad in quarantined if bad.source in files and files[bad.source].checksum == bad.source_checksum]
-
-
-def _sources(bad: Iterable[BadFile]) -> set[str]:
-    return {file.source for file in bad}
+def _store(items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: bool) -> dict[int, Finished]:
+    outcome = run_on_spark(spark(), store_unit, items, name="storing events", keep_going=keep_going)
+    for reason in outcome.bad.values():
+        logger.warning("not stored, and left to the selection to refuse: %s", reason)
+    return outcome.results
 
 
 # --- publish -----------------------------------------------------------------------------------------------------

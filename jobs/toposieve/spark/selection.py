@@ -1,34 +1,39 @@
-"""Select: from ``events`` files to ``selected`` files, one to one.
+"""Select: the events of ingested files that have an isolated lepton, and their features; one file for each unit.
 
-plan (:func:`plan`) → run (:func:`select_unit` on Spark) → publish (:func:`selected_manifest`, :func:`write_cutflow`).
+plan (:func:`plan`, :func:`find_events`) → run (:func:`select_unit` on Spark) → publish (:func:`selected_manifest`,
+:func:`write_cutflow`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import Manifest, Unit, fingerprint, gather_notes, in_order, weight_fields
+from toposieve.io.delphes import SourceFile, read_events
+from toposieve.io.manifests import BadFile, Manifest, Unit, fingerprint, gather_notes, in_order, weight_fields
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import read_event_batches, selected_to_arrow
 from toposieve.io.selected import write_ordered
 from toposieve.io.stages import Options
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
-from toposieve.physics.events import Events
-from toposieve.physics.selection import select_events
+from toposieve.physics.events import EventBatch, Events
+from toposieve.physics.selection import SelectedEvents, select_events
+from toposieve.spark.inspection import inspect_again
 from toposieve.spark.run import run_on_spark
 from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
@@ -45,16 +50,28 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SelectItem:
-    """One ``events`` file."""
+class Ingested:
+    """A partition as ingest left it."""
 
-    events_folder: Key
+    raw: Key
+    """The folder of all raw files."""
+    folder: Key
+    """Of its manifest, and of its events if they are stored."""
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class SelectItem:
+    """A range of entries of one file."""
+
     source: Unit
-    """Its entry in the manifest there."""
+    """Its record in ingest's manifest."""
+    origin: SourceFile | Key
+    """The ROOT file, or the Parquet file in which ingest has stored its events."""
     folder: Key
     """Where the selected events go."""
     name: str
-    """Of the file that it becomes; it follows from everything that decides its content."""
+    """Of their file; it follows from everything that decides its content."""
     config: SelectionConfig
     adopt: bool = True
 
@@ -63,72 +80,140 @@ class SelectItem:
         """Events to read."""
         return self.source.entry_stop - self.source.entry_start
 
-    @property
-    def key(self) -> Key:
-        """The file."""
-        return self.events_folder / self.source.outputs[0].path
+    def batches(self) -> Iterator[EventBatch]:
+        """The events."""
+        if isinstance(self.origin, Key):
+            return read_event_batches(self.origin)
+        return read_events(self.origin, self.source.entry_start, self.source.entry_stop)
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
 
 
-def plan(
-    events_folder: Key, events: Manifest, folder: Key, config: SelectionConfig, *, adopt: bool = True
-) -> list[SelectItem]:
-    """Units of work: one for each unit of an ``events`` manifest.
+def unit_names(units: Iterable[Unit], config: SelectionConfig) -> dict[str, Unit]:
+    """File name of what each ingested unit becomes: the same whether its events are stored or not.
 
     Raises:
         InvalidInputError: A unit's sample is none that we know.
     """
-    for unit in events.units:
-        sample_of(unit.source)
-    return [SelectItem(events_folder, unit, folder, _unit_name(unit, config), config, adopt) for unit in events.units]
+    return {_unit_name(unit, config): unit for unit in units if sample_of(unit.source)}
 
 
-def _unit_name(source: Unit, config: SelectionConfig) -> str:
-    # The name of the events' file follows from all that decides its content.
-    file = source.outputs[0]
-    return unit_name(source.source, STAGE, CODE_NUMBERS[STAGE], file.path, file.bytes, config.hash)
+def _unit_name(unit: Unit, config: SelectionConfig) -> str:
+    return unit_name(
+        unit.source, STAGE, CODE_NUMBERS[STAGE], *unit.input, unit.entry_start, unit.entry_stop, config.hash
+    )
+
+
+def find_events(
+    ingested: Ingested, units: Iterable[Unit], spark: SparkOnDemand, options: Options
+) -> tuple[dict[tuple[str, int, int], SourceFile | Key], list[BadFile]]:
+    """Where the events of ingested units are: in Parquet where that is stored, else in ROOT; and files gone bad.
+
+    Raises:
+        InvalidInputError: A ROOT file is needed that is gone, bad or not the one that was ingested.
+    """
+    there = ingested.folder.list()
+    origins: dict[tuple[str, int, int], SourceFile | Key] = {
+        unit.range: ingested.folder / file.path
+        for unit in units
+        for file in unit.outputs
+        if file.path in there and there[file.path].size == file.bytes
+    }
+    others = [unit for unit in units if unit.range not in origins]
+    files = inspect_again(ingested.raw, ingested.folder, others, spark) if others else []
+    bad = [file for file in files if isinstance(file, BadFile)]
+    if bad and not options.quarantine:
+        raise InvalidInputError("\n".join(file.reason for file in bad))
+    good = {file.id: file for file in files if isinstance(file, SourceFile)}
+    origins |= {unit.range: good[unit.source] for unit in others if unit.source in good}
+    return origins, bad
 
 
 # --- run ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Selected:
+    """What the units have become, now or by an earlier run."""
+
+    units: tuple[Unit, ...]
+    new_events: int
+    quarantined: tuple[BadFile, ...]
+    """Files that turned out bad when they were read."""
+
+
 def select_partition(
-    items: Sequence[SelectItem],
+    ingested: Ingested,
     publication: Publication,
     config: SelectionConfig,
     spark: SparkOnDemand,
     options: Options,
-) -> tuple[tuple[Unit, ...], int]:
+) -> Selected:
     """Select the events of a partition; publishing is left to the caller.
 
     Args:
-        items: From :func:`plan`.
+        ingested: The partition.
         publication: Where to; units of its previous manifest are kept if still good.
         config: Cuts.
         spark: Started only if there is something to do.
         options: What the command line wants.
 
-    Returns:
-        Every unit, and the number of events of those that this run has made.
-
     Raises:
-        InvalidInputError: A file of events is missing, damaged, or holds other events than its manifest says.
+        InvalidInputError: A file is gone, damaged, has changed, or holds values that it must not.
     """
-    units = kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
-    kept = {unit.outputs[0].path: unit for unit in units}
-    todo = [item for item in items if item.name not in kept]
-    logger.info("%d units: %d done before, %d to do", len(items), len(items) - len(todo), len(todo))
-    results = run_on_spark(spark(), select_unit, todo, name="selecting").results if todo else {}
-    new: Iterable[Finished] = results.values()
-    old = (kept[item.name] for item in items if item.name in kept)
-    new_events = sum(finished.unit.counts["events"] for finished in new if not finished.adopted)
-    return in_order((*old, *(finished.unit for finished in new))), new_events
+    names = unit_names(ingested.manifest.units, config)
+    kept = {
+        unit.outputs[0].path: unit for unit in kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
+    }
+    bad = _known_bad(publication.previous, ingested.manifest.units, options)
+    left_out = {file.source for file in bad}
+    todo = {name: unit for name, unit in names.items() if name not in kept and unit.source not in left_out}
+    logger.info("%d units: %d done before, %d to do", len(names), len(names) - len(todo), len(todo))
+    origins, gone = find_events(ingested, todo.values(), spark, options)
+    items = [
+        SelectItem(unit, origins[unit.range], publication.folder, name, config, not options.recompute)
+        for name, unit in todo.items()
+        if unit.range in origins
+    ]
+    new, failed = _run(items, spark, keep_going=options.quarantine)
+    bad += gone + failed
+    left_out = {file.source for file in bad}
+    old = [unit for name, unit in kept.items() if name in names]
+    units = [unit for unit in (*old, *(finished.unit for finished in new)) if unit.source not in left_out]
+    made = [finished.unit for finished in new if not finished.adopted and finished.unit.source not in left_out]
+    if bad and not units:
+        raise InvalidInputError("every file is bad:\n" + "\n".join(file.reason for file in bad))
+    new_events = sum(unit.counts["events"] for unit in made)
+    return Selected(in_order(units), new_events, tuple(sorted(bad, key=lambda file: file.source)))
+
+
+def _known_bad(previous: Manifest | None, units: Iterable[Unit], options: Options) -> list[BadFile]:
+    """Files that were bad when they were read, and have not changed: to try them again, run without a quarantine."""
+    if previous is None or options.recompute or not options.quarantine:
+        return []
+    checksums = {unit.source: unit.source_checksum for unit in units}
+    return [bad for bad in previous.quarantined if checksums.get(bad.source) == bad.source_checksum]
+
+
+def _run(
+    items: Sequence[SelectItem], spark: SparkOnDemand, *, keep_going: bool
+) -> tuple[list[Finished], list[BadFile]]:
+    if not items:
+        return [], []
+    outcome = run_on_spark(spark(), select_unit, items, name="selecting", keep_going=keep_going)
+    failed: dict[str, BadFile] = {}
+    for number in sorted(outcome.bad, key=lambda number: items[number].source.entry_start, reverse=True):
+        # Several units of a file may find it bad: the reason of its first stands.
+        source = items[number].source
+        failed[source.source] = BadFile(
+            source=source.source, reason=outcome.bad[number], source_checksum=source.source_checksum
+        )
+    return list(outcome.results.values()), list(failed.values())
 
 
 def select_unit(item: SelectItem) -> Finished:
-    """Select the events of one file and write their features, unless an earlier run did.
+    """Select the events of one range of entries and write their features, unless an earlier run did.
 
     Raises:
         InvalidInputError: The file is missing or damaged, or holds other events than its manifest says.
@@ -137,38 +222,66 @@ def select_unit(item: SelectItem) -> Finished:
 
 
 def _write_selected(item: SelectItem, path: Path) -> Unit:
-    counts = dict.fromkeys(schema.CUTFLOW, 0)
-    weights: dict[str, list[float]] = {cut: [] for cut in schema.CUTFLOW}
-    mask = item.config.btag_mask[sample_of(item.source.source)]  # type: ignore[index]
-    other_bits = False
+    source, tally = item.source, Tally(item.config.btag_mask[sample_of(item.source.source)])  # type: ignore[index]
 
     def passed() -> Iterator[pa.RecordBatch]:
-        nonlocal other_bits
-        for batch in read_event_batches(item.key):
-            selected = select_events(batch.events, item.config, btag_mask=mask)
+        for batch in item.batches():
+            selected = select_events(batch.events, item.config, btag_mask=tally.btag_mask)
+            tally.add(batch, selected)
             yield selected_to_arrow(batch, selected)
-            for cut, passing in selected.passing.items():
-                counts[cut] += int(passing.sum())
-                weights[cut] += batch.weight[passing].tolist()
-            other_bits |= _has_other_bits(batch.events, mask)
 
-    write_ordered(path, item.source.source, passed())
-    if counts["events"] != item.events:
+    write_ordered(path, source.source, passed())
+    if tally.counts["events"] != item.events:
         raise InvalidInputError(
-            f"{item.key}: {counts['events']} events, its manifest says {item.events}; run ingest.py --recompute"
+            f"{item.origin}: {tally.counts['events']} events, its manifest says {item.events}; "
+            "run ingest.py --recompute"
         )
-    file = item.source.outputs[0]
     return Unit(
-        source=item.source.source,
-        source_bytes=file.bytes,
-        source_checksum=file.checksum,
-        entry_start=item.source.entry_start,
-        entry_stop=item.source.entry_stop,
-        counts=counts,
-        **weight_fields({cut: WeightSums.of(each) for cut, each in weights.items()}),
-        notes=(f"Jet.BTag has bits beside the mask {mask} (btag_mask)",) if other_bits else (),
+        source=source.source,
+        source_bytes=source.source_bytes,
+        source_checksum=source.source_checksum,
+        entry_start=source.entry_start,
+        entry_stop=source.entry_stop,
+        counts=tally.counts,
+        **weight_fields({cut: WeightSums.of(each) for cut, each in tally.weights.items()}),
+        content=tally.content.hexdigest() if tally.counts[schema.CUTFLOW[-1]] else "",
+        notes=tally.notes(),
         outputs=(),
     )
+
+
+@dataclass
+class Tally:
+    """What a unit's record says of its events, added up."""
+
+    btag_mask: int
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(schema.CUTFLOW, 0))
+    weights: dict[str, list[float]] = field(default_factory=lambda: {cut: [] for cut in schema.CUTFLOW})
+    content: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    other_bits: bool = False
+
+    def add(self, batch: EventBatch, selected: SelectedEvents) -> None:
+        """Count some more events."""
+        for cut, passing in selected.passing.items():
+            self.counts[cut] += int(passing.sum())
+            self.weights[cut] += batch.weight[passing].tolist()
+        self.content.update(_bytes_of(batch, selected))
+        self.other_bits |= _has_other_bits(batch.events, self.btag_mask)
+
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the input."""
+        return (f"Jet.BTag has bits beside the mask {self.btag_mask} (btag_mask)",) if self.other_bits else ()
+
+
+def _bytes_of(batch: EventBatch, selected: SelectedEvents) -> bytes:
+    """Who the selected events are, one after the other: entry, weight and high-level features."""
+    rows = selected.rows
+    columns: list[NDArray[Any]] = [
+        (batch.entry_start + rows)[:, np.newaxis],
+        batch.weight[rows, np.newaxis],
+        selected.high_level.astype(np.float32),
+    ]
+    return np.hstack([values.view(np.uint8) for values in columns]).tobytes()  # (events, 8 + 4 + 56)
 
 
 def _has_other_bits(events: Events, mask: int) -> bool:
@@ -179,24 +292,29 @@ def _has_other_bits(events: Events, mask: int) -> bool:
 # --- publish -----------------------------------------------------------------------------------------------------
 
 
-def selected_manifest(events_name: str, events: Manifest, units: tuple[Unit, ...], config: SelectionConfig) -> Manifest:
+def selected_manifest(events_name: str, events: Manifest, selected: Selected, config: SelectionConfig) -> Manifest:
     """The manifest to publish.
 
     Args:
-        events_name: Folder of the events, relative to the base.
-        events: Their manifest.
-        units: What became of its units.
+        events_name: Ingest's folder, relative to the base.
+        events: The manifest there.
+        selected: What became of its units.
         config: Cuts.
     """
+    quarantined = sorted((*events.quarantined, *selected.quarantined), key=lambda bad: bad.source)
+    for bad in selected.quarantined:
+        logger.warning("quarantined: %s", bad.reason)
+    if selected.quarantined:
+        logger.warning("a file that is quarantined is tried again when it changes, and by a run without quarantine")
     return Manifest(
         stage=STAGE,
         config_hash=config.hash,
         config=config.model_dump(mode="json"),
         code=CODE_NUMBERS[STAGE],
         inputs={events_name: fingerprint(events)},
-        units=units,
-        quarantined=events.quarantined,
-        notes=tuple(sorted({*events.notes, *gather_notes(units)})),
+        units=selected.units,
+        quarantined=tuple(quarantined),
+        notes=tuple(sorted({*events.notes, *gather_notes(selected.units)})),
         code_version=code_version(),
     )
 

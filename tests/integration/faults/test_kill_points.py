@@ -43,8 +43,9 @@ class Stage:
 
     def order(self, base: Path, log: str, *arguments: str) -> Order:
         """Run it on a base."""
-        own = ("--raw", str(self.raw), "--set", f"entries_per_unit={ENTRIES}") if self.name == "ingest" else ()
-        options = ("--base", str(base), "--partition", DAY, *own, *arguments)
+        stored = ("--set", f"entries_per_unit={ENTRIES}", "--set", "store_events=true")
+        own = stored if self.name == "ingest" else ()
+        options = ("--base", str(base), "--raw", str(self.raw), "--partition", DAY, *own, *arguments)
         return Order(JOBS[self.name][0], options, base / f"{self.name}-{log}.log")
 
     def folder(self, base: Path) -> Path:

@@ -24,7 +24,7 @@ def undisturbed(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Path
     base = tmp_path_factory.mktemp("undisturbed")
     chain.write_raw(base / "raw")
     chain.run_ingest(str(base), str(base / "raw"))
-    chain.run_select(str(base))
+    chain.run_select(str(base), str(base / "raw"))
     chain.run_prepare(str(base))
     return base
 

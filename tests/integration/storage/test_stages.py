@@ -34,9 +34,13 @@ def local(_environment: None, spark: object, tmp_path_factory: pytest.TempPathFa
     return base
 
 
-def run_chain(base: str, raw: str) -> None:
+def run_chain(base: str, raw: str, *, stored: bool = True) -> None:
+    """Every stage; the selection reads stored events, or the ROOT files."""
     chain.run_ingest(base, raw)
-    chain.run_select(base)
+    if not stored:
+        events = root_key("--base", base) / chain.FOLDERS["ingest"]
+        events.delete_below(*(name for name in events.list() if name.endswith(".parquet")))
+    chain.run_select(base, raw)
     chain.run_prepare(base)
 
 
@@ -58,10 +62,21 @@ def test_every_stage_publishes_the_same_bytes(kind: str, local: Path, request: p
         assert chain.published(root_key("--base", base) / folder) == chain.published(Key(str(local)) / folder)
 
 
+def test_raw_files_on_s3_give_the_same_bytes(s3_base: str, local: Path) -> None:
+    base = f"{s3_base}-raw"
+    for path in (local / "raw").rglob("*.root"):
+        (root_key("--base", base) / path.relative_to(local).as_posix()).write_bytes(path.read_bytes())
+    run_chain(base, f"{base}/raw", stored=False)
+    for stage in ("select", "prepare"):
+        folder = chain.FOLDERS[stage]
+        assert chain.published(root_key("--base", base) / folder) == chain.published(Key(str(local)) / folder)
+
+
 def test_raw_files_on_xrootd_give_the_same_bytes(xrootd_server: XrootdServer, local: Path, tmp_path: Path) -> None:
     shutil.copytree(local / "raw", xrootd_server.data / "raw")
-    run_chain(str(tmp_path), f"{xrootd_server.url}/raw")
-    for folder in chain.FOLDERS.values():
+    run_chain(str(tmp_path), f"{xrootd_server.url}/raw", stored=False)
+    for stage in ("select", "prepare"):
+        folder = chain.FOLDERS[stage]
         assert chain.published(Key(str(tmp_path)) / folder) == chain.published(Key(str(local)) / folder)
 
 

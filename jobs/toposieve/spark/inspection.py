@@ -1,0 +1,123 @@
+"""Inspection of ROOT files: few in this process, many on Spark, and none that has not changed since the last time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from toposieve.errors import InvalidInputError, RefusedError
+from toposieve.io.delphes import REMEDY, SourceFile, inspect_file
+from toposieve.io.duplicates import Content, find_duplicates
+from toposieve.io.manifests import BadFile, Unit
+from toposieve.io.names import sample_of
+from toposieve.io.raw import FoundFile, find_again, read_known, write_known
+from toposieve.io.store import Key
+from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
+
+if TYPE_CHECKING:
+    from toposieve.spark.session import SparkOnDemand
+
+INSPECTED_HERE = 8
+"""Files that are inspected in less time than Spark takes to start: a file of Delphes has a thousand branches."""
+
+BYTES_INSPECTED_HERE = 256 << 20
+"""The same for what is read of them, for their checksums."""
+
+BYTES_PER_EVENT = 20_000
+"""About what an event takes in a ROOT file: only the balance of tasks depends on it."""
+
+EVENTS_PER_OPENING = 500
+"""Events that are inspected in the time that it takes to open a file."""
+
+
+@dataclass(frozen=True)
+class InspectItem:
+    """A file to inspect."""
+
+    raw: Key
+    file: FoundFile
+
+    @property
+    def events(self) -> int:
+        """About how many it holds, for inspection reads every byte; and what opening the file costs."""
+        return EVENTS_PER_OPENING + max(self.file.size, 0) // BYTES_PER_EVENT
+
+
+def inspect(item: InspectItem) -> SourceFile | BadFile:
+    """Inspect one file; if it is bad, or not the one that the simulation listed, say why."""
+    if item.file.problem:
+        return BadFile(source=item.file.id, reason=item.file.problem)
+    try:
+        found = inspect_file(item.raw, item.file.id)
+    except RefusedError:
+        raise
+    except InvalidInputError as error:
+        return BadFile(source=item.file.id, reason=str(error))
+    if item.file.listed_checksum in ("", found.checksum):
+        return found
+    reason = (
+        f"{item.file.id}: not the file that the manifest there lists; run simulate.py again to have that back, "
+        "or remove the manifests there to take the files as they are"
+    )
+    return BadFile(source=item.file.id, source_checksum=found.checksum, reason=reason)
+
+
+def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand) -> list[SourceFile | BadFile]:
+    """Inspect files.
+
+    Args:
+        raw: The folder of all raw files.
+        files: What is there.
+        folder: Output folder of ingest, which remembers what was inspected.
+        spark: Started if there is much to inspect.
+    """
+    known = read_known(folder, raw)
+    done = {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
+    items = [InspectItem(raw, file) for file in files if file.id not in done]
+    if len(items) <= INSPECTED_HERE and sum(item.file.size for item in items) <= BYTES_INSPECTED_HERE:
+        records = [attempt(number, partial(inspect, item)) for number, item in enumerate(items)]
+        sort_out([record for record in records if isinstance(record, Failure)])
+        results: dict[int, SourceFile | BadFile] = dict(record for record in records if not isinstance(record, Failure))
+    else:
+        results = run_on_spark(spark(), inspect, items, name=f"inspecting {len(items):,} files").results
+    inspected = [results[number] for number in range(len(items))]
+    good = [file for file in inspected if isinstance(file, SourceFile)]
+    if good:
+        write_known(folder, raw, {**known, **{file.id: file for file in good}}.values())
+    by_id = {**done, **{file.id if isinstance(file, SourceFile) else file.source: file for file in inspected}}
+    return [by_id[file.id] for file in files]
+
+
+def find_copies(files: Iterable[SourceFile]) -> list[BadFile]:
+    """Files that are another one's copy, or a link to it: all but the first, or all where samples differ."""
+    contents = [Content(file.id, (file.bytes, file.checksum), file.key) for file in files if file.entries]
+    copies = []
+    for group in find_duplicates(contents):
+        one_sample = len({sample_of(name) for name in group}) == 1
+        for name in group[one_sample:]:
+            other = next(other for other in group if other != name)
+            # Without a checksum: it is bad beside the other only, so whoever runs next compares again.
+            copies.append(BadFile(source=name, reason=f"{name}: the same file as {other}; {REMEDY}"))
+    return copies
+
+
+def inspect_again(raw: Key, folder: Key, units: Iterable[Unit], spark: SparkOnDemand) -> list[SourceFile | BadFile]:
+    """The files of ingested units, as they are now: inspected only if they may have changed.
+
+    Args:
+        raw: The folder of all raw files.
+        folder: Output folder of ingest.
+        units: Of its manifest.
+        spark: Started if there is much to inspect.
+
+    Raises:
+        InvalidInputError: A file is good, but not the one that was ingested.
+    """
+    ingested = {unit.source: unit.input for unit in units}
+    found = inspect_all(raw, find_again(raw, ingested), folder, spark)
+    for file in found:
+        if isinstance(file, SourceFile) and (file.bytes, file.checksum) != ingested[file.id]:
+            raise InvalidInputError(f"{file.id} has changed since it was ingested: run ingest.py again, then this")
+    return found
