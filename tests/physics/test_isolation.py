@@ -14,7 +14,7 @@ from toposieve.physics.isolation import (
     NONE_OWN,
     SPECIES,
     Kept,
-    cone_sum,
+    cone_sums,
     isolation_sums,
     keep_objects,
     lepton_cone_sum,
@@ -42,29 +42,30 @@ def sums_by_pairs(particles: Kept, others: Kept, cone: float, *, same: bool) -> 
     ]
 
 
-def test_cone_sum_by_hand() -> None:
-    pts = np.array([1.0, 2.0, 4.0, 8.0])
+def test_cone_sums_by_hand() -> None:
+    pts = (np.array([1.0, 0, 0, 8.0]), np.array([0, 2.0, 0, 0]), np.array([0, 0, 4.0, 0]))
     etas = np.array([0.0, 0.25, 0.25, -0.1])
     phis = np.array([3.1, 3.1, 2.9, -3.1])
     # ΔR from (0, 3.1): 0, .25, √(.0625 + .04) = .32, √(.01 + .083²) = .13
-    assert cone_sum(0.0, 3.1, pts, etas, phis, EDGE) == 11.0
+    assert cone_sums(0.0, 3.1, pts, etas, phis, EDGE) == (9.0, 2.0, 0.0)
 
 
 def test_cone_is_strict_to_the_last_bit() -> None:
-    pts, phis = np.ones(1), np.zeros(1)
-    assert cone_sum(0.0, 0.0, pts, np.array([0.3]), phis, EDGE) == 0.0
-    assert cone_sum(0.0, 0.0, pts, np.array([math.nextafter(0.3, 0)]), phis, EDGE) == 1.0
-    assert cone_sum(0.0, 0.0, pts, np.array([0.5]), phis, 0.25) == 0.0
+    pts, phis = (np.ones(1), np.zeros(1), np.ones(1)), np.zeros(1)
+    assert cone_sums(0.0, 0.0, pts, np.array([0.3]), phis, EDGE) == (0.0, 0.0, 0.0)
+    assert cone_sums(0.0, 0.0, pts, np.array([math.nextafter(0.3, 0)]), phis, EDGE) == (1.0, 0.0, 1.0)
+    assert cone_sums(0.0, 0.0, pts, np.array([0.5]), phis, 0.25) == (0.0, 0.0, 0.0)
 
 
 @given(st.integers(0, 40), st.integers(0, 2**32 - 1))
-def test_cone_sum_is_the_same_in_any_order(n: int, seed: int) -> None:
+def test_cone_sums_are_the_same_in_any_order(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    pts = (0.5 + rng.exponential(20, n)).astype(np.float32).astype(np.float64)
+    first, second, third = (0.5 + rng.exponential(20, (3, n))).astype(np.float32).astype(np.float64)
     etas, phis = rng.uniform(-0.4, 0.4, n), rng.uniform(-0.4, 0.4, n)
     order = rng.permutation(n)
-    total = cone_sum(0.0, 0.0, pts, etas, phis, EDGE)
-    assert cone_sum(0.0, 0.0, pts[order], etas[order], phis[order], EDGE) == total
+    total = cone_sums(0.0, 0.0, (first, second, third), etas, phis, EDGE)
+    permuted = (first[order], second[order], third[order])
+    assert cone_sums(0.0, 0.0, permuted, etas[order], phis[order], EDGE) == total
 
 
 def test_lepton_cone_sum_leaves_out_own_and_low_pt_tracks() -> None:

@@ -39,24 +39,35 @@ def species_objects(events: Events) -> tuple[Objects, Objects, Objects]:
 
 
 @summing_kernel
-def cone_sum(eta: float, phi: float, pts: FloatArray, etas: FloatArray, phis: FloatArray, edge: float) -> float:
-    """Σ PT (GeV) of the objects at ΔR² < ``edge`` of a direction. Branch-free, so that it vectorises.
+def cone_sums(
+    eta: float,
+    phi: float,
+    pts: tuple[FloatArray, FloatArray, FloatArray],
+    etas: FloatArray,
+    phis: FloatArray,
+    edge: float,
+) -> tuple[float, float, float]:
+    """Σ PT (GeV) of each species' objects at ΔR² < ``edge`` of a direction. Branch-free, so that it vectorises.
 
     Args:
         eta: Pseudorapidity of the direction.
         phi: Azimuth of the direction in [-π, π], rad.
-        pts: PT of the objects, GeV, (n,) float64.
+        pts: PT of the objects in the array of their species, 0 in the others, GeV, (n,) float64 each.
         etas: Their pseudorapidities, (n,) float64.
         phis: Their azimuths in [-π, π], rad, (n,) float64.
         edge: :func:`~toposieve.physics.kinematics.squared_edge` of the cone.
     """
-    total = 0.0
-    for i in range(len(pts)):
+    charged_pts, photon_pts, neutral_pts = pts
+    charged, photon, neutral = 0.0, 0.0, 0.0
+    for i in range(len(etas)):
         d_eta = etas[i] - eta
         d_phi = abs(phis[i] - phi)
         d_phi = min(d_phi, TWO_PI - d_phi)  # twice as fast as delta_phi, and the same: the sign does not matter
-        total += pts[i] if d_eta * d_eta + d_phi * d_phi < edge else 0.0
-    return total
+        inside = 1.0 if d_eta * d_eta + d_phi * d_phi < edge else 0.0
+        charged += inside * charged_pts[i]
+        photon += inside * photon_pts[i]
+        neutral += inside * neutral_pts[i]
+    return charged, photon, neutral
 
 
 @kernel
@@ -131,55 +142,55 @@ def isolation_sums(
     Returns:
         For the particles of each species: (3, n), summed over the objects of each species.
     """
+    first, second = len(kept[0].pt), len(kept[0].pt) + len(kept[1].pt)
     width = max(cone * 1.001, MIN_STRIP_WIDTH)  # a little wider than the cone, against rounding
-    first, second, third = (
-        _sort_into_strips(kept[0], width),
-        _sort_into_strips(kept[1], width),
-        _sort_into_strips(kept[2], width),
-    )
-    sums = (np.empty((3, len(kept[0].pt))), np.empty((3, len(kept[1].pt))), np.empty((3, len(kept[2].pt))))
-    objects = (first[0], second[0], third[0])
-    starts = (first[1], second[1], third[1])
-    for of in range(3):
-        for over in range(3):
-            _sum_strips(objects[of], starts[of], objects[over], starts[over], of == over, edge, sums[of][over])
-    return sums
+    pts, etas, phis, origin, starts = _sort_into_strips(kept, width)
+    sums = np.empty((3, len(etas)))
+    for strip in range(N_STRIPS):
+        near = slice(starts[max(strip - 1, 0)], starts[min(strip + 2, N_STRIPS)])
+        near_pts = (pts[0][near], pts[1][near], pts[2][near])
+        near_etas, near_phis = etas[near], phis[near]
+        for k in range(starts[strip], starts[strip + 1]):
+            species = (origin[k] >= first) + (origin[k] >= second)
+            pt = pts[species, k]
+            pts[species, k] = 0.0  # a particle never counts itself
+            around = cone_sums(etas[k], phis[k], near_pts, near_etas, near_phis, edge)
+            pts[species, k] = pt
+            for over in range(3):
+                sums[over, origin[k]] = around[over]
+    return sums[:, :first], sums[:, first:second], sums[:, second:]
 
 
 @kernel
-def _sort_into_strips(kept: Kept, width: float) -> tuple[Kept, IntArray]:
-    """The same objects strip by strip (``origin`` is their position in ``kept``), and where each strip starts."""
-    n = len(kept.pt)
+def _sort_into_strips(
+    kept: tuple[Kept, Kept, Kept], width: float
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, IntArray]:
+    """All species' objects strip by strip.
+
+    Returns:
+        PT in the row of the species, (3, n); η, φ, and position among the kept objects of all species, (n,); and where
+        each strip starts.
+    """
+    n = len(kept[0].pt) + len(kept[1].pt) + len(kept[2].pt)
     strip = np.empty(n, np.int64)
     starts = np.zeros(N_STRIPS + 1, np.int64)
-    for k in range(n):
-        position = kept.eta[k] / width + N_STRIPS / 2
-        # The outermost strips take the rest; compared this way around, the first takes NaN too.
-        strip[k] = int(min(position, N_STRIPS - 1.0)) if position > 0 else 0
-        starts[strip[k] + 1] += 1
+    k = 0
+    for species in range(3):
+        for eta in kept[species].eta:
+            position = eta / width + N_STRIPS / 2
+            # The outermost strips take the rest; compared this way around, the first takes NaN too.
+            strip[k] = int(min(position, N_STRIPS - 1.0)) if position > 0 else 0
+            starts[strip[k] + 1] += 1
+            k += 1
     starts = np.cumsum(starts)
-    ordered = Kept(np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int64))
+    pts, etas, phis, origin = np.zeros((3, n)), np.empty(n), np.empty(n), np.empty(n, np.int64)
     free = starts.copy()
-    for k in range(n):
-        place = free[strip[k]]
-        free[strip[k]] += 1
-        ordered.pt[place], ordered.eta[place], ordered.phi[place] = kept.pt[k], kept.eta[k], kept.phi[k]
-        ordered.origin[place] = k
-    return ordered, starts
-
-
-@kernel
-def _sum_strips(
-    particles: Kept, starts: IntArray, objects: Kept, object_starts: IntArray, same: bool, edge: float, sums: FloatArray
-) -> None:
-    """Sums over the objects of one species around the particles of another or the same."""
-    for strip in range(N_STRIPS):
-        near = slice(object_starts[max(strip - 1, 0)], object_starts[min(strip + 2, N_STRIPS)])
-        pts, etas, phis = objects.pt[near], objects.eta[near], objects.phi[near]
-        for k in range(starts[strip], starts[strip + 1]):
-            pt = particles.pt[k]
-            if same:
-                objects.pt[k] = 0.0  # a particle never counts itself
-            sums[particles.origin[k]] = cone_sum(particles.eta[k], particles.phi[k], pts, etas, phis, edge)
-            if same:
-                objects.pt[k] = pt
+    k = 0
+    for species in range(3):
+        for j in range(len(kept[species].pt)):
+            place = free[strip[k]]
+            free[strip[k]] += 1
+            pts[species, place] = kept[species].pt[j]
+            etas[place], phis[place], origin[place] = kept[species].eta[j], kept[species].phi[j], k
+            k += 1
+    return pts, etas, phis, origin, starts
