@@ -7,7 +7,8 @@ from support.spark_submission import driver_log, submit
 
 
 def test_driver_and_executor_do_the_work_and_leave_no_executor(submitter, folder):
-    job = ["local:///opt/toposieve/jobs/ingest.py", "--base", "/data", "--partition", "2026-01-01"]
+    stored = ("--set", "store_events=true")  # to find three files alone needs no executor
+    job = ["local:///opt/toposieve/jobs/ingest.py", "--base", "/data", "--partition", "2026-01-01", *stored]
     logging = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": "file:/data/spark-events"}
     done = submit(submitter, *job, **logging)
     assert "phase: Succeeded" in done.output, done.output + driver_log(submitter, done)
