@@ -54,6 +54,7 @@ def main(args: argparse.Namespace) -> None:
     from toposieve.io.stages import finish
     from toposieve.spark.ingestion import check_other_samples, events_manifest, ingest_files
     from toposieve.spark.session import SparkOnDemand
+    from toposieve.todo import ingest_work
 
     started = time.monotonic()
     config, partition = cli.stage_config(args, IngestConfig), path_key("--partition", args.partition)
@@ -62,6 +63,8 @@ def main(args: argparse.Namespace) -> None:
         return
     logger.info("input %s/{sample}/%s, output %s", raw, partition, target)
     files = find_files(raw, args.samples, partition)
+    if cli.shows_plan(args, lambda: ingest_work(raw, files, cli.look(target), config, recompute=args.recompute)):
+        return
     options = cli.options(args)
     with cli.publication(args, target) as publication, SparkOnDemand("ingest", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)

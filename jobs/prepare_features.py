@@ -42,6 +42,7 @@ def main(args: argparse.Namespace) -> None:
     from toposieve.spark.session import SparkOnDemand
     from toposieve.spark.tasks import errors_of_tasks
     from toposieve.spark.verification import kept_units
+    from toposieve.todo import prepare_work
 
     started = time.monotonic()
     base, preparation = cli.base_key(args), cli.stage_config(args, PreparationConfig)
@@ -50,6 +51,8 @@ def main(args: argparse.Namespace) -> None:
         return
     inputs = datasets.read_inputs(base, [path_key("--partitions", partition) for partition in args.partitions])
     config = datasets.DatasetConfig(preparation=preparation, partitions=tuple(inputs.manifests))
+    if cli.shows_plan(args, lambda: prepare_work(inputs, cli.look(folder), config, recompute=args.recompute)):
+        return
     logger.info("input %s, output %s", ", ".join(str(base / name) for name in inputs.fingerprints), folder)
     with cli.publication(args, folder) as publication, SparkOnDemand("prepare", args.master) as spark:
         check_same_config(folder, publication.previous, config.hash, replace=args.replace)

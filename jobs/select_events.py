@@ -37,17 +37,21 @@ def main(args: argparse.Namespace) -> None:
     """Plan from ingest's manifest, select what is new on Spark, publish."""
     from toposieve.io.manifests import read_manifest
     from toposieve.io.publication import check_same_config
+    from toposieve.io.raw import Ingested
     from toposieve.io.stages import finish
-    from toposieve.spark.selection import Ingested, select_partition, selected_manifest, write_cutflow
+    from toposieve.spark.selection import select_partition, selected_manifest, write_cutflow
     from toposieve.spark.session import SparkOnDemand
+    from toposieve.todo import select_work
 
     started = time.monotonic()
     config, partition = cli.stage_config(args, SelectionConfig), path_key("--partition", args.partition)
     source, target = (cli.base_key(args) / stage / partition for stage in ("events", "selected"))
     if cli.shows_history(args, target):
         return
-    logger.info("input %s of %s, output %s", source, cli.raw_key(args), target)
     ingested = Ingested(cli.raw_key(args), source, read_manifest(source))
+    if cli.shows_plan(args, lambda: select_work(ingested, cli.look(target), config, recompute=args.recompute)):
+        return
+    logger.info("input %s of %s, output %s", source, ingested.raw, target)
     with cli.publication(args, target) as publication, SparkOnDemand("select", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
         selected = select_partition(ingested, publication, config, spark, cli.options(args))

@@ -37,6 +37,7 @@ def main(args: argparse.Namespace) -> None:
     """See what is missing, make it on Spark, publish."""
     from toposieve.simulation.campaign import Campaign, open_sample, simulate_samples
     from toposieve.spark.session import spark_session
+    from toposieve.todo import simulate_work
 
     started = time.monotonic()
     config = cli.stage_config(args, SimulationConfig)
@@ -44,6 +45,8 @@ def main(args: argparse.Namespace) -> None:
     campaign = Campaign(cli.raw_key(args), partition, config, recompute=args.recompute)
     folders = {sample: campaign.directory(sample) for sample in campaign.samples}
     if cli.shows_history(args, *folders.values()):
+        return
+    if cli.shows_plan(args, lambda: simulate_work(campaign, {name: cli.look(at) for name, at in folders.items()})):
         return
     logger.info("output %s", campaign.directory("{sample}"))
     with ExitStack() as stack:

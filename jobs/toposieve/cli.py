@@ -9,11 +9,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from toposieve import environment
+from toposieve import cost, environment
 from toposieve.config import ConfigT, StageConfig, load_config
+from toposieve.cost import Work
 from toposieve.errors import INVALID_INPUT_EXIT_CODE, ConflictError, InvalidInputError, UnavailableError, is_transient
 from toposieve.io.history import history
 from toposieve.io.publication import Publication
@@ -91,7 +92,33 @@ def add_spark_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="compare what is there with its checksums; what is damaged is made again"
     )
+    parser.add_argument(
+        "--plan",
+        metavar="CORES",
+        nargs="?",
+        type=_cores,
+        const=len(os.sched_getaffinity(0)),
+        help="only show what there is to do and what it takes, on so many cores (default: those of this machine)",
+    )
     parser.add_argument("--master", help="Spark master, for example local[4]; default: spark-submit's own, or local[*]")
+
+
+def _cores(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no number of cores: give one from 1 on, for example 400")
+    return int(text)
+
+
+def shows_plan(args: argparse.Namespace, work: Callable[[], Mapping[str, Work]]) -> bool:
+    """Print what a run would do and take, if that is all that was asked for.
+
+    Args:
+        args: The command line.
+        work: Finds out what there is to do, writing nothing.
+    """
+    if args.plan is not None:
+        print(cost.describe(work(), args.plan, *cost.load_costs()))
+    return args.plan is not None
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +139,11 @@ def add_history_argument(parser: argparse.ArgumentParser) -> None:
 def publication(args: argparse.Namespace, folder: Key) -> Publication:
     """The right to publish into a folder, as the command line wants it."""
     return Publication(folder, kept_hours=0.0 if args.sweep else KEPT_HOURS)
+
+
+def look(folder: Key) -> Publication:
+    """What is published in a folder, for a run that publishes nothing."""
+    return Publication(folder).look()
 
 
 def shows_history(args: argparse.Namespace, *folders: Key) -> bool:

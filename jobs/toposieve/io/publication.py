@@ -54,11 +54,15 @@ class Publication:
         now = self._heartbeat.begin()
         try:
             wait_for_sweeps(self.folder, now)
-            self._entries = self.folder.list()
-            newest = manifests.read_newest(self.folder, self._entries)
+            return self.look()
         except BaseException:
             self._heartbeat.end()
             raise
+
+    def look(self) -> Publication:
+        """See what is there; outside the block, without a sign of life, for who publishes nothing."""
+        self._entries = self.folder.list()
+        newest = manifests.read_newest(self.folder, self._entries)
         if newest is not None:
             self.previous, self._number = newest.manifest, newest.number
             listed = newest.manifest.outputs()

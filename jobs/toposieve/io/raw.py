@@ -43,6 +43,17 @@ class FoundFile:
         return same and self.listed_checksum in ("", known.checksum)
 
 
+@dataclass(frozen=True)
+class Ingested:
+    """A partition as ingest left it."""
+
+    raw: Key
+    """The folder of all raw files."""
+    folder: Key
+    """Of its manifest, and of its events if they are stored."""
+    manifest: Manifest
+
+
 def find_files(raw: Key, samples: Sequence[str], partition: str) -> list[FoundFile]:
     """A partition's ROOT files, by one listing for each sample.
 

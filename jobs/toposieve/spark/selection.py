@@ -27,6 +27,7 @@ from toposieve.io.delphes import SourceFile, read_events
 from toposieve.io.manifests import BadFile, Manifest, Unit, fingerprint, gather_notes, in_order, weight_fields
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import read_event_batches, selected_to_arrow
+from toposieve.io.raw import Ingested
 from toposieve.io.selected import write_ordered
 from toposieve.io.stages import Options
 from toposieve.io.store import Key
@@ -47,17 +48,6 @@ STAGE = "select"
 CUTFLOW_NAME = "cutflow.json"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """A partition as ingest left it."""
-
-    raw: Key
-    """The folder of all raw files."""
-    folder: Key
-    """Of its manifest, and of its events if they are stored."""
-    manifest: Manifest
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""What each Spark job would have to do now, for its plan: looked up without Spark, and without writing anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
+from toposieve.config import IngestConfig, SelectionConfig
+from toposieve.cost import Work
+from toposieve.errors import InvalidInputError
+from toposieve.io import datasets
+from toposieve.io.manifests import Unit
+from toposieve.io.publication import Publication
+from toposieve.io.raw import FoundFile, Ingested, read_known
+from toposieve.io.root_faults import bad_file
+from toposieve.io.root_files import open_root
+from toposieve.io.store import Key
+from toposieve.preprocessing import class_sizes
+from toposieve.simulation.campaign import Campaign, open_sample
+from toposieve.simulation.library import library_folder, library_hash
+
+EVENT_BYTES = 17_000
+"""About what an event takes in a ROOT file that nobody has looked into yet."""
+HOPED_SHARE = 0.6
+"""About so many simulated events pass the selection, before the first file tells."""
+
+Works = dict[str, Work]
+"""Stage → what it has to do."""
+
+
+def ingest_work(
+    raw: Key, files: Sequence[FoundFile], publication: Publication, config: IngestConfig, *, recompute: bool
+) -> Works:
+    """Files to inspect, and events to store of those that are new, if that is asked for.
+
+    Args:
+        raw: The folder of all raw files.
+        files: What is there.
+        publication: Ingest's, looked at.
+        config: Its configuration.
+        recompute: Whether everything is made anew.
+    """
+    known = read_known(publication.folder, raw)
+    new = [file for file in files if not (file.id in known and file.is_still(known[file.id]))]
+    branches = _branches(raw, [file.id for file in new]) if new else 0
+    works = {"ingest": Work(len(new), len(new), 0, _size(new), branches * len(new))}
+    if not config.store_events:
+        return works
+    kept = {unit.source for unit in _kept(publication, config.hash, "ingest", recompute) if unit.outputs}
+    stored = [file for file in files if file in new or file.id not in kept]
+    events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in stored]
+    units = sum(max(1, math.ceil(each / config.entries_per_unit)) for each in events)
+    branches = _branches(raw, [file.id for file in stored]) if stored else 0
+    return {**works, "store events": Work(len(stored), units, sum(events), _size(stored), branches * len(stored))}
+
+
+def _size(files: Sequence[FoundFile]) -> int:
+    return sum(max(file.size, 0) for file in files)
+
+
+def _branches(raw: Key, file_ids: Iterable[str]) -> int:
+    """Branches of the first file that can be read: of a campaign, all have as many."""
+    for file_id in file_ids:
+        with suppress(InvalidInputError), bad_file(file_id, ""), open_root(raw / file_id) as root:
+            return len(root[schema.TREE_NAME].keys())
+    return 0
+
+
+def select_work(ingested: Ingested, publication: Publication, config: SelectionConfig, *, recompute: bool) -> Works:
+    """Ingested units that are not selected yet.
+
+    Args:
+        ingested: What there is.
+        publication: Select's, looked at.
+        config: Cuts.
+        recompute: Whether everything is made anew.
+    """
+    done = {(unit.range, unit.input) for unit in _kept(publication, config.hash, "select", recompute)}
+    todo = [unit for unit in ingested.manifest.units if (unit.range, unit.input) not in done]
+    sources = {unit.source: unit.source_bytes for unit in todo}
+    events = sum(unit.entry_stop - unit.entry_start for unit in todo)
+    branches = _branches(ingested.raw, sources) * len(sources)
+    return {"select": Work(len(sources), len(todo), events, sum(sources.values()), branches)}
+
+
+def prepare_work(
+    inputs: datasets.SelectedInputs, publication: Publication, config: datasets.DatasetConfig, *, recompute: bool
+) -> Works:
+    """Events that a dataset takes, unless it is complete.
+
+    Args:
+        inputs: Selected partitions.
+        publication: The dataset's, looked at.
+        config: Its configuration.
+        recompute: Whether everything is made anew.
+
+    Raises:
+        InvalidInputError: A sample has no selected event.
+    """
+    if datasets.is_complete(publication, _kept(publication, config.hash, datasets.STAGE, recompute), inputs):
+        return {}
+    available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
+    files = [file for each in inputs.units for file in each.unit.outputs]
+    events = sum(class_sizes(available, config.preparation).values())
+    return {"prepare": Work(len(files), len(files), events, sum(file.bytes for file in files))}
+
+
+def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> Works:
+    """Events that the samples lack, and the pile-up library if that is not there.
+
+    Args:
+        campaign: What to simulate.
+        publications: Of each sample, looked at.
+    """
+    works, config = {}, campaign.config
+    for sample in campaign.samples:
+        progress = open_sample(campaign, sample, publications[sample], replace=True).progress
+        if progress.files() is None:
+            share = progress.total("selected") / (progress.total("events") or 1) or HOPED_SHARE
+            missing = max(1, progress.target - progress.total("selected"))
+            files = math.ceil(missing / share / campaign.events_in_file(sample))
+            works[f"simulate {sample}"] = Work(0, files, missing)
+    if works and config.pileup > 0:
+        library = Publication(library_folder(campaign.raw, config)).look()
+        blocks = _kept(library, library_hash(config), "simulate", campaign.recompute)
+        lacking = config.pileup_library_events - sum(unit.counts["events"] for unit in blocks)
+        return {"pile-up library": Work(0, math.ceil(lacking / 2500), lacking), **works}
+    return works
+
+
+def _kept(publication: Publication, config_hash: str, stage: str, recompute: bool) -> list[Unit]:
+    """Units that are published; those that a killed run has left unpublished are not looked for."""
+    return [] if recompute else publication.reusable(config_hash, CODE_NUMBERS[stage])
