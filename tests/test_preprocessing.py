@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.config import PreparationConfig
 from toposieve.errors import InvalidInputError
+from toposieve.physics.moments import Moments
 from toposieve.preprocessing import (
     SCALED_FEATURES,
-    FeatureStatistics,
     Scaling,
     class_sizes,
     shard_stops,
@@ -42,17 +40,17 @@ class Events:
         self.particles = random.normal(shift, 3, (int(self.lengths.sum()), len(LOW))).astype(np.float32)
         self.weights = random.gamma(2, 1, count).astype(np.float32)
 
-    def fit(self, chosen: slice = slice(None)) -> FeatureStatistics:
-        ends = np.cumsum(self.lengths)
-        starts = ends - self.lengths
-        rows = [np.arange(a, b) for a, b in zip(starts[chosen], ends[chosen], strict=True)]
-        particles = self.particles[np.concatenate([*rows, np.arange(0)]).astype(int)]
-        return FeatureStatistics.fit(self.high_level[chosen], particles, self.lengths[chosen], self.weights[chosen])
+    def moments(self, chosen: slice) -> Moments:
+        of_event = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        particles = np.isin(of_event, np.arange(len(self.lengths))[chosen])
+        return Moments.of(self.particles[particles], self.weights[of_event][particles], len(SCALED_FEATURES))
 
-    def weighted_values(self, feature: str) -> list[tuple[float, float]]:
-        """Weight and value of every particle."""
-        weights = [float(w) for w, n in zip(self.weights, self.lengths, strict=True) for _ in range(n)]
-        return list(zip(weights, self.particles[:, LOW[feature]].tolist(), strict=True))
+    def fit(self, *parts: slice, factors: dict[str, float] | None = None) -> Scaling:
+        """Scaling that is fitted to some of the events, in parts; to all by default."""
+        parts = parts or (slice(None),)
+        high_level = np.concatenate([self.high_level[part] for part in parts])
+        moments = [("qcd", self.moments(part)) for part in parts]
+        return Scaling.fit(high_level.min(axis=0), high_level.max(axis=0), moments, factors or EQUAL_WEIGHTS)
 
 
 # --- counts ------------------------------------------------------------------------------------------------------
@@ -132,70 +130,12 @@ def test_shards_are_few_equal_and_of_whole_streams(events: int, streams: int, ev
     assert (len(stops) - streams) * events_per_shard < events
 
 
-# --- statistics --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("feature", ["Pt", "NeuPFIso"])
-def test_mean_and_deviation_are_weighted_over_particles(feature: str) -> None:
-    events = Events(50, seed=1)
-    fitted = events.fit()
-    pairs = events.weighted_values(feature)
-    total = math.fsum(w for w, _ in pairs)
-    mean = math.fsum(w * x for w, x in pairs) / total
-    i = SCALED_FEATURES.index(feature)
-    assert fitted.weight == pytest.approx(total)
-    assert fitted.mean[i] == pytest.approx(mean)
-    assert fitted.squares[i] == pytest.approx(math.fsum(w * (x - mean) ** 2 for w, x in pairs))
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 40), max_size=5))
-def test_merged_parts_equal_the_whole(cuts: list[int]) -> None:
-    events = Events(40, seed=2)
-    bounds = [0, *sorted(cuts), 40]
-    merged = FeatureStatistics.empty()
-    for start, stop in pairwise(bounds):
-        merged = merged.merge(events.fit(slice(start, stop)))
-    for name, value in events.fit().to_json().items():
-        assert getattr(merged, name) == pytest.approx(value, rel=1e-9), name
-
-
-def test_negative_weights_count_by_their_size() -> None:
-    """Forty per cent are negative; of the first part, whose weights add up to 0, only the signs are left out."""
-    events = Events(40, seed=2)
-    events.weights[:2], events.lengths[1] = 1, events.lengths[0]
-    events.particles = np.resize(events.particles, (int(events.lengths.sum()), len(LOW)))
-    expected = events.fit().to_json()
-    events.weights[1::5] *= -1
-    events.weights[3::5] *= -1
-    merged = events.fit(slice(0, 2)).merge(events.fit(slice(2, None)))
-    for name, value in expected.items():
-        assert getattr(merged, name) == pytest.approx(value, rel=1e-9), name
-
-
-def test_merging_is_stable_far_from_zero() -> None:
-    """Sums of squares lose a spread of 1 at a mean of 1e8; merged deviations do not."""
-    values = [[1e8 + x for x in (0.0, 2.0)], [1e8 + x for x in (4.0, 6.0)]]
-    merged = FeatureStatistics.empty()
-    for part in values:
-        particles = np.repeat(np.array(part)[:, None], len(LOW), axis=1)
-        ones = np.ones(len(part))
-        merged = merged.merge(FeatureStatistics.fit(np.zeros((2, len(HIGH))), particles, ones.astype(np.int64), ones))
-    assert merged.squares[0] / merged.weight == pytest.approx(statistics.pvariance([0, 2, 4, 6]))
-
-
-def test_statistics_survive_json_to_the_last_bit() -> None:
-    fitted = Events(20, seed=3).fit()
-    restored = FeatureStatistics.from_json(json.loads(json.dumps(fitted.to_json())))
-    assert restored.to_json() == fitted.to_json()
-
-
 # --- scaling -----------------------------------------------------------------------------------------------------
 
 
 def test_scaled_particles_have_mean_zero_and_deviation_one() -> None:
     events = Events(300, seed=4, shift=5)
-    scaled = Scaling.fit([("qcd", events.fit())], EQUAL_WEIGHTS).apply_particles(events.particles)
+    scaled = events.fit().apply_particles(events.particles)
     weights = np.repeat(events.weights, events.lengths)
     for name in SCALED_FEATURES:
         mean = np.average(scaled[:, LOW[name]], weights=weights)
@@ -205,14 +145,14 @@ def test_scaled_particles_have_mean_zero_and_deviation_one() -> None:
 
 def test_flags_and_charge_are_left_alone() -> None:
     events = Events(30, seed=5, shift=5)
-    scaled = Scaling.fit([("qcd", events.fit())], EQUAL_WEIGHTS).apply_particles(events.particles)
+    scaled = events.fit().apply_particles(events.particles)
     unscaled = [LOW[name] for name in schema.UNSCALED_FEATURES]
     np.testing.assert_array_equal(scaled[:, unscaled], events.particles[:, unscaled])
 
 
 def test_scaled_high_level_features_fill_zero_to_one() -> None:
     events = Events(100, seed=6, shift=-3)
-    scaled = Scaling.fit([("qcd", events.fit())], EQUAL_WEIGHTS).apply_high_level(events.high_level)
+    scaled = events.fit().apply_high_level(events.high_level)
     np.testing.assert_allclose(scaled.min(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(scaled.max(axis=0), 1, atol=1e-6)
 
@@ -221,7 +161,7 @@ def test_a_feature_without_spread_keeps_scale_one() -> None:
     events = Events(100, seed=7)
     events.high_level[:, HIGH["nJets"]] = 4
     events.particles[:, LOW["vtxX"]] = 0.1  # its float64 mean is not exactly 0.1
-    scaling = Scaling.fit([("qcd", events.fit(slice(0, 60))), ("qcd", events.fit(slice(60, None)))], EQUAL_WEIGHTS)
+    scaling = events.fit(slice(0, 60), slice(60, None))
     assert scaling.high_level_scale[HIGH["nJets"]] == 1
     assert scaling.particle_scale[LOW["vtxX"]] == 1
     assert np.all(scaling.apply_high_level(events.high_level)[:, HIGH["nJets"]] == 0)
@@ -232,9 +172,10 @@ def test_classes_enter_with_normalised_weights() -> None:
     heavy, light = Events(50, seed=8, shift=10), Events(50, seed=9)
     heavy.weights *= 1000
     totals = {"qcd": (50, float(heavy.weights.sum())), "ttbar": (50, float(light.weights.sum())), "wjets": (1, 1.0)}
-    parts = [("qcd", heavy.fit()), ("ttbar", light.fit())]
-    normalised = Scaling.fit(parts, weight_factors(totals)).particle_offset[LOW["Pt"]]
-    raw = Scaling.fit(parts, EQUAL_WEIGHTS).particle_offset[LOW["Pt"]]
+    parts = [("qcd", heavy.moments(slice(None))), ("ttbar", light.moments(slice(None)))]
+    low, high = heavy.high_level.min(axis=0), heavy.high_level.max(axis=0)
+    normalised = Scaling.fit(low, high, parts, weight_factors(totals)).particle_offset[LOW["Pt"]]
+    raw = Scaling.fit(low, high, parts, EQUAL_WEIGHTS).particle_offset[LOW["Pt"]]
     assert normalised == pytest.approx(5, abs=1)
     assert raw == pytest.approx(10, abs=1)
 
@@ -242,7 +183,7 @@ def test_classes_enter_with_normalised_weights() -> None:
 def test_weights_have_mean_one_in_each_class() -> None:
     events = Events(500, seed=10)
     factors = weight_factors({**dict.fromkeys(schema.SAMPLES, (1, 1.0)), "qcd": (500, float(events.weights.sum()))})
-    scaling = Scaling.fit([("qcd", events.fit())], factors)
+    scaling = events.fit(factors=factors)
     samples = ["qcd", "ttbar"] * (len(events.weights) // 2)
     applied = scaling.apply_weights(samples, events.weights)
     np.testing.assert_array_equal(applied[1::2], events.weights[1::2])
@@ -256,14 +197,14 @@ def test_a_class_without_weight_is_refused() -> None:
 
 
 def test_scaling_survives_json() -> None:
-    scaling = Scaling.fit([("qcd", Events(20, seed=11).fit())], {"qcd": 0.3, "ttbar": 1 / 3, "wjets": 2.0})
+    scaling = Events(20, seed=11).fit(factors={"qcd": 0.3, "ttbar": 1 / 3, "wjets": 2.0})
     restored = Scaling.from_json(scaling.to_json())
     assert restored.to_json() == scaling.to_json()
     np.testing.assert_array_equal(restored.particle_scale, scaling.particle_scale)
 
 
 def test_scaling_json_names_every_feature_and_its_unit() -> None:
-    content = json.loads(Scaling.fit([("qcd", Events(20, seed=12).fit())], EQUAL_WEIGHTS).to_json())
+    content = json.loads(Events(20, seed=12).fit().to_json())
     assert [row["name"] for row in content["high_level"]] == list(schema.HIGH_LEVEL_FEATURES)
     assert {row["name"]: row["unit"] for row in content["particles"]}.items() >= {
         "Pt": "GeV",
@@ -285,9 +226,9 @@ def test_scaling_does_not_see_the_test_split() -> None:
     """Published: scalers fitted before the split, on test data too. Here: the test split changes nothing."""
     events = Events(100, seed=13)
     training, everything = slice(0, 64), slice(None)
-    before = Scaling.fit([("qcd", events.fit(training))], EQUAL_WEIGHTS)
-    published_before = Scaling.fit([("qcd", events.fit(everything))], EQUAL_WEIGHTS)
+    before = events.fit(training)
+    published_before = events.fit(everything)
     events.high_level[99] = 1e6
     events.particles[-1] = 1e6
-    assert Scaling.fit([("qcd", events.fit(training))], EQUAL_WEIGHTS).to_json() == before.to_json()
-    assert Scaling.fit([("qcd", events.fit(everything))], EQUAL_WEIGHTS).to_json() != published_before.to_json()
+    assert events.fit(training).to_json() == before.to_json()
+    assert events.fit(everything).to_json() != published_before.to_json()

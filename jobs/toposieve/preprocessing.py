@@ -1,6 +1,6 @@
 """Balance, split and scaling of selected events: counts and statistics, no IO.
 
-Which event goes where is decided by hashes (:mod:`toposieve.spark.ranks`); this module says how many go where, and
+Which event goes where is decided by hashes (:mod:`toposieve.assignment`); this module says how many go where, and
 what the features are scaled by.
 """
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.config import PreparationConfig
 from toposieve.errors import InvalidInputError
+from toposieve.physics.moments import Moments
 
 SCALED_FEATURES: tuple[str, ...] = tuple(
     name for name in schema.LOW_LEVEL_FEATURES if name not in schema.UNSCALED_FEATURES
@@ -112,85 +113,6 @@ def shard_stops(split: str, events: int, config: PreparationConfig) -> list[int]
     return [(shard + 1) * events // shards for shard in range(shards)]
 
 
-# --- statistics --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FeatureStatistics:
-    """What scaling needs to know of some training events; parts merge, in a fixed order, to the same last bit.
-
-    Attributes:
-        minimum: Smallest value of each high-level feature, (14,).
-        maximum: Largest value of each high-level feature, (14,).
-        weight: Sum of the particles' absolute weights: with signs, a part could have events and no mean.
-        mean: Mean of each scaled low-level feature over particles, by absolute weight, (13,).
-        squares: Weighted sum of squared deviations from that mean, (13,).
-    """
-
-    minimum: NDArray[np.float64]
-    maximum: NDArray[np.float64]
-    weight: float
-    mean: NDArray[np.float64]
-    squares: NDArray[np.float64]
-
-    @classmethod
-    def empty(cls) -> FeatureStatistics:
-        """Statistics of no event, the neutral element of :meth:`merge`."""
-        high, low = len(schema.HIGH_LEVEL_FEATURES), len(SCALED_FEATURES)
-        return cls(np.full(high, np.inf), np.full(high, -np.inf), 0.0, np.zeros(low), np.zeros(low))
-
-    @classmethod
-    def fit(
-        cls, high_level: NDArray[Any], particles: NDArray[Any], lengths: NDArray[np.int64], weights: NDArray[Any]
-    ) -> FeatureStatistics:
-        """Statistics of some events.
-
-        Args:
-            high_level: (events, 14).
-            particles: Low-level features of real particles only, event after event, (particles, 19).
-            lengths: Particles of each event, (events,).
-            weights: Event weights of any sign, (events,); each particle has its event's.
-        """
-        if not len(high_level):
-            return cls.empty()
-        values = particles[:, _SCALED_COLUMNS].astype(np.float64)  # (particles, 13)
-        particle_weights = np.repeat(np.abs(weights.astype(np.float64)), lengths)  # (particles,)
-        total = float(particle_weights.sum())
-        # einsum, not BLAS: its order of summation depends on nothing but the shape.
-        mean = np.einsum("i,ij->j", particle_weights, values) / total if total else np.zeros(values.shape[1])
-        values -= mean
-        squares = np.einsum("i,ij,ij->j", particle_weights, values, values)
-        extremes = high_level.min(axis=0).astype(np.float64), high_level.max(axis=0).astype(np.float64)
-        return cls(*extremes, total, mean, squares)
-
-    def merge(self, other: FeatureStatistics) -> FeatureStatistics:
-        """Statistics of both sets of events (Chan, Golub & LeVeque, 1979: stable however large the mean is)."""
-        weight = self.weight + other.weight
-        share = other.weight / weight if weight else 0.0
-        delta = other.mean - self.mean
-        return FeatureStatistics(
-            minimum=np.minimum(self.minimum, other.minimum),
-            maximum=np.maximum(self.maximum, other.maximum),
-            weight=weight,
-            mean=self.mean + share * delta,
-            squares=self.squares + other.squares + self.weight * share * delta**2,
-        )
-
-    def reweighted(self, factor: float) -> FeatureStatistics:
-        """Statistics of the same events with every weight times ``factor``."""
-        return FeatureStatistics(self.minimum, self.maximum, factor * self.weight, self.mean, factor * self.squares)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers that :meth:`from_json` turns back without loss."""
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> FeatureStatistics:
-        """Inverse of :meth:`to_json`."""
-        arrays = {name: np.array(values[name]) for name in ("minimum", "maximum", "mean", "squares")}
-        return cls(weight=values["weight"], **arrays)
-
-
 # --- scaling -----------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +123,7 @@ class Scaling:
     Attributes:
         high_level_offset: Smallest value in the training split, (14,).
         high_level_scale: Largest less smallest value, (14,); 1 where there is no spread.
-        particle_offset: Mean over the training split's particles by absolute weight, (19,); 0 for flags and charge.
+        particle_offset: Mean over training events' particles by absolute weight, (19,); 0 for flags and charge.
         particle_scale: Standard deviation by absolute weight, (19,); 1 without spread, and for flags and charge.
         weight_factors: Sample → factor that makes the mean |weight| of its training events 1.
     """
@@ -213,23 +135,32 @@ class Scaling:
     weight_factors: Mapping[str, float]
 
     @classmethod
-    def fit(cls, parts: Iterable[tuple[str, FeatureStatistics]], weight_factors: Mapping[str, float]) -> Scaling:
-        """Scaling from statistics of the training split.
+    def fit(
+        cls,
+        minimum: NDArray[Any],
+        maximum: NDArray[Any],
+        particles: Iterable[tuple[str, Moments]],
+        weight_factors: Mapping[str, float],
+    ) -> Scaling:
+        """Scaling from the training split.
 
         Args:
-            parts: Sample and statistics (with the events' own weights) of each part, in a fixed order.
+            minimum: Smallest value of each high-level feature, (14,).
+            maximum: Largest value, (14,).
+            particles: Sample and moments of the scaled features (with the events' own weights) of each part, in a
+                fixed order.
             weight_factors: Sample → factor of its weights, from :func:`weight_factors`.
         """
-        whole = FeatureStatistics.empty()
-        for sample, part in parts:
+        whole = Moments.empty(len(SCALED_FEATURES))
+        for sample, part in particles:
             whole = whole.merge(part.reweighted(weight_factors[sample]))
         deviation = np.sqrt(np.maximum(whole.squares, 0.0) / whole.weight)
         offset, scale = np.zeros(len(schema.LOW_LEVEL_FEATURES)), np.ones(len(schema.LOW_LEVEL_FEATURES))
         offset[_SCALED_COLUMNS] = whole.mean
         scale[_SCALED_COLUMNS] = np.where(deviation > _NO_SPREAD * np.abs(whole.mean), deviation, 1.0)
-        spread = whole.maximum - whole.minimum
+        spread = maximum.astype(np.float64) - minimum.astype(np.float64)
         return cls(
-            high_level_offset=whole.minimum.astype(np.float32),
+            high_level_offset=minimum.astype(np.float32),
             high_level_scale=np.where(spread > 0, spread, 1.0).astype(np.float32),
             particle_offset=offset.astype(np.float32),
             particle_scale=scale.astype(np.float32),

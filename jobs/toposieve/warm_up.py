@@ -10,9 +10,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from toposieve import schema
 from toposieve.config import SimulationConfig
+from toposieve.io.selected import PARTICLE_RECORD
 from toposieve.io.store import Key
 from toposieve.physics.features import sequence_order
+from toposieve.physics.sequences import scaled_features
 from toposieve.simulation.files import FileTask, simulate_file
 
 
@@ -21,7 +24,9 @@ def warm_up() -> None:
     with TemporaryDirectory() as folder:
         task = FileTask("wjets", "warm-up", 0, 20, SimulationConfig(pileup=0), None, Key(folder))
         simulate_file(task, Path(folder) / "warm-up.root")
-    sequence_order(np.array([0, 1]), np.zeros(1), np.zeros(1))
+    particles, scale = np.zeros(1, PARTICLE_RECORD), np.ones(len(schema.LOW_LEVEL_FEATURES), np.float32)
+    order = sequence_order(np.array([0, 1]), particles["Eta"], particles["Phi"])
+    scaled_features(particles, order, scale, scale)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,23 +16,16 @@ from support.copying_store import copying_store
 from support.selected_files import SelectedUnit, batch_of, random_unit, with_value, write_selected
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.event_keys import event_keys
 from toposieve.io import manifests
 from toposieve.io import selected as selected_module
 from toposieve.io.parquet import SELECTED_SCHEMA
-from toposieve.io.selected import (
-    BATCH_EVENTS,
-    SelectedBatch,
-    check_file,
-    event_keys,
-    read_column,
-    read_selected,
-    write_ordered,
-)
+from toposieve.io.selected import SelectedBatch, open_selected, write_ordered
 from toposieve.io.store import Key
 from toposieve.io.store.file import FileStore
 
 FILE = "qcd/d/qcd-000000.root"
-EVENTS = 3 * BATCH_EVENTS + 400
+EVENTS = 592
 SMALL_GROUP = 1000
 """Particles: a few row groups for this many events."""
 
@@ -57,32 +49,34 @@ def written(folder: Path, unit: SelectedUnit) -> tuple[Key, manifests.Unit]:
     return directory / record.outputs[0].path, record
 
 
+Written = tuple[Key, manifests.Unit]
+
+
 @pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory, unit: SelectedUnit) -> Key:
-    return written(tmp_path_factory.mktemp("selected"), unit)[0]
+def file(tmp_path_factory: pytest.TempPathFactory, unit: SelectedUnit) -> Written:
+    return written(tmp_path_factory.mktemp("selected"), unit)
+
+
+@pytest.fixture(scope="module")
+def key(file: Written) -> Key:
+    return file[0]
+
+
+def column(key: Key, name: str) -> np.ndarray:
+    values: np.ndarray = pq.read_table(str(key))[name].to_numpy()
+    return values
+
+
+def batches_of(file: Written, rows: np.ndarray) -> list[SelectedBatch]:
+    with open_selected(*file) as opened:
+        return list(opened.batches(rows))
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def key_by_hand(file: str, entry: int) -> int:
-    """SplitMix64 in Python's integers."""
-    state = int.from_bytes(hashlib.blake2b(file.encode(), digest_size=8).digest(), "little")
-    value = (state + entry * 0x9E3779B97F4A7C15) % 2**64
-    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
-    return value ^ value >> 31
-
-
-def test_keys_are_those_of_splitmix64() -> None:
-    # First outputs from state 1234567, as published with the generator.
-    assert selected_module.mix(np.array([1234567 + 0x9E3779B97F4A7C15], np.uint64)).tolist() == [6457827717110365317]
-    entries = np.array([0, 1, 2, 10**12])
-    assert event_keys(FILE, entries).tolist() == [key_by_hand(FILE, entry) for entry in entries.tolist()]
-
-
 def test_a_file_is_in_the_order_of_its_keys(key: Key, unit: SelectedUnit) -> None:
-    keys, entries = (read_column(key, name) for name in (schema.KEY_COLUMN, schema.ENTRY_COLUMN))
+    keys, entries = (column(key, name) for name in (schema.KEY_COLUMN, schema.ENTRY_COLUMN))
     assert sorted(entries) == unit.entries.tolist()
     assert np.array_equal(keys, event_keys(FILE, entries))
     assert np.all(keys[1:] > keys[:-1])
@@ -141,58 +135,64 @@ def test_large_but_finite_values_are_kept(tmp_path: Path, unit: SelectedUnit) ->
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def check_events(batches: list[SelectedBatch], unit: SelectedUnit, rows: np.ndarray) -> None:
+def check_events(batches: list[SelectedBatch], unit: SelectedUnit) -> np.ndarray:
+    """The rows that the batches hold, once their events are what was written."""
     events = np.argsort(event_keys(unit.file, unit.entries))  # positions in the unit, in file order
-    chosen = events[rows]
-    np.testing.assert_array_equal(np.concatenate([batch.rows for batch in batches]), rows)
-    np.testing.assert_array_equal(np.concatenate([batch.entries for batch in batches]), unit.entries[chosen])
-    np.testing.assert_array_equal(np.concatenate([batch.weights for batch in batches]), unit.weights[chosen])
-    np.testing.assert_array_equal(np.concatenate([batch.high_level for batch in batches]), unit.high_level[chosen])
     for batch in batches:
-        for i, event in enumerate(events[batch.rows]):
+        chosen = events[batch.rows]
+        np.testing.assert_array_equal(batch.entries, unit.entries[chosen])
+        np.testing.assert_array_equal(batch.weights, unit.weights[chosen])
+        np.testing.assert_array_equal(batch.high_level, unit.high_level[chosen])
+        for i, event in enumerate(chosen):
             ours, theirs = slice(*batch.offsets[i : i + 2]), slice(*unit.offsets[event : event + 2])
             for name, values in batch.particles.items():
                 np.testing.assert_array_equal(values[ours], unit.particles[name][theirs])
+    return np.concatenate([batch.rows for batch in batches])
 
 
-def test_all_events(key: Key, unit: SelectedUnit) -> None:
+def bounds_of(file: Written) -> list[int]:
+    with open_selected(*file) as opened:
+        return opened.bounds.tolist()
+
+
+def test_all_events(file: Written, unit: SelectedUnit) -> None:
     rows = np.arange(EVENTS)
-    batches = list(read_selected(key, rows))
-    check_events(batches, unit, rows)
-    assert max(len(batch.rows) for batch in batches) <= BATCH_EVENTS
+    batches = batches_of(file, rows)
+    assert np.array_equal(check_events(batches, unit), rows)
+    assert [batch.rows[0] for batch in batches] == bounds_of(file)[:-1]
 
 
-@pytest.mark.parametrize("step", [2, 7, 333])
-def test_some_events(key: Key, unit: SelectedUnit, step: int) -> None:
-    rows = np.arange(1, EVENTS, step)
-    check_events(list(read_selected(key, rows)), unit, rows)
+def test_a_run_of_events_is_read_alone(file: Written, unit: SelectedUnit) -> None:
+    rows = np.arange(200, 420)
+    assert np.array_equal(check_events(batches_of(file, rows), unit), rows)
 
 
-def test_one_event_of_the_last_row_group(key: Key, unit: SelectedUnit) -> None:
-    check_events(list(read_selected(key, np.array([EVENTS - 1]))), unit, np.array([EVENTS - 1]))
+def test_runs_at_both_ends_leave_the_row_groups_between_them(file: Written, unit: SelectedUnit) -> None:
+    rows = np.array([3, 5, EVENTS - 1])
+    assert check_events(batches_of(file, rows), unit).tolist() == [3, 4, 5, EVENTS - 1]
 
 
-def test_no_events(key: Key) -> None:
-    assert list(read_selected(key, np.array([], int))) == []
+def test_no_events(file: Written) -> None:
+    assert batches_of(file, np.array([], int)) == []
 
 
-def test_packed_particles_hold_the_same_values(key: Key) -> None:
-    batch = next(read_selected(key, np.arange(5)))
+@pytest.mark.parametrize("rows", [np.arange(EVENTS), np.array([0, 7, 300, EVENTS - 1]), np.array([], int)])
+def test_flat_columns_of_some_events(file: Written, unit: SelectedUnit, rows: np.ndarray) -> None:
+    chosen = np.argsort(event_keys(FILE, unit.entries))[rows]
+    with open_selected(*file) as opened:
+        weights, high_level = opened.flat(rows)
+    np.testing.assert_array_equal(weights, unit.weights[chosen])
+    np.testing.assert_array_equal(high_level, unit.high_level[chosen])
+
+
+def test_packed_particles_hold_the_same_values(file: Written) -> None:
+    batch = batches_of(file, np.arange(5))[0]
     records = batch.particle_records()
     for name, values in batch.particles.items():
         np.testing.assert_array_equal(records[name], values)
 
 
-def test_a_flat_column(key: Key, unit: SelectedUnit) -> None:
-    ordered = np.argsort(event_keys(FILE, unit.entries))
-    np.testing.assert_array_equal(read_column(key, schema.WEIGHT_COLUMN), unit.weights[ordered])
-
-
-def test_an_intact_file_passes(tmp_path: Path, unit: SelectedUnit) -> None:
-    check_file(*written(tmp_path, unit))
-
-
-def test_of_a_remote_file_little_is_read_for_its_check_and_one_column(
+def test_of_a_remote_file_little_is_read_for_its_check_and_its_keys(
     tmp_path: Path, unit: SelectedUnit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, record = written(tmp_path, unit)
@@ -205,18 +205,17 @@ def test_of_a_remote_file_little_is_read_for_its_check_and_one_column(
         return FileStore(tmp_path).read_ranges(name, ranges)
 
     monkeypatch.setattr(opened, "read_ranges", read_ranges)
-    check_file(remote, record)
-    assert sorted(read_column(remote, schema.ENTRY_COLUMN)) == unit.entries.tolist()
+    with open_selected(remote, record) as file:
+        assert sorted(file.keys()) == sorted(event_keys(FILE, unit.entries))
     assert opened.fetched == []
-    groups = pq.ParquetFile(str(key)).num_row_groups
-    assert len(read) <= 2 + groups, "two footers, and the column in each row group"
+    assert len(read) <= 1 + pq.ParquetFile(str(key)).num_row_groups, "the footer, and the column in each row group"
     with pytest.raises(InvalidInputError, match=r"gone\.parquet is missing"):
-        check_file(root / "gone.parquet", record)
+        batches_of((root / "gone.parquet", record), np.arange(0))
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "missing"])
 def test_a_damaged_file_is_refused_by_whoever_reads_it(tmp_path: Path, unit: SelectedUnit, damage: str) -> None:
-    key, _ = written(tmp_path, unit)
+    key, record = written(tmp_path, unit)
     path = Path(str(key))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
@@ -225,7 +224,7 @@ def test_a_damaged_file_is_refused_by_whoever_reads_it(tmp_path: Path, unit: Sel
         path.write_bytes(content[:-1] if damage == "cut short" else content)
     expected = "is missing" if damage == "missing" else r"is damaged \(.*again, with --verify"
     with pytest.raises(InvalidInputError, match=f"{path.name} {expected}"):
-        list(read_selected(key, np.arange(EVENTS)))
+        batches_of((key, record), np.arange(EVENTS))
 
 
 def rewritten(key: Key, table: pa.Table) -> Key:
@@ -237,20 +236,20 @@ def rewritten(key: Key, table: pa.Table) -> Key:
 def test_other_columns_are_refused(tmp_path: Path, unit: SelectedUnit) -> None:
     key, record = written(tmp_path, unit)
     with pytest.raises(InvalidInputError, match="vtxX"):
-        check_file(rewritten(key, pq.read_table(str(key)).drop_columns(["vtxX"])), record)
+        batches_of((rewritten(key, pq.read_table(str(key)).drop_columns(["vtxX"])), record), np.arange(0))
 
 
 def test_another_number_of_events_is_refused(tmp_path: Path, unit: SelectedUnit) -> None:
     key, record = written(tmp_path, unit)
     with pytest.raises(InvalidInputError, match=f"has 5 events, its manifest says {EVENTS}"):
-        check_file(rewritten(key, pq.read_table(str(key), schema=SELECTED_SCHEMA).slice(0, 5)), record)
+        batches_of((rewritten(key, pq.read_table(str(key), schema=SELECTED_SCHEMA).slice(0, 5)), record), np.arange(0))
 
 
 def test_particle_columns_of_different_length_are_refused(tmp_path: Path, unit: SelectedUnit) -> None:
-    key, _ = written(tmp_path, unit)
+    key, record = written(tmp_path, unit)
     table = pq.read_table(str(key), schema=SELECTED_SCHEMA)
     shifted = table["Eta"].combine_chunks().take(pa.array(np.roll(np.arange(EVENTS), 1)))
     index = table.schema.get_field_index("Eta")
     changed = rewritten(key, table.set_column(index, table.schema.field(index), shifted))
     with pytest.raises(InvalidInputError, match="column Eta has other lengths than Pt"):
-        list(read_selected(changed, np.arange(EVENTS)))
+        batches_of((changed, record), np.arange(EVENTS))

@@ -13,10 +13,11 @@ import tensorflow as tf
 from support.selected_files import random_unit, write_selected
 from toposieve import schema
 from toposieve.io import manifests
-from toposieve.io.selected import SelectedBatch, read_selected
+from toposieve.io.selected import SelectedBatch, open_selected
 from toposieve.io.shards import ShardBatch, scale_particles, write_shard
 from toposieve.physics.features import low_level_features, pad_sequences
-from toposieve.preprocessing import FeatureStatistics, Scaling
+from toposieve.physics.moments import Moments
+from toposieve.preprocessing import SCALED_FEATURES, Scaling
 
 LOW = {name: i for i, name in enumerate(schema.LOW_LEVEL_FEATURES)}
 EVENTS = 40
@@ -25,17 +26,18 @@ EVENTS = 40
 @pytest.fixture(scope="module")
 def selected(tmp_path_factory: pytest.TempPathFactory) -> SelectedBatch:
     directory = write_selected(tmp_path_factory.mktemp("shards"), "d", [random_unit("qcd/d/a.root", EVENTS, seed=2)])
-    [output] = manifests.read_manifest(directory).outputs()
-    [batch] = read_selected(directory / output.path, np.arange(EVENTS))
+    [unit] = manifests.read_manifest(directory).units
+    with open_selected(directory / unit.outputs[0].path, unit) as file:
+        [batch] = file.batches(np.arange(EVENTS))
     return batch
 
 
 @pytest.fixture(scope="module")
 def scaling(selected: SelectedBatch) -> Scaling:
-    statistics = FeatureStatistics.fit(
-        selected.high_level, low_level_features(selected.particles), np.diff(selected.offsets), selected.weights
-    )
-    return Scaling.fit([("qcd", statistics)], dict.fromkeys(schema.SAMPLES, 1.0))
+    weights = np.repeat(selected.weights, np.diff(selected.offsets))
+    moments = Moments.of(low_level_features(selected.particles), weights, len(SCALED_FEATURES))
+    extremes = selected.high_level.min(axis=0), selected.high_level.max(axis=0)
+    return Scaling.fit(*extremes, [("qcd", moments)], dict.fromkeys(schema.SAMPLES, 1.0))
 
 
 @pytest.fixture(scope="module")

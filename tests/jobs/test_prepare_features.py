@@ -24,6 +24,7 @@ from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
+from toposieve.event_keys import digest64, event_keys, mix
 from toposieve.io import datasets, manifests
 from toposieve.io.publication import TIMING_NAME, Publication
 from toposieve.io.store import Key, root_key
@@ -116,19 +117,18 @@ def events_of(units: list[SelectedUnit]) -> dict[Event, tuple[SelectedUnit, int]
 ALL = events_of([unit for units in UNITS.values() for unit in units])
 
 
-def expected_splits(spark: SparkSession) -> dict[str, list[Event]]:
-    """Where each event goes, by sorting all of them by their hashes."""
-    salts = ("split", "shuffle")
-    columns = [f"xxhash64({SEED}, '{salt}', file, entry) AS {salt}" for salt in salts]
-    rows = spark.createDataFrame(list(ALL), "file string, entry long").selectExpr("file", "entry", *columns).collect()
-    keys = {(row.file, row.entry): row for row in rows}
+def expected_splits() -> dict[str, list[Event]]:
+    """Where each event goes, by sorting all of them by hashes of their keys."""
 
     def ordered(events: list[Event], salt: str) -> list[Event]:
-        return sorted(events, key=lambda event: (keys[event][salt], event))
+        keys = np.array([event_keys(file, np.array([entry]))[0] for file, entry in events])
+        start = digest64(f"{salt} {SEED}")
+        return [events[i] for i in np.argsort(keys + start if salt == "balance" else mix(keys ^ start))]
 
     splits: dict[str, list[Event]] = {split: [] for split in schema.SPLITS}
     for sample in schema.SAMPLES:
-        queue = iter(ordered([event for event in ALL if event[0].startswith(sample)], "split"))
+        kept = ordered([event for event in ALL if event[0].startswith(sample)], "balance")[:KEPT]
+        queue = iter(ordered(kept, "split"))
         for split, size in SIZES.items():
             splits[split] += [next(queue) for _ in range(size)]
     return {split: ordered(events, "shuffle") for split, events in splits.items()}
@@ -161,9 +161,9 @@ def copy(base: Path, dataset: Path, tmp_path: Path) -> Path:
 # --- which event goes where --------------------------------------------------------------------------------------
 
 
-def test_every_event_is_where_sorting_by_hash_puts_it(spark: SparkSession, parsed: dict[str, list[Record]]) -> None:
+def test_every_event_is_where_sorting_by_hash_puts_it(parsed: dict[str, list[Record]]) -> None:
     found = {split: [record.event for record in of_split] for split, of_split in parsed.items()}
-    assert found == expected_splits(spark)
+    assert found == expected_splits()
 
 
 def test_classes_are_balanced_in_every_split(parsed: dict[str, list[Record]]) -> None:

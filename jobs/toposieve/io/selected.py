@@ -6,8 +6,8 @@ range, as balancing does, reads a run of its rows.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.event_keys import Keys, event_keys
 from toposieve.io import manifests
 from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA, event_writer, open_parquet, selected_columns
 from toposieve.io.store import Key
-
-BATCH_EVENTS = 64
-"""Events handled at a time: their features (about 560 particles each) fit a processor's cache."""
 
 GROUP_PARTICLES = 1 << 16
 """Particles in a row group, about: 2.5 MB. Of a run of rows, little more than its own is read."""
@@ -65,27 +64,6 @@ class SelectedBatch:
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
-
-
-def event_keys(file_id: str, entries: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hashes of events' identities, for ever the same: the order of a file, and the start of every random choice.
-
-    SplitMix64 (Steele, Lea & Flood, 2014) at the entry's step, from a state that is a digest of the file id: within a
-    file no two are equal.
-
-    Args:
-        file_id: The ROOT file.
-        entries: (events,).
-    """
-    state = np.frombuffer(hashlib.blake2b(file_id.encode(), digest_size=8).digest(), "<u8")
-    return mix(state + entries.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-
-
-def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser: other values, other results, and no likeness between the results of like values."""
-    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return values ^ values >> np.uint64(31)
 
 
 def write_ordered(path: Path, source: str, batches: Iterable[pa.RecordBatch]) -> None:
@@ -158,54 +136,73 @@ def _check_finite(source: str, batch: SelectedBatch) -> None:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def check_file(key: Key, unit: manifests.Unit) -> None:
-    """Check a unit's file against its manifest: columns and number of rows. Its pages are verified as they are read.
-
-    Raises:
-        InvalidInputError: Something differs; the message names the file.
-    """
-    with open_parquet(key, SELECTED_SCHEMA, whole=False) as file:
-        found, listed = file.metadata.num_rows, unit.counts[schema.CUTFLOW[-1]]
-    if found != listed:
-        raise InvalidInputError(
-            f"{key} has {found} events, its manifest says {listed}: run select_events.py again with --recompute"
-        )
-
-
-def read_column(key: Key, name: str) -> NDArray[Any]:
-    """A flat column of a selected file, in file order."""
-    with open_parquet(key, SELECTED_SCHEMA, whole=False) as file:
-        values: NDArray[Any] = file.read(columns=[name], use_threads=False)[name].to_numpy()
-    return values
-
-
-def read_selected(key: Key, rows: NDArray[np.int64]) -> Iterator[SelectedBatch]:
-    """Read some events of a file, in file order and bounded memory.
-
-    The batches depend on the file and on ``rows`` alone.
+@contextmanager
+def open_selected(key: Key, unit: manifests.Unit, *, whole: bool = False) -> Iterator[SelectedFile]:
+    """Open a unit's file, check it against its manifest, and read parts of it; what is read is verified.
 
     Args:
-        key: A selected file.
-        rows: Positions of the wanted events in the file, increasing.
+        key: The file.
+        unit: Its entry in the manifest.
+        whole: About all of it will be read: a remote file is fetched first.
+
+    Raises:
+        InvalidInputError: Columns or number of rows differ, or it is missing or damaged; the message names the file.
     """
-    if not len(rows):
-        return
-    with open_parquet(key, SELECTED_SCHEMA) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            first, last = np.searchsorted(rows, [start, stop])
-            if last > first:
-                table = file.read_row_group(group, use_threads=False)
-                yield from _cut(table, rows[first:last], start)
-            start = stop
+    with open_parquet(key, SELECTED_SCHEMA, whole=whole) as file:
+        found, listed = file.metadata.num_rows, unit.counts[schema.CUTFLOW[-1]]
+        if found != listed:
+            raise InvalidInputError(
+                f"{key} has {found} events, its manifest says {listed}: run select_events.py again with --recompute"
+            )
+        groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        yield SelectedFile(file, np.cumsum([0, *groups]))
 
 
-def _cut(table: pa.Table, rows: NDArray[np.int64], start: int) -> Iterator[SelectedBatch]:
-    chosen = table if len(rows) == len(table) else table.take(pa.array(rows - start))
-    whole = chosen.combine_chunks().to_batches()[0]
-    for begin in range(0, len(rows), BATCH_EVENTS):
-        yield _to_arrays(whole.slice(begin, BATCH_EVENTS), rows[begin : begin + BATCH_EVENTS])
+@dataclass(frozen=True)
+class SelectedFile:
+    """An open selected file, :func:`open_selected`."""
+
+    file: pq.ParquetFile
+    bounds: NDArray[np.int64]
+    """Row group ``g`` holds the rows ``bounds[g]:bounds[g + 1]``, (groups + 1,)."""
+
+    def keys(self) -> Keys:
+        """Keys of all events, in file order."""
+        values: Keys = self.file.read(columns=[schema.KEY_COLUMN], use_threads=False)[schema.KEY_COLUMN].to_numpy()
+        return values
+
+    def flat(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights, (events,), and high-level features, (events, 14), of some events.
+
+        Args:
+            rows: Their positions in the file, increasing.
+        """
+        groups = self._groups(rows)
+        columns = [schema.WEIGHT_COLUMN, schema.HIGH_LEVEL_COLUMN]
+        table = self.file.read_row_groups(groups, columns=columns, use_threads=False)
+        read = np.concatenate([np.arange(*self.bounds[group : group + 2]) for group in [*groups, 0]])
+        chosen = np.searchsorted(read[: len(table)], rows)
+        weights, high_level = (table[name].combine_chunks() for name in columns)
+        return weights.to_numpy()[chosen], _high_level(high_level)[chosen]
+
+    def batches(self, rows: NDArray[np.int64]) -> Iterator[SelectedBatch]:
+        """Runs of events that hold the wanted ones, in file order, one row group at a time.
+
+        Args:
+            rows: Positions of the wanted events in the file, increasing.
+        """
+        for group in self._groups(rows):
+            start, stop = self.bounds[group : group + 2]
+            wanted = rows[slice(*np.searchsorted(rows, [start, stop]))]
+            first, last = wanted[0], wanted[-1] + 1
+            table = (
+                self.file.read_row_group(group, use_threads=False).combine_chunks().slice(first - start, last - first)
+            )
+            yield _to_arrays(table.to_batches()[0], np.arange(first, last))
+
+    def _groups(self, rows: NDArray[np.int64]) -> list[int]:
+        groups: list[int] = np.unique(np.searchsorted(self.bounds, rows, side="right") - 1).tolist()
+        return groups
 
 
 def _to_arrays(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> SelectedBatch:
@@ -214,15 +211,19 @@ def _to_arrays(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> SelectedBatch:
     for name, column in lists.items():
         if not np.array_equal(_offsets(column), offsets):
             raise InvalidInputError(f"column {name} has other lengths than Pt: run select_events.py again")
-    high_level = batch.column(schema.HIGH_LEVEL_COLUMN).flatten().to_numpy()
     return SelectedBatch(
         rows=rows,
         entries=batch.column(schema.ENTRY_COLUMN).to_numpy(),
         weights=batch.column(schema.WEIGHT_COLUMN).to_numpy(),
-        high_level=high_level.reshape(-1, len(schema.HIGH_LEVEL_FEATURES)),  # (events, 14)
+        high_level=_high_level(batch.column(schema.HIGH_LEVEL_COLUMN)),
         offsets=offsets,
         particles={name: column.flatten().to_numpy() for name, column in lists.items()},
     )
+
+
+def _high_level(column: pa.FixedSizeListArray) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = column.flatten().to_numpy()
+    return values.reshape(-1, len(schema.HIGH_LEVEL_FEATURES))  # (events, 14)
 
 
 def _offsets(column: pa.ListArray) -> NDArray[np.int64]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.io import tfrecord
-from toposieve.physics.features import low_level_features, sequence_order
+from toposieve.physics.features import sequence_order
+from toposieve.physics.sequences import scaled_features
 from toposieve.preprocessing import Scaling
 
 PARQUET_SCHEMA = pa.schema(
@@ -62,9 +63,8 @@ def scale_particles(records: NDArray[Any], offsets: NDArray[np.int64], scaling: 
     Returns:
         (particles, 19)
     """
-    columns = {name: np.ascontiguousarray(records[name]) for name in records.dtype.names or ()}
-    scaled = scaling.apply_particles(low_level_features(columns))
-    return scaled.take(sequence_order(offsets, columns["Eta"], columns["Phi"]), axis=0)
+    order = sequence_order(offsets, records["Eta"], records["Phi"])
+    return scaled_features(records, order, scaling.particle_offset, scaling.particle_scale)
 
 
 def examples(batch: ShardBatch) -> Iterator[bytes]:

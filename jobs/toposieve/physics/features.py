@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,24 +131,51 @@ def sequence_order(offsets: IntArray, eta: AnyArray, phi: AnyArray) -> IntArray:
     Returns:
         Positions in the flat arrays, (particles,): ``flat[order]`` is ordered within each event, events stay in place.
     """
-    order = np.empty(offsets[-1] - offsets[0], np.int64)
-    _fill_order(order, np.asarray(offsets, np.int64), np.asarray(eta, np.float64), np.asarray(phi, np.float64))
+    bounds = np.asarray(offsets, np.int64)
+    order = np.empty(bounds[-1] - bounds[0], np.int64)
+    codes = np.empty(len(order), np.uint64)
+    bits = np.uint64(int(np.diff(bounds).max(initial=0)).bit_length())
+    distances = _encode(codes, bounds, np.asarray(eta, np.float64), np.asarray(phi, np.float64), bits)
+    for start, stop in pairwise((bounds - bounds[0]).tolist()):
+        codes[start + 1 : stop].sort()  # numpy's sort of integers is the fastest there is
+    _decode(order, bounds, codes, distances, bits)
     return order
 
 
 @kernel
-def _fill_order(order: IntArray, offsets: IntArray, eta: FloatArray, phi: FloatArray) -> None:
+def _encode(
+    codes: NDArray[np.uint64], offsets: IntArray, eta: FloatArray, phi: FloatArray, bits: np.uint64
+) -> FloatArray:
+    """Code of each particle: its ΔR but for the last bits, where it counts from the event's end; and ΔR itself."""
+    distances, first = np.empty(len(codes)), offsets[0]
     for i in range(len(offsets) - 1):
         lepton, stop = offsets[i], offsets[i + 1]
-        if stop == lepton:
+        for k in range(lepton, stop):
+            distances[k - first] = delta_r(eta[k], phi[k], eta[lepton], phi[lepton])
+    patterns = distances.view(np.uint64)  # positive floats are in the order of their bit patterns
+    for i in range(len(offsets) - 1):
+        for k in range(offsets[i], offsets[i + 1]):
+            codes[k - first] = (patterns[k - first] >> bits << bits) | np.uint64(offsets[i + 1] - 1 - k)
+    return distances
+
+
+@kernel
+def _decode(
+    order: IntArray, offsets: IntArray, codes: NDArray[np.uint64], distances: FloatArray, bits: np.uint64
+) -> None:
+    first, mask = offsets[0], (np.uint64(1) << bits) - np.uint64(1)
+    for i in range(len(offsets) - 1):
+        lepton, stop = offsets[i] - first, offsets[i + 1] - first
+        if lepton == stop:
             continue
-        others = np.arange(lepton + 1, stop)
-        distance = np.empty(len(others))
-        for k in range(len(others)):
-            distance[k] = delta_r(eta[others[k]], phi[others[k]], eta[lepton], phi[lepton])
-        in_order = order[lepton - offsets[0] : stop - offsets[0]]
-        in_order[:-1] = others[np.argsort(-distance, kind="mergesort")]
-        in_order[-1] = lepton
+        order[stop - 1] = lepton + first
+        for k in range(lepton, stop - 1):
+            particle, at = stop - 1 - np.int64(codes[stop - 1 - (k - lepton)] & mask), k
+            # Sorted already, but for distances that differ in their last bits alone.
+            while at > lepton and distances[order[at - 1] - first] < distances[particle]:
+                order[at] = order[at - 1]
+                at -= 1
+            order[at] = particle + first
 
 
 def pad_sequences(offsets: IntArray, features: AnyArray) -> AnyArray:

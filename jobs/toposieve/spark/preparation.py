@@ -6,13 +6,12 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 from pyspark import Accumulator
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from toposieve import schema
-from toposieve.config import PreparationConfig
-from toposieve.errors import InvalidInputError
+from toposieve.assignment import NOT_KEPT, TRAIN, find_cuts
 from toposieve.io.datasets import (
     SCALING_NAME,
     DatasetConfig,
@@ -29,28 +28,21 @@ from toposieve.preprocessing import (
     class_sizes,
     shard_stops,
     split_sizes,
-    split_stops,
     weight_factors,
 )
+from toposieve.spark.blocks import BLOCK_BYTES
 from toposieve.spark.preparation_passes import (
-    NOT_KEPT,
     ShardOutput,
     ShardPlan,
     UnitReport,
-    check_units,
-    event_rows,
     find_shards,
     published_shards,
+    read_keys,
     unit_reports,
     write_shards,
 )
-from toposieve.spark.ranks import KeyHistogram, slot_column
 from toposieve.spark.run import Watch
 from toposieve.weights import WeightSums
-
-TRAIN = schema.SPLITS.index("train")
-MAX_NAMED_FILES = 5
-HISTOGRAM_TASKS = 4
 
 logger = logging.getLogger(__name__)
 
@@ -75,32 +67,25 @@ def prepare(
         adopt: Take over shards that an earlier run has finished and not published.
 
     Raises:
-        InvalidInputError: A selected file is missing or altered, an event has a NaN or infinite feature, or there are
-            too few events.
+        InvalidInputError: A selected file is missing or altered, or there are too few events.
     """
-    config, units, selected = dataset.preparation, inputs.units, inputs.base / "selected"
+    config, units = dataset.preparation, inputs.units
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     sizes = class_sizes(available, config)
     splits = split_sizes(sizes, config)
-    stops = {i: shard_stops(split, sum(splits[split].values()), config) for i, split in enumerate(schema.SPLITS)}
+    plan = ShardPlan([shard_stops(split, sum(splits[split].values()), config) for split in schema.SPLITS])
     logger.info("selected events: %s; kept: %s", _listing(available), _listing(sizes))
-    _set_shuffle_tasks(spark)
-    check_units(spark, units)
+    keys = read_keys(spark, units)
     logger.info("checked %d selected files", len(units))
-    rows = event_rows(spark, units, config.seed)
-    events = assign_splits(rows, sizes, config)
-    plan = plan_shards(events, stops)
-    with _watching(spark, "examining selected events", sum(available.values())) as counted:
-        reports = unit_reports(events, selected, counted)
-    refuse_bad_events(reports, units)
-    content = content_folder(inputs, dataset)
-    output = ShardOutput(folder, content, fit_scaling(reports, units), config.parquet)
+    cuts = find_cuts(keys, {schema.LABELS[sample]: size for sample, size in sizes.items()}, plan.stops, config)
+    reports = unit_reports(spark, units, cuts)
+    output = ShardOutput(folder, content_folder(inputs, dataset), fit_scaling(reports, units), config.parquet)
     scaling = _write_scaling(output)
     done = published_shards(plan, output, kept) | (find_shards(plan, output) if adopt else {})
     logger.info("%d shards: %d done before, %d to do", len(plan.shards), len(done), len(plan.shards) - len(done))
+    _bound_batches(spark)
     with _watching(spark, "writing shards", sum(sizes.values())) as counted:
-        shards = {**done, **write_shards(events, selected, plan, output, done, counted)}
-    rows.unpersist()
+        shards = {**done, **write_shards(spark, units, cuts, plan, output, done, counted)}
     check_shards(plan, shards, splits)
     in_order = [shards[number] for number in sorted(shards)]
     return DatasetContent(shards=in_order, scaling=scaling, sizes=splits, weights=kept_weights(reports, units))
@@ -120,49 +105,14 @@ def _write_scaling(output: ShardOutput) -> OutputFile:
         return describe_file(path, name)
 
 
-def assign_splits(rows: DataFrame, sizes: Mapping[str, int], config: PreparationConfig) -> DataFrame:
-    """Add a column ``slot``: the position of each event's split in ``schema.SPLITS``, or ``NOT_KEPT``.
-
-    In each class the events with the smallest split keys are kept; the first of these are for training, and so on.
-
-    Args:
-        rows: Columns ``label``, ``split_key``, ``unit``, ``entry`` and others.
-        sizes: Events to keep of each sample.
-        config: The fractions.
-    """
-    stops = {schema.LABELS[sample]: split_stops(events, config) for sample, events in sizes.items()}
-    boundaries = KeyHistogram.of(rows, "label", "split_key").boundaries(stops)
-    return rows.withColumn("slot", slot_column("label", "split_key", boundaries))
-
-
-def plan_shards(events: DataFrame, stops: Mapping[int, Sequence[int]]) -> ShardPlan:
-    """Cut each split, in order of the shuffle keys, at the given ranks."""
-    kept = events.filter(F.col("slot") < NOT_KEPT)
-    return ShardPlan(KeyHistogram.of(kept, "slot", "shuffle_key").boundaries(stops), stops)
-
-
-def refuse_bad_events(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> None:
-    """Refuse a dataset with values that are not finite.
-
-    Raises:
-        InvalidInputError: Some events have a NaN or infinite value; the message counts them and names files.
-    """
-    bad = {index: report for index, report in reports.items() if report.bad_events}
-    if bad:
-        total = sum(report.bad_events for report in bad.values())
-        named = [f"{units[index].unit.source} {report.first_bad}" for index, report in bad.items()][:MAX_NAMED_FILES]
-        raise InvalidInputError(
-            f"{total} events in {len(bad)} selected files have NaN or infinite features: {'; '.join(named)}; "
-            "find out why, and ingest and select again"
-        )
-
-
 def fit_scaling(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> Scaling:
     """Scaling from the training events of every unit, merged in order of the units."""
     training = {sample: _sums(sample, [TRAIN], reports, units) for sample in schema.SAMPLES}
     factors = weight_factors({sample: (events, sums.absolute) for sample, (events, sums) in training.items()})
-    parts = ((units[index].sample, report.statistics) for index, report in reports.items())
-    return Scaling.fit(parts, factors)
+    minimum = np.min([report.minimum for report in reports.values()], axis=0)
+    maximum = np.max([report.maximum for report in reports.values()], axis=0)
+    particles = ((units[index].sample, report.particles) for index, report in reports.items())
+    return Scaling.fit(minimum, maximum, particles, factors)
 
 
 def kept_weights(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> dict[str, dict[str, WeightSums]]:
@@ -193,17 +143,17 @@ def check_shards(plan: ShardPlan, shards: Mapping[int, Unit], splits: SplitSizes
         start, stop = plan.events(shard)
         counts = shards[shard].counts if shard in shards else {"events": 0}
         if counts["events"] != stop - start:
-            raise RuntimeError(f"shard {split}/{number} has {counts}, planned are {stop - start} events")
-    for split, planned in splits.items():
-        of_split = [unit for unit in shards.values() if unit.source.startswith(f"{split}/")]
+            raise RuntimeError(f"shard {schema.SPLITS[split]}/{number} has {counts}, planned are {stop - start} events")
+    for name, planned in splits.items():
+        of_split = [unit for unit in shards.values() if unit.source.startswith(f"{name}/")]
         found = {sample: sum(unit.counts[sample] for unit in of_split) for sample in planned}
         if found != planned:
-            raise RuntimeError(f"{split} has {found}, planned are {planned}")
+            raise RuntimeError(f"{name} has {found}, planned are {planned}")
 
 
-def _set_shuffle_tasks(spark: SparkSession) -> None:
-    # Histograms are small: Spark's 200 tasks would only cost time.
-    spark.conf.set("spark.sql.shuffle.partitions", HISTOGRAM_TASKS)
+def _bound_batches(spark: SparkSession) -> None:
+    # Rows are blocks of megabytes: Spark's thousand at a time would fill a worker's memory.
+    spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BLOCK_BYTES))
 
 
 def _listing(counts: Mapping[str, int]) -> str:

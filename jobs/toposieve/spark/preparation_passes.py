@@ -1,49 +1,48 @@
-"""The passes of preparation over selected events: check, list, examine, and shuffle to shards.
+"""The passes of preparation over selected events: keys, statistics, and the shuffle to shards.
 
-Light rows (who an event is) stay in Spark; heavy rows (what it holds) are read in the tasks and cross the JVM once,
-packed as one binary column.
+Keys travel to the driver, 8 bytes an event: it says where to cut. Heavy rows are read in the tasks, by the runs that
+balancing keeps, and cross the JVM once, packed as blocks of many events.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+from functools import cached_property, partial
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import Accumulator
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from toposieve import schema
+from toposieve.assignment import NOT_KEPT, TRAIN, Cuts, shuffle_keys
+from toposieve.event_keys import Keys
 from toposieve.io.datasets import SelectedUnit
 from toposieve.io.manifests import Unit, describe_file
 from toposieve.io.names import RECORDS, sample_of
-from toposieve.io.selected import BATCH_EVENTS, PARTICLE_RECORD, SelectedBatch, check_file, read_column, read_selected
+from toposieve.io.selected import PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
 from toposieve.io.shards import ShardBatch, scale_particles, write_shard
 from toposieve.io.store import Key
 from toposieve.io.units import find_unit, write_record
-from toposieve.physics.features import low_level_features
-from toposieve.preprocessing import FeatureStatistics, Scaling
-from toposieve.spark.ranks import Position, hash_key, slot_of
+from toposieve.physics.features import BLOCK
+from toposieve.physics.moments import Moments
+from toposieve.physics.sequences import scaled_features
+from toposieve.preprocessing import SCALED_FEATURES, Scaling
+from toposieve.spark.blocks import BLOCK_ROW, EVENT_RECORD, Bytes, Records, ShardEvents, pack, unpack
 from toposieve.spark.run import balance, run_on_spark
 from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
-from toposieve.spark.unit_rows import Batches, UnitRows, binary, by_unit, from_binary
 from toposieve.weights import WeightSums
 
-NOT_KEPT = len(schema.SPLITS)
-"""Slot of the events that balancing leaves out; smaller slots are positions in ``schema.SPLITS``."""
+Batches = Iterable[pa.RecordBatch]
 
-LISTED_ROW = "unit int, path string, source string, label int, row int, entry long"
-PACKED_ROW = (
-    "shard int, shuffle_key long, unit int, source string, entry long, weight float, hlf binary, particles binary"
-)
+BATCH_EVENTS = 40
+"""Events scaled at a time: their features (about 560 particles each) fit a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -51,110 +50,88 @@ class UnitReport:
     """What one pass over a unit's events found.
 
     Attributes:
-        weights: Slot → number of its events, and sums of their weights; slots are the splits, and ``NOT_KEPT``.
-        statistics: Of its training events, with their own weights.
-        bad_events: Kept events with a NaN or infinite value.
-        first_bad: The first of them: entry and feature.
+        weights: Split → number of its events, and sums of their weights.
+        minimum: Smallest value of each high-level feature in its training events, (14,).
+        maximum: Largest value, (14,).
+        particles: Moments of the scaled features of its events that scaling is fitted to, with their own weights.
     """
 
     weights: Mapping[int, tuple[int, WeightSums]]
-    statistics: FeatureStatistics
-    bad_events: int
-    first_bad: str
+    minimum: NDArray[np.float32]
+    maximum: NDArray[np.float32]
+    particles: Moments
 
 
 # --- passes, on the driver ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class CheckItem:
-    """A file to check."""
+class KeysItem:
+    """A file to check, and to read the keys of."""
 
     unit: SelectedUnit
     events: int = 1
-    """A footer is read, whatever the file holds."""
+    """Little is read, whatever the file holds."""
 
 
-def check_unit(item: CheckItem) -> None:
-    """Check a selected file's columns, rows and entry numbers (these are read next, where errors are not told well).
-
-    Raises:
-        InvalidInputError: They differ from its manifest.
-    """
-    check_file(item.unit.key, item.unit.unit)
-    read_column(item.unit.key, schema.ENTRY_COLUMN)
-
-
-def check_units(spark: SparkSession, units: Sequence[SelectedUnit]) -> None:
-    """Check every unit's file.
+def read_keys(spark: SparkSession, units: Sequence[SelectedUnit]) -> dict[int, Keys]:
+    """Keys of the events of each class, by label, once every unit's file has been checked.
 
     Raises:
         InvalidInputError: Some are not as their manifests say; the message names the first few.
     """
-    run_on_spark(spark, check_unit, [CheckItem(unit) for unit in units], name="checking files", quiet=True)
+    found = run_on_spark(spark, _read_keys, [KeysItem(unit) for unit in units], name="reading keys", quiet=True).results
+    labels = [schema.LABELS[unit.sample] for unit in units]
+    return {label: np.concatenate([found[i] for i, of in enumerate(labels) if of == label]) for label in set(labels)}
 
 
-def event_rows(spark: SparkSession, units: Sequence[SelectedUnit], seed: int) -> DataFrame:
-    """One light row for each selected event, with its two hash keys, cached; a unit lies in one partition, in order."""
-    shares = balance([unit.events for unit in units])
-    rows = [(pickle.dumps([(number, units[number]) for number in share]),) for share in shares]
-    shared = spark.createDataFrame(spark.sparkContext.parallelize(rows, len(rows)), "units binary")
-    keys = [hash_key(seed, salt, "source", "entry").alias(f"{salt}_key") for salt in ("split", "shuffle")]
-    return shared.mapInArrow(_list_events, LISTED_ROW).select("*", *keys).persist()
+@dataclass(frozen=True)
+class ReportItem:
+    """A unit to examine."""
+
+    unit: SelectedUnit
+    cuts: Cuts
+
+    @property
+    def events(self) -> int:
+        """Its events."""
+        return self.unit.events
 
 
-def unit_reports(events: DataFrame, folder: Key, done: Accumulator[int]) -> dict[int, UnitReport]:
-    """Weights, statistics and bad values of each unit with events, by its number.
-
-    Args:
-        events: :func:`event_rows` with a column ``slot``.
-        folder: Where the selected partitions lie.
-        done: Counts the events.
+def unit_reports(spark: SparkSession, units: Sequence[SelectedUnit], cuts: Cuts) -> dict[int, UnitReport]:
+    """Weights and statistics of each unit, by its number.
 
     Raises:
         InvalidInputError: A file is damaged, or its columns do not fit together.
     """
-
-    def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for unit in by_unit(batches):
-            yield record_batch(unit.number, partial(_report, unit.key(folder), unit.rows["slot"]))
-            done.add(len(unit.rows["slot"]))
-
-    return collect_records(events.select("unit", "path", "slot").mapInArrow(task, RECORD_ROW))
+    items = [ReportItem(unit, cuts) for unit in units]
+    return dict(sorted(run_on_spark(spark, _report, items, name="examining selected events").results.items()))
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Where each event of a split goes.
+    """The shards of each split.
 
     Attributes:
-        boundaries: Split → positions of the first events of its second, third, ... shard.
-        stops: Split → ranks at which its shards end.
+        stops: Of each of ``schema.SPLITS``, the ranks at which its shards end.
     """
 
-    boundaries: Mapping[int, Sequence[Position]]
-    stops: Mapping[int, Sequence[int]]
+    stops: Sequence[Sequence[int]]
 
-    @property
-    def shards(self) -> list[tuple[str, int]]:
+    @cached_property
+    def shards(self) -> list[tuple[int, int]]:
         """Split and number of every shard; the position in this list is the shard's number in the shuffle."""
-        return [(schema.SPLITS[split], i) for split, stops in self.stops.items() for i in range(len(stops))]
+        return [(split, number) for split, stops in enumerate(self.stops) for number in range(len(stops))]
 
     def name(self, shard: int) -> str:
         """Path of a shard's TFRecord file below the folder of the dataset's files."""
         split, number = self.shards[shard]
-        return f"{split}/shard-{number:05d}-of-{len(self.stops[schema.SPLITS.index(split)]):05d}.tfrecord"
+        return f"{schema.SPLITS[split]}/shard-{number:05d}-of-{len(self.stops[split]):05d}.tfrecord"
 
     def events(self, shard: int) -> tuple[int, int]:
         """Ranks in its split of a shard's first event, and of the one after its last."""
         split, number = self.shards[shard]
-        stops = self.stops[schema.SPLITS.index(split)]
-        return stops[number - 1] if number else 0, stops[number]
-
-    def find(self, split: int, position: Position) -> int:
-        """Number of the shard that an event belongs to."""
-        earlier = sum(len(stops) for other, stops in self.stops.items() if other < split)
-        return earlier + slot_of(position, self.boundaries[split])
+        return self.stops[split][number - 1] if number else 0, self.stops[split][number]
 
 
 @dataclass(frozen=True)
@@ -189,15 +166,22 @@ def published_shards(plan: ShardPlan, output: ShardOutput, units: Iterable[Unit]
 
 
 def write_shards(
-    events: DataFrame, folder: Key, plan: ShardPlan, output: ShardOutput, there: Collection[int], done: Accumulator[int]
+    spark: SparkSession,
+    units: Sequence[SelectedUnit],
+    cuts: Cuts,
+    plan: ShardPlan,
+    output: ShardOutput,
+    there: Collection[int],
+    done: Accumulator[int],
 ) -> dict[int, Unit]:
     """Shuffle the kept events to their shards and write these.
 
     Args:
-        events: :func:`event_rows` with a column ``slot``.
-        folder: Where the selected partitions lie.
-        plan: Where each event goes.
-        output: What the shards look like, and where they are written.
+        spark: The session.
+        units: Selected events.
+        cuts: Where each event goes.
+        plan: What the shards are.
+        output: What they look like, and where they are written.
         there: Shards that are done already.
         done: Counts the written events.
 
@@ -205,142 +189,113 @@ def write_shards(
         Number of each shard that was not there → its record.
 
     Raises:
+        InvalidInputError: A file is damaged.
         OSError: The disk is full.
     """
-    columns = ("unit", "path", "source", "label", "row", "entry", "slot", "shuffle_key")
-    kept = events.filter(F.col("slot") < NOT_KEPT).select(*columns)
-    packed = kept.mapInArrow(_packer(folder, plan, frozenset(there)), PACKED_ROW)
-    shuffled = packed.repartitionById(len(plan.shards), F.col("shard"))
-    ordered = shuffled.sortWithinPartitions("shuffle_key", "unit", "entry")
-    return collect_records(ordered.mapInArrow(_shard_writer(plan, output, done), RECORD_ROW))
+    rows = [(pickle.dumps([units[i] for i in share]),) for share in balance([unit.events for unit in units])]
+    shared = spark.createDataFrame(spark.sparkContext.parallelize(rows, len(rows)), "units binary")
+    blocks = shared.mapInArrow(_packer(cuts, frozenset(there)), BLOCK_ROW)
+    shuffled = blocks.repartitionById(len(plan.shards), F.col("shard"))
+    return collect_records(shuffled.mapInArrow(_shard_writer(plan, output, done), RECORD_ROW))
 
 
 # --- in the tasks ------------------------------------------------------------------------------------------------
 
 
-def _list_events(batches: Batches) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        for row in batch.column("units").to_pylist():
-            for number, unit in pickle.loads(row):
-                yield _listed(number, unit)
+def _read_keys(item: KeysItem) -> Keys:
+    with open_selected(item.unit.key, item.unit.unit) as file:
+        return file.keys()
 
 
-def _listed(number: int, unit: SelectedUnit) -> pa.RecordBatch:
-    entries = read_column(unit.key, schema.ENTRY_COLUMN)
-    same = pa.array(np.zeros(len(entries), np.int32))  # each event's position in columns of one value
-    return pa.RecordBatch.from_pydict(
-        {
-            "unit": np.full(len(entries), number, np.int32),
-            "path": pa.array([unit.key.relative_to(unit.folder.parent)]).take(same),
-            "source": pa.array([unit.unit.source]).take(same),
-            "label": np.full(len(entries), schema.LABELS[unit.sample], np.int32),
-            "row": np.arange(len(entries), dtype=np.int32),
-            "entry": entries,
-        }
-    )
+def _report(item: ReportItem) -> UnitReport:
+    label = schema.LABELS[item.unit.sample]
+    with open_selected(item.unit.key, item.unit.unit) as file:
+        keys = file.keys()
+        slots = item.cuts.slots(label, keys)
+        kept = np.flatnonzero(slots < NOT_KEPT)
+        weights, high_level = file.flat(kept)
+        training = high_level[slots[kept] == TRAIN]
+        return UnitReport(
+            weights={split: _sums(weights[slots[kept] == split]) for split in range(NOT_KEPT)},
+            minimum=training.min(axis=0, initial=np.inf),
+            maximum=training.max(axis=0, initial=-np.inf),
+            particles=_moments(file, item.cuts.is_fitted(label, keys, slots)),
+        )
 
 
-def _report(key: Key, slots: NDArray[np.int32]) -> UnitReport:
-    kept = np.flatnonzero(slots < NOT_KEPT)
-    statistics, bad = FeatureStatistics.empty(), []
-    for batch in read_selected(key, kept):
-        features = low_level_features(batch.particles)
-        bad += _bad_events(batch, features)
-        training = slots[batch.rows] == schema.SPLITS.index("train")
-        statistics = statistics.merge(_training_statistics(batch, features, training))
-    weights = read_column(key, schema.WEIGHT_COLUMN)
-    of_slots = {int(slot): weights[slots == slot].tolist() for slot in np.unique(slots)}
-    sums = {slot: (len(of_slot), WeightSums.of(of_slot)) for slot, of_slot in of_slots.items()}
-    return UnitReport(sums, statistics, len(bad), bad[0] if bad else "")
+def _sums(weights: NDArray[np.float32]) -> tuple[int, WeightSums]:
+    return len(weights), WeightSums.of(weights.tolist())
 
 
-def _training_statistics(
-    batch: SelectedBatch, features: NDArray[np.float32], training: NDArray[np.bool_]
-) -> FeatureStatistics:
-    lengths = np.diff(batch.offsets)
-    particles = features[np.repeat(training, lengths)]
-    return FeatureStatistics.fit(batch.high_level[training], particles, lengths[training], batch.weights[training])
+def _moments(file: SelectedFile, fitted: NDArray[np.bool_]) -> Moments:
+    width, columns = len(schema.LOW_LEVEL_FEATURES), len(SCALED_FEATURES)
+    offset, scale = np.zeros(width, np.float32), np.ones(width, np.float32)
+    moments = Moments.empty(columns)
+    for batch in file.batches(np.flatnonzero(fitted)):
+        lengths, records = np.diff(batch.offsets), batch.particle_records()
+        weights, chosen = np.repeat(batch.weights, lengths), np.flatnonzero(np.repeat(fitted[batch.rows], lengths))
+        for start in range(0, len(chosen), BLOCK):
+            block = chosen[start : start + BLOCK]
+            moments = moments.merge(Moments.of(scaled_features(records, block, offset, scale), weights[block], columns))
+    return moments
 
 
-def _bad_events(batch: SelectedBatch, features: NDArray[np.float32]) -> list[str]:
-    """Entry and feature of each event with a NaN or infinite value."""
-    finite = bool(
-        np.isfinite(features).all() and np.isfinite(batch.high_level).all() and np.isfinite(batch.weights).all()
-    )
-    if finite:
-        return []
-    bad = []
-    for i, entry in enumerate(batch.entries):
-        particles = features[batch.offsets[i] : batch.offsets[i + 1]]  # (length, 19)
-        values = np.concatenate([[batch.weights[i]], batch.high_level[i], particles.sum(axis=0, dtype=np.float64)])
-        names = np.array([schema.WEIGHT_COLUMN, *schema.HIGH_LEVEL_FEATURES, *schema.LOW_LEVEL_FEATURES])
-        wrong = names[~np.isfinite(values)]
-        if len(wrong):
-            bad.append(f"entry {entry}: {', '.join(wrong)}")
-    return bad
-
-
-def _packer(folder: Key, plan: ShardPlan, there: Collection[int]) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
+def _packer(cuts: Cuts, there: Collection[int]) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for unit in by_unit(batches):
-            rows = unit.rows
-            places = zip(rows["slot"].tolist(), rows["shuffle_key"].tolist(), rows["entry"].tolist(), strict=True)
-            shards = np.array([plan.find(slot, (key, unit.number, entry)) for slot, key, entry in places], np.int32)
-            wanted = np.isin(shards, list(there), invert=True)
-            numbers = rows["row"][wanted].astype(np.int64)
-            for batch in read_selected(unit.key(folder), numbers):
-                chosen = np.flatnonzero(wanted)[np.searchsorted(numbers, batch.rows)]
-                yield _pack(batch, unit, shards[chosen], rows["shuffle_key"][chosen])
+        rows = (row for batch in batches for row in batch.column("units").to_pylist())
+        return pack(piece for row in rows for unit in pickle.loads(row) for piece in _pieces(unit, cuts, there))
 
     return task
 
 
-def _pack(batch: SelectedBatch, unit: UnitRows, shards: NDArray[np.int32], keys: NDArray[np.int64]) -> pa.RecordBatch:
-    events = len(batch.rows)
-    return pa.RecordBatch.from_pydict(
-        {
-            "shard": shards,
-            "shuffle_key": keys,
-            "unit": np.full(events, unit.number, np.int32),
-            "source": pa.array([unit.source]).take(pa.array(np.zeros(events, np.int32))),
-            "entry": batch.entries,
-            "weight": batch.weights,
-            "hlf": binary(
-                np.ascontiguousarray(batch.high_level), np.arange(events + 1) * len(schema.HIGH_LEVEL_FEATURES)
-            ),
-            "particles": binary(batch.particle_records(), batch.offsets),
-        }
-    )
+def _pieces(unit: SelectedUnit, cuts: Cuts, there: Collection[int]) -> Iterator[tuple[int, str, Records, list[Bytes]]]:
+    """A unit's events by shard."""
+    with open_selected(unit.key, unit.unit, whole=True) as file:
+        keys = file.keys()
+        shuffle = shuffle_keys(keys, cuts.seed)
+        shards = cuts.shard_numbers(cuts.slots(schema.LABELS[unit.sample], keys), shuffle)
+        shards[np.isin(shards, list(there))] = -1
+        for batch in file.batches(np.flatnonzero(shards >= 0)):
+            events, of_batch = _event_records(batch, shuffle[batch.rows]), shards[batch.rows]
+            content = batch.particle_records().view(np.uint8)
+            bounds = list(pairwise((batch.offsets * PARTICLE_RECORD.itemsize).tolist()))
+            order = np.argsort(of_batch, kind="stable")
+            for rows in np.split(order, np.flatnonzero(np.diff(of_batch[order])) + 1):
+                if (shard := int(of_batch[rows[0]])) >= 0:
+                    yield shard, unit.unit.source, events[rows], [content[slice(*bounds[row])] for row in rows]
+
+
+def _event_records(batch: SelectedBatch, shuffle: Keys) -> Records:
+    events = np.zeros(len(batch.rows), EVENT_RECORD)
+    events["shuffle_key"], events["entry"], events["length"] = shuffle, batch.entries, np.diff(batch.offsets)
+    events["weight"], events["high_level"] = batch.weights, batch.high_level
+    return events
 
 
 def _shard_writer(
     plan: ShardPlan, output: ShardOutput, done: Accumulator[int]
 ) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     def task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        filled = (batch for batch in batches if batch.num_rows)
-        first = next(filled, None)
-        if first is not None:
-            shard = first.column("shard")[0].as_py()
-            scaled = (_scale(batch, output.scaling) for batch in _small(chain([first], filled)))
-            record = record_batch(shard, partial(_write, plan, shard, scaled, output), retried=False)
+        filled = [batch for batch in batches if batch.num_rows]
+        if filled:
+            shard = filled[0].column("shard")[0].as_py()
+            yield record_batch(shard, partial(_write, plan, shard, unpack(filled), output))
             done.add(plan.events(shard)[1] - plan.events(shard)[0])
-            yield record
-            deque(filled, maxlen=0)  # Spark wants its input read to the end, even after a full disk
 
     return task
 
 
-def _write(plan: ShardPlan, shard: int, batches: Iterator[ShardBatch], output: ShardOutput) -> Unit:
+def _write(plan: ShardPlan, shard: int, events: ShardEvents, output: ShardOutput) -> Unit:
     name = f"{output.content}/{plan.name(shard)}"
     names = [name, name.removesuffix(".tfrecord") + ".parquet"][: 1 + output.parquet]
     with ExitStack() as stack:
         paths = [stack.enter_context((output.dataset / each).create()) for each in names]
-        counts = write_shard(paths[0], paths[1] if output.parquet else None, batches)
+        counts = write_shard(paths[0], paths[1] if output.parquet else None, _scaled(events, output.scaling))
         files = tuple(describe_file(path, each) for path, each in zip(paths, names, strict=True))
     split, number = plan.shards[shard]
     start, stop = plan.events(shard)
     unit = Unit(
-        source=f"{split}/{number}",
+        source=f"{schema.SPLITS[split]}/{number}",
         source_checksum="",
         entry_start=start,
         entry_stop=stop,
@@ -351,24 +306,17 @@ def _write(plan: ShardPlan, shard: int, batches: Iterator[ShardBatch], output: S
     return unit
 
 
-def _small(batches: Batches) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches whose features fit a processor's cache."""
-    for batch in batches:
-        for start in range(0, batch.num_rows, BATCH_EVENTS):
-            yield batch.slice(start, BATCH_EVENTS)
-
-
-def _scale(batch: pa.RecordBatch, scaling: Scaling) -> ShardBatch:
-    sources = batch.column("source").to_pylist()
-    entries = batch.column("entry").to_pylist()
-    high_level, _ = from_binary(batch.column("hlf"), np.dtype(np.float32))
-    records, offsets = from_binary(batch.column("particles"), PARTICLE_RECORD)
-    samples = [sample_of(source) for source in sources]
-    return ShardBatch(
-        event_ids=[f"{source}:{entry}" for source, entry in zip(sources, entries, strict=True)],
-        labels=np.array([schema.LABELS[sample] for sample in samples]),
-        weights=scaling.apply_weights(samples, batch.column("weight").to_numpy()),
-        high_level=scaling.apply_high_level(high_level.reshape(-1, len(schema.HIGH_LEVEL_FEATURES))),
-        offsets=offsets,
-        particles=scale_particles(records, offsets, scaling),
-    )
+def _scaled(events: ShardEvents, scaling: Scaling) -> Iterator[ShardBatch]:
+    for start in range(0, len(events.sources), BATCH_EVENTS):
+        chosen = slice(start, start + BATCH_EVENTS)
+        sources, rows = events.sources[chosen], events.events[chosen]
+        samples = [sample_of(source) for source in sources]
+        offsets = np.concatenate([[0], np.cumsum(rows["length"], dtype=np.int64)])
+        yield ShardBatch(
+            event_ids=[f"{source}:{entry}" for source, entry in zip(sources, rows["entry"].tolist(), strict=True)],
+            labels=np.array([schema.LABELS[sample] for sample in samples]),
+            weights=scaling.apply_weights(samples, rows["weight"]),
+            high_level=scaling.apply_high_level(rows["high_level"]),
+            offsets=offsets,
+            particles=scale_particles(np.concatenate(events.particles[chosen]).view(PARTICLE_RECORD), offsets, scaling),
+        )
