@@ -25,6 +25,26 @@ class Usage:
     """The most resident memory that any one process had."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """Something that was done to so many events (or files, or units), and what that took."""
+
+    count: int
+    usage: Usage
+
+    def per_count(self, smaller: Run) -> float:
+        """CPU seconds an event, from this run and a smaller one of the same kind: without what each run costs.
+
+        >>> Run(30, Usage(cpu_seconds=8.0)).per_count(Run(10, Usage(cpu_seconds=4.0)))
+        0.2
+        """
+        return (self.usage.cpu_seconds - smaller.usage.cpu_seconds) / (self.count - smaller.count)
+
+    def fixed(self, smaller: Run) -> float:
+        """CPU seconds that a run of no event would cost."""
+        return self.usage.cpu_seconds - self.count * self.per_count(smaller)
+
+
 @contextmanager
 def measured() -> Iterator[Usage]:
     """Measure a block: CPU seconds of the whole process tree, and the largest process in it.

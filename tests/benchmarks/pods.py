@@ -11,8 +11,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.preparation import prepare
-from benchmarks.table import Duration
+from benchmarks.inputs import Bench
+from benchmarks.preparation import dataset
+from benchmarks.table import Figure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AIRFLOW_PYTHON = REPOSITORY / ".venv-airflow/bin/python"
@@ -22,25 +23,25 @@ START_GOAL_S = 20.0
 SLOWER_AT_MOST = 1.05
 
 
-def durations(base: Path) -> Sequence[Duration]:
+def durations(bench: Bench) -> Sequence[Figure]:
     """Of the turn that was disturbed least: an epoch after the first, and from the task's start to the first step."""
     if not os.environ.get("KUBECONFIG"):
         print(LEFT_OUT)
         return []
-    prepare(base)
     path = os.pathsep.join(str(REPOSITORY / each) for each in ("tests", "plugins"))
-    command = [AIRFLOW_PYTHON, "-m", "benchmarks.gangs", base / "datasets" / "bench"]
+    command = [AIRFLOW_PYTHON, "-m", "benchmarks.gangs", dataset(bench)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
     gangs = json.loads(done.stdout.splitlines()[-1])
     local, pods = gangs["local"], gangs["kubernetes"]
     epoch, start = _least(local, "epoch_s"), _least(local, "first_step_s")
     above = min(gang["first_step_s"] - gang["container_start_s"] for gang in pods)
+    slowest = SLOWER_AT_MOST * epoch
     return [
-        Duration("an epoch of the inclusive model, two processes", epoch),
-        Duration("an epoch of the inclusive model, two pods", _least(pods, "epoch_s"), epoch, SLOWER_AT_MOST * epoch),
-        Duration("task's start to first step, two processes", start),
-        Duration("task's start to first step, two pods", _least(pods, "first_step_s"), start),
-        Duration("the same without the containers' own start", above, start, START_GOAL_S),
+        Figure("an epoch of the inclusive model, two processes", epoch, "s"),
+        Figure("an epoch of the inclusive model, two pods", _least(pods, "epoch_s"), "s", epoch, slowest, at_most=True),
+        Figure("task's start to first step, two processes", start, "s"),
+        Figure("task's start to first step, two pods", _least(pods, "first_step_s"), "s", start),
+        Figure("the same without the containers' own start", above, "s", start, START_GOAL_S, at_most=True),
     ]
 
 

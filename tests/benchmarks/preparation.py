@@ -1,63 +1,83 @@
-"""Selected events → shuffled, scaled TFRecord shards; and our record encoder against TensorFlow's."""
+"""Selected events → shuffled, scaled TFRecord shards."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.jobs import run_job
-from benchmarks.measure import measured
-from benchmarks.simulation import PARTITION, SELECTED_EVENTS, simulate
-from benchmarks.table import Row
+from benchmarks.bare_loop import limits
+from benchmarks.inputs import Bench, Files
+from benchmarks.jobs import OBSERVATIONS, run_job
+from benchmarks.measure import Run, measured
+from benchmarks.profiling import profiled
+from benchmarks.selection import partitions, select
+from benchmarks.table import Figure, memory
 from toposieve import schema
 from toposieve.io.manifests import read_manifest
 from toposieve.io.store import root_key
-from toposieve.io.tfrecord import encode_example
 
-ENCODED, ENCODED_BY_TENSORFLOW = 20_000, 200
-PARTICLES = 560
-
-
-def prepare(base: Path) -> None:
-    """A dataset of all three samples; what is there is kept."""
-    for sample in SELECTED_EVENTS:
-        simulate(base, sample)
-    run_job("ingest", base, "--partition", PARTITION)
-    run_job("select_events", base, "--partition", PARTITION)
-    run_job("prepare_features", base, "--partitions", PARTITION, "--dataset", "bench", "--set=balance=false")
+KEPT_SHARE = 6
+ALL = "--set=balance=false"
 
 
-def rows(base: Path) -> list[Row]:
-    """The Spark job, warm, and the encoders."""
-    prepare(base)
+def prepare(base: Path, partition: Files, dataset: str, *options: str) -> Run:
+    """A dataset of a selected partition; what is there is kept."""
     with measured() as usage:
-        run_job("prepare_features", base, "--partitions", PARTITION, "--dataset", "measured", "--set=balance=false")
-    events = read_manifest(root_key("--base", str(base)) / "datasets" / "measured").total("events")
-    return [Row("selected → TFRecord shards on Spark", events, usage), *_encoder_rows()]
+        run_job("prepare_features", base, "--partitions", partition.name, "--dataset", dataset, *options)
+    return Run(read_manifest(root_key("--base", str(base)) / "datasets" / dataset).total("events"), usage)
 
 
-def _encoder_rows() -> list[Row]:
-    generator = np.random.default_rng(1)
-    high_level = generator.random(len(schema.HIGH_LEVEL_FEATURES), dtype=np.float32)
-    particles = generator.random(PARTICLES * len(schema.LOW_LEVEL_FEATURES), dtype=np.float32)
-    with measured() as slow:
-        for _ in range(ENCODED_BY_TENSORFLOW):
-            _encode_by_tensorflow(high_level, particles)
-    baseline = Row(f"{PARTICLES}-particle record, tf.train.Example", ENCODED_BY_TENSORFLOW, slow)
-    with measured() as fast:
-        for number in range(ENCODED):
-            encode_example({"hlf": high_level, "particles": particles, "length": PARTICLES, "label": number % 3})
-    return [baseline, Row(f"{PARTICLES}-particle record, ours", ENCODED, fast, baseline.rate)]
+def dataset(bench: Bench) -> Path:
+    """The folder of a dataset to train on."""
+    small, *_ = partitions(bench)
+    _select_once(bench.base, small)
+    prepare(bench.base, small, "bench", ALL)
+    return bench.base / "datasets" / "bench"
 
 
-def _encode_by_tensorflow(high_level: NDArray[np.float32], particles: NDArray[np.float32]) -> bytes:
-    from tensorflow.core.example.example_pb2 import Example
+def rows(bench: Bench) -> Iterator[Figure]:
+    """The Spark job, warm."""
+    small, half, large = partitions(bench)
+    for partition in (small, half, large):
+        _select_once(bench.base, partition)
+    _measure(bench.base, small)
+    OBSERVATIONS.pop()
+    runs = [_measure(bench.base, partition) for partition in (small, half, large)]
+    loop, speed = limits(bench.base).loop, limits(bench.base).speed
+    few, some, many = runs
+    rate, peak = 1 / many.per_count(few), many.usage.peak_process_bytes
+    name = "selected → TFRecord shards"
+    yield Figure(name, rate, "events/s", loop, 4000 * speed, 5000 * speed, peak_bytes=peak)
+    yield Figure(f"  the same, fixed ({few.count:,} and {many.count:,} events)", many.fixed(few), "CPU-s")
+    ratio = many.per_count(some) / some.per_count(few)
+    name = f"  the same, CPU time of another event at {many.count:,} against {few.count:,}"
+    yield Figure(name, ratio, "×", must=1.1, stretch=1.0, at_most=True)
+    yield memory("  the same, peak memory", peak, 1000.0, 800.0)
+    yield _share_row(bench, large, many, many.fixed(few))
+    with profiled("selected → shards, time in", few.count) as figures:
+        _measure(bench.base, small)
+    yield from figures
 
-    example = Example()
-    example.features.feature["hlf"].float_list.value.extend(high_level)
-    example.features.feature["particles"].float_list.value.extend(particles)
-    example.features.feature["length"].int64_list.value.append(PARTICLES)
-    example.features.feature["label"].int64_list.value.append(0)
-    return example.SerializeToString()
+
+def _share_row(bench: Bench, large: Files, whole: Run, fixed: float) -> Figure:
+    """What few of many cost, against the same few alone, both without what each run costs."""
+    alone = Files("alone", files=max(3, large.files // KEPT_SHARE))
+    _select_once(bench.base, alone)
+    only = _measure(bench.base, alone)
+    most = f"--set=max_events_per_class={only.count // len(schema.SAMPLES)}"
+    share = _measure(bench.base, large, most)
+    cost, cost_alone = ((run.usage.cpu_seconds - fixed) / run.count for run in (share, only))
+    name = f"  1 event in {KEPT_SHARE} kept, against files that hold only those"
+    return Figure(name, cost / cost_alone, "×", must=1.5, stretch=1.2, at_most=True)
+
+
+def _select_once(base: Path, partition: Files) -> None:
+    if not (base / "selected" / partition.name).exists():
+        select(base, partition)
+
+
+def _measure(base: Path, partition: Files, *options: str) -> Run:
+    run = prepare(base, partition, "measured", *(options or [ALL]))
+    shutil.rmtree(base / "datasets" / "measured")
+    return run

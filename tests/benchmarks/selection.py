@@ -1,76 +1,160 @@
-"""ROOT → selected features through Spark, against a per-event Python loop over the same arrays."""
+"""ROOT → selected features, against the bare loop of uproot and our kernels; and Spark's view of the same files."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import uproot
-
-from benchmarks.jobs import run_job
-from benchmarks.measure import measured
-from benchmarks.simulation import PARTITION, simulate
-from benchmarks.table import Row
-from support.reference import reference_select
+from benchmarks.bare_loop import limits
+from benchmarks.inputs import EVENTS_PER_FILE, Bench, Files, write_files
+from benchmarks.jobs import OBSERVATIONS, run_job
+from benchmarks.measure import Run, measured
+from benchmarks.profiling import profiled
+from benchmarks.table import Figure, memory
 from toposieve import schema
-from toposieve.config import SelectionConfig
-from toposieve.io.manifests import read_manifest
-from toposieve.io.names import SIMULATED
-from toposieve.io.store import root_key
+from toposieve.config import IngestConfig
+from toposieve.spark.root_source import register
+from toposieve.spark.session import spark_session
 
-SAMPLE = "ttbar"
-COPIES = 16
-"""Each simulated file is read this often, under another name: enough events to measure, little to simulate."""
-UUID_PLACE, UUID_BYTES = 47, 16
-"""Where the header of a ROOT file has its identity: the same file under two names is no input."""
-LOOP_FILES = 2
-GOAL = 2000.0
+MUST, STRETCH = 0.72, 0.80
+WIDE_EVENTS = 1350
+"""In a file of Delphes."""
+WIDE_FILES = (3, 9)
+PILEUP_200 = Files("pile-up-200", files=4, events=500, together=20)
+STORED = ["--set=store_events=true"] if "store_events" in IngestConfig.model_fields else []
+"""A re-selection reads stored events."""
 
 
-def rows(base: Path) -> list[Row]:
-    """The Spark jobs, warm, and the loop."""
-    simulate(base, SAMPLE)
-    loop = _loop_row(sorted(_simulated(base))[:LOOP_FILES])
-    _copy_files(base, "warm-up", 1)
-    _copy_files(base, "measured", COPIES)
-    _ingest_and_select(base, "warm-up")
+def partitions(bench: Bench) -> list[Files]:
+    """A tenth of the events, half of them, and all."""
+    sizes = (max(3, bench.events // share // EVENTS_PER_FILE) for share in (10, 2, 1))
+    return [Files(f"flat-{files}", files) for files in sizes]
+
+
+def rows(bench: Bench) -> list[Figure]:
+    """Everything about ROOT → selected, warm."""
+    small, _, large = partitions(bench)
+    select(bench.base, Files("warm-up", files=3))
+    OBSERVATIONS.clear()
+    return [
+        *_flat_rows(bench),
+        *_wide_rows(bench),
+        *_unit_rows(bench),
+        *_root_source_rows(bench, write_files(bench.base, small), write_files(bench.base, large)),
+        *_reselection_rows(bench),
+        *_pileup_rows(bench),
+        *_profile(bench, small),
+    ]
+
+
+def select(base: Path, partition: Files, *options: str) -> Run:
+    """Ingest and select a partition, of which nothing is known before."""
+    write_files(base, partition)
+    for stage in ("events", "selected"):
+        shutil.rmtree(base / stage / partition.name, ignore_errors=True)
     with measured() as usage:
-        _ingest_and_select(base, "measured")
-    events = read_manifest(root_key("--base", str(base)) / "selected" / "measured").total("events")
-    return [loop, Row("ROOT → selected, ingest + select on Spark", events, usage, loop.rate, GOAL)]
+        run_job("ingest", base, "--partition", partition.name, *options)
+        run_job("select_events", base, "--partition", partition.name)
+    return Run(partition.total, usage)
 
 
-def _simulated(base: Path) -> Iterable[Path]:
-    return (base / "raw" / SAMPLE / PARTITION / SIMULATED).glob("*.root")
+def remove(base: Path, partition: Files) -> None:
+    """Make room."""
+    for folder in base.glob(f"*/{partition.name}"), base.glob(f"raw/*/{partition.name}"):
+        for path in folder:
+            shutil.rmtree(path)
 
 
-def _copy_files(base: Path, partition: str, copies: int) -> None:
-    target = base / "raw" / SAMPLE / partition
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(_simulated(base)):
-        for copy in range(copies):
-            with shutil.copy(path, target / f"{path.stem}-{copy}.root").open("r+b") as stream:
-                stream.seek(UUID_PLACE)
-                stream.write(copy.to_bytes(UUID_BYTES, "big"))
+def _select_and_remove(base: Path, partition: Files) -> Run:
+    run = select(base, partition)
+    remove(base, partition)
+    return run
 
 
-def _ingest_and_select(base: Path, partition: str) -> None:
-    run_job("ingest", base, "--partition", partition, "--samples", SAMPLE)
-    run_job("select_events", base, "--partition", partition)
+def _flat_rows(bench: Bench) -> Iterator[Figure]:
+    reading, loop = limits(bench.base)
+    yield Figure("reading alone: uproot in one process", reading, "events/s", loop)
+    yield Figure("uproot + kernels in one process, the bare loop", loop, "events/s", loop)
+    small, half, large = (select(bench.base, partition) for partition in partitions(bench))
+    rate, peak = 1 / large.per_count(small), large.usage.peak_process_bytes
+    goals = {"must": MUST * loop, "stretch": STRETCH * loop}
+    yield Figure("ROOT → selected: ingest + select", rate, "events/s", loop, peak_bytes=peak, **goals)
+    yield Figure(f"  the same, fixed ({small.count:,} and {large.count:,} events)", large.fixed(small), "CPU-s")
+    ratio = large.per_count(half) / half.per_count(small)
+    name = f"  the same, CPU time of another event at {large.count:,} against {small.count:,}"
+    yield Figure(name, ratio, "×", must=1.1, stretch=1.0, at_most=True)
+    yield memory("  the same, peak memory", peak, 1000.0, 800.0)
+    run = _select_and_remove(bench.base, Files("whole", files=1, events=large.count))
+    name = f"  the same, fixed cost left out, one file of {large.count:,} events"
+    yield Figure(name, run.count / (run.usage.cpu_seconds - large.fixed(small)), "events/s", loop)
 
 
-def _loop_row(paths: Sequence[Path]) -> Row:
-    config, events = SelectionConfig(), 0
-    with measured() as usage:
-        for path in paths:
-            tree = uproot.open(path)[schema.TREE_NAME]
-            leaves = {
-                collection: {leaf: tree[f"{collection}.{leaf}"].array().to_list() for leaf in names}
-                for collection, names in schema.DELPHES_LEAVES.items()
-            }
-            for entry in range(tree.num_entries):
-                event = {name: {leaf: values[entry] for leaf, values in of.items()} for name, of in leaves.items()}
-                reference_select(event, config, 1)
-            events += tree.num_entries
-    return Row("ROOT → selected, per-event Python loop", events, usage)
+def _wide_rows(bench: Bench) -> Iterator[Figure]:
+    few, many = (Files(f"wide-{files}", files, WIDE_EVENTS, wide=True) for files in WIDE_FILES)
+    long = Files("wide-long", 2, many.total // 2, wide=True)
+    runs = {partition.name: _select_and_remove(bench.base, partition) for partition in (few, many, long)}
+    speed, loop = limits(bench.base).speed, limits(bench.base).loop
+    rate = 1 / runs[many.name].per_count(runs[few.name])
+    name = f"ROOT → selected, files of 1,138 branches and {WIDE_EVENTS:,} events"
+    yield Figure(name, rate, "events/s", loop, 1600 * speed, 2200 * speed)
+    more = runs[many.name].usage.cpu_seconds - runs[long.name].usage.cpu_seconds
+    per_file = more / (many.files - long.files)
+    yield Figure("  the same, a file beyond its events", per_file, "CPU-s", must=0.5 / speed, at_most=True)
+
+
+def _unit_rows(bench: Bench) -> Iterator[Figure]:
+    partition = Files("units", files=4, events=max(EVENTS_PER_FILE, bench.units // 4))
+    write_files(bench.base, partition)
+    runs = []
+    for units in (bench.units // 10, bench.units // 2, bench.units):
+        run = select(bench.base, partition, f"--set=entries_per_unit={partition.total // units}")
+        runs.append(Run(units, run.usage))
+    remove(bench.base, partition)
+    few, half, many = runs
+    yield Figure(f"ROOT → selected, another unit, of {many.count:,}", 1e3 * many.per_count(few), "CPU-ms")
+    ratio = many.per_count(half) / half.per_count(few)
+    name = f"  the same, at {many.count:,} units against {few.count:,}"
+    yield Figure(name, ratio, "×", must=1.1, stretch=1.0, at_most=True)
+
+
+def _root_source_rows(bench: Bench, few: list[Path], many: list[Path]) -> Iterator[Figure]:
+    _warm_up, small, large = (_scan(paths) for paths in (few, few, many))
+    reading, speed = limits(bench.base).reading, limits(bench.base).speed
+    name, peak = 'spark.read.format("root"), the needed leaves, into nothing', large.usage.peak_process_bytes
+    yield Figure(name, 1 / large.per_count(small), "events/s", reading, 2000 * speed, 2800 * speed, peak_bytes=peak)
+
+
+def _scan(paths: list[Path]) -> Run:
+    columns = ",".join(f"{name}.{leaf}" for name, leaves in schema.DELPHES_LEAVES.items() for leaf in leaves)
+    with spark_session("bench") as spark, measured() as usage:
+        register(spark)
+        frame = spark.read.format("root").option("columns", columns).load([str(path) for path in paths])
+        frame.write.format("noop").mode("overwrite").save()
+    return Run(len(paths) * EVENTS_PER_FILE, usage)
+
+
+def _reselection_rows(bench: Bench) -> Iterator[Figure]:
+    base = bench.base / "stored"
+    (small, _, large), raw = partitions(bench), f"--raw={bench.base / 'raw'}"
+    runs = []
+    for partition in (small, large):
+        run_job("ingest", base, raw, "--partition", partition.name, *STORED)
+        with measured() as usage:
+            run_job("select_events", base, "--partition", partition.name, "--set=lepton_pt_min=24")
+        runs.append(Run(partition.total, usage))
+    shutil.rmtree(base)
+    rate, loop, speed = 1 / runs[1].per_count(runs[0]), limits(bench.base).loop, limits(bench.base).speed
+    name, peak = "re-selection with another cut, from stored events", runs[1].usage.peak_process_bytes
+    yield Figure(name, rate, "events/s", loop, 5500 * speed, 6500 * speed, peak_bytes=peak)
+
+
+def _pileup_rows(bench: Bench) -> Iterator[Figure]:
+    run = _select_and_remove(bench.base, PILEUP_200)
+    yield memory("ROOT → selected at pile-up 200, peak memory", run.usage.peak_process_bytes, 1200.0)
+
+
+def _profile(bench: Bench, partition: Files) -> list[Figure]:
+    with profiled("ROOT → selected, time in", partition.total) as figures:
+        select(bench.base, partition)
+    return figures

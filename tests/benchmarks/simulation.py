@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from benchmarks.bare_loop import limits
+from benchmarks.inputs import PARTITION, PILEUP, SELECTED_EVENTS, Bench, simulate
 from benchmarks.jobs import run_job
 from benchmarks.measure import measured
-from benchmarks.table import Row
+from benchmarks.table import Figure
 from toposieve.io.manifests import read_manifest
 from toposieve.io.store import root_key
 
-PARTITION = "2026-01-01"
-PILEUP = "--set=pileup=20"
-LARGE_FILES = "--set=events_per_file=1000"
-"""As in production: with the few events of the demo's files each generator's start-up shows."""
-GOALS = {"wjets": 35.0, "ttbar": 35.0, "qcd": 2.5}
-SELECTED_EVENTS = {"wjets": 1500, "ttbar": 1500, "qcd": 300}
+MUST = {"wjets": 43.0, "ttbar": 40.0, "qcd": 4.3}
+STRETCH = {"wjets": 50.0, "ttbar": 50.0, "qcd": 5.0}
 
 
-def simulate(base: Path, sample: str) -> None:
-    """Simulate a sample's share of the benchmark events; what is there is kept."""
-    selected = f"--set=selected_events={SELECTED_EVENTS[sample]}"
-    run_job("simulate", base, "--partition", PARTITION, f'--set=samples=["{sample}"]', selected, PILEUP, LARGE_FILES)
-
-
-def rows(base: Path) -> list[Row]:
+def rows(bench: Bench) -> list[Figure]:
     """One row per sample; the pile-up library is made beforehand."""
-    run_job("simulate", base, "--partition", "warm-up", '--set=samples=["wjets"]', "--set=selected_events=1", PILEUP)
-    return [_row(base, sample) for sample in GOALS]
+    run_job(
+        "simulate", bench.base, "--partition", "warm-up", '--set=samples=["wjets"]', "--set=selected_events=1", PILEUP
+    )
+    return [_row(bench, sample) for sample in SELECTED_EVENTS]
 
 
-def _row(base: Path, sample: str) -> Row:
+def _row(bench: Bench, sample: str) -> Figure:
     with measured() as usage:
-        simulate(base, sample)
-    folder = root_key("--base", str(base)) / "raw" / sample / PARTITION
-    selected = read_manifest(folder).total("selected")
-    return Row(f"simulate {sample}, pile-up 20 (selected events)", selected, usage, goal=GOALS[sample])
+        simulate(bench.base, sample)
+    folder = root_key("--base", str(bench.base)) / "raw" / sample / PARTITION
+    rate = read_manifest(folder).total("selected") / usage.cpu_seconds
+    speed, name = limits(bench.base).speed, f"simulate {sample}, pile-up 20: selected events"
+    goals = {"must": MUST[sample] * speed, "stretch": STRETCH[sample] * speed}
+    return Figure(name, rate, "events/s", peak_bytes=usage.peak_process_bytes, **goals)

@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.inputs import PARTITION, SELECTED_EVENTS, Bench, simulate
 from benchmarks.jobs import run_job
-from benchmarks.measure import Usage, measured
-from benchmarks.simulation import PARTITION, SELECTED_EVENTS, simulate
-from benchmarks.table import Row
+from benchmarks.measure import measured
+from benchmarks.table import Figure
 from support.servers.hdfs_server import HadoopServer
 from support.servers.processes import Unobtainable
 from support.servers.s3_server import BUCKET, S3Server
@@ -26,10 +26,10 @@ from support.servers.s3_server import BUCKET, S3Server
 SLOWER_AT_MOST = 1.3
 
 
-def rows(base: Path) -> Sequence[Row]:
+def rows(bench: Bench) -> Sequence[Figure]:
     """One row per kind of store, ingest, select and prepare together, warm."""
     for sample in SELECTED_EVENTS:
-        simulate(base, sample)
+        simulate(bench.base, sample)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="toposieve-bench-")))
         try:
@@ -41,18 +41,16 @@ def rows(base: Path) -> Sequence[Row]:
         stack.callback(hdfs.stop)
         urls = [str(folder / "local"), f"s3://{BUCKET}/bench", f"{hdfs.wait().url}/bench"]
         environment = {**os.environ, **s3.wait().environment, **hdfs.environment}
-        command = [sys.executable, "-m", "benchmarks.stores", str(base / "raw"), *urls]
+        command = [sys.executable, "-m", "benchmarks.stores", str(bench.base / "raw"), *urls]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     return list(_rows(json.loads(done.stdout.splitlines()[-1])))
 
 
-def _rows(measurements: Sequence[tuple[int, dict[str, float]]]) -> Iterator[Row]:
-    local: Row | None = None
-    for kind, (events, usage) in zip(("disk", "S3", "HDFS"), measurements, strict=True):
-        against = {"baseline": local.rate, "goal": local.rate / SLOWER_AT_MOST} if local else {}
-        row = Row(f"ROOT → TFRecord shards, base on {kind}", events, Usage(**usage), **against)  # type: ignore[arg-type]
-        local = local or row
-        yield row
+def _rows(measurements: Sequence[tuple[int, dict[str, float]]]) -> Iterator[Figure]:
+    rates = [events / usage["cpu_seconds"] for events, usage in measurements]
+    for kind, rate in zip(("disk", "S3", "HDFS"), rates, strict=True):
+        must = None if kind == "disk" else rates[0] / SLOWER_AT_MOST
+        yield Figure(f"ROOT → TFRecord shards, base on {kind}", rate, "events/s", rates[0], must)
 
 
 def main(raw: str, urls: Sequence[str]) -> None:

@@ -2,67 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.measure import Usage
-
 
 @dataclass(frozen=True)
-class Row:
-    """One measured path."""
+class Figure:
+    """One measured value, and what it has to be."""
 
     name: str
-    events: int
-    usage: Usage
+    value: float
+    unit: str
     baseline: float | None = None
-    """Events per CPU second of what the path is compared with."""
-    goal: float | None = None
-    """Events per CPU second to reach."""
+    """Value, in this run, of what it is compared with."""
+    must: float | None = None
+    """In the same unit."""
+    stretch: float | None = None
+    at_most: bool = False
+    """Whether less is better."""
+    peak_bytes: int = 0
+    """The most memory that any one process had; 0 where it was not looked at."""
 
     @property
-    def rate(self) -> float:
-        """Events per CPU second."""
-        return self.events / self.usage.cpu_seconds
+    def missed(self) -> bool:
+        """Whether it is not what it must be.
+
+        >>> rate, time = Figure("", 99.0, "events/s", must=100.0), Figure("", 99.0, "s", must=100.0, at_most=True)
+        >>> rate.missed, time.missed
+        (True, False)
+        """
+        return self.must is not None and (self.value > self.must if self.at_most else self.value < self.must)
 
 
-@dataclass(frozen=True)
-class Duration:
-    """Wall-clock time of something."""
-
-    name: str
-    seconds: float
-    baseline: float | None = None
-    """Seconds of what it is compared with."""
-    goal: float | None = None
-    """Most seconds that it may take."""
+def memory(name: str, peak_bytes: int, must: float | None = None, stretch: float | None = None) -> Figure:
+    """The largest process of something, in MB."""
+    return Figure(name, peak_bytes / 1e6, "MB", must=must, stretch=stretch, at_most=True)
 
 
-def format_tables(figures: Iterable[Row | Duration]) -> str:
-    """Rates in one table, durations in another; a table without a line is left out."""
-    rows, durations = [], []
+def format_table(figures: Iterable[Figure]) -> str:
+    """A line each: value, ratio to its baseline, what it must and should be, the largest process, whether it missed."""
+    head = ("", "measured", "", "ratio", "must", "stretch", "largest process", "")
+    lines = [_line(*head)]
     for each in figures:
-        (rows if isinstance(each, Row) else durations).append(each)
-    tables = [(format_rates, rows), (format_durations, durations)]
-    return "\n\n".join(make(lines) for make, lines in tables if lines)
-
-
-def format_rates(rows: Iterable[Row]) -> str:
-    """A line per path: rate per core, goal, ratio to its baseline, and the largest process."""
-    lines = [f"{'path':50} {'events':>8} {'events/s/core':>14} {'goal':>8} {'ratio':>9} {'largest process':>16}"]
-    for row in rows:
-        goal = "" if row.goal is None else f"{row.goal:,g}"
-        ratio = "" if row.baseline is None else f"{row.rate / row.baseline:,.1f}"
-        memory = f"{row.usage.peak_process_bytes / 2**20:,.0f} MB"
-        lines.append(f"{row.name:50} {row.events:8,} {row.rate:14,.1f} {goal:>8} {ratio:>9} {memory:>16}")
+        sign = "≤ " if each.at_most else ""
+        lines.append(
+            _line(
+                each.name,
+                _number(each.value),
+                each.unit,
+                _number(each.baseline and each.value / each.baseline),
+                *(sign + _number(goal) if goal else "" for goal in (each.must, each.stretch)),
+                f"{each.peak_bytes / 1e6:,.0f} MB" if each.peak_bytes else "",
+                "MISSED" if each.missed else "",
+            )
+        )
     return "\n".join(lines)
 
 
-def format_durations(durations: Iterable[Duration]) -> str:
-    """A line each: seconds, the most that they may be, and ratio to the baseline."""
-    lines = [f"{'duration':70} {'seconds':>8} {'at most':>8} {'ratio':>6}"]
-    for each in durations:
-        goal = "" if each.goal is None else f"{each.goal:,.2f}"
-        ratio = "" if each.baseline is None else f"{each.seconds / each.baseline:.2f}"
-        lines.append(f"{each.name:70} {each.seconds:8,.2f} {goal:>8} {ratio:>6}")
-    return "\n".join(lines)
+def format_missed(figures: Sequence[Figure]) -> str:
+    """A line for every must that is missed; empty where there is none."""
+    return "\n".join(
+        f"missed: {each.name}: {_number(each.value)} {each.unit}, must be at {'most' if each.at_most else 'least'} "
+        f"{_number(each.must)}"
+        for each in figures
+        if each.missed
+    )
+
+
+def _line(name: str, *cells: str) -> str:
+    value, unit, ratio, must, stretch, process, missed = cells
+    return f"{name:66} {value:>8} {unit:10} {ratio:>6} {must:>8} {stretch:>8} {process:>15} {missed}".rstrip()
+
+
+def _number(value: float | None) -> str:
+    """Three digits at least.
+
+    >>> _number(2060.4), _number(0.3712), _number(None)
+    ('2,060', '0.371', '')
+    """
+    return "" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -47,13 +47,19 @@ def write_wide(path: Path, events: Sequence[Event]) -> Path:
     """
     content = collections(events, weights=[0.5 + number for number in range(len(events))])
     content["Muon"] = content.pop(schema.MUON)
+    return write_collections(path, widened(content))
+
+
+def widened(content: Mapping[str, Jagged]) -> dict[str, Jagged]:
+    """The collections, and so many others that there are as many branches as in a true file."""
+    wide = dict(content)
     needed = sum(len(jagged.leaves) + 1 for jagged in content.values())  # with the counters
     leaves, more = divmod(TRUE_BRANCHES - needed - len(OTHER_JETS), len(OTHER_JETS))
     jets = content["Jet"]
     for number, name in enumerate(OTHER_JETS):
         members = {f"Member{member}": jets.leaves["PT"] + member for member in range(leaves + (number < more))}
-        content[name] = Jagged(jets.offsets, members)
-    return write_collections(path, content)
+        wide[name] = Jagged(jets.offsets, members)
+    return wide
 
 
 def collections(events: Sequence[Event], weights: Sequence[float] | None = None) -> dict[str, Jagged]:
