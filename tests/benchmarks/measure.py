@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ _SAMPLING_SECONDS = 0.2
 
 Process = tuple[int, str]
 """Number and start time."""
+
+_looking_seconds: dict[threading.Thread, float] = {}
+"""Thread that measures → what that takes itself."""
 
 
 @dataclass
@@ -53,6 +57,7 @@ def measured() -> Iterator[Usage]:
     """
     usage = Usage()
     before, last = _cpu_seconds(), {}
+    looked = sum(_looking_seconds.values())
     done = threading.Event()
     sampler = threading.Thread(target=_watch, args=(usage, last, done), daemon=True)
     sampler.start()
@@ -62,7 +67,8 @@ def measured() -> Iterator[Usage]:
         done.set()
         sampler.join()
         last |= _cpu_seconds()
-        usage.cpu_seconds = sum(seconds - before.get(process, 0.0) for process, seconds in last.items())
+        used = sum(seconds - before.get(process, 0.0) for process, seconds in last.items())
+        usage.cpu_seconds = used - (sum(_looking_seconds.values()) - looked)
 
 
 def _watch(usage: Usage, last: dict[Process, float], done: threading.Event) -> None:
@@ -70,6 +76,7 @@ def _watch(usage: Usage, last: dict[Process, float], done: threading.Event) -> N
         last |= _cpu_seconds()
         sizes = [_resident_bytes(pid) for pid, _ in last]
         usage.peak_process_bytes = max(usage.peak_process_bytes, *sizes)
+        _looking_seconds[threading.current_thread()] = time.thread_time()
 
 
 def _tree() -> set[int]:

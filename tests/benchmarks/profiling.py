@@ -13,10 +13,12 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pyspark import worker
 
 from benchmarks.measure import measured
 from benchmarks.table import Figure
@@ -24,6 +26,7 @@ from benchmarks.table import Figure
 FOLDER_VARIABLE = "TOPOSIEVE_BENCH_PROFILES"
 """Workers write profiles into this folder, while it is there."""
 
+RUNNING = ".running"
 LEAST_SHARE = 0.02
 PACKAGES, OURS = "site-packages/", "jobs/toposieve/"
 
@@ -39,6 +42,8 @@ def profiled(name: str, events: int) -> Iterator[list[Figure]]:
     try:
         with measured() as usage:
             yield figures
+            while any(folder.glob(f"*{RUNNING}")):  # a task's profile is written when its job has ended
+                time.sleep(0.1)
         parts = seconds_by_part(folder)
     finally:
         shutil.rmtree(folder)
@@ -85,21 +90,35 @@ def part_of(file: str) -> str:
     return file.partition(PACKAGES)[2].partition("/")[0] if PACKAGES in file else "Python"
 
 
-def _profiling(main: Callable[..., None]) -> Callable[..., None]:
-    def run(*arguments: Any) -> None:
-        if not is_on():
-            return main(*arguments)
-        profile = cProfile.Profile(time.process_time)  # a task that waits for rows is not at work
-        try:
-            return profile.runcall(main, *arguments)
-        finally:
-            profile.dump_stats(Path(os.environ[FOLDER_VARIABLE]) / f"{uuid.uuid4().hex}.prof")
+class Profiler:
+    """Profiles the tasks of a worker. Between tasks it waits inside of Spark's ``main``, for the next one to begin."""
 
-    return run
+    def __init__(self) -> None:
+        self._profile: cProfile.Profile | None = None
+        self._main, self._begin = worker.main, worker.check_python_version
+
+    def begin(self, *arguments: Any) -> None:
+        """What a task does first."""
+        if is_on():
+            self._path = Path(os.environ[FOLDER_VARIABLE]) / f"{uuid.uuid4().hex}{RUNNING}"
+            self._path.touch()
+            self._profile = cProfile.Profile(time.process_time)  # a task that waits for rows is not at work
+            self._profile.enable()
+        self._begin(*arguments)
+
+    def main(self, *arguments: Any) -> None:
+        """A task."""
+        try:
+            self._main(*arguments)
+        finally:
+            if self._profile is not None:
+                self._profile.disable()
+                self._profile.dump_stats(self._path)
+                self._path.rename(self._path.with_suffix(".prof"))
+                self._profile = None
 
 
 if __name__ == "__main__":
-    from pyspark import worker
-
-    worker.main = _profiling(worker.main)
+    profiler = Profiler()
+    worker.main, worker.check_python_version = profiler.main, profiler.begin
     runpy.run_module("toposieve.spark.daemon", run_name="__main__")
