@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from support.repository import REPOSITORY
 from toposieve import cost
-from toposieve.cost import SHIPPED, Costs, Work
+from toposieve.cost import DRIVER_SECONDS, SHIPPED, Costs, Work
 
 
 @pytest.fixture
@@ -18,9 +19,10 @@ def calibration(tmp_path, monkeypatch):
 def test_time_grows_with_work_and_shrinks_with_cores():
     costs, work = Costs(fixed=10.0, event=0.5), Work(units=4, events=200)
     assert work.cpu_seconds(costs) == 110.0
-    assert work.wall_seconds(costs, 2) == 60.0
+    driver = 4 * DRIVER_SECONDS
+    assert work.wall_seconds(costs, 2) == 60.0 + driver
     # Four units keep four cores busy, however many there are.
-    assert work.wall_seconds(costs, 4) == work.wall_seconds(costs, 400) == 35.0
+    assert work.wall_seconds(costs, 4) == work.wall_seconds(costs, 400) == 35.0 + driver
 
 
 @pytest.mark.parametrize("term", ["file", "branch", "unit", "event", "byte"])
@@ -60,3 +62,11 @@ def test_calibration_wins_over_what_is_shipped(calibration):
 def test_calibration_of_another_version_is_left_alone(calibration):
     calibration.write_text(json.dumps({"select": {"event": 1.0, "muon": 2.0}, "brew": {"event": 1.0}}))
     assert cost.load_costs()[0] == SHIPPED
+
+
+def test_readme_has_the_plan_of_the_published_sample():
+    works = cost.campaign(files=40_000, branches=1138, events=54_000_000, bytes_=4_500_000_000_000, selected=0.08)
+    expected = cost.describe(works, 400, SHIPPED, "as shipped")
+    assert expected.removesuffix("(costs: as shipped)") in (REPOSITORY / "README.md").read_text(encoding="utf-8"), (
+        expected
+    )

@@ -20,7 +20,7 @@ from toposieve.io.root_files import open_root
 from toposieve.io.store import Key
 from toposieve.preprocessing import class_sizes
 from toposieve.simulation.campaign import Campaign, open_sample
-from toposieve.simulation.library import library_folder, library_hash
+from toposieve.simulation.library import block_sizes, library_folder, library_hash
 
 EVENT_BYTES = 17_000
 """About what an event takes in a ROOT file that nobody has looked into yet."""
@@ -127,7 +127,7 @@ def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> W
         library = Publication(library_folder(campaign.raw, config)).look()
         blocks = _kept(library, library_hash(config), "simulate", campaign.recompute)
         lacking = config.pileup_library_events - sum(unit.counts["events"] for unit in blocks)
-        return {"pile-up library": Work(0, math.ceil(lacking / 2500), lacking), **works}
+        return {"pile-up library": Work(0, len(block_sizes(lacking)), lacking), **works}
     return works
 
 
