@@ -13,6 +13,7 @@ from toposieve.simulation.generator import (
     heavy_quarks,
     make_pythia,
 )
+from toposieve.simulation.prompt_leptons import HADRONIC_SHARE
 
 
 def particles(*rows):
@@ -26,8 +27,10 @@ def particles(*rows):
     [
         ((0, 13, 20.1, 0, 0), True),
         ((0, 13, 20.0, 0, 0), False),
-        ((0, -13, 0, -20.1, 20.1 * np.sinh(2.59)), True),
-        ((0, -13, 0, -20.1, 20.1 * np.sinh(2.61)), False),
+        ((0, -13, 0, -20.1, 20.1 * np.sinh(2.39)), True),
+        ((0, -13, 0, -20.1, 20.1 * np.sinh(2.41)), False),
+        ((0, -11, 0, -20.1, 20.1 * np.sinh(2.49)), True),
+        ((0, -11, 0, -20.1, 20.1 * np.sinh(2.51)), False),
         ((0, 11, 20.1, 0, 20.1 * np.sinh(1.49)), True),
         ((0, 11, 19.9, 0, 19.9 * np.sinh(1.49)), False),
         ((0, 11, 14.1, 0, 14.1 * np.sinh(-1.51)), True),  # endcap: a wide resolution
@@ -87,12 +90,36 @@ def test_energy_and_charge_of_whole_events_are_those_of_the_beams():
     assert np.bincount(table["event"], table["charge"]) == pytest.approx([2.0] * 3)
 
 
-def test_top_pairs_have_two_b_quarks_and_a_leptonic_w():
-    chunk = next(generate("ttbar", seed=5))
+@pytest.fixture(scope="module")
+def ttbar():
+    return list(itertools.islice(generate("ttbar", seed=5), 4))
+
+
+def test_top_pairs_have_two_b_quarks_and_a_leptonic_w(ttbar):
+    chunk = ttbar[0]
     b = chunk.quarks["flavour"] == 5
     assert len(np.unique(chunk.quarks["event"][b])) >= 0.9 * chunk.count  # both may be forward
     assert np.abs(chunk.quarks["eta"]).max() < 2.5
     assert chunk.tried > chunk.count
+
+
+def hardest_neutrino(chunk):
+    """Largest PT of a neutrino in each event."""
+    pt = np.hypot(chunk.particles["px"], chunk.particles["py"]) * np.isin(np.abs(chunk.particles["pdg"]), (12, 14, 16))
+    hardest = np.zeros(chunk.count)
+    np.maximum.at(hardest, chunk.particles["event"], pt)
+    return hardest
+
+
+def test_events_whose_leptons_come_from_hadrons_alone_have_the_weight_of_those_not_made(ttbar):
+    weights = np.concatenate([chunk.weights for chunk in ttbar])
+    hadronic = weights == 1 / HADRONIC_SHARE
+    assert set(weights) == {1.0, 1 / HADRONIC_SHARE}
+    # 14 % of all top pairs with a generator lepton are such.
+    share = weights[hadronic].sum() / weights.sum()
+    assert share == pytest.approx(0.14, abs=4 * np.sqrt(0.14 / HADRONIC_SHARE / len(weights)))
+    neutrinos = np.concatenate([hardest_neutrino(chunk) for chunk in ttbar])
+    assert np.median(neutrinos[hadronic]) < 0.5 * np.median(neutrinos[~hadronic])
 
 
 def test_quarks_are_central_c_and_b():

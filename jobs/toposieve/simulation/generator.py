@@ -15,7 +15,10 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from toposieve.simulation.columns import Columns, keep_events, take
+from toposieve.simulation.detector import ELECTRON_EFFICIENCY, MUON_EFFICIENCY
 from toposieve.simulation.kinematics import eta_of
+from toposieve.simulation.prompt_leptons import PromptLeptonVeto, process_weights
+from toposieve.simulation.veto import Veto
 
 COMMON_SETTINGS: tuple[str, ...] = (
     "Print:quiet = on",
@@ -33,8 +36,8 @@ PROCESSES: dict[str, tuple[str, ...]] = {
 LEPTONS = (11, 13)
 LEPTON_PT_MIN = 20.0
 """Generator electrons and muons count above this PT, GeV ..."""
-LEPTON_ETA_MAX = 2.6
-"""... and below this |η|."""
+LEPTON_ETA_MAX = {11: ELECTRON_EFFICIENCY[-1][0], 13: MUON_EFFICIENCY[-1][0]}
+"""... and below this |η|, where the detector stops to identify them."""
 ENDCAP_ELECTRON_ETA = 1.5
 ENDCAP_ELECTRON_PT_MIN = 14.0
 """Electrons beyond :data:`ENDCAP_ELECTRON_ETA` count above this PT: their resolution is 15 %."""
@@ -85,18 +88,26 @@ def make_pythia(settings: tuple[str, ...], seed: int, hooks: Any = None) -> Any:
 
 def generate(sample: str, seed: int) -> Iterator[TruthEvents]:
     """Endless chunks of wjets or ttbar events with a generator lepton (see :func:`events_with_lepton`)."""
-    pythia = make_pythia(PROCESSES[sample], seed)
+    veto = PromptLeptonVeto(np.random.default_rng([seed, 3]))
+    pythia = make_pythia(PROCESSES[sample], seed, veto)
     while True:
-        batch = pythia.nextBatch(BATCH)
+        batch, tried = next_batch(pythia, veto)
         particles = final_particles(pythia, batch)
         kept = events_with_lepton(particles)
         yield TruthEvents(
             count=len(kept),
             particles=keep_events(particles, kept, len(batch)),
             quarks=keep_events(heavy_quarks(batch), kept, len(batch)),
-            weights=np.ones(len(kept)),
-            tried=len(batch),
+            weights=process_weights(batch)[kept],
+            tried=tried,
         )
+
+
+def next_batch(pythia: Any, veto: Veto) -> tuple[Any, int]:
+    """The next :data:`BATCH` events of a generator, and how many it tried to make them."""
+    before = veto.tried
+    batch = pythia.nextBatch(BATCH)
+    return batch, veto.tried - before
 
 
 def final_particles(pythia: Any, batch: Any) -> Columns:
@@ -140,8 +151,9 @@ def events_with_lepton(particles: Columns) -> NDArray[np.int64]:
     pt = np.hypot(light["px"], light["py"])
     eta = np.abs(eta_of(light["px"], light["py"], light["pz"]))
     endcap_electron = (np.abs(light["pdg"]) == 11) & (eta > ENDCAP_ELECTRON_ETA)
-    threshold = np.where(endcap_electron, ENDCAP_ELECTRON_PT_MIN, LEPTON_PT_MIN)
-    return np.unique(light["event"][(pt > threshold) & (eta < LEPTON_ETA_MAX)])
+    pt_min = np.where(endcap_electron, ENDCAP_ELECTRON_PT_MIN, LEPTON_PT_MIN)
+    eta_max = np.where(np.abs(light["pdg"]) == 11, LEPTON_ETA_MAX[11], LEPTON_ETA_MAX[13])
+    return np.unique(light["event"][(pt > pt_min) & (eta < eta_max)])
 
 
 def _flat(jagged: Any) -> NDArray[Any]:

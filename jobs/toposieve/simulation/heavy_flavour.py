@@ -17,16 +17,17 @@ import pythia8mc
 
 from toposieve.simulation.columns import Columns, concatenate, keep_events, rows, take
 from toposieve.simulation.generator import (
-    BATCH,
     LEPTON_ETA_MAX,
     TruthEvents,
     charges,
     final_particles,
     heavy_quarks,
     make_pythia,
+    next_batch,
 )
 from toposieve.simulation.kinematics import delta_phi, eta_of
 from toposieve.simulation.seeds import series_seed
+from toposieve.simulation.veto import Veto
 
 QCD_SETTINGS: tuple[str, ...] = ("HardQCD:all = on", "PhaseSpace:pTHatMin = 25")
 QCD_FAST_SETTINGS: tuple[str, ...] = (
@@ -60,8 +61,6 @@ QUARK_PT_MIN: dict[int, float] = {4: 32.0, 5: 28.0}
 """Final c (4) and b (5) quarks that can give such a hadron have PT above this, GeV ..."""
 QUARK_ETA_MAX = 2.7
 """... and |η| below this."""
-EARLY_VETO_SCALE = 5.0
-"""Shower scale (GeV) at which events without such a quark are dropped for the first time."""
 
 
 def _signed(codes: tuple[int, ...]) -> frozenset[int]:
@@ -73,34 +72,12 @@ _LEPTONS = _signed((11, 13))
 _CHARM = _signed(CHARM_HADRONS)
 
 
-class HeavyQuarkVeto(pythia8mc.UserHooks):  # type: ignore[misc]
-    """Drops events without a hard c or b quark: first in the middle of the shower, then at its end."""
+class HeavyQuarkVeto(Veto):
+    """Drops events without a hard c or b quark: in the middle of the shower, and again at its end."""
 
-    def __init__(self) -> None:
-        """Start counting the events that Pythia tries."""
-        super().__init__()
-        self.tried = 0
-
-    def canVetoProcessLevel(self) -> bool:
-        """Pythia asks whether to call :meth:`doVetoProcessLevel`."""
-        return True
-
-    def doVetoProcessLevel(self, _process: Any) -> bool:
-        """Count the collision; drop none here."""
-        self.tried += 1
-        return False
-
-    def canVetoPT(self) -> bool:
-        """Pythia asks whether to call :meth:`doVetoPT`."""
-        return True
-
-    def scaleVetoPT(self) -> float:
-        """Shower scale at which Pythia calls :meth:`doVetoPT`, GeV."""
-        return EARLY_VETO_SCALE
-
-    def doVetoPT(self, _position: int, event: Any) -> bool:
-        """Whether the half-showered event has no c or b quark within the cuts."""
-        return not has_hard_quark(event)
+    def has_chance(self, event: Any) -> bool:
+        """Whether there is a c or b quark within the cuts."""
+        return has_hard_quark(event)
 
     def canVetoPartonLevel(self) -> bool:
         """Pythia asks whether to call :meth:`doVetoPartonLevel`."""
@@ -131,9 +108,8 @@ def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
     decayer = make_decayer(series_seed(seed, "decays"))
     rng = np.random.default_rng([seed, 2])
     while True:
-        before = veto.tried
-        batch = pythia.nextBatch(BATCH)
-        yield decay_batch(decayer, batch, rng, tried=veto.tried - before)
+        batch, tried = next_batch(pythia, veto)
+        yield decay_batch(decayer, batch, rng, tried)
 
 
 def make_decayer(seed: int) -> Any:
@@ -319,7 +295,8 @@ def products_of_copy(event: Any, number: int, n_hadrons: int) -> list[Any]:
 
 def is_hard_lepton(particle: Any) -> bool:
     """Whether a particle is an electron or muon, hard and central enough."""
-    return particle.id() in _LEPTONS and particle.pT() > LEPTON_PT_MIN and abs(particle.eta()) < LEPTON_ETA_MAX
+    eta_max = LEPTON_ETA_MAX.get(abs(particle.id()), 0.0)
+    return bool(particle.pT() > LEPTON_PT_MIN and abs(particle.eta()) < eta_max)
 
 
 def has_isolated_lepton(products: list[Any], around: Columns) -> bool:
