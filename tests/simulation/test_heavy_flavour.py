@@ -13,15 +13,10 @@ from toposieve.simulation.heavy_flavour import (
     HEAVY_HADRONS,
     TRIES,
     HeavyQuarkVeto,
-    copy_of,
-    decay_copies,
-    decay_once,
-    fill_with_copies,
+    decay,
     generate_qcd,
-    is_hard_lepton,
-    let_decay,
+    hard_leptons,
     make_decayer,
-    products_of_copy,
     pt_around,
     redecay,
     split_hadrons,
@@ -49,30 +44,32 @@ def test_events_without_a_hard_quark_are_dropped(quark, vetoed):
     assert veto.doVetoPartonLevel(event) is vetoed
 
 
-@pytest.mark.parametrize(
-    ("particle", "hard"),
-    [
-        (Particle(11, 22.1), True),
-        (Particle(-13, 22.1, eta=2.39), True),
-        (Particle(13, 21.9), False),
-        (Particle(13, 30.0, eta=-2.41), False),
-        (Particle(-11, 30.0, eta=-2.49), True),
-        (Particle(11, 30.0, eta=2.51), False),
-        (Particle(15, 30.0), False),
-    ],
-)
-def test_hard_leptons(particle, hard):
-    assert is_hard_lepton(particle) is hard
-
-
 def table(*rows):
     """Rows of event, pdg, px, py, pz."""
     event, pdg, px, py, pz = np.array(rows, dtype=float).reshape(-1, 5).T
     return {"event": event.astype(int), "pdg": pdg.astype(int), "px": px, "py": py, "pz": pz}
 
 
+@pytest.mark.parametrize(
+    ("pdg", "pt", "eta", "hard"),
+    [
+        (11, 22.1, 0.0, True),
+        (-13, 22.1, 2.39, True),
+        (13, 21.9, 0.0, False),
+        (13, 30.0, -2.41, False),
+        (-11, 30.0, -2.49, True),
+        (11, 30.0, 2.51, False),
+        (15, 30.0, 0.0, False),
+    ],
+)
+def test_hard_leptons(pdg, pt, eta, hard):
+    leptons = hard_leptons(table((0, pdg, 0.0, -pt, pt * math.sinh(eta)), (1, 211, 50.0, 0.0, 0.0)))
+    assert len(leptons["event"]) == hard
+
+
 def test_isolation_sums_visible_particles_in_the_cone():
     rows = [
+        (1, 211, -7.0, 0.0, 0.0),  # another event
         (0, 211, -5.0, -0.5, 0.0),  # φ just above -π: across the wrap, at .1
         (0, 22, -3.0, 0.3, 0.0),
         (0, 14, -50.0, 0.0, 0.0),  # a neutrino
@@ -80,8 +77,9 @@ def test_isolation_sums_visible_particles_in_the_cone():
         (0, 211, -4.0, 0.0, 4.0 * math.sinh(0.31)),  # outside in η
     ]
     around = visible_particles(table(*rows))
-    assert pt_around(around, 0.0, math.pi) == pytest.approx(math.hypot(5, 0.5) + math.hypot(3, 0.3))
-    assert pt_around(around, 0.0, 0.0) == 0.0
+    leptons = {"event": np.zeros(2, int), "eta": np.zeros(2), "phi": np.array([math.pi, 0.0]), "pt": np.ones(2)}
+    sums = pt_around(leptons, around, "event", 2)
+    assert sums == pytest.approx([math.hypot(5, 0.5) + math.hypot(3, 0.3), 0.0])
 
 
 def test_soft_hadrons_are_kept_where_a_hard_one_has_a_chance():
@@ -98,8 +96,8 @@ def decayer():
 def hadrons(*rows):
     """Rows of pdg, charge, px, mass; all fly along x."""
     pdg, charge, px, mass = np.array(rows, dtype=float).reshape(-1, 4).T
-    same = {name: np.zeros(len(px)) for name in ("event", "py", "pz", "x", "y", "z")}
-    own = {"charge": charge, "px": px, "energy": np.hypot(px, mass)}
+    same = {name: np.zeros(len(px)) for name in ("py", "pz", "x", "y", "z")}
+    own = {"event": np.zeros(len(px), int), "charge": charge, "px": px, "energy": np.hypot(px, mass)}
     return {"pdg": pdg.astype(int), **same, **own}
 
 
@@ -111,78 +109,90 @@ NOTHING = visible_particles(table())
 MANY = hadrons((521, 1, 60, 5.28), (-5122, 0, 60, 5.62), (431, 1, 60, 1.97), (-4122, -1, 60, 2.29))
 
 
-def test_copies_are_apart_and_each_conserves_momentum_and_charge(decayer):
+def test_decays_are_apart_and_each_conserves_momentum_and_charge(decayer):
     # moreDecays of Pythia 8.317 gets the charge of one decay in twenty wrong.
-    fill_with_copies(decayer, MANY, TRIES)
-    assert decayer.event.size() == 1 + 4 * TRIES
-    let_decay(decayer, HEAVY_HADRONS, True)
-    assert decayer.forceHadronLevel(False)
-    for number in range(TRIES):
-        products = products_of_copy(decayer.event, number, 4)
-        assert sum(p.px() for p in products) == pytest.approx(240.0, rel=1e-6)
-        assert sum(p.charge() for p in products) == pytest.approx(1.0)
-        assert {copy_of(decayer.event, p.index(), 4) for p in products} == {number}
-
-
-def test_one_decay_of_each_hadron_stays_in_its_event(decayer):
     events = np.array([7, 7, 2, 5])
-    products = decay_once(decayer, {**MANY, "event": events})
+    products = decay(decayer, {**MANY, "event": events}, copies=50)
     assert not np.isin(np.abs(products["pdg"]), HEAVY_HADRONS).any()
     for event, (momentum, charge) in {7: (120.0, 1), 2: (60.0, 1), 5: (60.0, -1)}.items():
         of_event = products["event"] == event
-        assert products["px"][of_event].sum() == pytest.approx(momentum, rel=1e-6)
-        assert products["charge"][of_event].sum() == pytest.approx(charge)
-    assert len(decay_once(decayer, hadrons())["pdg"]) == 0
+        copy = products["decay"][of_event] - event * 50
+        assert np.bincount(copy, products["px"][of_event]) == pytest.approx(np.full(50, momentum), rel=1e-6)
+        assert np.bincount(copy, products["charge"][of_event]) == pytest.approx(np.full(50, charge))
+    assert len(decay(decayer, hadrons())["pdg"]) == 0
 
 
 def share_with_hard_lepton(decayer, n):
-    """Reference: decay one b meson at a time, all of it at once."""
+    """Reference: decay one b meson at a time."""
     found = 0
     for _ in range(n):
         event = decayer.event
         event.reset()
         event.append(511, 81, 0, 0, 0, 0, 0, 0, 60.0, 0.0, 0.0, math.hypot(60.0, 5.28), 5.28)
-        let_decay(decayer, HEAVY_HADRONS, True)
         decayer.forceHadronLevel(False)
-        found += any(is_hard_lepton(p) and p.status() > 0 for p in (event[i] for i in range(1, event.size())))
+        final = (event[i] for i in range(1, event.size()) if event[i].status() > 0)
+        found += any(p.idAbs() in (11, 13) and p.pT() > heavy_flavour.LEPTON_PT_MIN for p in final)
     return found / n
 
 
-def test_decaying_copies_in_two_steps_gives_what_decaying_at_once_gives(decayer, monkeypatch):
+def redecayed(decayer, pt, around=NOTHING, events=1, seed=1):
+    """A b meson in each of so many events."""
+    many = {name: np.repeat(values, events) for name, values in b_meson(pt).items()}
+    many["event"] = np.arange(events)
+    return redecay(decayer, many, around, events, np.random.default_rng(seed))
+
+
+def test_as_many_decays_succeed_as_when_decayed_one_by_one(decayer, monkeypatch):
     monkeypatch.setattr(heavy_flavour, "ISOLATION_MAX", 1e9)
-    rng, events, n = np.random.default_rng(1), 60, 3000
-    successes = [redecay(decayer, b_meson(60.0), NOTHING, rng)[1] for _ in range(events)]
+    events, n = 30, 3000
+    successes, _ = redecayed(decayer, 60.0, events=events)
     expected = share_with_hard_lepton(decayer, n)
     error = math.sqrt(expected / n + expected / (events * TRIES))
     assert np.mean(successes) / TRIES == pytest.approx(expected, abs=4 * error)
     assert expected > 20 * error / 4
 
 
-def test_a_kept_decay_holds_the_whole_hadron(decayer):
-    rng = np.random.default_rng(1)
-    tries = (redecay(decayer, b_meson(80.0), NOTHING, rng) for _ in range(50))
-    kept, successes = next(result for result in tries if result[1])
-    assert successes >= 1
-    assert kept["px"].sum() == pytest.approx(80.0, rel=1e-6)
-    assert kept["energy"].sum() == pytest.approx(math.hypot(80, 5.28), rel=1e-6)
-    assert kept["charge"].sum() == pytest.approx(0.0)
-    assert np.isin(np.abs(kept["pdg"]), (11, 13)).any()
+def test_one_whole_decay_is_kept_of_each_event_with_success(decayer):
+    successes, kept = redecayed(decayer, 80.0, events=20)
+    assert successes.max() > 1
+    assert set(kept["event"]) == set(np.flatnonzero(successes))
+    for event in np.flatnonzero(successes):
+        of_event = {name: values[kept["event"] == event] for name, values in kept.items()}
+        assert of_event["px"].sum() == pytest.approx(80.0, rel=1e-6)
+        assert of_event["energy"].sum() == pytest.approx(math.hypot(80, 5.28), rel=1e-6)
+        assert of_event["charge"].sum() == pytest.approx(0.0)
+        assert len(hard_leptons(of_event)["pt"]) > 0
+
+
+def test_which_decay_is_kept_is_left_to_chance(decayer):
+    energies = []
+    for seed in (1, 2):
+        pythia = make_decayer(seed=3)
+        energies.append(redecayed(pythia, 80.0, events=20, seed=seed)[1]["energy"])
+    assert energies[0].tolist() != energies[1].tolist()
 
 
 def test_products_start_where_lifetime_and_boost_have_brought_the_hadron(decayer):
-    fill_with_copies(decayer, b_meson(80.0), TRIES)
-    decay_copies(decayer, 1)
-    first = [decayer.event[decayer.event[1 + number].daughter1()].xProd() for number in range(TRIES)]
+    products = decay(decayer, b_meson(80.0), copies=500)
+    first = np.full(500, np.inf)
+    np.minimum.at(first, products["decay"], products["x"])
     expected = 80 / 5.28 * decayer.particleData.tau0(511)  # p/m · cτ, mm
-    assert np.mean(first) == pytest.approx(expected, abs=4 * expected / math.sqrt(TRIES))
+    assert np.mean(first) == pytest.approx(expected, abs=4 * expected / math.sqrt(500))
     assert np.std(first) == pytest.approx(expected, rel=0.5)
 
 
 def test_no_success_no_particles(decayer):
     wall = visible_particles(table((0, 211, 500.0, 0, 0)))
-    kept, successes = redecay(decayer, b_meson(80.0), wall, np.random.default_rng(1))
-    assert successes == 0
+    successes, kept = redecayed(decayer, 80.0, wall)
+    assert successes.tolist() == [0]
     assert len(kept["pdg"]) == 0
+
+
+def test_a_leptons_own_hadron_can_spoil_its_isolation(decayer, monkeypatch):
+    wide, _ = redecayed(make_decayer(seed=3), 80.0)
+    monkeypatch.setattr(heavy_flavour, "ISOLATION_MAX", 0.05)
+    narrow, _ = redecayed(make_decayer(seed=3), 80.0)
+    assert narrow.sum() < wide.sum()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ class Particle:
     def __init__(self, pdg, pt=30.0, eta=0.0, status=1):
         self._values = (pdg, pt, eta, status)
 
-    def id(self):
-        return self._values[0]
+    def idAbs(self):
+        return abs(self._values[0])
 
     def pT(self):
         return self._values[1]

@@ -57,3 +57,13 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     ends = np.cumsum(lengths)
     shifts: NDArray[np.int64] = np.repeat(starts - (ends - lengths), lengths)
     return np.arange(lengths.sum()) + shifts
+
+
+def pairs(
+    event: NDArray[np.int64], other: NDArray[np.int64], n_events: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every pair of rows of the same event, in the order of the first; the events of each, of so many."""
+    order = np.argsort(other, kind="stable")
+    counts = np.bincount(other, minlength=n_events)
+    starts = np.cumsum(counts) - counts
+    return np.repeat(np.arange(len(event)), counts[event]), order[ranges(starts[event], counts[event])]

@@ -46,7 +46,7 @@ QUARK_PT_MIN = 1.0
 QUARK_ETA_MAX = 2.5
 """c and b quarks that can give a jet its flavour: PT above, |η| below."""
 
-BATCH = 50
+BATCH = 25
 """Events that Pythia makes at a time: few, since what the last batch of a file has too many is lost."""
 
 
@@ -152,8 +152,12 @@ def events_with_lepton(particles: Columns) -> NDArray[np.int64]:
     eta = np.abs(eta_of(light["px"], light["py"], light["pz"]))
     endcap_electron = (np.abs(light["pdg"]) == 11) & (eta > ENDCAP_ELECTRON_ETA)
     pt_min = np.where(endcap_electron, ENDCAP_ELECTRON_PT_MIN, LEPTON_PT_MIN)
-    eta_max = np.where(np.abs(light["pdg"]) == 11, LEPTON_ETA_MAX[11], LEPTON_ETA_MAX[13])
-    return np.unique(light["event"][(pt > pt_min) & (eta < eta_max)])
+    return np.unique(light["event"][(pt > pt_min) & (eta < lepton_eta_max(light["pdg"]))])
+
+
+def lepton_eta_max(pdg: NDArray[np.int32]) -> NDArray[np.float64]:
+    """|η| at which the detector stops to identify each electron or muon."""
+    return np.where(np.abs(pdg) == 11, LEPTON_ETA_MAX[11], LEPTON_ETA_MAX[13])
 
 
 def _flat(jagged: Any) -> NDArray[Any]:

@@ -12,16 +12,18 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pythia8mc
+from numpy.typing import NDArray
 
-from toposieve.simulation.columns import Columns, concatenate, keep_events, rows, take
+from toposieve.simulation.columns import Columns, concatenate, keep_events, pairs, rows, take
 from toposieve.simulation.generator import (
     LEPTON_ETA_MAX,
     TruthEvents,
-    charges,
     final_particles,
     heavy_quarks,
+    lepton_eta_max,
     make_pythia,
     next_batch,
 )
@@ -41,7 +43,7 @@ BOTTOM_HADRONS: tuple[int, ...] = (511, 521, 531, 541, 5122, 5132, 5232, 5332)
 CHARM_HADRONS: tuple[int, ...] = (411, 421, 431, 4122, 4132, 4232, 4332)
 HEAVY_HADRONS = BOTTOM_HADRONS + CHARM_HADRONS
 """PDG codes of the c and b hadrons that decay weakly: Pythia leaves them alone, and we decay them again and again."""
-TRIES = 120
+TRIES = 240
 """Decays of each event."""
 
 LEPTON_PT_MIN = 22.0
@@ -63,15 +65,6 @@ QUARK_ETA_MAX = 2.7
 """... and |η| below this."""
 
 
-def _signed(codes: tuple[int, ...]) -> frozenset[int]:
-    return frozenset(codes) | {-code for code in codes}
-
-
-_QUARKS = _signed(tuple(QUARK_PT_MIN))
-_LEPTONS = _signed((11, 13))
-_CHARM = _signed(CHARM_HADRONS)
-
-
 class HeavyQuarkVeto(Veto):
     """Drops events without a hard c or b quark: in the middle of the shower, and again at its end."""
 
@@ -90,8 +83,8 @@ class HeavyQuarkVeto(Veto):
 
 def has_hard_quark(event: Any) -> bool:
     """Whether a Pythia event has a final c or b quark within the cuts."""
-    quarks = (event[i] for i in range(event.size() - 1, 2, -1) if event[i].id() in _QUARKS)
-    return any(q.status() > 0 and q.pT() > QUARK_PT_MIN[abs(q.id())] and abs(q.eta()) < QUARK_ETA_MAX for q in quarks)
+    quarks = (event[i] for i in range(event.size() - 1, 2, -1) if event[i].idAbs() in QUARK_PT_MIN)
+    return any(q.status() > 0 and q.pT() > QUARK_PT_MIN[q.idAbs()] and abs(q.eta()) < QUARK_ETA_MAX for q in quarks)
 
 
 def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
@@ -136,18 +129,12 @@ def decay_batch(decayer: Any, batch: Any, rng: np.random.Generator, tried: int) 
         tried: Events that Pythia tried to make the batch.
     """
     hard, soft, others = split_hadrons(final_particles(decayer, batch))
-    rest = concatenate([others, decay_once(decayer, soft)])
-    visible = visible_particles(rest)
-    weights = np.zeros(len(batch))
-    tables = [rest]
-    for event in np.unique(hard["event"]):
-        around = take(visible, slice(*np.searchsorted(visible["event"], [event, event + 1])))
-        products, weights[event] = redecay(decayer, take(hard, hard["event"] == event), around, rng)
-        tables.append({**products, "event": np.full(len(products["pdg"]), event)})
+    rest = concatenate([others, decay(decayer, soft)])
+    weights, kept_decays = redecay(decayer, hard, visible_particles(rest), len(batch), rng)
     kept = np.flatnonzero(weights)
     return TruthEvents(
         count=len(kept),
-        particles=keep_events(concatenate(tables), kept, len(batch)),
+        particles=keep_events(concatenate([rest, kept_decays]), kept, len(batch)),
         quarks=keep_events(heavy_quarks(batch), kept, len(batch)),
         weights=weights[kept],
         tried=tried,
@@ -167,59 +154,86 @@ def split_hadrons(particles: Columns) -> tuple[Columns, Columns, Columns]:
     return take(particles, hard), take(particles, soft), take(particles, ~heavy)
 
 
-def decay_once(decayer: Any, hadrons: Columns) -> Columns:
-    """Final particles of the hadrons' decays, each in its hadron's event.
+def decay(decayer: Any, hadrons: Columns, copies: int = 1) -> Columns:
+    """Final particles of so many decays of each hadron, in the hadron's event.
+
+    Column ``decay`` numbers the decays: event · ``copies`` + copy.
 
     What becomes of a soft hadron has no influence on the leptons of the hard ones but through their isolation; so one
     decay of it serves all :data:`TRIES` of theirs, and the mean number of successes stays the same.
     """
     n_hadrons = len(hadrons["pdg"])
-    fill_with_copies(decayer, hadrons, copies=1)
-    let_decay(decayer, HEAVY_HADRONS, True)
-    decayer.forceHadronLevel(False)
-    event = decayer.event
-    final = [i for i in range(1, event.size()) if event[i].status() > 0]
-    products = from_records(decayer, [record(event[i]) for i in final])
-    ancestors = np.array([ancestor_of(event, i, n_hadrons) for i in final], dtype=np.int64)
-    return {**products, "event": hadrons["event"][ancestors - 1]}
+    if n_hadrons == 0:
+        return {**hadrons, "decay": hadrons["event"]}
+    fill_with_copies(decayer, hadrons, copies)
+    batch = decayer.nextBatch(1)
+    status, mother = (ak.to_numpy(batch.prt[0][name]) for name in ("status", "mother1"))
+    hadron = ancestors(mother, n_hadrons * copies)[status > 0] - 1
+    event = hadrons["event"][hadron % n_hadrons]
+    return {**final_particles(decayer, batch), "event": event, "decay": event * copies + hadron // n_hadrons}
+
+
+def ancestors(mother: NDArray[np.int32], n_first: int) -> NDArray[np.int64]:
+    """Position of the one of the first ``n_first`` particles that each particle descends from."""
+    ancestor = np.arange(len(mother))
+    while (later := ancestor > n_first).any():
+        ancestor[later] = mother[ancestor[later]]
+    return ancestor
 
 
 def visible_particles(particles: Columns) -> Columns:
-    """Particles that count in the isolation: event, pt, eta, phi; in the order of their events."""
+    """Particles that count in the isolation: event, pt, eta, phi, and ``decay`` where there is one."""
+    directions = with_directions(particles)
+    found: Columns = {name: directions[name] for name in ("event", "decay", "pt", "eta", "phi") if name in directions}
+    return take(found, (found["pt"] > VISIBLE_PT_MIN) & ~np.isin(np.abs(particles["pdg"]), NEUTRINOS))
+
+
+def with_directions(particles: Columns) -> Columns:
+    """Particles with pt, eta and phi added."""
     px, py, pz = (particles[axis] for axis in ("px", "py", "pz"))
-    visible = (np.hypot(px, py) > VISIBLE_PT_MIN) & ~np.isin(np.abs(particles["pdg"]), NEUTRINOS)
-    directions = {"pt": np.hypot(px, py), "eta": eta_of(px, py, pz), "phi": np.arctan2(py, px)}
-    found = take({"event": particles["event"], **directions}, visible)
-    return take(found, np.argsort(found["event"], kind="stable"))
+    return {**particles, "pt": np.hypot(px, py), "eta": eta_of(px, py, pz), "phi": np.arctan2(py, px)}
 
 
-def pt_around(visible: Columns, eta: float, phi: float) -> float:
-    """Sum of PT (GeV) in the isolation cone around a direction."""
-    distance = np.hypot(visible["eta"] - eta, delta_phi(visible["phi"], phi))
-    return float(visible["pt"][distance < ISOLATION_CONE].sum())
+def hard_leptons(particles: Columns) -> Columns:
+    """The electrons and muons that are hard and central enough, with pt, eta and phi."""
+    light = with_directions(take(particles, np.isin(np.abs(particles["pdg"]), tuple(LEPTON_ETA_MAX))))
+    return take(light, (light["pt"] > LEPTON_PT_MIN) & (np.abs(light["eta"]) < lepton_eta_max(light["pdg"])))
 
 
-def redecay(decayer: Any, hadrons: Columns, around: Columns, rng: np.random.Generator) -> tuple[Columns, int]:
-    """Decay the c and b hadrons of one event :data:`TRIES` times.
+def pt_around(leptons: Columns, visible: Columns, group: str, n_groups: int) -> NDArray[np.float64]:
+    """Sum of PT (GeV) in the isolation cone around each lepton, over the visible particles of its group."""
+    lepton, other = pairs(leptons[group], visible[group], n_groups)
+    distance = np.hypot(
+        leptons["eta"][lepton] - visible["eta"][other], delta_phi(leptons["phi"][lepton], visible["phi"][other])
+    )
+    near = distance < ISOLATION_CONE
+    return np.asarray(np.bincount(lepton[near], visible["pt"][other[near]], len(leptons["pt"])), dtype=float)
+
+
+def redecay(
+    decayer: Any, hadrons: Columns, around: Columns, n_events: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], Columns]:
+    """Decay the hard c and b hadrons of a batch :data:`TRIES` times.
 
     Args:
         decayer: See :func:`make_decayer`.
         hadrons: The hadrons (see ``final_particles``).
-        around: The other visible particles of the event.
-        rng: Chooses among the successful decays.
+        around: The other visible particles.
+        n_events: Events in the batch.
+        rng: Chooses among an event's successful decays.
 
     Returns:
-        Final particles of one decay, each successful one being equally likely, and how many were successful. No
-        particles without success.
+        How many decays of each event gave an isolated lepton, (n_events,); and final particles of one of these,
+        each being equally likely. No particles without success.
     """
-    n_hadrons = len(hadrons["pdg"])
-    fill_with_copies(decayer, hadrons, TRIES)
-    leptons = [i for i in decay_copies(decayer, n_hadrons) if is_hard_lepton(decayer.event[i])]
-    tries = sorted({copy_of(decayer.event, i, n_hadrons) for i in leptons})
-    decays = [products_of_copy(decayer.event, number, n_hadrons) for number in tries]
-    successes = [products for products in decays if has_isolated_lepton(products, around)]
-    kept = successes[rng.integers(len(successes))] if successes else []
-    return from_records(decayer, [record(product) for product in kept]), len(successes)
+    products = decay(decayer, hadrons, TRIES)
+    leptons, visible = hard_leptons(products), visible_particles(products)
+    pt = pt_around(leptons, around, "event", n_events) + pt_around(leptons, visible, "decay", n_events * TRIES)
+    successes = np.unique(leptons["decay"][pt - leptons["pt"] < ISOLATION_MAX * leptons["pt"]])
+    counts = np.bincount(successes // TRIES, minlength=n_events)
+    with_success = np.flatnonzero(counts)
+    chosen = successes[(np.cumsum(counts) - counts)[with_success] + rng.integers(counts[with_success])]
+    return counts.astype(float), take(products, np.isin(products["decay"], chosen))
 
 
 def fill_with_copies(decayer: Any, hadrons: Columns, copies: int) -> None:
@@ -238,95 +252,3 @@ def fill_with_copies(decayer: Any, hadrons: Columns, copies: int) -> None:
     event.reset()
     for _ in range(copies):
         event += once
-
-
-def decay_copies(decayer: Any, n_hadrons: int) -> list[int]:
-    """Decay all copies. b hadrons go first: where they leave nothing hard enough, c hadrons need not decay.
-
-    Returns:
-        Positions of the final electrons and muons; none of the copies given up.
-    """
-    event = decayer.event
-    let_decay(decayer, CHARM_HADRONS, False)
-    let_decay(decayer, BOTTOM_HADRONS, True)
-    decayer.forceHadronLevel(False)
-    of_interest = final_of(event, _CHARM | _LEPTONS, start=1)
-    promising = {copy_of(event, i, n_hadrons) for i in of_interest if event[i].pT() > LEPTON_PT_MIN}
-    for i in of_interest:
-        if copy_of(event, i, n_hadrons) not in promising:
-            event[i].statusNeg()
-    before = event.size()
-    let_decay(decayer, CHARM_HADRONS, True)
-    decayer.forceHadronLevel(False)
-    early = [i for i in of_interest if event[i].status() > 0]
-    return early + final_of(event, _LEPTONS, start=before)
-
-
-def final_of(event: Any, codes: frozenset[int], start: int) -> list[int]:
-    """Positions, from ``start`` on, of the final particles with these PDG codes in a Pythia event."""
-    found = [i for i in range(start, event.size()) if event[i].id() in codes]
-    return [i for i in found if event[i].status() > 0]
-
-
-def copy_of(event: Any, index: int, n_hadrons: int) -> int:
-    """Number of the copy that a particle descends from."""
-    return (ancestor_of(event, index, TRIES * n_hadrons) - 1) // n_hadrons
-
-
-def ancestor_of(event: Any, index: int, n_first: int) -> int:
-    """Position of the one of the first ``n_first`` particles that a particle descends from."""
-    while index > n_first:
-        index = event[index].mother1()
-    return index
-
-
-def products_of_copy(event: Any, number: int, n_hadrons: int) -> list[Any]:
-    """Final particles that descend from the hadrons of one copy."""
-    pending = list(range(1 + number * n_hadrons, 1 + (number + 1) * n_hadrons))
-    products = []
-    while pending:
-        particle = event[pending.pop()]
-        if particle.status() > 0:
-            products.append(particle)
-        else:
-            pending.extend(range(particle.daughter1(), particle.daughter2() + 1))
-    return products
-
-
-def is_hard_lepton(particle: Any) -> bool:
-    """Whether a particle is an electron or muon, hard and central enough."""
-    eta_max = LEPTON_ETA_MAX.get(abs(particle.id()), 0.0)
-    return bool(particle.pT() > LEPTON_PT_MIN and abs(particle.eta()) < eta_max)
-
-
-def has_isolated_lepton(products: list[Any], around: Columns) -> bool:
-    """Whether a hard lepton among the final products of a decay is isolated enough."""
-    return any(_is_isolated(product, products, around) for product in products if is_hard_lepton(product))
-
-
-def _is_isolated(lepton: Any, products: list[Any], around: Columns) -> bool:
-    eta, phi, limit = lepton.eta(), lepton.phi(), ISOLATION_MAX * lepton.pT()
-    others = _named([record(product) for product in products if product.index() != lepton.index()])
-    pts: list[float] = [pt_around(visible, eta, phi) for visible in (around, visible_particles(others))]
-    return bool(sum(pts) < limit)
-
-
-_RECORD = ("pdg", "px", "py", "pz", "energy", "x", "y", "z", "event")
-
-
-def record(particle: Any) -> tuple[float, ...]:
-    """What is kept of a Pythia particle: PDG code, four-momentum (GeV), production vertex (mm), event 0."""
-    p = particle
-    return p.id(), p.px(), p.py(), p.pz(), p.e(), p.xProd(), p.yProd(), p.zProd(), 0
-
-
-def _named(records: list[tuple[float, ...]]) -> Columns:
-    values = np.array(records, dtype=float).reshape(-1, len(_RECORD))  # (particles, 9)
-    return dict(zip(_RECORD, values.T, strict=True))
-
-
-def from_records(pythia: Any, records: list[tuple[float, ...]]) -> Columns:
-    """Records as ``TruthEvents.particles``."""
-    columns = _named(records)
-    pdg = columns["pdg"].astype(np.int32)
-    return {**columns, "pdg": pdg, "charge": charges(pythia, pdg), "event": columns["event"].astype(np.int64)}

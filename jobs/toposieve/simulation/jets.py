@@ -7,7 +7,7 @@ import fastjet
 import numpy as np
 from numpy.typing import NDArray
 
-from toposieve.simulation.columns import Columns, ranges
+from toposieve.simulation.columns import Columns, pairs
 from toposieve.simulation.kinematics import Array, delta_phi, eta_of
 
 RADIUS = 0.4
@@ -62,21 +62,11 @@ def energy_scale(pt: Array, eta: Array) -> Array:
 def jet_flavour(jets: Columns, quarks: Columns, n_events: int) -> NDArray[np.int64]:
     """5, 4 or 0 for each jet: the heaviest quark within :data:`FLAVOUR_DR`."""
     flavour = np.zeros(len(jets["event"]), dtype=np.int64)
-    jet, quark = _pairs(jets["event"], quarks["event"], n_events)
+    jet, quark = pairs(jets["event"], quarks["event"], n_events)
     eta = jets["eta"][jet] - quarks["eta"][quark]
     near = np.hypot(eta, delta_phi(jets["phi"][jet], quarks["phi"][quark])) < FLAVOUR_DR
     np.maximum.at(flavour, jet[near], quarks["flavour"][quark[near]])
     return flavour
-
-
-def _pairs(
-    event: NDArray[np.int64], other: NDArray[np.int64], n_events: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every pair of rows of the same event."""
-    order = np.argsort(other, kind="stable")
-    counts = np.bincount(other, minlength=n_events)
-    starts = np.cumsum(counts) - counts
-    return np.repeat(np.arange(len(event)), counts[event]), order[ranges(starts[event], counts[event])]
 
 
 def tag_probability(flavour: NDArray[np.int64], pt: Array, eta: Array) -> Array:
