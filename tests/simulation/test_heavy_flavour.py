@@ -7,16 +7,15 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from support.heavy_hadrons import hadrons
 from support.pythia_events import Event, Particle
 from toposieve.simulation import generator, heavy_flavour
+from toposieve.simulation.decays import HEAVY_HADRONS, make_decayer
 from toposieve.simulation.heavy_flavour import (
-    HEAVY_HADRONS,
     TRIES,
     HeavyQuarkVeto,
-    decay,
     generate_qcd,
     hard_leptons,
-    make_decayer,
     pt_around,
     redecay,
     split_hadrons,
@@ -93,33 +92,11 @@ def decayer():
     return make_decayer(seed=3)
 
 
-def hadrons(*rows):
-    """Rows of pdg, charge, px, mass; all fly along x."""
-    pdg, charge, px, mass = np.array(rows, dtype=float).reshape(-1, 4).T
-    same = {name: np.zeros(len(px)) for name in ("py", "pz", "x", "y", "z")}
-    own = {"event": np.zeros(len(px), int), "charge": charge, "px": px, "energy": np.hypot(px, mass)}
-    return {"pdg": pdg.astype(int), **same, **own}
-
-
 def b_meson(pt):
     return hadrons((511, 0, pt, 5.28))
 
 
 NOTHING = visible_particles(table())
-MANY = hadrons((521, 1, 60, 5.28), (-5122, 0, 60, 5.62), (431, 1, 60, 1.97), (-4122, -1, 60, 2.29))
-
-
-def test_decays_are_apart_and_each_conserves_momentum_and_charge(decayer):
-    # moreDecays of Pythia 8.317 gets the charge of one decay in twenty wrong.
-    events = np.array([7, 7, 2, 5])
-    products = decay(decayer, {**MANY, "event": events}, copies=50)
-    assert not np.isin(np.abs(products["pdg"]), HEAVY_HADRONS).any()
-    for event, (momentum, charge) in {7: (120.0, 1), 2: (60.0, 1), 5: (60.0, -1)}.items():
-        of_event = products["event"] == event
-        copy = products["decay"][of_event] - event * 50
-        assert np.bincount(copy, products["px"][of_event]) == pytest.approx(np.full(50, momentum), rel=1e-6)
-        assert np.bincount(copy, products["charge"][of_event]) == pytest.approx(np.full(50, charge))
-    assert len(decay(decayer, hadrons())["pdg"]) == 0
 
 
 def share_with_hard_lepton(decayer, n):
@@ -170,15 +147,6 @@ def test_which_decay_is_kept_is_left_to_chance(decayer):
         pythia = make_decayer(seed=3)
         energies.append(redecayed(pythia, 80.0, events=20, seed=seed)[1]["energy"])
     assert energies[0].tolist() != energies[1].tolist()
-
-
-def test_products_start_where_lifetime_and_boost_have_brought_the_hadron(decayer):
-    products = decay(decayer, b_meson(80.0), copies=500)
-    first = np.full(500, np.inf)
-    np.minimum.at(first, products["decay"], products["x"])
-    expected = 80 / 5.28 * decayer.particleData.tau0(511)  # p/m · cτ, mm
-    assert np.mean(first) == pytest.approx(expected, abs=4 * expected / math.sqrt(500))
-    assert np.std(first) == pytest.approx(expected, rel=0.5)
 
 
 def test_no_success_no_particles(decayer):
@@ -234,6 +202,7 @@ def test_same_seed_same_events(qcd):
 def test_decays_use_other_random_numbers_than_the_collisions(monkeypatch):
     seeds = []
     monkeypatch.setattr(heavy_flavour, "make_pythia", lambda _, seed, *__: seeds.append(seed) or Mock())
+    monkeypatch.setattr(heavy_flavour, "make_decayer", lambda seed: seeds.append(seed))
     monkeypatch.setattr(heavy_flavour, "decay_batch", Mock())
     for seed in range(1, 101):
         next(generate_qcd(seed))

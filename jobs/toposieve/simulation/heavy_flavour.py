@@ -1,23 +1,29 @@
 """QCD events with a real, isolated lepton from a c or b hadron.
 
 Very few QCD events have such a lepton. So the generator drops events without a hard c or b quark as early as it
-can, and then decays the c and b hadrons of what remains many times. Of the decays that give an isolated lepton one is
-kept, chosen at random, and the event's weight is their number: so weighted events are distributed like those of a plain
-generator, but for what the cuts below lose.
+can, and then decays the c and b hadrons of what remains many times, and turns each decay many ways. Of the tries that
+give an isolated lepton one is kept, chosen at random, and the event's weight is their number: so weighted events are
+distributed like those of a plain generator, but for what the cuts below lose. No two events share a decay.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-import awkward as ak
 import numpy as np
-import pythia8mc
 from numpy.typing import NDArray
 
-from toposieve.simulation.columns import Columns, concatenate, keep_events, pairs, rows, take
+from toposieve.simulation.columns import Columns, concatenate, keep_events, pairs, take
+from toposieve.simulation.decays import (
+    HEAVY_HADRONS,
+    at_rest,
+    decay,
+    in_flight,
+    let_decay,
+    make_decayer,
+    random_turns,
+)
 from toposieve.simulation.generator import (
     LEPTON_ETA_MAX,
     TruthEvents,
@@ -39,12 +45,11 @@ QCD_FAST_SETTINGS: tuple[str, ...] = (
 )
 """Approximation: pairs of c or b quarks from the hard process only, none from gluons that split later."""
 
-BOTTOM_HADRONS: tuple[int, ...] = (511, 521, 531, 541, 5122, 5132, 5232, 5332)
-CHARM_HADRONS: tuple[int, ...] = (411, 421, 431, 4122, 4132, 4232, 4332)
-HEAVY_HADRONS = BOTTOM_HADRONS + CHARM_HADRONS
-"""PDG codes of the c and b hadrons that decay weakly: Pythia leaves them alone, and we decay them again and again."""
-TRIES = 240
-"""Decays of each event."""
+DECAYS = 100
+"""Decays of each event ..."""
+TURNS = 10
+"""... and directions in which each is tried."""
+TRIES = DECAYS * TURNS
 
 LEPTON_PT_MIN = 22.0
 """Leptons count above this PT, GeV."""
@@ -105,20 +110,6 @@ def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
         yield decay_batch(decayer, batch, rng, tried)
 
 
-def make_decayer(seed: int) -> Any:
-    """A Pythia instance that decays what its event holds, by ``forceHadronLevel``, with lifetimes of its own.
-
-    Its ``moreDecays`` is no use: in Pythia 8.317 it does not always conserve charge.
-    """
-    return make_pythia(("ProcessLevel:all = off", "Check:event = off"), seed)
-
-
-def let_decay(pythia: Any, codes: tuple[int, ...], allowed: bool) -> None:
-    """Let some hadrons decay, or not."""
-    for code in codes:
-        pythia.particleData.mayDecay(code, allowed)
-
-
 def decay_batch(decayer: Any, batch: Any, rng: np.random.Generator, tried: int) -> TruthEvents:
     """Decay the c and b hadrons of a batch, keeping the events that get an isolated lepton.
 
@@ -152,33 +143,6 @@ def split_hadrons(particles: Columns) -> tuple[Columns, Columns, Columns]:
     hard = heavy & (np.hypot(particles["px"], particles["py"]) > HADRON_PT_MIN)
     soft = heavy & ~hard & np.isin(particles["event"], particles["event"][hard])
     return take(particles, hard), take(particles, soft), take(particles, ~heavy)
-
-
-def decay(decayer: Any, hadrons: Columns, copies: int = 1) -> Columns:
-    """Final particles of so many decays of each hadron, in the hadron's event.
-
-    Column ``decay`` numbers the decays: event · ``copies`` + copy.
-
-    What becomes of a soft hadron has no influence on the leptons of the hard ones but through their isolation; so one
-    decay of it serves all :data:`TRIES` of theirs, and the mean number of successes stays the same.
-    """
-    n_hadrons = len(hadrons["pdg"])
-    if n_hadrons == 0:
-        return {**hadrons, "decay": hadrons["event"]}
-    fill_with_copies(decayer, hadrons, copies)
-    batch = decayer.nextBatch(1)
-    status, mother = (ak.to_numpy(batch.prt[0][name]) for name in ("status", "mother1"))
-    hadron = ancestors(mother, n_hadrons * copies)[status > 0] - 1
-    event = hadrons["event"][hadron % n_hadrons]
-    return {**final_particles(decayer, batch), "event": event, "decay": event * copies + hadron // n_hadrons}
-
-
-def ancestors(mother: NDArray[np.int32], n_first: int) -> NDArray[np.int64]:
-    """Position of the one of the first ``n_first`` particles that each particle descends from."""
-    ancestor = np.arange(len(mother))
-    while (later := ancestor > n_first).any():
-        ancestor[later] = mother[ancestor[later]]
-    return ancestor
 
 
 def visible_particles(particles: Columns) -> Columns:
@@ -215,6 +179,8 @@ def redecay(
 ) -> tuple[NDArray[np.float64], Columns]:
     """Decay the hard c and b hadrons of a batch :data:`TRIES` times.
 
+    A hadron's decay has no preferred direction: each of :data:`DECAYS` is looked at from :data:`TURNS` directions.
+
     Args:
         decayer: See :func:`make_decayer`.
         hadrons: The hadrons (see ``final_particles``).
@@ -226,7 +192,7 @@ def redecay(
         How many decays of each event gave an isolated lepton, (n_events,); and final particles of one of these,
         each being equally likely. No particles without success.
     """
-    products = decay(decayer, hadrons, TRIES)
+    products = turned_decays(decayer, hadrons, rng)
     leptons, visible = hard_leptons(products), visible_particles(products)
     pt = pt_around(leptons, around, "event", n_events) + pt_around(leptons, visible, "decay", n_events * TRIES)
     successes = np.unique(leptons["decay"][pt - leptons["pt"] < ISOLATION_MAX * leptons["pt"]])
@@ -236,19 +202,27 @@ def redecay(
     return counts.astype(float), take(products, np.isin(products["decay"], chosen))
 
 
-def fill_with_copies(decayer: Any, hadrons: Columns, copies: int) -> None:
-    """Replace the decayer's event by so many copies of these hadrons, one after the other.
+def turned_decays(decayer: Any, hadrons: Columns, rng: np.random.Generator) -> Columns:
+    """Final particles of the hadrons' decays, of those alone that have a hard lepton.
 
-    Decaying them all at once, without the rest of the event, is many times faster than decaying the event repeatedly.
+    Column ``decay`` numbers them: event · :data:`TRIES` + try.
     """
-    once = pythia8mc.Event()
-    once.init("(c and b hadrons)", decayer.particleData)
-    once.reset()
-    for h in rows(hadrons):
-        mass = math.sqrt(h["energy"] ** 2 - h["px"] ** 2 - h["py"] ** 2 - h["pz"] ** 2)
-        once.append(int(h["pdg"]), 81, 0, 0, 0, 0, 0, 0, h["px"], h["py"], h["pz"], h["energy"], mass)
-        once.back().vProd(h["x"], h["y"], h["z"], 0.0)
-    event = decayer.event
-    event.reset()
-    for _ in range(copies):
-        event += once
+    products = decay(decayer, at_rest(hadrons), DECAYS)
+    turns = random_turns(len(hadrons["pdg"]) * TRIES, rng)
+    light = np.flatnonzero(np.isin(np.abs(products["pdg"]), tuple(LEPTON_ETA_MAX)))
+    with_lepton = hard_leptons(_turned(products, hadrons, turns, light))["decay"]
+    return _turned(products, hadrons, turns, np.arange(len(products["pdg"])), np.unique(with_lepton))
+
+
+def _turned(
+    products: Columns, hadrons: Columns, turns: Columns, rows: NDArray[np.int64], only: NDArray[np.int64] | None = None
+) -> Columns:
+    """Some products of the decays, each from every direction, or in those tries alone that are listed."""
+    rows, turn = np.repeat(rows, TURNS), np.tile(np.arange(TURNS), len(rows))
+    number = products["event"][rows] * TRIES + products["copy"][rows] * TURNS + turn
+    if only is not None:
+        wanted = np.isin(number, only)
+        rows, turn, number = rows[wanted], turn[wanted], number[wanted]
+    found = take(products, rows)
+    of_turns = take(turns, (found["hadron"] * DECAYS + found["copy"]) * TURNS + turn)
+    return {**in_flight(found, of_turns, take(hadrons, found["hadron"])), "decay": number}
