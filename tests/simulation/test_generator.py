@@ -92,7 +92,7 @@ def test_energy_and_charge_of_whole_events_are_those_of_the_beams():
 
 @pytest.fixture(scope="module")
 def ttbar():
-    return list(itertools.islice(generate("ttbar", seed=5), 4))
+    return list(itertools.islice(generate("ttbar", seed=5), 12))
 
 
 def test_top_pairs_have_two_b_quarks_and_a_leptonic_w(ttbar):
@@ -119,7 +119,7 @@ def test_events_whose_leptons_come_from_hadrons_alone_have_the_weight_of_those_n
     share = weights[hadronic].sum() / weights.sum()
     assert share == pytest.approx(0.14, abs=4 * np.sqrt(0.14 / HADRONIC_SHARE / len(weights)))
     neutrinos = np.concatenate([hardest_neutrino(chunk) for chunk in ttbar])
-    assert np.median(neutrinos[hadronic]) < 0.5 * np.median(neutrinos[~hadronic])
+    assert np.median(neutrinos[hadronic]) < 0.7 * np.median(neutrinos[~hadronic])
 
 
 def test_quarks_are_central_c_and_b():

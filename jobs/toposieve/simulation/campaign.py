@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SLOWEST_FIRST: tuple[Sample, ...] = ("qcd", "ttbar", "wjets")
 FILE_SHARE: dict[str, float] = {"qcd": 0.4, "ttbar": 1.0, "wjets": 1.0}
-"""Events in a sample's files, in units of ``events_per_file``: an event of qcd takes ten times as long."""
+"""Events in a sample's files, in units of ``events_per_file``: an event of qcd takes four times as long."""
 
 logger = logging.getLogger(__name__)
 
