@@ -117,8 +117,8 @@ class PreparationConfig(StageConfig):
     """Keep at most this many events of each class; empty keeps all."""
     streams: int = Field(default=8, ge=1, le=1024)
     """Streams that the shards form: the most workers that can share it. Shards per split are a multiple of this."""
-    events_per_shard: int = Field(default=20_000, ge=1)
-    """Most events in one shard."""
+    events_per_shard: int = Field(default=4_000, ge=1)
+    """Most events in one shard; the task that writes it holds all of them, 25 kB each."""
     parquet: bool = False
     """Write every shard as Parquet too."""
     effective_events_min: float = Field(default=0.01, ge=0, le=1, exclude=True)
