@@ -145,11 +145,6 @@ def test_one_too_many_is_a_failure(pauses: list[float]) -> None:
     assert tuple(pauses) == run.RETRY_SECONDS
 
 
-def test_what_uses_up_its_input_is_not_tried_again(pauses: list[float]) -> None:
-    assert run.attempt(3, raising(AWAY), retried=False) == Failure(3, AWAY)
-    assert pauses == []
-
-
 @pytest.mark.parametrize("error", [InvalidInputError("bad"), OSError(errno.ENOSPC, "full"), PermissionError(13, "no")])
 def test_what_will_not_pass_is_not_tried_again(pauses: list[float], error: Exception) -> None:
     assert run.attempt(3, raising(error)) == Failure(3, error)

@@ -198,9 +198,9 @@ class _Task:
                 return
 
 
-def attempt(number: int, function: Callable[[], ResultT], *, retried: bool = True) -> tuple[int, ResultT] | Failure:
-    """A number and what a function returns, or why it could not. What may pass is tried a few times, if it can be."""
-    for pause in (*(RETRY_SECONDS if retried else ()), None):
+def attempt(number: int, function: Callable[[], ResultT]) -> tuple[int, ResultT] | Failure:
+    """A number and what a function returns, or why it could not. What may pass is tried a few times."""
+    for pause in (*RETRY_SECONDS, None):
         try:
             return number, function()
         except (InvalidInputError, OSError) as error:

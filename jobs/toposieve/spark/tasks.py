@@ -23,15 +23,14 @@ RECORD_ROW = "record binary"
 _RAISED = re.compile(rf"^{re.escape(errors.__name__)}\.(\w+): (.*)$", re.MULTILINE)
 
 
-def record_batch(number: int, function: Callable[[], Any], *, retried: bool = True) -> pa.RecordBatch:
+def record_batch(number: int, function: Callable[[], Any]) -> pa.RecordBatch:
     """One row of ``RECORD_ROW``: what ``function`` returns, or why it could not.
 
     Args:
         number: To know it by.
         function: Called once, or a few times where an error may pass.
-        retried: Whether it can be called again: not if it uses up its input.
     """
-    return pa.RecordBatch.from_pydict({"record": [pickle.dumps(attempt(number, function, retried=retried))]})
+    return pa.RecordBatch.from_pydict({"record": [pickle.dumps(attempt(number, function))]})
 
 
 def collect_records(frame: DataFrame) -> dict[int, Any]:
