@@ -46,18 +46,24 @@ def main() -> None:
     args = _arg_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary:
-        os.environ[profiling.FOLDER_VARIABLE] = f"{temporary}/profiles"
-        session.DEFAULTS["spark.python.daemon.module"] = profiling.__name__
-        # One session for all parts: the jobs find it, warm.
-        with session.spark_session("bench"):
-            bench = Bench(args.base or Path(temporary), args.events, args.units)
-            for name in args.parts or PARTS:
-                figures += PARTS[name](bench)
-            figures += calibration.rows(bench)
-    print(format_table(figures))
+    try:
+        with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary:
+            _measure(args, Path(temporary), figures)
+    finally:  # what was measured before something went wrong was measured
+        print(format_table(figures))
     if missed := format_missed(figures):
         sys.exit(missed)
+
+
+def _measure(args: argparse.Namespace, temporary: Path, figures: list[Figure]) -> None:
+    os.environ[profiling.FOLDER_VARIABLE] = f"{temporary}/profiles"
+    session.DEFAULTS["spark.python.daemon.module"] = profiling.__name__
+    # One session for all parts: the jobs find it, warm.
+    with session.spark_session("bench"):
+        bench = Bench(args.base or temporary, args.events, args.units)
+        for name in args.parts or PARTS:
+            figures.extend(PARTS[name](bench))
+        figures.extend(calibration.rows(bench))
 
 
 def _arg_parser() -> argparse.ArgumentParser:

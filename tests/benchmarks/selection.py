@@ -32,20 +32,18 @@ def partitions(bench: Bench) -> list[Files]:
     return [Files(f"flat-{files}", files) for files in sizes]
 
 
-def rows(bench: Bench) -> list[Figure]:
+def rows(bench: Bench) -> Iterator[Figure]:
     """Everything about ROOT → selected, warm."""
     small, _, large = partitions(bench)
     select(bench.base, Files("warm-up", files=3))
     OBSERVATIONS.clear()
-    return [
-        *_flat_rows(bench),
-        *_wide_rows(bench),
-        *_unit_rows(bench),
-        *_root_source_rows(bench, write_files(bench.base, small), write_files(bench.base, large)),
-        *_reselection_rows(bench),
-        *_pileup_rows(bench),
-        *_profile(bench, small),
-    ]
+    yield from _flat_rows(bench)
+    yield from _wide_rows(bench)
+    yield from _unit_rows(bench)
+    yield from _root_source_rows(bench, write_files(bench.base, small), write_files(bench.base, large))
+    yield from _reselection_rows(bench)
+    yield from _pileup_rows(bench)
+    yield from _profile(bench, small)
 
 
 def select(base: Path, partition: Files, *options: str) -> Run:
