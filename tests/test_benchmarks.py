@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
+from types import ModuleType
+
 import numpy as np
 import pytest
 
+from benchmarks import calibration, measure, profiling, table
 from benchmarks.inputs import cut, put_together, turn
 from benchmarks.table import Figure, format_missed, format_table
 from support.events import random_events, to_events
@@ -59,3 +63,8 @@ def test_table_names_each_must_that_is_missed():
     _, fast, slow, *_ = format_table(figures).splitlines()
     assert fast.split() == ["fast", "200", "events/s", "0.5", "150", "300"]
     assert slow.split() == ["slow", "100", "events/s", "150", "MISSED"]
+
+
+@pytest.mark.parametrize("module", [calibration, measure, profiling, table])
+def test_examples_are_right(module: ModuleType):
+    assert doctest.testmod(module).failed == 0

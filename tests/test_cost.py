@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import json
 
 import pytest
@@ -70,3 +71,7 @@ def test_readme_has_the_plan_of_the_published_sample():
     assert expected.removesuffix("(costs: as shipped)") in (REPOSITORY / "README.md").read_text(encoding="utf-8"), (
         expected
     )
+
+
+def test_examples_are_right():
+    assert doctest.testmod(cost).failed == 0
