@@ -200,6 +200,11 @@ def test_sequence_order_is_computed_in_double_precision() -> None:
     assert order_of([(0, 0), (1000, 0), (1000, 0.001)]) == [2, 1, 0]
 
 
+def test_sequence_order_tells_distances_apart_by_their_last_bit() -> None:
+    eta = np.array([0.0, 1.0, np.nextafter(1.0, 2.0), 1.0])
+    assert sequence_order(np.array([0, 4]), eta, np.zeros(4)).tolist() == [2, 1, 3, 0]
+
+
 def test_sequence_order_of_a_slice_points_into_the_flat_arrays() -> None:
     eta, phi = np.array([9.0, 9.0, 0.0, 1.0, 2.0]), np.zeros(5)
     assert sequence_order(np.array([2, 5]), eta, phi).tolist() == [4, 3, 2]
