@@ -43,16 +43,16 @@ class Costs:
 
 
 SHIPPED: dict[str, Costs] = {
-    "ingest": Costs(file=5e-3, branch=200e-6, byte=1e-9),
-    "store events": Costs(fixed=0.0, unit=0.05, event=180e-6, written=14_000),
-    "select": Costs(file=5e-3, branch=200e-6, unit=0.02, event=230e-6, written=8_400),
-    "prepare": Costs(fixed=16.0, unit=0.05, event=300e-6, written=44_000),
+    "ingest": Costs(fixed=7.7, branch=360e-6, byte=0.42e-9),
+    "store events": Costs(fixed=0.0, unit=0.05, event=180e-6, written=12_000),
+    "select": Costs(fixed=7.7, branch=360e-6, unit=0.038, event=164e-6, written=12_000),
+    "prepare": Costs(fixed=9.1, event=390e-6, byte=25e-9, written=44_000),
     "pile-up library": Costs(fixed=0.0, event=17e-3, written=4_000),
     "simulate qcd": Costs(unit=2.0, event=0.26, written=30_000),
     "simulate ttbar": Costs(unit=2.0, event=29e-3, written=30_000),
     "simulate wjets": Costs(unit=2.0, event=27e-3, written=30_000),
 }
-"""What ``make bench`` measured on two cores of a virtual machine of 2025."""
+"""What ``make bench`` measured on two cores."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "simulation": simulation.rows,
     "selection": selection.rows,
     "preparation": preparation.rows,
+    "root_source": selection.root_source_rows,
     "publication": publication.durations,
     "stores": stores.rows,
     "training": training.rows,
@@ -58,12 +59,11 @@ def main() -> None:
 def _measure(args: argparse.Namespace, temporary: Path, figures: list[Figure]) -> None:
     os.environ[profiling.FOLDER_VARIABLE] = f"{temporary}/profiles"
     session.DEFAULTS["spark.python.daemon.module"] = profiling.__name__
-    # One session for all parts: the jobs find it, warm.
-    with session.spark_session("bench"):
-        bench = Bench(args.base or temporary, args.events, args.units)
-        for name in args.parts or PARTS:
-            figures.extend(PARTS[name](bench))
-        figures.extend(calibration.rows(bench))
+    bench = Bench(args.base or temporary, args.events, args.units)
+    for part in (*(PARTS[name] for name in args.parts or PARTS), calibration.rows):
+        # The jobs of a part find a session, warm. Java never gives back what it took for another part.
+        with session.spark_session("bench"):
+            figures.extend(part(bench))
 
 
 def _arg_parser() -> argparse.ArgumentParser:

@@ -34,15 +34,14 @@ def partitions(bench: Bench) -> list[Files]:
 
 def rows(bench: Bench) -> Iterator[Figure]:
     """Everything about ROOT → selected, warm."""
-    small, _, large = partitions(bench)
+    small, *_ = partitions(bench)
     select(bench.base, Files("warm-up", files=3))
     OBSERVATIONS.clear()
     yield from _flat_rows(bench)
+    yield from _pileup_rows(bench)
     yield from _wide_rows(bench)
     yield from _unit_rows(bench)
-    yield from _root_source_rows(bench, write_files(bench.base, small), write_files(bench.base, large))
     yield from _reselection_rows(bench)
-    yield from _pileup_rows(bench)
     yield from _profile(bench, small)
 
 
@@ -116,7 +115,9 @@ def _unit_rows(bench: Bench) -> Iterator[Figure]:
     yield Figure(name, ratio, "×", must=1.1, stretch=1.0, at_most=True)
 
 
-def _root_source_rows(bench: Bench, few: list[Path], many: list[Path]) -> Iterator[Figure]:
+def root_source_rows(bench: Bench) -> Iterator[Figure]:
+    """Spark's view of the files, warm."""
+    few, _, many = (write_files(bench.base, partition) for partition in partitions(bench))
     _warm_up, small, large = (_scan(paths) for paths in (few, few, many))
     reading, speed = limits(bench.base).reading, limits(bench.base).speed
     name, peak = 'spark.read.format("root"), the needed leaves, into nothing', large.usage.peak_process_bytes
