@@ -30,7 +30,7 @@ class Costs:
         unit: For each unit of work.
         event: For each event.
         byte: For each byte read.
-        written: Bytes of output for each event.
+        written: Bytes of output for each event that is written.
     """
 
     fixed: float = START_SECONDS
@@ -65,6 +65,7 @@ class Work:
         events: Events to read; of a simulation, those that shall pass the selection; of a dataset, those it takes.
         bytes: Bytes to read.
         branches: Branches of all files together.
+        written: Events to write.
     """
 
     files: int = 0
@@ -72,6 +73,7 @@ class Work:
     events: int = 0
     bytes: int = 0
     branches: int = 0
+    written: int = 0
 
     def cpu_seconds(self, costs: Costs) -> float:
         """CPU time; none where there is nothing to do.
@@ -111,8 +113,8 @@ def campaign(files: int, branches: int, events: int, bytes_: int, *, selected: f
     kept, parsed = round(events * selected), files * branches
     return {
         "ingest": Work(files, files, events, bytes_, parsed),
-        "select": Work(files, files, events, bytes_, parsed),
-        "prepare": Work(files, files, kept, round(kept * SHIPPED["select"].written)),
+        "select": Work(files, files, events, bytes_, parsed, kept),
+        "prepare": Work(files, files, kept, round(kept * SHIPPED["select"].written), written=kept),
     }
 
 
@@ -126,7 +128,7 @@ def describe(works: Mapping[str, Work], cores: int, costs: Mapping[str, Costs], 
         origin: Where the costs come from, for people.
 
     >>> costs = {"select": Costs(8.0, event=1e-3, written=1e4)}
-    >>> print(describe({"select": Work(2, 2, 20_000, 10**9)}, 2, costs, "ours"))
+    >>> print(describe({"select": Work(2, 2, 20_000, 10**9, written=20_000)}, 2, costs, "ours"))
     plan: select: 2 files, 2 units, 20,000 events; 1.0 GB to read, 200.0 MB to write
           CPU time 28 s, on 2 cores about 18 s where 55.6 MB a second can be read
     (costs: ours)
@@ -141,7 +143,7 @@ def describe(works: Mapping[str, Work], cores: int, costs: Mapping[str, Costs], 
 
 def _line(name: str, work: Work, costs: Costs, cores: int) -> str:
     what = f"{work.files:,} files, " * bool(work.files) + f"{work.units:,} units, {work.events:,} events"
-    amounts = f"{_size(work.bytes)} to read, {_size(work.events * costs.written)} to write"
+    amounts = f"{_size(work.bytes)} to read, {_size(work.written * costs.written)} to write"
     cpu, wall = work.cpu_seconds(costs), work.wall_seconds(costs, cores)
     speed = f" where {_size(work.bytes / wall)} a second can be read" * bool(work.bytes)
     return f"plan: {name}: {what}; {amounts}\n      CPU time {_time(cpu)}, on {cores} cores about {_time(wall)}{speed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from toposieve import schema
@@ -25,7 +25,7 @@ from toposieve.simulation.library import block_sizes, library_folder, library_ha
 EVENT_BYTES = 17_000
 """About what an event takes in a ROOT file that nobody has looked into yet."""
 HOPED_SHARE = 0.6
-"""About so many simulated events pass the selection, before the first file tells."""
+"""About so many events pass the selection, before anything tells."""
 
 Works = dict[str, Work]
 """Stage → what it has to do."""
@@ -45,27 +45,27 @@ def ingest_work(
     """
     known = read_known(publication.folder, raw)
     new = [file for file in files if not (file.id in known and file.is_still(known[file.id]))]
-    branches = _branches(raw, [file.id for file in new]) if new else 0
-    works = {"ingest": Work(len(new), len(new), 0, _size(new), branches * len(new))}
-    if not config.store_events:
-        return works
     kept = {unit.source for unit in _kept(publication, config.hash, "ingest", recompute) if unit.outputs}
-    stored = [file for file in files if file in new or file.id not in kept]
+    stored = [file for file in files if config.store_events and (file in new or file.id not in kept)]
     events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in stored]
     units = sum(max(1, math.ceil(each / config.entries_per_unit)) for each in events)
-    branches = _branches(raw, [file.id for file in stored]) if stored else 0
-    return {**works, "store events": Work(len(stored), units, sum(events), _size(stored), branches * len(stored))}
+    return {
+        "ingest": Work(len(new), len(new), 0, _size(new), branches(raw, [file.id for file in new])),
+        "store events": Work(
+            len(stored), units, sum(events), _size(stored), branches(raw, [file.id for file in stored]), sum(events)
+        ),
+    }
 
 
 def _size(files: Sequence[FoundFile]) -> int:
     return sum(max(file.size, 0) for file in files)
 
 
-def _branches(raw: Key, file_ids: Iterable[str]) -> int:
-    """Branches of the first file that can be read: of a campaign, all have as many."""
-    for file_id in file_ids:
-        with suppress(InvalidInputError), bad_file(file_id, ""), open_root(raw / file_id) as root:
-            return len(root[schema.TREE_NAME].keys())
+def branches(raw: Key, files: Sequence[str]) -> int:
+    """Branches of all files, if they have as many as the first that can be read."""
+    for file in files:
+        with suppress(InvalidInputError), bad_file(file, ""), open_root(raw / file) as root:
+            return len(files) * len(root[schema.TREE_NAME].keys())
     return 0
 
 
@@ -80,10 +80,10 @@ def select_work(ingested: Ingested, publication: Publication, config: SelectionC
     """
     done = {(unit.range, unit.input) for unit in _kept(publication, config.hash, "select", recompute)}
     todo = [unit for unit in ingested.manifest.units if (unit.range, unit.input) not in done]
-    sources = {unit.source: unit.source_bytes for unit in todo}
+    files = {unit.source: unit.source_bytes for unit in todo}
     events = sum(unit.entry_stop - unit.entry_start for unit in todo)
-    branches = _branches(ingested.raw, sources) * len(sources)
-    return {"select": Work(len(sources), len(todo), events, sum(sources.values()), branches)}
+    parsed, written = branches(ingested.raw, [*files]), round(HOPED_SHARE * events)
+    return {"select": Work(len(files), len(todo), events, sum(files.values()), parsed, written)}
 
 
 def prepare_work(
@@ -105,7 +105,7 @@ def prepare_work(
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     files = [file for each in inputs.units for file in each.unit.outputs]
     events = sum(class_sizes(available, config.preparation).values())
-    return {"prepare": Work(len(files), len(files), events, sum(file.bytes for file in files))}
+    return {"prepare": Work(len(files), len(files), events, sum(file.bytes for file in files), written=events)}
 
 
 def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> Works:
@@ -122,12 +122,12 @@ def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> W
             share = progress.total("selected") / (progress.total("events") or 1) or HOPED_SHARE
             missing = max(1, progress.target - progress.total("selected"))
             files = math.ceil(missing / share / campaign.events_in_file(sample))
-            works[f"simulate {sample}"] = Work(0, files, missing)
+            works[f"simulate {sample}"] = Work(0, files, missing, written=round(missing / share))
     if works and config.pileup > 0:
         library = Publication(library_folder(campaign.raw, config)).look()
         blocks = _kept(library, library_hash(config), "simulate", campaign.recompute)
         lacking = config.pileup_library_events - sum(unit.counts["events"] for unit in blocks)
-        return {"pile-up library": Work(0, len(block_sizes(lacking)), lacking), **works}
+        return {"pile-up library": Work(0, len(block_sizes(lacking)), lacking, written=lacking), **works}
     return works
 
 
