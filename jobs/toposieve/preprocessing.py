@@ -10,7 +10,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.config import PreparationConfig
 from toposieve.errors import InvalidInputError
-from toposieve.physics.moments import Moments
+
+if TYPE_CHECKING:  # training reads scalings without the kernels' compiler
+    from toposieve.physics.moments import Moments
 
 SCALED_FEATURES: tuple[str, ...] = tuple(
     name for name in schema.LOW_LEVEL_FEATURES if name not in schema.UNSCALED_FEATURES
@@ -151,9 +154,8 @@ class Scaling:
                 fixed order.
             weight_factors: Sample → factor of its weights, from :func:`weight_factors`.
         """
-        whole = Moments.empty(len(SCALED_FEATURES))
-        for sample, part in particles:
-            whole = whole.merge(part.reweighted(weight_factors[sample]))
+        parts = (part.reweighted(weight_factors[sample]) for sample, part in particles)
+        whole = reduce(lambda merged, part: merged.merge(part), parts)
         deviation = np.sqrt(np.maximum(whole.squares, 0.0) / whole.weight)
         offset, scale = np.zeros(len(schema.LOW_LEVEL_FEATURES)), np.ones(len(schema.LOW_LEVEL_FEATURES))
         offset[_SCALED_COLUMNS] = whole.mean

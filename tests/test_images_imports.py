@@ -1,0 +1,37 @@
+"""What each image runs is imported with the packages of that image alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import importlib, pkgutil, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}, as in the image")
+
+sys.meta_path.insert(0, Blocked())
+for name in {parts}:
+    part = importlib.import_module(f"toposieve.{{name}}")
+    for found in pkgutil.iter_modules(part.__path__):
+        importlib.import_module(f"toposieve.{{name}}.{{found.name}}")
+"""
+
+SPARK_ALONE = ("awkward", "cramjam", "fastjet", "isal", "numba", "pythia8mc", "pyspark", "uproot")
+TRAINING_ALONE = ("hist", "keras", "mplhep", "tensorboard", "tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("parts", "packages"),
+    [(("training", "evaluation"), SPARK_ALONE), (("physics", "simulation", "spark"), TRAINING_ALONE)],
+    ids=["training", "spark"],
+)
+def test_nothing_is_needed_that_the_image_lacks(parts: tuple[str, ...], packages: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", CODE.format(parts=parts, packages=packages)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
