@@ -52,7 +52,7 @@ SHIPPED: dict[str, Costs] = {
     "simulate ttbar": Costs(unit=2.0, event=29e-3, written=30_000),
     "simulate wjets": Costs(unit=2.0, event=27e-3, written=30_000),
 }
-"""What ``make bench`` measured on two cores."""
+"""Ingest, select and prepare as ``make bench`` measured them on two cores; simulation and stored events by estimate."""
 
 
 @dataclass(frozen=True)
