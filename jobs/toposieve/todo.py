@@ -16,7 +16,7 @@ from toposieve.io.manifests import Unit
 from toposieve.io.publication import Publication
 from toposieve.io.raw import FoundFile, Ingested, read_known
 from toposieve.io.root_faults import bad_file
-from toposieve.io.root_files import open_root
+from toposieve.io.root_files import open_root, parse
 from toposieve.io.store import Key
 from toposieve.preprocessing import class_sizes
 from toposieve.simulation.campaign import Campaign, open_sample
@@ -65,7 +65,7 @@ def branches(raw: Key, files: Sequence[str]) -> int:
     """Branches of all files, if they have as many as the first that can be read."""
     for file in files:
         with suppress(InvalidInputError), bad_file(file, ""), open_root(raw / file) as root:
-            return len(files) * len(root[schema.TREE_NAME].keys())
+            return len(files) * len(parse(root, schema.TREE_NAME).keys())
     return 0
 
 

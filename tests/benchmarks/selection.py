@@ -13,7 +13,6 @@ from benchmarks.measure import Run, measured
 from benchmarks.profiling import profiled
 from benchmarks.table import Figure, memory
 from toposieve import schema
-from toposieve.config import IngestConfig
 from toposieve.spark.root_source import register
 from toposieve.spark.session import spark_session
 
@@ -22,7 +21,7 @@ WIDE_EVENTS = 1350
 """In a file of Delphes."""
 WIDE_FILES = (3, 9)
 PILEUP_200 = Files("pile-up-200", files=4, events=500, together=20)
-STORED = ["--set=store_events=true"] if "store_events" in IngestConfig.model_fields else []
+STORED = ["--set=store_events=true"]
 """A re-selection reads stored events."""
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from toposieve.io.manifests import Manifest
+from toposieve.io.manifests import BadFile, Manifest
 from toposieve.io.publication import Publication, is_up_to_date, write_timing
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,15 @@ class Options:
     """Make everything anew."""
     verify: bool = False
     """Compare what is there with its checksums."""
+
+
+def warn_of_quarantined(files: Iterable[BadFile]) -> None:
+    """Log the files that a stage has left out, and how to lift their quarantine."""
+    reasons = [file.reason for file in files]
+    for reason in reasons:
+        logger.warning("quarantined: %s", reason)
+    if reasons:
+        logger.warning("a file that is quarantined is tried again when it changes, and by a run without quarantine")
 
 
 def finish(publication: Publication, manifest: Manifest, new_events: int, started: float) -> Manifest:

@@ -21,7 +21,7 @@ from toposieve.io.manifests import BadFile, Manifest, Unit, gather_notes, in_ord
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import EVENTS_SCHEMA, event_writer, events_to_arrow
 from toposieve.io.raw import FoundFile
-from toposieve.io.stages import Options
+from toposieve.io.stages import Options, warn_of_quarantined
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
 from toposieve.spark.inspection import find_copies, inspect_all
@@ -122,7 +122,7 @@ def _unit_name(file: SourceFile, start: int, stop: int, config: IngestConfig) ->
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestedFiles:
     """What the files have become, now or by an earlier run."""
 
     units: tuple[Unit, ...]
@@ -137,7 +137,7 @@ def ingest_files(
     config: IngestConfig,
     spark: SparkOnDemand,
     options: Options,
-) -> Ingested:
+) -> IngestedFiles:
     """Bring files into an output folder; publishing is left to the caller.
 
     Args:
@@ -174,7 +174,7 @@ def ingest_files(
             units[todo[number]] = finished.unit
         made = [todo[number] for number, finished in stored.items() if not finished.adopted]
     new_events = sum(items[number].events for number in made)
-    return Ingested(in_order(units), new_events, tuple(sorted(bad, key=lambda file: file.source)))
+    return IngestedFiles(in_order(units), new_events, tuple(sorted(bad, key=lambda file: file.source)))
 
 
 def _store(items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: bool) -> dict[int, Finished]:
@@ -188,7 +188,7 @@ def _store(items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: boo
 
 
 def events_manifest(
-    ingested: Ingested, previous: Manifest | None, config: IngestConfig, samples: Iterable[str]
+    ingested: IngestedFiles, previous: Manifest | None, config: IngestConfig, samples: Iterable[str]
 ) -> Manifest:
     """The manifest to publish: what was ingested, and what the previous one holds of other samples.
 
@@ -208,10 +208,7 @@ def events_manifest(
     gone = {unit.source for unit in previous.units} - {unit.source for unit in units} if previous else set()
     for source in sorted(gone):
         logger.warning("%s is no longer an input of this configuration: its events leave the output", source)
-    for bad in quarantined:
-        logger.warning("quarantined: %s", bad.reason)
-    if quarantined:
-        logger.warning("a file that is quarantined is tried again when it changes, and by a run without quarantine")
+    warn_of_quarantined(quarantined)
     return Manifest(
         stage=STAGE,
         config_hash=config.hash,

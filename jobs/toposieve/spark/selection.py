@@ -29,7 +29,7 @@ from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import read_event_batches, selected_to_arrow
 from toposieve.io.raw import Ingested
 from toposieve.io.selected import write_ordered
-from toposieve.io.stages import Options
+from toposieve.io.stages import Options, warn_of_quarantined
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
 from toposieve.physics.events import EventBatch, Events
@@ -292,10 +292,7 @@ def selected_manifest(events_name: str, events: Manifest, selected: Selected, co
         config: Cuts.
     """
     quarantined = sorted((*events.quarantined, *selected.quarantined), key=lambda bad: bad.source)
-    for bad in selected.quarantined:
-        logger.warning("quarantined: %s", bad.reason)
-    if selected.quarantined:
-        logger.warning("a file that is quarantined is tried again when it changes, and by a run without quarantine")
+    warn_of_quarantined(selected.quarantined)
     return Manifest(
         stage=STAGE,
         config_hash=config.hash,
