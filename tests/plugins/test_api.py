@@ -1,4 +1,5 @@
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from toposieve_airflow.local.api import Api, ApiError
+from toposieve_airflow.local.api import BUSY_TRIES, Api, ApiError, DatabaseBusyError
 
 TASKS = 250
 
@@ -31,11 +32,17 @@ class FakeAirflow(BaseHTTPRequestHandler):
             return (201, {"access_token": "abc"}) if body["password"] == "right" else (401, {"detail": "who?"})
         if self.command == "POST" and self.path == "/api/v2/pools" and body["name"] == "old":
             return 409, {"detail": "exists"}
+        if (tries := re.search(r"/busy/(\d+)$", self.path)) and int(tries[1]) > self.count(self.path):
+            return 500, {"detail": {"reason": "Database error", "statement": "hidden"}}
         if self.path.endswith("/bad"):
             return 400, {"detail": "Invalid input for param workers"}
         if "/taskInstances?" in self.path:
             return 200, self.page(TASKS)
         return 200, {"state": "running", "scheduler": {"status": "healthy"}}
+
+    def count(self, path: str) -> int:
+        """How often it was asked before."""
+        return sum(asked == path for _, asked, *_ in self.requests) - 1
 
     def page(self, tasks: int) -> dict[str, Any]:
         """The tasks that are asked for, at most 100."""
@@ -109,6 +116,16 @@ def test_a_run_is_ended_with_a_note(api: Api) -> None:
 def test_refusal_says_why(api: Api) -> None:
     with pytest.raises(ApiError, match="400: Invalid input for param workers"):
         api.post("/bad", {})
+
+
+def test_what_the_database_refuses_is_asked_again(api: Api) -> None:
+    assert api.patch(f"/busy/{BUSY_TRIES - 1}", {"is_paused": False})["state"] == "running"
+
+
+def test_a_database_that_always_refuses_is_said(api: Api) -> None:
+    with pytest.raises(DatabaseBusyError, match=r"500: .*Database error"):
+        api.patch(f"/busy/{BUSY_TRIES}", {"is_paused": False})
+    assert sum(path.endswith(f"/busy/{BUSY_TRIES}") for _, path, *_ in FakeAirflow.requests) == BUSY_TRIES
 
 
 def test_wrong_password(server: ThreadingHTTPServer) -> None:

@@ -16,6 +16,14 @@ TIMEOUT_S = 120
 PAGE = 100
 """Entries of one answer: the most that Airflow gives by default."""
 
+BUSY_TRIES = 5
+"""Times that a request is sent which Airflow's SQLite refuses.
+
+Airflow writes its audit log in the server's event loop. Where that write meets another request that has written and
+still needs the loop in order to commit, both wait until SQLite gives up after 5 s, and the one in the loop is refused
+before anything of it was done.
+"""
+
 
 class ApiError(Exception):
     """Airflow refused a request.
@@ -29,6 +37,10 @@ class ApiError(Exception):
         """Keep the status beside the message."""
         self.status = status
         super().__init__(f"Airflow answers {status}: {detail}")
+
+
+class DatabaseBusyError(ApiError):
+    """Airflow's database refused, and nothing was done."""
 
 
 class Api:
@@ -136,7 +148,11 @@ class Api:
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if self._token is None:
             self._token = self._send("POST", "/auth/token", self._login, {})["access_token"]
-        return self._send(method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
+        headers = {"Authorization": f"Bearer {self._token}"}
+        for _ in range(BUSY_TRIES - 1):
+            with suppress(DatabaseBusyError):
+                return self._send(method, f"/api/v2{path}", body, headers)
+        return self._send(method, f"/api/v2{path}", body, headers)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -148,7 +164,9 @@ class Api:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:
-                raise ApiError(error.code, _detail(error.read())) from None
+                detail = _detail(error.read())
+                busy = error.code == 500 and "Database error" in detail
+                raise (DatabaseBusyError if busy else ApiError)(error.code, detail) from None
 
 
 # The server is on this machine: a proxy from the environment must not come between.
