@@ -22,7 +22,7 @@ for name in {parts}:
         importlib.import_module(f"toposieve.{{name}}.{{found.name}}")
 """
 
-SPARK_ALONE = ("awkward", "cramjam", "fastjet", "isal", "numba", "pythia8mc", "pyspark", "uproot")
+SPARK_ALONE = ("awkward", "cramjam", "fastjet", "numba", "pythia8mc", "pyspark", "uproot")
 TRAINING_ALONE = ("hist", "keras", "mplhep", "tensorboard", "tensorflow")
 
 

@@ -24,8 +24,9 @@ NOT_KEPT = len(schema.SPLITS)
 
 TRAIN = schema.SPLITS.index("train")
 
-FITTED_EVENTS = 100_000
-"""Training events of each class that the scaling of particles is fitted to: 50 million particles."""
+FITTED_EVENTS = 5_000
+"""Training events of each class that the scaling of particles is fitted to, and that are read twice. Of 15,000, means
+are within .002 of a width of those of all events, and widths within .01, those of vertices the farthest."""
 
 
 def places(keys: Keys, seed: int) -> Keys:

@@ -8,21 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.events import edge_cases, from_events, to_events
-from toposieve import schema
-from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError, UnavailableError
 from toposieve.io.parquet import (
     EVENTS_SCHEMA,
-    UNORDERED_SCHEMA,
     event_writer,
     events_to_arrow,
     open_parquet,
     read_event_batches,
-    selected_to_arrow,
 )
 from toposieve.io.store import Key
 from toposieve.physics.events import EventBatch
-from toposieve.physics.selection import select_events
 
 EVENTS = list(edge_cases().values())
 
@@ -58,25 +53,6 @@ def test_columns_are_compressed_without_dictionary_or_statistics(tmp_path: Path)
         assert column.compression == "LZ4"
         assert not column.is_stats_set
         assert not any("DICTIONARY" in encoding for encoding in column.encodings)
-
-
-def test_selected_rows_are_those_that_passed() -> None:
-    batch = batch_of(5, len(EVENTS))
-    selected = select_events(batch.events, SelectionConfig(), btag_mask=1)
-    rows = selected_to_arrow(batch, selected).to_pydict()
-    assert rows[schema.ENTRY_COLUMN] == [5 + row for row in selected.rows]
-    assert rows[schema.WEIGHT_COLUMN] == [5 + row for row in selected.rows]
-    assert np.array_equal(rows[schema.HIGH_LEVEL_COLUMN], selected.high_level.astype(np.float32))
-    assert [len(values) for values in rows["Pt"]] == np.diff(selected.offsets).tolist()
-    kinds = np.concatenate(rows[schema.PARTICLE_KIND_COLUMN])
-    assert np.array_equal(kinds, selected.particles[schema.PARTICLE_KIND_COLUMN])
-
-
-def test_no_selected_rows_are_fine() -> None:
-    batch = batch_of(0, 1)
-    rows = selected_to_arrow(batch, select_events(batch.events, SelectionConfig(), btag_mask=1))
-    assert rows.num_rows == 0
-    assert rows.schema.equals(UNORDERED_SCHEMA)
 
 
 # --- what is not as it should be -----------------------------------------------------------------------------------

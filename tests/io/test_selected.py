@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.copying_store import copying_store
+from support.events import edge_cases, to_events
 from support.selected_files import SelectedUnit, batch_of, random_unit, with_value, write_selected
 from toposieve import schema
+from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
 from toposieve.event_keys import event_keys
 from toposieve.io import manifests
@@ -23,6 +25,8 @@ from toposieve.io.parquet import SELECTED_SCHEMA
 from toposieve.io.selected import SelectedBatch, open_selected, write_ordered
 from toposieve.io.store import Key
 from toposieve.io.store.file import FileStore
+from toposieve.physics.events import EventBatch
+from toposieve.physics.selection import select_events
 
 FILE = "qcd/d/qcd-000000.root"
 EVENTS = 592
@@ -84,9 +88,8 @@ def test_a_file_is_in_the_order_of_its_keys(key: Key, unit: SelectedUnit) -> Non
 
 
 def test_the_same_file_however_its_events_come_in_batches(tmp_path: Path, key: Key, unit: SelectedUnit) -> None:
-    whole = batch_of(unit)
     cuts = [0, 0, 1, 250, EVENTS]
-    write_ordered(tmp_path / "a", FILE, [whole.slice(a, b - a) for a, b in pairwise(cuts)])
+    write_ordered(tmp_path / "a", FILE, [batch_of(unit, *ends) for ends in pairwise(cuts)])
     assert (tmp_path / "a").read_bytes() == Path(str(key)).read_bytes()
 
 
@@ -98,9 +101,19 @@ def test_row_groups_are_bounded_in_particles(key: Key) -> None:
     assert min(sizes[:-1]) > SMALL_GROUP - 12
 
 
+def test_the_selected_of_a_batch_are_those_that_passed() -> None:
+    everything = list(edge_cases().values())
+    batch = EventBatch(5, to_events(everything), np.arange(len(everything), dtype=np.float32))
+    selected = select_events(batch.events, SelectionConfig(), btag_mask=1)
+    found = SelectedBatch.of(batch, selected)
+    assert found.entries.tolist() == (5 + selected.rows).tolist()
+    assert found.weights.tolist() == selected.rows.tolist()
+    assert np.array_equal(found.high_level, selected.high_level.astype(np.float32))
+
+
 @pytest.mark.parametrize("batches", [0, 1])
 def test_no_events_give_a_file_without_rows(tmp_path: Path, unit: SelectedUnit, batches: int) -> None:
-    write_ordered(tmp_path / "a", FILE, [batch_of(unit).slice(0, 0)] * batches)
+    write_ordered(tmp_path / "a", FILE, [batch_of(unit, 0, 0)] * batches)
     with pq.ParquetFile(tmp_path / "a") as file:
         assert (file.metadata.num_rows, file.num_row_groups) == (0, 0)
         assert file.schema_arrow.equals(SELECTED_SCHEMA)

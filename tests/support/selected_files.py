@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from toposieve import schema
@@ -16,9 +16,8 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.io import manifests
 from toposieve.io.names import unit_name
-from toposieve.io.parquet import UNORDERED_SCHEMA, selected_columns
 from toposieve.io.publication import Publication
-from toposieve.io.selected import write_ordered
+from toposieve.io.selected import SelectedBatch, write_ordered
 from toposieve.io.store import Key, root_key
 from toposieve.weights import WeightSums
 
@@ -129,17 +128,21 @@ def with_value(unit: SelectedUnit, column: str, position: int, value: float) -> 
     return replace(unit, particles={**unit.particles, column: values})
 
 
-def batch_of(unit: SelectedUnit) -> pa.RecordBatch:
-    """The events as the selection passes them on to be written."""
-    columns = selected_columns(unit.entries, unit.weights, unit.high_level, unit.offsets, unit.particles)
-    return pa.RecordBatch.from_pydict(columns, schema=UNORDERED_SCHEMA)
+def batch_of(unit: SelectedUnit, start: int = 0, stop: int | None = None) -> SelectedBatch:
+    """Some of the events, all by default, as the selection passes them on to be written."""
+    rows = np.arange(len(unit.entries))[start:stop]
+    offsets = unit.offsets[start : start + len(rows) + 1]
+    particles = {name: values[offsets[0] : offsets[-1]] for name, values in unit.particles.items()}
+    flat = unit.entries[rows], unit.weights[rows], unit.high_level[rows]
+    return SelectedBatch(rows, *flat, offsets - offsets[0], particles)
 
 
 def _write_unit(folder: Key, number: int, unit: SelectedUnit) -> manifests.Unit:
-    batch = batch_of(unit)
-    name = unit_name(unit.file, number, str(batch.to_pydict()))
+    arrays = [unit.entries, unit.weights, unit.high_level, unit.offsets, *unit.particles.values()]
+    content = b"".join(values.tobytes() for values in arrays)
+    name = unit_name(unit.file, number, hashlib.sha256(content).hexdigest())
     with (folder / name).create() as path:
-        write_ordered(path, unit.file, [batch])
+        write_ordered(path, unit.file, [batch_of(unit)])
         file = manifests.describe_file(path, name)
     events = len(unit.entries)
     stop = int(unit.entries[-1]) + 1 if events else 10

@@ -12,12 +12,12 @@ import hashlib
 import json
 import re
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from isal import isal_zlib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toposieve.errors import ConflictError, InvalidInputError
@@ -381,7 +381,7 @@ def adler32(path: Path) -> str:
     value = 1
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
-            value = zlib.adler32(chunk, value)
+            value = isal_zlib.adler32(chunk, value)
     return f"{value:08x}"
 
 

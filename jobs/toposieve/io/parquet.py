@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,6 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError, is_transient
 from toposieve.io.store import Key
 from toposieve.physics.events import EventBatch, Jagged
-
-if TYPE_CHECKING:  # its kernels take a third of a second to import
-    from toposieve.physics.selection import SelectedEvents
 
 _ARROW_TYPES = {"float32": pa.float32(), "int32": pa.int32(), "uint32": pa.uint32(), "int8": pa.int8()}
 
@@ -55,18 +52,15 @@ PARTICLE_COLUMNS: dict[str, str] = {
 }
 """Column → type of what a ``selected`` file keeps of every particle."""
 
-UNORDERED_SCHEMA = _arrow_schema(
+SELECTED_SCHEMA = _arrow_schema(
     {
         schema.HIGH_LEVEL_COLUMN: pa.list_(
             pa.field("element", pa.float32(), nullable=False), len(schema.HIGH_LEVEL_FEATURES)
         ),
         **{name: _list_of(dtype) for name, dtype in PARTICLE_COLUMNS.items()},
     }
-)
-"""Columns of events that passed, before they are put in order. Particle row 0 of an event is the lepton."""
-
-SELECTED_SCHEMA = UNORDERED_SCHEMA.insert(1, pa.field(schema.KEY_COLUMN, pa.uint64(), nullable=False))
-"""Columns of a ``selected`` file, :func:`toposieve.io.selected.write_ordered`."""
+).insert(1, pa.field(schema.KEY_COLUMN, pa.uint64(), nullable=False))
+"""Columns of a ``selected`` file, :func:`toposieve.io.selected.write_ordered`. Row 0 of an event is the lepton."""
 
 
 @contextmanager
@@ -96,39 +90,33 @@ def events_to_arrow(batch: EventBatch) -> pa.RecordBatch:
     return _record_batch(columns, EVENTS_SCHEMA)
 
 
-def selected_to_arrow(batch: EventBatch, selected: SelectedEvents) -> pa.RecordBatch:
-    """The events of ``batch`` that passed, as :func:`toposieve.io.selected.write_ordered` takes them."""
-    rows = selected.rows
-    columns = selected_columns(
-        batch.entry_start + rows, batch.weight[rows], selected.high_level, selected.offsets, selected.particles
-    )
-    return _record_batch(columns, UNORDERED_SCHEMA)
-
-
-def selected_columns(
+def selected_to_arrow(
+    keys: NDArray[np.uint64],
     entries: NDArray[np.int64],
     weights: NDArray[np.float32],
-    high_level: NDArray[Any],
+    high_level: NDArray[np.float32],
     offsets: NDArray[np.int64],
     particles: Mapping[str, NDArray[Any]],
-) -> dict[str, pa.Array]:
-    """Columns of ``UNORDERED_SCHEMA``.
+) -> pa.RecordBatch:
+    """Rows of a ``selected`` file.
 
     Args:
+        keys: (events,).
         entries: In the ROOT file, (events,).
         weights: (events,).
         high_level: (events, 14).
         offsets: Event ``i`` owns particles ``offsets[i]:offsets[i + 1]``, (events + 1,).
         particles: Stored feature → flat array over the particles.
     """
-    flat = pa.array(high_level.astype(np.float32).ravel())  # (events * 14,)
-    dtype = UNORDERED_SCHEMA.field(schema.HIGH_LEVEL_COLUMN).type
-    return {
+    dtype = SELECTED_SCHEMA.field(schema.HIGH_LEVEL_COLUMN).type
+    columns = {
+        schema.KEY_COLUMN: pa.array(keys),
         schema.ENTRY_COLUMN: pa.array(entries),
         schema.WEIGHT_COLUMN: pa.array(weights),
-        schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(flat, type=dtype),
+        schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(high_level.ravel()), type=dtype),
         **{name: _list_array(offsets, particles[name]) for name in PARTICLE_COLUMNS},
     }
+    return _record_batch(columns, SELECTED_SCHEMA)
 
 
 @contextmanager

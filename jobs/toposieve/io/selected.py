@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,12 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.event_keys import Keys, event_keys
 from toposieve.io import manifests
-from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA, event_writer, open_parquet, selected_columns
+from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA, event_writer, open_parquet, selected_to_arrow
 from toposieve.io.store import Key
+
+if TYPE_CHECKING:  # their kernels take a third of a second to import
+    from toposieve.physics.events import EventBatch
+    from toposieve.physics.selection import SelectedEvents
 
 GROUP_PARTICLES = 1 << 16
 """Particles in a row group, about: 2.5 MB. Of a run of rows, little more than its own is read."""
@@ -40,7 +44,7 @@ class SelectedBatch:
     """Some events of one file.
 
     Attributes:
-        rows: Their positions in the file, (events,).
+        rows: Their positions in what they come from: a selected file, or a batch of events to select from. (events,)
         entries: Their entries in the ROOT file, (events,).
         weights: (events,).
         high_level: (events, 14).
@@ -55,6 +59,13 @@ class SelectedBatch:
     offsets: NDArray[np.int64]
     particles: Mapping[str, NDArray[Any]]
 
+    @classmethod
+    def of(cls, batch: EventBatch, selected: SelectedEvents) -> SelectedBatch:
+        """Those of a batch that were selected."""
+        rows, high_level = selected.rows, selected.high_level.astype(np.float32)
+        entries, weights = batch.entry_start + rows, batch.weight[rows]
+        return cls(rows, entries, weights, high_level, selected.offsets, selected.particles)
+
     def particle_records(self) -> NDArray[np.void]:
         """The particles, packed, (particles,)."""
         records = np.empty(int(self.offsets[-1]), PARTICLE_RECORD)
@@ -66,7 +77,7 @@ class SelectedBatch:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def write_ordered(path: Path, source: str, batches: Iterable[pa.RecordBatch]) -> None:
+def write_ordered(path: Path, source: str, batches: Iterable[SelectedBatch]) -> None:
     """Write the selected file of one unit, in the order of its events' keys.
 
     Its row groups follow from its events alone, however these come in batches. The events are held once.
@@ -74,14 +85,15 @@ def write_ordered(path: Path, source: str, batches: Iterable[pa.RecordBatch]) ->
     Args:
         path: The file.
         source: File id of the ROOT file that the events are from.
-        batches: The events, ``UNORDERED_SCHEMA``.
+        batches: The events.
 
     Raises:
         InvalidInputError: A weight or feature is NaN or infinite; the message names file and entry.
     """
-    parts = [_to_arrays(batch, np.arange(batch.num_rows)) for batch in batches]
-    for part in parts:
-        _check_finite(source, part)
+    parts = []
+    for batch in batches:
+        _check_finite(source, batch)
+        parts.append(batch)
     with event_writer(path, SELECTED_SCHEMA) as writer:
         for group in _in_order(source, parts):
             writer.write_batch(group)
@@ -106,9 +118,7 @@ def _in_order(source: str, parts: Sequence[SelectedBatch]) -> Iterator[pa.Record
                 for name in PARTICLE_COLUMNS
             }
             offsets = np.concatenate([[0], np.cumsum(lengths[rows])])
-            columns = selected_columns(entries[rows], weights[rows], high_level[rows], offsets, particles)
-            columns[schema.KEY_COLUMN] = pa.array(keys[rows])
-            yield pa.RecordBatch.from_pydict(columns, schema=SELECTED_SCHEMA)
+            yield selected_to_arrow(keys[rows], entries[rows], weights[rows], high_level[rows], offsets, particles)
 
 
 def _check_finite(source: str, batch: SelectedBatch) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toposieve import schema
-from toposieve.physics.compiled import dividing_kernel
-from toposieve.physics.events import IntArray
+from toposieve.physics.compiled import dividing_kernel, kernel
+from toposieve.physics.elementary import circular, hyperbolic
+from toposieve.physics.events import FloatArray, IntArray
 
 ENERGY, PX, PY, PZ, PT, ETA, PHI, VTX_X, VTX_Y, VTX_Z, ISO_CHARGED, ISO_PHOTON, ISO_NEUTRAL, CHARGE = (
     schema.LOW_LEVEL_FEATURES.index(name)
@@ -18,6 +18,9 @@ ENERGY, PX, PY, PZ, PT, ETA, PHI, VTX_X, VTX_Y, VTX_Z, ISO_CHARGED, ISO_PHOTON, 
 )
 FLAGS = schema.LOW_LEVEL_FEATURES.index(schema.PARTICLE_KINDS[0])
 assert schema.LOW_LEVEL_FEATURES[FLAGS:CHARGE] == schema.PARTICLE_KINDS
+
+ROWS = 8
+"""Particles scaled at a time: a loop over the features of one would be too short to be done side by side."""
 
 
 def scaled_features(
@@ -37,37 +40,34 @@ def scaled_features(
         (n, 19)
     """
     features = np.empty((len(order), len(schema.LOW_LEVEL_FEATURES)), np.float32)
-    _fill(features, records, order, offset, scale)
+    eta, phi = (records[name][order].astype(np.float64) for name in ("Eta", "Phi"))
+    functions = np.empty((4, len(order)))
+    hyperbolic(eta, *functions[:2])
+    circular(phi, *functions[2:])
+    _fill(features, records, order, functions)
+    _scale(features.reshape(-1), np.tile(offset, ROWS), np.tile(scale, ROWS))
     return features
 
 
-@dividing_kernel
-def _fill(
-    features: NDArray[np.float32],
-    records: NDArray[Any],
-    order: IntArray,
-    offset: NDArray[np.float32],
-    scale: NDArray[np.float32],
-) -> None:
+@kernel
+def _fill(features: NDArray[np.float32], records: NDArray[Any], order: IntArray, functions: FloatArray) -> None:
+    cosh, sinh, cos, sin = functions
     for i in range(len(order)):
         particle, row = records[order[i]], features[i]
-        pt, eta, phi = np.float64(particle.Pt), np.float64(particle.Eta), np.float64(particle.Phi)
-        grown = math.expm1(abs(eta))  # gives cosh and sinh without loss, for the price of one
-        cosh = 1 + grown * grown / (2 * (1 + grown))
-        sinh = math.copysign((grown + grown / (1 + grown)) / 2, eta)
-        row[ENERGY] = (np.float32(pt * cosh) - offset[ENERGY]) / scale[ENERGY]
-        row[PX] = (np.float32(pt * math.cos(phi)) - offset[PX]) / scale[PX]
-        row[PY] = (np.float32(pt * math.sin(phi)) - offset[PY]) / scale[PY]
-        row[PZ] = (np.float32(pt * sinh) - offset[PZ]) / scale[PZ]
-        row[PT] = (particle.Pt - offset[PT]) / scale[PT]
-        row[ETA] = (particle.Eta - offset[ETA]) / scale[ETA]
-        row[PHI] = (particle.Phi - offset[PHI]) / scale[PHI]
-        row[VTX_X] = (particle.vtxX - offset[VTX_X]) / scale[VTX_X]
-        row[VTX_Y] = (particle.vtxY - offset[VTX_Y]) / scale[VTX_Y]
-        row[VTX_Z] = (particle.vtxZ - offset[VTX_Z]) / scale[VTX_Z]
-        row[ISO_CHARGED] = (particle.ChPFIso - offset[ISO_CHARGED]) / scale[ISO_CHARGED]
-        row[ISO_PHOTON] = (particle.GammaPFIso - offset[ISO_PHOTON]) / scale[ISO_PHOTON]
-        row[ISO_NEUTRAL] = (particle.NeuPFIso - offset[ISO_NEUTRAL]) / scale[ISO_NEUTRAL]
-        row[FLAGS:CHARGE] = 0
+        pt = np.float64(particle.Pt)
+        row[ENERGY], row[PX], row[PY], row[PZ] = pt * cosh[i], pt * cos[i], pt * sin[i], pt * sinh[i]
+        row[PT], row[ETA], row[PHI] = particle.Pt, particle.Eta, particle.Phi
+        row[VTX_X], row[VTX_Y], row[VTX_Z] = particle.vtxX, particle.vtxY, particle.vtxZ
+        row[ISO_CHARGED], row[ISO_PHOTON] = particle.ChPFIso, particle.GammaPFIso
+        row[ISO_NEUTRAL], row[CHARGE] = particle.NeuPFIso, particle.Charge
+        for j in range(FLAGS, CHARGE):  # as a slice it would take more than all the rest
+            row[j] = 0
         row[FLAGS + particle.kind] = 1
-        row[CHARGE] = particle.Charge
+
+
+@dividing_kernel
+def _scale(values: NDArray[np.float32], offset: NDArray[np.float32], scale: NDArray[np.float32]) -> None:
+    for start in range(0, len(values), len(offset)):
+        part = values[start : start + len(offset)]
+        for k in range(len(part)):
+            part[k] = (part[k] - offset[k]) / scale[k]

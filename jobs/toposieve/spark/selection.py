@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from toposieve import schema
@@ -26,9 +25,9 @@ from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import SourceFile, read_events
 from toposieve.io.manifests import BadFile, Manifest, Unit, fingerprint, gather_notes, in_order, weight_fields
 from toposieve.io.names import sample_of, unit_name
-from toposieve.io.parquet import read_event_batches, selected_to_arrow
+from toposieve.io.parquet import read_event_batches
 from toposieve.io.raw import Ingested
-from toposieve.io.selected import write_ordered
+from toposieve.io.selected import SelectedBatch, write_ordered
 from toposieve.io.stages import Options, warn_of_quarantined
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
@@ -214,11 +213,11 @@ def select_unit(item: SelectItem) -> Finished:
 def _write_selected(item: SelectItem, path: Path) -> Unit:
     source, tally = item.source, Tally(item.config.btag_mask[sample_of(item.source.source)])  # type: ignore[index]
 
-    def passed() -> Iterator[pa.RecordBatch]:
+    def passed() -> Iterator[SelectedBatch]:
         for batch in item.batches():
             selected = select_events(batch.events, item.config, btag_mask=tally.btag_mask)
             tally.add(batch, selected)
-            yield selected_to_arrow(batch, selected)
+            yield SelectedBatch.of(batch, selected)
 
     write_ordered(path, source.source, passed())
     if tally.counts["events"] != item.events:
