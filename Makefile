@@ -38,7 +38,8 @@ help:  ## list the targets
 
 # --- environments ----------------------------------------------------------------------------------------------------
 
-env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the locked requirements (about a minute)
+env:  ## build both environments from the locked requirements (about a minute)
+	@$(MAKE) --silent --jobs 2 .venv-jobs/.ready .venv-airflow/.ready
 
 .uv/.ready: requirements/uv.txt
 	@$(PYTHON) -c '$(USABLE)' 2> /dev/null || { echo "error: $(PYTHON) is missing, is none of Python $(VERSIONS) or \
@@ -54,8 +55,7 @@ env: .venv-jobs/.ready .venv-airflow/.ready  ## build both environments from the
 	@$(INSTALL) --python $(JOBS)/python -r requirements/jobs.txt
 	@echo "$(CURDIR)/jobs" > .venv-jobs/site-packages/toposieve.pth
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
-	@$(JOBS)/python -m toposieve.warm_up > /dev/null
-	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null
+	@$(JOBS)/python -m toposieve.warm_up > /dev/null & $(JOBS)/python -m toposieve.spark.class_archive > /dev/null && wait $$!
 	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready

@@ -95,11 +95,15 @@ def is_text(line: ast.stmt) -> bool:
 
 
 def digest(modules: list[str]) -> str:
-    hashed = hashlib.blake2b(digest_size=8)
+    """Of modules, and of the tables beside them."""
+    hashed, folders = hashlib.blake2b(digest_size=8), set[Path]()
     for module in modules:
         path = path_of(module)
         assert path
+        folders.add(path.parent)
         hashed.update(f"{module}\n{code_of(path.read_text(encoding='utf-8'))}\n".encode())
+    for table in sorted(path for folder in folders for path in folder.glob("*.txt")):
+        hashed.update(table.read_bytes())
     return hashed.hexdigest()
 
 

@@ -199,14 +199,14 @@ def test_spark_does_not_start_when_there_is_nothing_to_do(base: Path, monkeypatc
     assert run(base) == first
 
 
-@pytest.mark.parametrize("limit", ["INSPECTED_HERE", "BYTES_INSPECTED_HERE"])
+@pytest.mark.parametrize("limit", ["SECONDS_HERE", "BYTES_HERE"])
 def test_many_files_or_bytes_are_inspected_on_spark(
     base: Path, limit: str, fetched: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw(base, "bad.root").write_bytes(b"")
     here = run(base, "--on-bad-file", "quarantine")
     shutil.rmtree(base / "events")
-    monkeypatch.setattr(f"toposieve.spark.inspection.{limit}", 0)
+    monkeypatch.setattr(f"toposieve.spark.inspection.{limit}", -1)
     fetched.clear()
     caplog.set_level(logging.INFO)
     assert run(base, "--on-bad-file", "quarantine") == here

@@ -1,17 +1,20 @@
 """Pythia's events, as the detector sees them."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from toposieve.simulation.generator import (
     PROCESSES,
+    TABLES,
     events_with_lepton,
     final_particles,
     generate,
     heavy_quarks,
     make_pythia,
+    write_tables,
 )
 from toposieve.simulation.prompt_leptons import HADRONIC_SHARE
 
@@ -133,3 +136,21 @@ def test_quarks_are_central_c_and_b():
 def test_a_setting_that_pythia_does_not_know_is_named():
     with pytest.raises(RuntimeError, match="does not know the setting 'HardQCD:some = on'"):
         make_pythia(("HardQCD:some = on",), seed=1)
+
+
+def test_the_tables_are_what_pythia_works_out(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Another version of Pythia, or another beam energy, needs others: run with --update-golden."""
+    write_tables(tmp_path / "tables.txt")
+    made = (tmp_path / "tables.txt").read_text(encoding="utf-8")
+    if request.config.getoption("--update-golden"):
+        Path(str(TABLES)).write_text(made, encoding="utf-8")
+    words, expected = made.split(), TABLES.read_text(encoding="utf-8").split()
+    assert len(words) == len(expected)
+    for word, other in zip(words, expected, strict=True):
+        assert word == other or float(word.rstrip(",")) == pytest.approx(float(other.rstrip(",")), rel=1e-3)
+
+
+def test_a_start_without_tables_is_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposieve.simulation.generator.TABLES", tmp_path / "none.txt")
+    with pytest.raises(RuntimeError, match="Pythia cannot start"):
+        make_pythia(PROCESSES["ttbar"], seed=1)

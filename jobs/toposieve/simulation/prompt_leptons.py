@@ -22,8 +22,6 @@ HADRONIC_SHARE = 0.5
 """Share of the hard processes without lepton that is made, with weights to match. Nearly half of ttbar is such, and 1 %
 of what is selected: leptons of b and c hadrons."""
 
-RESONANCES = (6, 24)
-"""PDG codes of top quark and W boson."""
 OUTGOING = 23
 """Pythia's status code (or minus that, after the shower) of what the hard process and its decays leave."""
 
@@ -36,7 +34,7 @@ class PromptLepton:
     """11, 13 or 15."""
     momentum: Any
     resonance: int
-    """PDG code of the top quark or W boson that it descends from."""
+    """Position in the event of the top quark or W boson that it descends from."""
     resonance_momentum: Any
 
     def has_chance(self, resonance_momentum: Any) -> bool:
@@ -53,8 +51,8 @@ def prompt_leptons(process: Any) -> list[PromptLepton]:
     found = []
     for i in range(process.size()):
         if abs(process[i].id()) in PT_MIN:
-            resonance = process[first_ancestor(process, i)]
-            found.append(PromptLepton(abs(process[i].id()), process[i].p(), resonance.id(), resonance.p()))
+            resonance = first_ancestor(process, i)
+            found.append(PromptLepton(abs(process[i].id()), process[i].p(), resonance, process[resonance].p()))
     return found
 
 
@@ -84,13 +82,12 @@ class PromptLeptonVeto(Veto):
         return bool(self._leptons) or self._rng.random() < HADRONIC_SHARE
 
     def has_chance(self, event: Any) -> bool:
-        """Whether a lepton has a chance, if there are any; its resonance is there but when Pythia asks again."""
-        final = (event[i] for i in range(event.size() - 1, 2, -1) if event[i].idAbs() in RESONANCES)
-        momenta = {particle.id(): particle.p() for particle in final if particle.status() > 0}
-        leptons = self._leptons
-        return not leptons or any(
-            lepton.resonance not in momenta or lepton.has_chance(momenta[lepton.resonance]) for lepton in leptons
-        )
+        """Whether a lepton has a chance, if there are any; when Pythia asks again, its resonance has decayed."""
+        chances = []
+        for lepton in self._leptons:
+            resonance = event[event[lepton.resonance].iBotCopyId()]  # after its last recoil
+            chances.append(resonance.status() < 0 or lepton.has_chance(resonance.p()))
+        return not chances or any(chances)
 
 
 def process_weights(batch: Any) -> NDArray[np.float64]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toposieve.errors import InvalidInputError, RefusedError
 from toposieve.io.delphes import REMEDY, SourceFile, inspect_file
@@ -19,11 +20,11 @@ from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
 if TYPE_CHECKING:
     from toposieve.spark.session import SparkOnDemand
 
-INSPECTED_HERE = 8
-"""Files that are inspected in less time than Spark takes to start: a file of Delphes has a thousand branches."""
+SECONDS_HERE = 3.0
+"""Files are inspected in this process for about as long as Spark takes to start; what is left then, on Spark."""
 
-BYTES_INSPECTED_HERE = 256 << 20
-"""The same for what is read of them, for their checksums."""
+BYTES_HERE = 256 << 20
+"""No larger file is begun here: every byte is read, for the checksum."""
 
 BYTES_PER_EVENT = 20_000
 """About what an event takes in a ROOT file: only the balance of tasks depends on it."""
@@ -76,18 +77,27 @@ def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkO
     known = read_known(folder, raw)
     done = {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
     items = [InspectItem(raw, file) for file in files if file.id not in done]
-    if len(items) <= INSPECTED_HERE and sum(item.file.size for item in items) <= BYTES_INSPECTED_HERE:
-        records = [attempt(number, partial(inspect, item)) for number, item in enumerate(items)]
-        sort_out([record for record in records if isinstance(record, Failure)])
-        results: dict[int, SourceFile | BadFile] = dict(record for record in records if not isinstance(record, Failure))
-    else:
-        results = run_on_spark(spark(), inspect, items, name=f"inspecting {len(items):,} files").results
-    inspected = [results[number] for number in range(len(items))]
+    inspected = _inspect_here(items)
+    if rest := items[len(inspected) :]:
+        results = run_on_spark(spark(), inspect, rest, name=f"inspecting {len(rest):,} files").results
+        inspected += [results[number] for number in range(len(rest))]
     good = [file for file in inspected if isinstance(file, SourceFile)]
     if good:
         write_known(folder, raw, {**known, **{file.id: file for file in good}}.values())
     by_id = {**done, **{file.id if isinstance(file, SourceFile) else file.source: file for file in inspected}}
     return [by_id[file.id] for file in files]
+
+
+def _inspect_here(items: Sequence[InspectItem]) -> list[SourceFile | BadFile]:
+    """Inspect the first few."""
+    records: list[Any] = []
+    stop = time.monotonic() + SECONDS_HERE
+    for number, item in enumerate(items):
+        if time.monotonic() >= stop or item.file.size > BYTES_HERE:
+            break
+        records.append(attempt(number, partial(inspect, item)))
+    sort_out([record for record in records if isinstance(record, Failure)])
+    return [found for _, found in records]
 
 
 def find_copies(files: Iterable[SourceFile]) -> list[BadFile]:
