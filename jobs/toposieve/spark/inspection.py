@@ -15,7 +15,7 @@ from toposieve.io.manifests import BadFile, Unit
 from toposieve.io.names import sample_of
 from toposieve.io.raw import FoundFile, find_again, read_known, write_known
 from toposieve.io.store import Key
-from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
+from toposieve.spark.run import LEAST_EVENTS, Failure, attempt, run_on_spark, sort_out
 
 if TYPE_CHECKING:
     from toposieve.spark.session import SparkOnDemand
@@ -29,9 +29,6 @@ BYTES_HERE = 256 << 20
 BYTES_PER_EVENT = 20_000
 """About what an event takes in a ROOT file: only the balance of tasks depends on it."""
 
-EVENTS_PER_OPENING = 500
-"""Events that are inspected in the time that it takes to open a file."""
-
 
 @dataclass(frozen=True)
 class InspectItem:
@@ -43,7 +40,7 @@ class InspectItem:
     @property
     def events(self) -> int:
         """About how many it holds, for inspection reads every byte; and what opening the file costs."""
-        return EVENTS_PER_OPENING + max(self.file.size, 0) // BYTES_PER_EVENT
+        return LEAST_EVENTS + max(self.file.size, 0) // BYTES_PER_EVENT
 
 
 def inspect(item: InspectItem) -> SourceFile | BadFile:

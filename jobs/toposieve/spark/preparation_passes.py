@@ -35,7 +35,7 @@ from toposieve.physics.moments import Moments
 from toposieve.physics.sequences import scaled_features
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
 from toposieve.spark.blocks import BLOCK_ROW, EVENT_RECORD, Bytes, Records, ShardEvents, pack, unpack
-from toposieve.spark.run import balance, run_on_spark
+from toposieve.spark.run import LEAST_EVENTS, balance, run_on_spark
 from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
 from toposieve.weights import WeightSums
 
@@ -70,8 +70,8 @@ class KeysItem:
     """A file to check, and to read the keys of."""
 
     unit: SelectedUnit
-    events: int = 1
-    """Little is read, whatever the file holds."""
+    events: int = LEAST_EVENTS
+    """Little is read, whatever the file holds: opening it takes as long as these."""
 
 
 def read_keys(spark: SparkSession, units: Sequence[SelectedUnit]) -> dict[int, Keys]:

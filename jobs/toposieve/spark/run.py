@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 LEAST_TASKS = 32
-"""Tasks of a small job, where it has as many items: enough for a machine's cores to finish together."""
+"""Tasks of a job, where it has as many items: enough for a machine's cores to finish together."""
+
+LEAST_EVENTS = 500
+"""Events that a task of several items has at least: fewer take less time than a task does."""
 
 EVENTS_PER_TASK = 50_000
 """Events in a task of several items: what a lost task costs, at most, besides what its items have left behind."""
@@ -139,7 +142,8 @@ def balance(weights: Sequence[int]) -> list[list[int]]:
     Returns:
         Numbers of each task's items.
     """
-    tasks = min(len(weights), max(LEAST_TASKS, -(-sum(weights) // EVENTS_PER_TASK)))
+    events = sum(max(weight, 1) for weight in weights)
+    tasks = min(len(weights), max(min(LEAST_TASKS, -(-events // LEAST_EVENTS)), -(-events // EVENTS_PER_TASK)))
     heap: list[tuple[int, int]] = [(0, task) for task in range(tasks)]
     shares: list[list[int]] = [[] for _ in range(tasks)]
     for number in sorted(range(len(weights)), key=lambda number: -weights[number]):
