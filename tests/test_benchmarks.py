@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import math
 from types import ModuleType
 
 import numpy as np
@@ -20,8 +21,10 @@ EVENTS = to_events(random_events(seed=11, n=40, particles=20))
 MET, PHI = (schema.HIGH_LEVEL_FEATURES.index(name) for name in ("MET", "phiMET"))
 
 
-def test_turned_events_are_other_numbers_and_the_same_physics():
-    before, after = (select_events(each, SelectionConfig(), btag_mask=1) for each in (EVENTS, turn(EVENTS, 2.0)))
+@pytest.mark.parametrize("turns", [0, 10**8])
+def test_turned_events_are_other_numbers_and_the_same_physics(turns):
+    both = (EVENTS, turn(EVENTS, 2.0 + math.tau * turns))
+    before, after = (select_events(each, SelectionConfig(), btag_mask=1) for each in both)
     assert np.array_equal(before.rows, after.rows)
     assert len(before.rows)
     angles = np.remainder(after.high_level[:, PHI] - before.high_level[:, PHI], 2 * np.pi)

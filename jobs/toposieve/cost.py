@@ -43,14 +43,14 @@ class Costs:
 
 
 SHIPPED: dict[str, Costs] = {
-    "ingest": Costs(fixed=7.7, branch=360e-6, byte=0.42e-9),
+    "ingest": Costs(fixed=6.4, file=2.6e-3, branch=193e-6, byte=0.18e-9),
     "store events": Costs(fixed=0.0, unit=0.05, event=180e-6, written=12_000),
-    "select": Costs(fixed=7.7, branch=360e-6, unit=0.038, event=164e-6, written=12_000),
-    "prepare": Costs(fixed=9.1, event=390e-6, byte=25e-9, written=44_000),
-    "pile-up library": Costs(fixed=0.0, event=17e-3, written=4_000),
-    "simulate qcd": Costs(unit=2.0, event=0.26, written=30_000),
-    "simulate ttbar": Costs(unit=2.0, event=29e-3, written=30_000),
-    "simulate wjets": Costs(unit=2.0, event=27e-3, written=30_000),
+    "select": Costs(fixed=6.6, branch=196e-6, unit=0.036, event=145e-6, written=12_000),
+    "prepare": Costs(fixed=7.3, event=219e-6, byte=5e-9, written=44_000),
+    "pile-up library": Costs(fixed=0.0, event=3e-3, written=4_000),
+    "simulate qcd": Costs(unit=0.5, event=0.16, written=30_000),
+    "simulate ttbar": Costs(unit=0.3, event=25e-3, written=30_000),
+    "simulate wjets": Costs(unit=0.3, event=20e-3, written=30_000),
 }
 """Ingest, select and prepare as ``make bench`` measured them on two cores; simulation and stored events by estimate."""
 

@@ -74,7 +74,7 @@ def _arg_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--events",
         type=_events,
-        default=40_000,
+        default=100_000,
         help="events of the largest run, 10,000 at least (default: %(default)s)",
     )
     parser.add_argument("--units", type=int, default=2000, help="units of the run with most (default: %(default)s)")

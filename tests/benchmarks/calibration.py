@@ -38,7 +38,8 @@ def rows(bench: Bench) -> list[Figure]:
     """Fit, keep for later plans, and say what the plan would have said of the largest run of each stage."""
     warm = [each for each in OBSERVATIONS if any(work.units for work in each.works.values())]
     costs = fit(warm)
-    figures = [_row(name, max((each for each in warm if name in each.works), key=_seconds), costs) for name in costs]
+    known = [each for each in warm if costs.keys() >= each.works.keys()]
+    figures = [_row(name, max((each for each in known if name in each.works), key=_seconds), costs) for name in costs]
     for name in set(costs) & {*STARTING}:
         costs[name] = replace(costs[name], fixed=costs[name].fixed + start_seconds(bench))
     save_costs(costs)
@@ -91,5 +92,5 @@ def _seconds(observation: Observation) -> float:
 
 
 def _row(name: str, largest: Observation, costs: Mapping[str, Costs]) -> Figure:
-    planned = sum(work.cpu_seconds(costs[each]) for each, work in largest.works.items() if each in costs)
+    planned = sum(work.cpu_seconds(costs[each]) for each, work in largest.works.items())
     return Figure(f"plan against largest run: {name}", planned / largest.cpu_seconds, "×")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ def to_events(arrays: ak.Array) -> Events:
 
 def turn(events: Events, angle: float) -> Events:
     """The same events in coordinates turned by ``angle`` around the beam."""
+    angle %= math.tau  # before it is added to float32 numbers, which would lose all below it
     return {name: Jagged(jagged.offsets, _turn_leaves(jagged.leaves, angle)) for name, jagged in events.items()}
 
 

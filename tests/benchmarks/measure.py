@@ -26,7 +26,7 @@ class Usage:
 
     cpu_seconds: float = 0.0
     peak_process_bytes: int = 0
-    """The most resident memory that any one process had."""
+    """The most resident memory that any one process had; of this one, what it took meanwhile: it wrote the files."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def measured() -> Iterator[Usage]:
     before, last = _cpu_seconds(), {}
     looked = sum(_looking_seconds.values())
     done = threading.Event()
-    sampler = threading.Thread(target=_watch, args=(usage, last, done), daemon=True)
+    sampler = threading.Thread(target=_watch, args=(usage, last, done, _resident_bytes(os.getpid())), daemon=True)
     sampler.start()
     try:
         yield usage
@@ -71,10 +71,10 @@ def measured() -> Iterator[Usage]:
         usage.cpu_seconds = used - (sum(_looking_seconds.values()) - looked)
 
 
-def _watch(usage: Usage, last: dict[Process, float], done: threading.Event) -> None:
+def _watch(usage: Usage, last: dict[Process, float], done: threading.Event, own: int) -> None:
     while not done.wait(_SAMPLING_SECONDS):
         last |= _cpu_seconds()
-        sizes = [_resident_bytes(pid) for pid, _ in last]
+        sizes = [_resident_bytes(pid) - own * (pid == os.getpid()) for pid, _ in last]
         usage.peak_process_bytes = max(usage.peak_process_bytes, *sizes)
         _looking_seconds[threading.current_thread()] = time.thread_time()
 
