@@ -15,3 +15,6 @@ DATASET = Asset(name="toposieve_dataset", uri="toposieve://datasets")
 
 MODEL = Asset(name="toposieve_model", uri="toposieve://models")
 """A trained model."""
+
+REPORT = Asset(name="toposieve_report", uri="toposieve://reports")
+"""A report on trained models."""

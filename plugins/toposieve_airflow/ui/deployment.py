@@ -1,0 +1,52 @@
+"""The deployment whose results are shown: its profile, and what the repository says of stages and samples."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from airflow.configuration import conf
+
+from toposieve_airflow.params import ConfigurationSchema
+from toposieve_airflow.profiles import load_profile
+from toposieve_airflow.ui.results import Results
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What the pages show.
+
+    Attributes:
+        base: Where all data lies, as the profile says it.
+        results: What can be seen of it from here.
+        samples: Those that a day should have.
+        code_numbers: Stage → number of its code today.
+    """
+
+    base: str
+    results: Results
+    samples: Sequence[str]
+    code_numbers: Mapping[str, int]
+
+
+@cache
+def deployment() -> Deployment:
+    """The one of this Airflow; its profile is read once.
+
+    Raises:
+        ProfileError: The profile is missing or wrong.
+    """
+    config_folder = Path(conf.get_mandatory_value("core", "dags_folder")) / "config"
+    profile = load_profile(config_folder)
+    samples = ConfigurationSchema.load(config_folder).samples().value
+    return Deployment(profile.base, Results(Path(profile.base)), samples, _code_numbers(profile.jobs))
+
+
+def _code_numbers(jobs: Path) -> Mapping[str, int]:
+    """As the jobs' library has them, in a module that needs nothing; without it, no code is called another one."""
+    path = jobs / "toposieve" / "code_numbers.py"
+    numbers: Mapping[str, int] = runpy.run_path(str(path))["CODE_NUMBERS"] if path.is_file() else {}
+    return numbers

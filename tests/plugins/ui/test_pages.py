@@ -1,0 +1,228 @@
+import re
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from support.ui_results import metrics, unit, write_day, write_manifest, write_report
+from toposieve_airflow.ui.tables import ROWS
+
+LIMIT_S = 0.5
+HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}"
+SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'; frame-ancestors 'self'"
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r'href="([^"]*)"', text)
+
+
+def names_shown(text: str) -> list[str]:
+    return [link.rpartition("/")[2] for link in links(text) if link.startswith("/reports/")]
+
+
+def test_reports_with_the_numbers_of_their_metrics(viewer, base: Path) -> None:
+    write_report(base, metrics("r", auc=0.98765, models=["hlf", "inclusive"]))
+    text = viewer.get("/reports").text
+    assert text.count("0.9877 ± 0.0020") == 6
+    assert text.count("rejection 50 at 90 %") == 6
+    assert text.count('<polyline points="0.0,2.0 45.0,17.0 90.0,20.0"/>') == 2
+
+
+def test_reports_sorted_and_filtered(viewer, base: Path) -> None:
+    for name, auc in (("b", 0.7), ("a", 0.8), ("c", 0.9)):
+        write_report(base, metrics(name, auc=auc))
+    assert names_shown(viewer.get("/reports?sort=name").text) == ["a", "b", "c"]
+    assert names_shown(viewer.get("/reports?sort=qcd").text) == ["c", "a", "b"]
+    assert names_shown(viewer.get("/reports?q=OF-B+hlf").text) == ["b"]
+    assert names_shown(viewer.get("/reports?q=b+inclusive").text) == []
+
+
+def test_two_reports_side_by_side(viewer, base: Path) -> None:
+    write_report(base, metrics("a", auc=0.9))
+    write_report(base, metrics("b", auc=0.925, configuration={"training": {"epochs": 5}}))
+    text = viewer.get("/compare?report=a&report=b").text
+    assert "+0.0250" in text
+    assert "training epochs</th><td>3</td><td>5</td>" in text
+    for chosen in ("report=a", "report=a&report=gone", "report=a&report=b&report=a"):
+        assert "Choose two reports" in viewer.get(f"/compare?{chosen}").text
+
+
+def test_a_model_that_one_of_two_lacks(viewer, base: Path) -> None:
+    write_report(base, metrics("a", models=["hlf"]))
+    write_report(base, metrics("b", models=["inclusive"]))
+    assert viewer.get("/compare?report=a&report=b").text.count('<td class="number">–</td>') == 8
+
+
+def test_the_page_of_a_report_frames_it_without_scripts(viewer, base: Path) -> None:
+    write_report(base, metrics("r"))
+    text = viewer.get("/reports/r").text
+    assert '<iframe src="/reports/r/report.html" title="report" sandbox=""></iframe>' in text
+    assert viewer.get("/reports/gone").status_code == 404
+
+
+def test_pages_run_their_own_script_alone(viewer) -> None:
+    response = viewer.get("/reports")
+    policy = dict(part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert re.fullmatch(r"'sha256-[\w+/]{43}='", policy["script-src"])
+    (script,) = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
+    assert policy["script-src"] == f"'sha256-{sha256(script)}'"
+
+
+def test_hostile_text_is_escaped(viewer, base: Path) -> None:
+    content = metrics("r", models=[HOSTILE], dataset=HOSTILE, classes=[HOSTILE], missing=[HOSTILE])
+    content["configuration"] = {"dataset": {"partitions": [HOSTILE]}, "training": {HOSTILE: HOSTILE}}
+    content["code_versions"] = {"evaluation": HOSTILE}
+    write_report(base, content)
+    write_report(base, metrics("s"))
+    write_day(base, "d", code_version=HOSTILE, config={HOSTILE: HOSTILE}, config_hash=HOSTILE, notes=[HOSTILE])
+    more = {"quarantined": [{"source": HOSTILE, "reason": HOSTILE}], "code_version": HOSTILE, "inputs": {HOSTILE: ""}}
+    for folder, stage in (("datasets/x", "prepare"), ("models/x/y", "training")):
+        write_manifest(base / folder, stage, [unit(HOSTILE, {HOSTILE: 1})], **more)
+    write_manifest(base / "selected" / "d", "select", [unit(HOSTILE, {HOSTILE: 1})], number=2, **more)
+    pages = ["/reports", "/reports/r", "/compare?report=r&report=s", "/days", "/days/d", "/datasets", "/models"]
+    for page in (*pages, f"/reports?q={quote(HOSTILE)}&sort={quote(HOSTILE)}"):
+        response = viewer.get(page)
+        assert response.status_code == 200
+        assert "alert(1)" in response.text or page in ("/reports/r", "/days")
+        assert "<script>alert" not in response.text
+        assert HOSTILE not in response.text
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_of_a_report_runs_no_script_and_is_not_sent_twice(viewer, base: Path, method: str) -> None:
+    write_report(base, metrics("r"), page="<script>alert(1)</script>")
+    first = viewer.request(method, "/reports/r/report.html")
+    assert first.status_code == 200
+    assert first.text == ("<script>alert(1)</script>" if method == "GET" else "")
+    assert first.headers["content-length"] == "25"
+    for header, value in (
+        ("content-security-policy", SANDBOX),
+        ("content-type", "text/html; charset=utf-8"),
+        ("x-content-type-options", "nosniff"),
+        ("cache-control", "private, no-cache"),
+    ):
+        assert first.headers[header] == value
+    again = viewer.request(method, "/reports/r/report.html", headers={"If-None-Match": f'"x", {first.headers["etag"]}'})
+    assert (again.status_code, again.text, again.headers["etag"]) == (304, "", first.headers["etag"])
+    other = viewer.request(method, "/reports/r/report.html", headers={"If-None-Match": '"x"'})
+    assert other.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "r/../secret.html",
+        "r/%2e%2e/secret.html",
+        "r%2f..%2f../secret.html",
+        "r/..%2f..%2fsecret.html",
+        "%2e%2e/secret.html",
+        "r/report.html%00",
+        "r/%00.html",
+        "r/link.html",
+        "folder/secret.html",
+        "r/other.txt",
+        "r/report",
+        "r/x/",
+        "r//report.html",
+        "r/" + 300 * "x" + ".html",
+    ],
+)
+def test_nothing_else_is_served(path: str, viewer, base: Path) -> None:
+    folder = write_report(base, metrics("r"))
+    for place in (base / "secret.html", base / "reports" / "secret.html", folder / "other.txt"):
+        place.write_text("secret")
+    (folder / "link.html").symlink_to(base / "secret.html")
+    (base / "reports" / "folder").symlink_to(base)
+    response = viewer.get(f"/reports/{path}")
+    assert response.status_code == 404
+    assert "secret" not in response.text
+
+
+def test_days_with_their_holes(viewer, base: Path) -> None:
+    write_day(base, "2026-01-01", samples=["qcd", "wjets"])
+    write_day(base, "2026-01-03", files=3)
+    text = viewer.get("/days").text
+    assert [link for link in links(text) if "/days/" in link] == [f"/days/2026-01-0{day}" for day in (3, 2, 1)]
+    assert "no ttbar" in text
+    assert "no files" in text
+    assert '<a class="missing" href="?q=missing">2 missing</a>' in text
+    assert [link for link in links(viewer.get("/days?q=missing").text) if "/days/" in link][-1] == "/days/2026-01-01"
+
+
+def test_a_day_has_its_cutflow(viewer, base: Path) -> None:
+    write_day(base, "d", files=2, quarantined=[{"source": "qcd/d/9.root", "reason": "truncated"}], notes=["a remark"])
+    text = viewer.get("/days/d").text
+    for number in ("20", "12", "8"):
+        assert f'<td class="number">{number}</td>' in text
+    assert "qcd/d/9.root was left out: truncated" in text
+    assert "a remark" in text
+    assert viewer.get("/days/gone").status_code == 404
+
+
+def test_datasets_and_models_say_what_they_were_made_from(viewer, base: Path) -> None:
+    splits = [
+        unit(f"{split}/0", {"events": events}) for split, events in (("train", 64), ("validation", 16), ("test", 20))
+    ]
+    write_manifest(base / "datasets" / "x", "prepare", splits, inputs={"selected/2026-01-01": "f"}, code=2)
+    write_manifest(base / "models" / "hlf" / "0a1b", "training", [], inputs={"datasets/x": "f"}, code=1)
+    text = viewer.get("/datasets").text
+    assert "/days/2026-01-01" in links(text)
+    for number in ("64", "16", "20"):
+        assert f'<td class="number">{number}</td>' in text
+    assert "prepare 2, now 3" in text
+    assert "/datasets?q=x" in links(viewer.get("/models?q=hlf").text)
+    assert "train 1, now" not in viewer.get("/models").text
+    assert "0a1b" not in viewer.get("/models?q=inclusive").text
+
+
+def test_links_start_where_airflow_has_put_the_app(viewer, base: Path) -> None:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    write_report(base, metrics("r"))
+    airflow = FastAPI(root_path="/prefix")
+    airflow.mount("/toposieve", viewer.app)
+    text = TestClient(airflow, headers=dict(viewer.headers)).get("/prefix/toposieve/reports").text
+    inside = [link for link in links(text) if not link.startswith("?")]
+    assert "/prefix/toposieve/reports/r" in inside
+    assert all(link.startswith("/prefix/toposieve/") for link in inside)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("many")
+    for number in range(1000):
+        write_report(base, metrics(f"report-{number:04}", models=["hlf", "particle_sequence", "inclusive"]))
+    return base
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from toposieve_airflow.partitions import days
+
+    base = tmp_path_factory.mktemp("year")
+    for day in days("2026-01-01", "2026-12-31"):
+        write_day(base, day, files=4)
+    return base
+
+
+@pytest.mark.parametrize(("path", "place"), [("/reports?sort=qcd", "many"), ("/days", "year")])
+def test_a_thousand_reports_and_a_year_in_half_a_second(
+    path: str, place: str, viewer, results, request: pytest.FixtureRequest
+) -> None:
+    results.base = request.getfixturevalue(place)
+    viewer.get("/models")
+    started = time.process_time()
+    text = viewer.get(path).text
+    assert time.process_time() - started < LIMIT_S
+    assert text.count("<tbody>" if place == "many" else 'href="/days/') == ROWS
+    assert re.search(r"page 1 of (20|8)", text)
+
+
+def sha256(text: str) -> str:
+    import base64
+    import hashlib
+
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
