@@ -79,7 +79,7 @@ with DAG(
     train = tasks.gang_per_model("train", plan, outlets=[assets.MODEL], retries=2)
     # One model that fails does not cost the report on the others; without any there is none.
     trained = EmptyOperator(task_id="trained", trigger_rule="all_done_min_one_success")
-    evaluate = tasks.gang("evaluate", plan)
+    evaluate = tasks.gang("evaluate", plan, outlets=[assets.REPORT])
 
     plan >> simulate >> ingest >> select >> prepare >> train >> trained >> evaluate
     if (clean_up := tasks.clean_up()) is not None:

@@ -122,6 +122,17 @@ def test_good_output_prints_nothing(folder, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_small_files_are_told_once_the_output_is_good(folder, capsys):
+    (folder / "cutflow.json").write_text('{"qcd": {"events": 5}}\n')
+    assert run(folder, told=["cutflow.json"], files=["cutflow.json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"cutflow.json": {"qcd": {"events": 5}}}
+    (folder / "a.parquet").unlink()
+    assert run(folder, told=["cutflow.json", "metrics.json"], files=["metrics.json"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("metrics.json is missing") == 1
+
+
 def test_bad_output_is_said_line_by_line(folder, capsys):
     assert run(folder, files=["x", "y"]) == 2
     assert [line[:7] for line in capsys.readouterr().err.splitlines()] == ["error: ", "error: "]

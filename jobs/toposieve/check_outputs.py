@@ -3,9 +3,10 @@
     python -m toposieve.check_outputs '{"outputs": ["work/selected/2026-01-01"], "config": {"jet_pt_min": 30.0}}'
 
 Each folder is listed once, wherever it lies. Its newest manifest must show the given configuration, and all that it
-lists must be there in the right size; so must the ``files`` given by name. Prints nothing and exits with 0 if all is
-well; otherwise says in one sentence each what is wrong and exits with 2, or with 1 where a store cannot be reached. An
-Airflow task ends with this, so that it announces nothing that is not there.
+lists must be there in the right size; so must the ``files`` given by name. Exits with 0 if all is well, and prints the
+JSON files of the first folder that ``told`` names, as one object; otherwise says in one sentence each what is wrong and
+exits with 2, or with 1 where a store cannot be reached. An Airflow task ends with this, so that it announces nothing
+that is not there.
 """
 
 from __future__ import annotations
@@ -86,8 +87,13 @@ def _size(folder: Key, entries: Mapping[str, Stat], name: str) -> int | None:
 
 def main(arguments: list[str]) -> int:
     """Check what the JSON object in the only argument describes; returns the exit code."""
+    promised = json.loads(arguments[0])
+    told = promised.pop("told", [])
     try:
-        found = problems(**json.loads(arguments[0]))
+        found = problems(**promised | {"files": list(dict.fromkeys([*promised.get("files", ()), *told]))})
+        if told and not found:
+            folder = root_key("output", promised["outputs"][0])
+            print(json.dumps({name: json.loads((folder / name).read_text()) for name in told}))
     except InvalidInputError as error:
         found = [str(error)]
     except UnavailableError as error:

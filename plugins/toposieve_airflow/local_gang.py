@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.gang import local_hosts, worker_environments
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import check_outputs, runs_in, with_run
+from toposieve_airflow.outputs import runs_in, with_run
 from toposieve_airflow.processes import JobFailed, JobProcesses, free_ports
 from toposieve_airflow.spark_job import log_places
 
@@ -71,7 +72,7 @@ class LocalGangOperator(BaseOperator):
         if self._killed:
             raise AirflowException("ended from outside before it was done")
         step = with_run(self.step, runs)
-        check_outputs(step, self.jobs)
+        check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
 
     def on_kill(self) -> None:

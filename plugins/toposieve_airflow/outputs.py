@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.processes import error_line
@@ -17,19 +18,29 @@ class OutputError(Exception):
     """A job ended well but its output is not what it should be; the message names the file."""
 
 
-def check_outputs(step: Step, jobs: JobsEnvironment) -> None:
+def check_outputs(step: Step, jobs: JobsEnvironment, told: Sequence[str] = ()) -> dict[str, Any]:
     """Check every manifest and file that a step promises.
+
+    Args:
+        step: What was done.
+        jobs: The jobs' environment, which has the check.
+        told: Names of small JSON files in the output.
+
+    Returns:
+        Name → content of each of them.
 
     Raises:
         OutputError: A manifest is missing, broken or of another configuration, a file is missing or cut short, or the
             check cannot be made.
     """
     if not (step["config"] or step["files"]):
-        return
-    promised = {"outputs": step["outputs"], "config": step["config"], "files": step["files"]}
+        return {}
+    promised = {"outputs": step["outputs"], "config": step["config"], "files": step["files"], "told": list(told)}
     result = jobs.run_module("toposieve.check_outputs", json.dumps(promised))
     if result.returncode != 0:
         raise OutputError(error_line(result.stderr.splitlines()))
+    content: dict[str, Any] = json.loads(result.stdout) if told else {}
+    return content
 
 
 def runs_in(line: str) -> list[str]:

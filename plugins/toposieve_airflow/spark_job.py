@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.credentials import connection
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import check_outputs
 from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, end_children, error_line
 from toposieve_airflow.steps import Step, of_partition
 
@@ -62,7 +62,7 @@ class SparkJobOperator(SparkSubmitOperator):
         # The provider's env_vars would go to the driver's pod on Kubernetes, and show credentials there.
         os.environ.update(self.jobs.own_variables())
         self.submit(context)
-        check_outputs(step, self.jobs)
+        check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
 
     def submit(self, context: Context) -> None:

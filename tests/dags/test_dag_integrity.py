@@ -129,6 +129,7 @@ def test_assets_of_each_stage(dags: dict[str, DAG]) -> None:
         ("build_dataset", "select"): [assets.SELECTED],
         ("topology_classifier", "prepare"): [assets.DATASET],
         ("topology_classifier", "train"): [assets.MODEL],
+        ("topology_classifier", "evaluate"): [assets.REPORT],
     }
 
 

@@ -36,7 +36,8 @@ def folder(step: Step) -> Path:
 
 
 def test_the_jobs_own_check_has_the_last_word(step: Step, folder: Path, real_jobs: JobsEnvironment) -> None:
-    check_outputs(step, real_jobs)
+    (folder / "cutflow.json").write_text('{"qcd": {"events": 5}}')
+    assert check_outputs(step, real_jobs, ["cutflow.json"]) == {"cutflow.json": {"qcd": {"events": 5}}}
     (folder / "a.parquet").write_bytes(b"123")
     step["files"] = ["report.html"]
     with pytest.raises(OutputError) as caught:

@@ -17,8 +17,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import check_outputs, runs_in, with_run
+from toposieve_airflow.outputs import runs_in, with_run
 from toposieve_airflow.spark_job import log_places
 from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
 from toposieve_airflow.tf_spawner.diagnosis import is_suspended, may_be_adopted
@@ -186,7 +187,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
                 cleanup.pop_all()
                 self._defer(gang, limits, context)
             self._supervise(gang, limits, context)
-        self._check()
+        self._check(context)
 
     def go_on(self, context: Context, event: dict[str, Any], try_number: int) -> None:
         """Run the gang from its start to its end; the trigger has waited until then.
@@ -213,7 +214,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             if event["timed_out"]:
                 raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
             self._supervise(gang, limits, context)
-        self._check()
+        self._check(context)
 
     def on_kill(self) -> None:
         """Delete the Job; Kubernetes ends the workers. A Job that is not made yet is not made any more.
@@ -333,13 +334,13 @@ class TFSpawnerOperator(KubernetesPodOperator):
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
 
-    def _check(self) -> None:
+    def _check(self, context: Context) -> None:
         """Look at the output of a gang that has ended well, and say where it is."""
         if self.step is None:
             return
         step = with_run(self.step, self._runs)
         if self.jobs is not None:
-            check_outputs(step, self.jobs)
+            check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
 
     def _remove(self, gang: Gang) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastapi.testclient import TestClient
     from sqlalchemy.orm import Session
 
+    from support.airflow_records import Rows
     from toposieve_airflow.ui.results import Results
 
 CODE_NUMBERS = {"ingest": 3, "select": 3, "prepare": 3, "train": 1, "evaluate": 3}
@@ -31,15 +32,21 @@ def tables() -> None:
 
 @pytest.fixture
 def session(tables: None) -> "Iterator[Session]":
-    """A session; what it writes is gone afterwards."""
+    """A session of the database."""
     from airflow import settings
-    from airflow.models.base import Base
 
     with settings.Session() as session:
         yield session
-    with settings.engine.begin() as connection:
-        for table in reversed(Base.metadata.sorted_tables):
-            connection.execute(table.delete())
+
+
+@pytest.fixture
+def rows(session: "Session") -> "Iterator[Rows]":
+    """Writes what Airflow knows of runs; it is gone afterwards."""
+    from support.airflow_records import Rows
+
+    rows = Rows(session)
+    yield rows
+    rows.clear()
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from support.ui_results import metrics, unit, write_day, write_manifest, write_r
 from toposieve_airflow.ui.tables import ROWS
 
 LIMIT_S = 0.5
+CHAIN = ("topology_classifier", "manual__2026-01-01T00:00:00+00:00")
+TAB = f"/run?dag_id={CHAIN[0]}&run_id={quote(CHAIN[1])}"
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}"
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'; frame-ancestors 'self'"
 
@@ -175,6 +177,59 @@ def test_datasets_and_models_say_what_they_were_made_from(viewer, base: Path) ->
     assert "/datasets?q=x" in links(viewer.get("/models?q=hlf").text)
     assert "train 1, now" not in viewer.get("/models").text
     assert "0a1b" not in viewer.get("/models?q=inclusive").text
+
+
+@pytest.mark.parametrize(
+    ("state", "planned", "said"),
+    [
+        (None, None, "This run makes no report."),
+        ("waiting", None, "The report of this run is not there: evaluate is waiting."),
+        ("failed", "r", "The report r is not there: evaluate is failed."),
+    ],
+)
+def test_a_run_without_a_report_says_why(viewer, rows, state: str | None, planned: str | None, said: str) -> None:
+    if planned:
+        rows.planned(CHAIN, "evaluate", {"label": planned})
+    if state:
+        rows.task(CHAIN, "evaluate", state)
+    assert said in viewer.get(TAB).text
+
+
+def test_the_tab_of_a_run_has_its_report(viewer, rows, base: Path) -> None:
+    write_report(base, metrics("r"))
+    rows.planned(CHAIN, "evaluate", {"label": "r"})
+    assert '<iframe src="/reports/r/report.html" title="report" sandbox=""></iframe>' in viewer.get(TAB).text
+
+
+def test_runs_are_linked(viewer, rows, base: Path) -> None:
+    write_report(base, metrics("r"))
+    write_day(base, "2026-01-01")
+    rows.event("toposieve_report", CHAIN, {"report": "r"})
+    rows.planned(CHAIN, "return_value", ["2026-01-01"])
+    for page in ("/reports", "/reports/r", "/days", "/days/2026-01-01", "/compare?report=r&report=r"):
+        assert f"/dags/{CHAIN[0]}/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00" in links(viewer.get(page).text)
+
+
+def test_without_the_data_pages_say_what_was_announced_and_where_the_files_are(viewer, rows, base: Path) -> None:
+    base.rmdir()
+    rows.event("toposieve_report", CHAIN, metrics("r", auc=0.875))
+    rows.planned(CHAIN, "evaluate", {"label": "r"})
+    rows.event("toposieve_selected", CHAIN, {"cutflow": {"qcd": {"events": 1234}}}, key="2026-01-01")
+    rows.event("toposieve_dataset", CHAIN, {"dataset": "some-dataset"})
+    rows.event("toposieve_model", CHAIN, {"model": "hlf", "run": "0a1b"})
+    expected = {
+        "/reports": "0.8750 ± 0.0020",
+        "/reports/r": f"<code>{base}/reports/r/report.html</code>",
+        TAB: "0.8750 ± 0.0020",
+        "/days": "1,234",
+        "/days/2026-01-01": "1,234",
+        "/datasets": "some-dataset",
+        "/models": "0a1b",
+    }
+    for page, text in expected.items():
+        shown = viewer.get(page).text
+        assert text in shown
+        assert f"<code>{base}</code>, which this server does not see" in shown
 
 
 def test_links_start_where_airflow_has_put_the_app(viewer, base: Path) -> None:
