@@ -67,7 +67,7 @@ env:  ## build both environments from the locked requirements (about a minute)
 
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
 	echo "uv==$$($(UV) --version | cut -d ' ' -f 2)" | $(COMPILE) - -o requirements/uv.txt
-	$(COMPILE) pyproject.toml --group airflow --group helm --group test -o requirements/airflow.txt
+	$(COMPILE) pyproject.toml --group airflow --group helm --group test --group browser-test -o requirements/airflow.txt
 	$(COMPILE) pyproject.toml --group jobs --group cpu --group test --group storage-test $(CPU) --only-binary pythia8mc -o requirements/jobs.txt
 	@# The images take parts of these environments, in the same versions.
 	$(COMPILE) pyproject.toml --group airflow-image --constraint requirements/airflow.txt -o requirements/airflow-image.txt
@@ -164,7 +164,7 @@ test-dags: env  ## DAG integrity, operators, rendered commands
 test-helm: env  ## the Helm chart and the images' files, without a cluster
 	$(AIRFLOW)/python $(PYTEST) tests/helm tests/docker
 
-test-airflow: env  ## the whole DAG and a backfill in a real Airflow
+test-airflow: env  ## the whole DAG and a backfill in a real Airflow, and its pages in a browser (needs chromium)
 	$(AIRFLOW)/python $(PYTEST) tests/integration/airflow
 
 test-kubernetes: env  ## gangs, images, chart, Spark and the DAG on the cluster that KUBECONFIG names

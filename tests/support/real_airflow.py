@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, check_port, components_for, local_airflow
 from toposieve_airflow.local.api import Api
 from toposieve_airflow.local.runs import wait_for_dag
-from toposieve_airflow.processes import free_ports
+from toposieve_airflow.processes import end_sessions, free_ports
 from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
 
 DAGS = ("topology_classifier", "build_dataset", "simulate_events")
@@ -38,6 +38,8 @@ SMALL_TRAINING = {
 }
 RUN_TIMEOUT_S = 1200
 POLL_S = 0.5
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,25 @@ class RealAirflow:
         for process in [first, *first.children(recursive=True)]:
             process.kill()
         self.local.components[component].wait()
+
+    @contextmanager
+    def server_below(self, prefix: str) -> Iterator[str]:
+        """A second API server, whose addresses begin with a path as behind a proxy; gives its URL."""
+        home = replace(self.local.home, port=free_ports(1)[0])
+        url = home.url + prefix
+        environment = {**home.environment(self.profile), "AIRFLOW__API__BASE_URL": url}
+        with home.log_file("second-api-server").open("a") as log:
+            command = [sys.executable, "-m", "airflow", "api-server"]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while Api(url, "", "").health() is None:
+                assert time.monotonic() < deadline
+                time.sleep(POLL_S)
+            yield url
+        finally:
+            end_sessions([process.pid], STOP_TIMEOUT_S)
+            process.wait()
 
     def start_again(self, component: str) -> None:
         """Start a component that was killed; it ends with the others."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.browser import DARK, LIGHT, chromium, expect, log_in, new_page
 from support.published import newest_manifest, published_files
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, DagRun
 from toposieve_airflow.local import backfill, demo, runs
@@ -112,6 +113,11 @@ def test_backfill_builds_every_day_and_announces_it(airflow, backfilled: Path) -
     events = airflow.api.get("/assets/events", limit=100)["asset_events"]
     announced = {(event["name"], event["partition_key"]) for event in events}
     assert announced == {(name, day) for name in ("toposieve_events", "toposieve_selected") for day in DAYS}
+    for event in (event for event in events if event["name"] == "toposieve_selected"):
+        selected = backfilled / "selected" / event["partition_key"]
+        assert event["extra"]["path"] == str(selected)
+        for sample, counts in event["extra"]["cutflow"].items():
+            assert counts["isolated_lepton"] == count(selected, "isolated_lepton", sample)
 
 
 def test_a_model_that_fails_leaves_the_report_on_the_others(report: Path, errors: io.StringIO) -> None:
@@ -170,6 +176,38 @@ def test_a_backfilled_day_is_done_again_and_starts_no_training(airflow, report: 
     assert started.wait() == "success"
     assert {task["state"] for task in airflow.api.tasks(runs.DAG_ID, started.run_id)} == {"skipped"}
     assert any("TRAIN=1" in record.get("reason", "") for record in started.log(started.tasks("plan")[0]))
+
+
+def test_the_plugin_is_listed(airflow) -> None:
+    """One wrong destination, and Airflow drops it with no more than a warning in a log."""
+    (plugin,) = [each for each in airflow.api.get("/plugins")["plugins"] if each["name"] == "toposieve"]
+    assert {(view["name"], view["destination"]) for view in plugin["external_views"]} == {
+        ("Toposieve", "nav"),
+        ("Report", "dag_run"),
+    }
+    assert airflow.api.get("/plugins/importErrors")["import_errors"] == []
+
+
+def test_results_are_shown_in_a_browser_in_both_themes_behind_a_prefix(airflow, report: Path) -> None:
+    run = next(run["dag_run_id"] for run in airflow.runs(runs.DAG_ID) if run["dag_run_id"].startswith(demo.RUN_PREFIX))
+    with chromium() as browser, airflow.server_below("/below/here") as url:
+        for theme in ("light", "dark"):
+            with new_page(browser, theme) as page:
+                page.goto(f"{url}/toposieve/reports")
+                log_in(page, airflow.local.home)
+                expect(page.get_by_role("link", name=report.name)).to_be_visible()
+                page.goto(f"{url}/dags/{runs.DAG_ID}/runs/{run}")
+                page.get_by_role("link", name="Report", exact=True).click()
+                tab = page.frame_locator("iframe")
+                expect(tab.frame_locator("iframe").locator("h1")).to_be_visible()
+                expect(tab.locator("html")).to_have_class(DARK if theme == "dark" else LIGHT)
+                tab.get_by_role("link", name="all reports").click()
+                pages = page.frame_locator("iframe")
+                pages.get_by_role("link", name="Days", exact=True).click()
+                for day in DAYS:
+                    expect(pages.get_by_role("row", name=f"{day} ").get_by_role("link", name=run)).to_be_visible()
+                pages.get_by_role("link", name=DAYS[0], exact=True).click()
+                expect(pages.get_by_role("heading", name="select", exact=True)).to_be_visible()
 
 
 def test_wrong_params_are_refused_before_any_work(airflow) -> None:
