@@ -39,7 +39,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from toposieve_airflow import assets, params
-from toposieve_airflow.factory import form, task_defaults, tasks_for
+from toposieve_airflow.factory import DOCS, form, task_defaults, tasks_for
 from toposieve_airflow.steps import topology_classifier_steps
 
 STAGES = ("simulation", "ingest", "selection", "preparation", "training", "evaluation")
@@ -75,10 +75,10 @@ with DAG(
     # Without simulation that task is skipped; what follows runs all the same, unless the plan is skipped.
     ingest = tasks.spark_per_day("ingest", plan, trigger_rule="none_failed_min_one_success")
     select = tasks.spark_per_day("select", plan)
-    prepare = tasks.spark("prepare", plan, outlets=[assets.DATASET])
-    train = tasks.gang_per_model("train", plan, outlets=[assets.MODEL], retries=2)
+    prepare = tasks.spark("prepare", plan, mapped="train", outlets=[assets.DATASET])
+    train = tasks.gang_per_model("train", prepare, outlets=[assets.MODEL], retries=2)
     # One model that fails does not cost the report on the others; without any there is none.
-    trained = EmptyOperator(task_id="trained", trigger_rule="all_done_min_one_success")
+    trained = EmptyOperator(task_id="trained", trigger_rule="all_done_min_one_success", doc_md=DOCS["trained"])
     evaluate = tasks.gang("evaluate", plan, outlets=[assets.REPORT])
 
     plan >> simulate >> ingest >> select >> prepare >> train >> trained >> evaluate

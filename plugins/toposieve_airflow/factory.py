@@ -35,6 +35,20 @@ SCRIPTS = {
 }
 """Task → job script."""
 
+DOCS = {
+    "plan": "Checks the values of the form, and says which days and models the other tasks work on.",
+    "simulated_days": "Lists the days to simulate: none, unless that was asked for.",
+    "simulate": "Makes a day's samples: ROOT files of simulated events.",
+    "ingest": "Puts a day's ROOT files on record, and finds the broken ones.",
+    "select": "Selects a day's events with an isolated lepton, and computes their particles and features.",
+    "prepare": "Makes one dataset of all days: balanced, split and shuffled.",
+    "train": "Trains a model on the dataset; each worker logs under its own name, `toposieve.worker.1` for example.",
+    "trained": "Waits for all models: one that fails does not cost the report on the others.",
+    "evaluate": "Compares the models on the test events, and writes the report.",
+    "clean_up": "Removes what the run's tasks have left on Kubernetes.",
+}
+"""Task → what it does, in a sentence for Airflow's UI."""
+
 MODEL_LABEL = "{{ task.step.label }}"
 DAY_LABEL = "{{ task.partition }}"
 """What a mapped task is shown as."""
@@ -88,6 +102,7 @@ class Tasks(ABC):
 
         return PlanOperator(
             task_id="plan",
+            doc_md=DOCS["plan"],
             build_steps=lambda params, key: steps_of_run(commands(params), params, key, self.profile),
             build_configs=lambda params: {stage: commands(params).config(stage) for stage in stages},
             places=self.profile.places(),
@@ -96,15 +111,17 @@ class Tasks(ABC):
             execution_timeout=timedelta(minutes=self.profile.timeouts_min.plan),
         )
 
-    def spark(self, task_id: str, plan: PlanOperator, **options: Any) -> SparkJobOperator:
+    def spark(self, task_id: str, plan: PlanOperator, mapped: str | None = None, **options: Any) -> SparkJobOperator:
         """A Spark task.
 
         Args:
             task_id: Name of the task, which says what job it runs.
             plan: The run's first task, which has the step for it.
+            mapped: The task after it that has a step for each of several instances: these steps are its result.
             options: As for BaseOperator.
         """
-        return self.spark_operator(**self._spark(task_id), step=_step(plan, task_id), **options)
+        result = None if mapped is None else _step(plan, mapped)
+        return self.spark_operator(**self._spark(task_id), step=_step(plan, task_id), result=result, **options)
 
     def spark_per_day(
         self, task_id: str, plan: PlanOperator, days: BaseOperator | None = None, **options: Any
@@ -125,17 +142,21 @@ class Tasks(ABC):
         """A Python task that is not Spark's; arguments as for :meth:`spark`."""
         return self.gang_operator(**self._gang(task_id), step=_step(plan, task_id), **options)
 
-    def gang_per_model(self, task_id: str, plan: PlanOperator, **options: Any) -> MappedOperator:
-        """A gang of workers for each model of the run; arguments as for :meth:`spark`."""
-        models = self.listed("models", plan, task_id)
+    def gang_per_model(self, task_id: str, models: BaseOperator, **options: Any) -> MappedOperator:
+        """A gang of workers for each model of the run.
+
+        Args:
+            task_id: Name of the task, which says what job it runs.
+            models: The task whose result is a step for each model.
+            options: As for BaseOperator.
+        """
         mapped = self.gang_operator.partial(**self._gang(task_id), map_index_template=MODEL_LABEL, **options)
         return mapped.expand(step=models.output)
 
     def listed(self, task_id: str, plan: PlanOperator, key: str) -> ListOperator:
         """The task whose result is a list that ``plan`` has under a key, for others to be mapped over."""
-        return ListOperator(
-            task_id=task_id, items=_step(plan, key), retries=0, execution_timeout=plan.execution_timeout
-        )
+        items, limit = _step(plan, key), plan.execution_timeout
+        return ListOperator(task_id=task_id, items=items, retries=0, execution_timeout=limit, doc_md=DOCS.get(task_id))
 
     def clean_up(self) -> BaseOperator | None:
         """The task that ends a run by removing what its tasks may have left, if this profile can leave anything."""
@@ -157,6 +178,7 @@ class Tasks(ABC):
     def _common(self, task_id: str, pool: Pool) -> dict[str, Any]:
         return {
             "task_id": task_id,
+            "doc_md": DOCS[task_id],
             "jobs": self.jobs,
             "pool": pool.name,
             "execution_timeout": timedelta(minutes=getattr(self.profile.timeouts_min, task_id)),

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from kubernetes.client import models as k8s
 
-from toposieve_airflow.factory import SCRIPTS, Tasks
+from toposieve_airflow.factory import DOCS, SCRIPTS, Tasks
 from toposieve_airflow.profiles import SECRET_FOLDER, Kubernetes
 from toposieve_airflow.run_teardown import RunTeardownOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
@@ -119,6 +119,7 @@ class KubernetesTasks(Tasks):
         """Removes the run's pods, by label: a task whose process died leaves its pods behind."""
         clean_up = RunTeardownOperator(
             task_id="clean_up",
+            doc_md=DOCS["clean_up"],
             namespace=self.pods.namespace,
             kubernetes_conn_id=self.pods.connection,
             execution_timeout=timedelta(minutes=self.profile.timeouts_min.plan),

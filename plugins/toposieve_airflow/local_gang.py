@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.gang import local_hosts, worker_environments
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import runs_in, with_run
+from toposieve_airflow.outputs import JobLog, with_run
 from toposieve_airflow.processes import JobFailed, JobProcesses, free_ports
 from toposieve_airflow.spark_job import log_places
 
@@ -59,19 +59,14 @@ class LocalGangOperator(BaseOperator):
         log_places(self.log.info, self.step)
         workers = self.step["workers"]
         self._gang = JobProcesses([f"worker {index}" for index in range(workers)])
-        runs: list[str] = []
-
-        def log(line: str) -> None:
-            self.log.info(line)
-            runs.extend(runs_in(line))
-
+        log = JobLog(self.log)
         try:
             self._gang.run(self._command(), self._environments(workers), log)
         except JobFailed as error:
             raise (AirflowFailException if error.is_invalid_input else AirflowException)(str(error)) from None
         if self._killed:
             raise AirflowException("ended from outside before it was done")
-        step = with_run(self.step, runs)
+        step = with_run(self.step, log.runs)
         check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.processes import error_line
 from toposieve_airflow.steps import Step
 
+_WORKER = re.compile(r"\[worker (\d+)\] ")
 _RUN = re.compile(r"results in (/.+|[a-z][a-z0-9]*://.+)")
 
 
@@ -41,6 +43,26 @@ def check_outputs(step: Step, jobs: JobsEnvironment, told: Sequence[str] = ()) -
         raise OutputError(error_line(result.stderr.splitlines()))
     content: dict[str, Any] = json.loads(result.stdout) if told else {}
     return content
+
+
+class JobLog:
+    """Passes lines of a job on to the task's log, those of a worker under its own name, and keeps the runs they name.
+
+    Args:
+        log: Logger of the task.
+    """
+
+    def __init__(self, log: Any) -> None:
+        """Nothing is passed on yet."""
+        self._log = log
+        self.runs: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        """Take a line; one of several workers begins with ``[worker 1]``."""
+        worker = _WORKER.match(line)
+        logger = logging.getLogger(f"toposieve.worker.{worker[1]}") if worker else self._log
+        logger.info("%s", line)
+        self.runs += runs_in(line)
 
 
 def runs_in(line: str) -> list[str]:

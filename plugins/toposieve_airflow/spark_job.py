@@ -33,21 +33,25 @@ class SparkJobOperator(SparkSubmitOperator):
         step: What to do: arguments, inputs and outputs, as :mod:`toposieve_airflow.steps` makes it. (templated)
         partition: Where the step is that of any partition, the one to do it for.
         jobs: The jobs' environment: variables of ``spark-submit``, and what checks its output.
+        result: What the task gives as its result, for others to be mapped over. (templated)
         kwargs: As for SparkSubmitOperator.
     """
 
-    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "step")
+    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "step", "result")
     ui_color = "#f6e2c8"
 
-    def __init__(self, *, step: Step, jobs: JobsEnvironment, partition: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, step: Step, jobs: JobsEnvironment, partition: str | None = None, result: Any = None, **kwargs: Any
+    ) -> None:
         """Keep the step; its arguments become the application's when the task runs."""
         super().__init__(**kwargs)
         self.step = step
         self.partition = partition
         self.jobs = jobs
+        self.result = result
 
-    def execute(self, context: Context) -> None:
-        """Run the job, then check its output.
+    def execute(self, context: Context) -> Any:
+        """Run the job, then check its output; returns the result that was given.
 
         Raises:
             AirflowFailException: The job says that its input or configuration is at fault.
@@ -64,6 +68,7 @@ class SparkJobOperator(SparkSubmitOperator):
         self.submit(context)
         check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
+        return self.result
 
     def submit(self, context: Context) -> None:
         """Run ``spark-submit`` to its end.

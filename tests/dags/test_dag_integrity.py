@@ -50,8 +50,7 @@ def test_whole_chain_in_order(dags: dict[str, DAG]) -> None:
         "ingest": ["plan", "simulate"],
         "select": ["ingest", "plan"],
         "prepare": ["plan", "select"],
-        "models": ["plan"],
-        "train": ["models", "prepare"],
+        "train": ["prepare"],
         "trained": ["train"],
         "evaluate": ["plan", "trained"],
     }
@@ -64,7 +63,6 @@ def test_on_kubernetes_a_teardown_ends_it_when_no_task_can_have_a_pod_any_more(m
     assert clean_up.is_teardown
     assert clean_up.upstream_task_ids == dag.task_dict.keys() - {
         "plan",
-        "models",
         "simulated_days",
         "trained",
         "clean_up",
@@ -110,7 +108,7 @@ def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
             assert isinstance(task, EmptyOperator)
             continue
         assert given["owner"] == "toposieve"
-        plans = task.task_id in ("plan", "models", "simulated_days")
+        plans = task.task_id in ("plan", "simulated_days")
         assert given["execution_timeout"] == timedelta(minutes=limits["plan" if plans else task.task_id])
         if plans:
             assert given["retries"] == 0
@@ -149,6 +147,14 @@ def test_a_day_is_built_at_midnight_after_it(dags: dict[str, DAG]) -> None:
     earliest, latest = (stored._align_to_next(dags["build_dataset"].start_date.replace(day=day)) for day in (1, 3))
     infos: list[DagRunInfo] = list(stored.iter_partition_dagrun_infos(earliest=earliest, latest=latest))
     assert [info.partition_key for info in infos] == ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+
+@pytest.mark.parametrize("profile", ["local", "kubernetes"])
+def test_each_task_says_what_it_does(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, profile)
+    for dag in load_dags().values():
+        for task in dag.tasks:
+            assert task.doc_md.endswith("."), task.task_id
 
 
 def test_form_has_valid_defaults_and_says_what_each_field_is(dag: DAG) -> None:

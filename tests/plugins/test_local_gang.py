@@ -1,4 +1,5 @@
 import json
+import logging
 import threading
 from pathlib import Path
 
@@ -44,9 +45,15 @@ def test_one_worker_runs_without_tf_config(make_gang, monkeypatch: pytest.Monkey
     make_gang("import os, sys\nsys.exit('TF_CONFIG' in os.environ)", workers=1).execute({})
 
 
-def test_logs_show_the_workers_index(make_gang, capsys: pytest.CaptureFixture[str]) -> None:
-    make_gang("import os, json\nprint('epoch of', json.loads(os.environ['TF_CONFIG'])['task']['index'])", 2).execute({})
-    assert "[worker 1] epoch of 1" in capsys.readouterr().out
+def test_each_worker_logs_under_its_own_name(make_gang, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        make_gang(
+            "import os, json\nprint('epoch of', json.loads(os.environ['TF_CONFIG'])['task']['index'])", 2
+        ).execute({})
+    lines = {
+        record.name: record.getMessage() for record in caplog.records if record.name.startswith("toposieve.worker")
+    }
+    assert lines == {f"toposieve.worker.{index}": f"[worker {index}] epoch of {index}" for index in (0, 1)}
 
 
 def test_invalid_input_is_not_retried(make_gang) -> None:

@@ -1,4 +1,5 @@
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ import pytest
 
 from support.airflow_environment import CONFIG_FOLDER
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import OutputError, check_outputs, runs_in, with_run
+from toposieve_airflow.outputs import JobLog, OutputError, check_outputs, runs_in, with_run
 from toposieve_airflow.profiles import load_profile
 from toposieve_airflow.steps import Step
 
@@ -62,6 +63,19 @@ def test_step_without_promises_needs_no_check(step: Step) -> None:
 def test_a_run_is_found_in_its_log_wherever_it_lies(step: Step, run: str) -> None:
     found = runs_in(f"2026-01-01 12:00:00,000 INFO train: training hlf on x, results in {run}")
     assert with_run({**step, "run_in_log": True}, found)["outputs"] == [run]
+
+
+def test_each_worker_logs_under_its_own_name(caplog: pytest.LogCaptureFixture) -> None:
+    log = JobLog(logging.getLogger("task"))
+    with caplog.at_level(logging.INFO):
+        for line in ("[worker 1] 100 % done", "[worker 12] results in /data/models/hlf/1a2b", "alone"):
+            log(line)
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("toposieve.worker.1", "[worker 1] 100 % done"),
+        ("toposieve.worker.12", "[worker 12] results in /data/models/hlf/1a2b"),
+        ("task", "alone"),
+    ]
+    assert log.runs == ["/data/models/hlf/1a2b"]
 
 
 @pytest.mark.parametrize("line", ["no results in sight", "results in 3 folders"])

@@ -52,6 +52,11 @@ def test_job_gets_its_arguments_and_environment(make_operator, step: Step, tmp_p
     assert given == "yes"
 
 
+def test_the_result_is_what_it_was_given(make_operator) -> None:
+    assert make_operator("").execute({}) is None
+    assert make_operator("", result=[{"label": "hlf"}]).execute({}) == [{"label": "hlf"}]
+
+
 def test_log_says_where_input_and_output_are(make_operator, step: Step, capsys: pytest.CaptureFixture[str]) -> None:
     make_operator("").execute({})
     log = capsys.readouterr().out

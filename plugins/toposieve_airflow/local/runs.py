@@ -24,7 +24,6 @@ POLL_S = 1.0
 API_TRIES = 5
 TASK_ORDER = (
     "plan",
-    "models",
     "simulated_days",
     "simulate",
     "ingest",

@@ -144,6 +144,18 @@ def test_samples_that_are_there_already_are_not_simulated(airflow, report: Path)
     assert states.count(("ingest", "success")) == len(DAYS)
 
 
+def test_each_worker_logs_under_its_own_name(airflow, report: Path) -> None:
+    run = DagRun(airflow.local, runs.DAG_ID, first_run(airflow))
+    records = run.log(run.tasks("train")[0])
+    loggers = {record["logger"] for record in records if record.get("event", "").startswith("[worker ")}
+    assert loggers == {"toposieve.worker.0", "toposieve.worker.1"}
+
+
+def first_run(airflow) -> str:
+    """Name of the run of the whole chain that the demo's code has started."""
+    return next(run["dag_run_id"] for run in airflow.runs(runs.DAG_ID) if run["dag_run_id"].startswith(demo.RUN_PREFIX))
+
+
 def test_report_is_one_page(report: Path) -> None:
     assert (report / "report.html").stat().st_size > 10_000
 
@@ -189,7 +201,7 @@ def test_the_plugin_is_listed(airflow) -> None:
 
 
 def test_results_are_shown_in_a_browser_in_both_themes_behind_a_prefix(airflow, report: Path) -> None:
-    run = next(run["dag_run_id"] for run in airflow.runs(runs.DAG_ID) if run["dag_run_id"].startswith(demo.RUN_PREFIX))
+    run = first_run(airflow)
     with chromium() as browser, airflow.server_below("/below/here") as url:
         for theme in ("light", "dark"):
             with new_page(browser, theme) as page:

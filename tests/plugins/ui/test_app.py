@@ -57,6 +57,17 @@ def test_who_may_not_read_the_runs_of_the_dag_sees_nothing(viewer, monkeypatch: 
     assert set(asked) == {("GET", "RUN", "topology_classifier")}
 
 
+def test_the_tab_asks_for_the_plan_of_its_own_dag(viewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.api_fastapi.app import get_auth_manager
+
+    def refuse_xcoms_of_other_dags(**of: object) -> bool:
+        return (of["access_entity"].name, of["details"].id) != ("XCOM", "other")
+
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", refuse_xcoms_of_other_dags)
+    assert viewer.get("/run?dag_id=other&run_id=r").status_code == 403
+    assert viewer.get("/run?dag_id=topology_classifier&run_id=r").status_code == 200
+
+
 def test_a_wrong_profile_is_said(viewer) -> None:
     from toposieve_airflow.profiles import ProfileError
     from toposieve_airflow.ui.app import app

@@ -53,8 +53,9 @@ def test_without_the_data_what_was_announced_is_shown(rows, base: Path, catalogu
     rows.event("toposieve_report", CHAIN, {"by": "hand"})
     rows.event("toposieve_dataset", CHAIN, {"dataset": "x"})
     rows.event("toposieve_model", CHAIN, {"model": "hlf", "run": "0a1b"})
-    for day in ("2026-01-01", "2026-01-02"):
-        rows.event("toposieve_selected", DAY, {"cutflow": {"qcd": COUNTS}}, key=day)
+    for counts in ({"events": 1}, COUNTS):
+        for day in ("2026-01-01", "2026-01-02"):
+            rows.event("toposieve_selected", DAY, {"cutflow": {"qcd": counts}}, key=day)
     found = catalogue()
     assert [(each.report.best_auc("qcd"), each.runs) for each in found.reports()] == [(0.8, [CHAIN])]
     assert found.report("r").report.best_auc("qcd") == 0.8

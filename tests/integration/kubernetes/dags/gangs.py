@@ -55,4 +55,4 @@ stages = ("training",)
 choices = {"models": tasks.schema.models(), "workers": params.workers_param()}
 with DAG("training", schedule=None, params=form(choices, tasks.schema.stage_params(stages))):
     plan = tasks.plan(stages, train)
-    plan >> tasks.gang_per_model("train", plan, **RETRIES, **SOON) >> tasks.clean_up()
+    plan >> tasks.gang_per_model("train", tasks.listed("models", plan, "train"), **RETRIES, **SOON) >> tasks.clean_up()
