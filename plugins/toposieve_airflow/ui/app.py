@@ -8,7 +8,9 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from toposieve_airflow.credentials import CredentialsError
 from toposieve_airflow.profiles import ProfileError
+from toposieve_airflow.ui.deployment import StoreError
 from toposieve_airflow.ui.pages import TEMPLATES, router
 
 app = FastAPI(title="Toposieve", openapi_url=None)
@@ -41,6 +43,13 @@ async def without_session(request: Request, error: HTTPException) -> Response:
 def without_profile(request: Request, error: ProfileError) -> Response:
     """Say what is wrong with the profile."""
     return PlainTextResponse(str(error), 500)
+
+
+@app.exception_handler(StoreError)
+@app.exception_handler(CredentialsError)
+def out_of_reach(request: Request, error: Exception) -> Response:
+    """Say why the store cannot be read from here."""
+    return PlainTextResponse(str(error), 502)
 
 
 @app.exception_handler(OSError)

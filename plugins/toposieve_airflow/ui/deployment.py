@@ -10,9 +10,15 @@ from pathlib import Path
 
 from airflow.configuration import conf
 
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.profiles import load_profile
+from toposieve_airflow.processes import error_line
+from toposieve_airflow.profiles import is_url, load_profile
 from toposieve_airflow.ui.results import Results
+
+
+class StoreError(Exception):
+    """What lies in a store cannot be read from here; the message says why, as the jobs say it."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,31 @@ class Deployment:
         results: What can be seen of it from here.
         samples: Those that a day should have.
         code_numbers: Stage → number of its code today.
+        jobs: The jobs' environment, which reads from any store.
     """
 
     base: str
     results: Results
     samples: Sequence[str]
     code_numbers: Mapping[str, int]
+    jobs: JobsEnvironment
+
+    @property
+    def is_in_store(self) -> bool:
+        """Whether the data lies in a store rather than on a disk."""
+        return is_url(self.base)
+
+    def read_text(self, path: str) -> str:
+        """A text below the base, from its store.
+
+        Raises:
+            StoreError: It is not there, or the store cannot be reached with the credentials at hand.
+            CredentialsError: A connection is not as the jobs need it.
+        """
+        result = self.jobs.run_module("toposieve.read_object", f"{self.base}/{path}")
+        if result.returncode != 0:
+            raise StoreError(error_line(result.stderr.splitlines()))
+        return result.stdout
 
 
 @cache
@@ -42,7 +67,8 @@ def deployment() -> Deployment:
     config_folder = Path(conf.get_mandatory_value("core", "dags_folder")) / "config"
     profile = load_profile(config_folder)
     samples = ConfigurationSchema.load(config_folder).samples().value
-    return Deployment(profile.base, Results(Path(profile.base)), samples, _code_numbers(profile.jobs))
+    jobs = JobsEnvironment(str(profile.python), profile.job_environment(), profile.connections.given())
+    return Deployment(profile.base, Results(Path(profile.base)), samples, _code_numbers(profile.jobs), jobs)
 
 
 def _code_numbers(jobs: Path) -> Mapping[str, int]:

@@ -22,6 +22,7 @@ from toposieve_airflow.ui import formats
 from toposieve_airflow.ui.catalogue import Catalogue, ListedReport
 from toposieve_airflow.ui.deployment import Deployment, deployment
 from toposieve_airflow.ui.records import Records, Run
+from toposieve_airflow.ui.results import is_place
 from toposieve_airflow.ui.tables import matches, page_of
 
 DAG_ID = "topology_classifier"
@@ -129,19 +130,21 @@ def report(name: str, request: Request, site: Site, every: All) -> Response:
 
 @get("/reports/{name}/{file:path}")
 def report_file(name: str, file: str, request: Request, site: Site) -> Response:
-    """A file of a report, in a sandbox."""
+    """A file of a report, in a sandbox; out of a store, only what is a text."""
+    suffix = Path(file).suffix
+    headers = {
+        "Content-Type": TYPES.get(suffix, ""),
+        "Content-Security-Policy": REPORT_POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, no-cache",
+    }
+    if site.is_in_store and is_place(f"{name}/{file}") and suffix in (".html", ".json"):
+        return Response(site.read_text(f"reports/{name}/{file}"), headers=headers)
     path = site.results.report_file(name, file)
-    if path is None or path.suffix not in TYPES:
+    if path is None or suffix not in TYPES:
         raise HTTPException(404)
     response = StaticFiles().file_response(path, path.stat(), request.scope)
-    response.headers.update(
-        {
-            "Content-Type": TYPES[path.suffix],
-            "Content-Security-Policy": REPORT_POLICY,
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "private, no-cache",
-        }
-    )
+    response.headers.update(headers)
     return response
 
 
@@ -159,7 +162,7 @@ def run(request: Request, dag_id: str, run_id: str, site: Site, every: All, reco
 
 
 def _page_is_here(site: Deployment, name: str) -> bool:
-    return site.results.report_file(name, "report.html") is not None
+    return site.is_in_store or site.results.report_file(name, "report.html") is not None
 
 
 @get("/days")

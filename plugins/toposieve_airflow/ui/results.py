@@ -23,6 +23,15 @@ _manifest = msgspec.json.Decoder(Manifest).decode
 Document = TypeVar("Document")
 
 
+def is_place(path: str) -> bool:
+    """Whether each part of a path is a name that the jobs give.
+
+    >>> is_place("r/report.html"), is_place("r/../report.html")
+    (True, False)
+    """
+    return all(NAME.fullmatch(part) for part in path.split("/"))
+
+
 class Written(NamedTuple):
     """A report, and when it was written."""
 
@@ -63,7 +72,7 @@ class Results:
             name: Of the report.
             file: Its path below the report's folder.
         """
-        if not all(NAME.fullmatch(part) for part in (name, *file.split("/"))):
+        if not is_place(f"{name}/{file}"):
             return None
         path = (self.base / "reports").resolve() / name / file
         return path if path.is_file() and path.resolve() == path else None

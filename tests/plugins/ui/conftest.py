@@ -72,11 +72,13 @@ def anybody(tables: None, base: Path, results: "Results") -> "Iterator[TestClien
         from fastapi.testclient import TestClient
     from airflow.api_fastapi.app import create_auth_manager
 
+    from toposieve_airflow.jobs_environment import JobsEnvironment
     from toposieve_airflow.ui.app import app
     from toposieve_airflow.ui.deployment import Deployment, deployment
 
     create_auth_manager()
-    app.dependency_overrides[deployment] = lambda: Deployment(str(base), results, CLASSES, CODE_NUMBERS)
+    site = Deployment(str(base), results, CLASSES, CODE_NUMBERS, JobsEnvironment("/no/such/python"))
+    app.dependency_overrides[deployment] = lambda: site
     yield TestClient(app, follow_redirects=False)
     app.dependency_overrides.clear()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from support.ui_results import CLASSES, metrics, write_day, write_manifest, write_report
+from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.ui.catalogue import Catalogue
 from toposieve_airflow.ui.deployment import Deployment
 from toposieve_airflow.ui.records import Records, Run
@@ -16,7 +17,7 @@ COUNTS = {"events": 28, "lepton_pt": 20, "isolated_lepton": 17}
 @pytest.fixture
 def catalogue(base: Path, results: Results, session):
     """Makes a catalogue of what there is now."""
-    site = Deployment(str(base), results, CLASSES, {"prepare": 3, "train": 1})
+    site = Deployment(str(base), results, CLASSES, {"prepare": 3, "train": 1}, JobsEnvironment(""))
     return lambda: Catalogue(site, Records(session, {"topology_classifier", "build_dataset"}))
 
 

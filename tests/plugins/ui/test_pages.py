@@ -1,5 +1,7 @@
 import re
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,6 +11,13 @@ from support.ui_results import metrics, unit, write_day, write_manifest, write_r
 from toposieve_airflow.ui.tables import ROWS
 
 LIMIT_S = 0.5
+READER = """
+import sys
+open({note!r}, "w").write(sys.argv[1])
+if "gone" in sys.argv[1]:
+    sys.exit("error: s3://lhc/x: the access key is unknown")
+sys.stdout.buffer.write("<h1>µ</h1>".encode())
+"""
 CHAIN = ("topology_classifier", "manual__2026-01-01T00:00:00+00:00")
 TAB = f"/run?dag_id={CHAIN[0]}&run_id={quote(CHAIN[1])}"
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}"
@@ -230,6 +239,45 @@ def test_without_the_data_pages_say_what_was_announced_and_where_the_files_are(v
         shown = viewer.get(page).text
         assert text in shown
         assert f"<code>{base}</code>, which this server does not see" in shown
+
+
+@pytest.fixture
+def stored(viewer, tmp_path: Path) -> Path:
+    """Data in a store; what the jobs' reader of stores is asked for is noted in a file, which the fixture gives."""
+    from toposieve_airflow.jobs_environment import JobsEnvironment
+    from toposieve_airflow.ui.deployment import deployment
+
+    library, note = tmp_path / "library", tmp_path / "note"
+    (library / "toposieve").mkdir(parents=True)
+    (library / "toposieve" / "read_object.py").write_text(READER.format(note=str(note)))
+    jobs = JobsEnvironment(sys.executable, {"PYTHONPATH": str(library)})
+    site = replace(viewer.app.dependency_overrides[deployment](), base="s3://lhc/x", jobs=jobs)
+    site.results.base = Path("s3://lhc/x")
+    viewer.app.dependency_overrides[deployment] = lambda: site
+    return note
+
+
+def test_a_report_is_read_through_its_store(viewer, rows, stored: Path) -> None:
+    rows.event("toposieve_report", CHAIN, metrics("r", auc=0.875))
+    text = viewer.get("/reports/r").text
+    assert "0.8750 ± 0.0020" in text
+    assert '<iframe src="/reports/r/report.html" title="report" sandbox=""></iframe>' in text
+    response = viewer.get("/reports/r/report.html")
+    assert (response.status_code, response.text) == (200, "<h1>µ</h1>")
+    assert response.headers["content-security-policy"] == SANDBOX
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert stored.read_text(encoding="utf-8") == "s3://lhc/x/reports/r/report.html"
+
+
+def test_a_store_that_refuses_is_heard(viewer, stored: Path) -> None:
+    response = viewer.get("/reports/gone/report.html")
+    assert (response.status_code, response.text) == (502, "s3://lhc/x: the access key is unknown")
+
+
+@pytest.mark.parametrize("path", ["r/%2e%2e/secret.html", "%2e%2e/secret.html", "r/x.png", "r/x.txt", "r/%00.html"])
+def test_nothing_else_is_asked_of_a_store(path: str, viewer, stored: Path) -> None:
+    assert viewer.get(f"/reports/{path}").status_code == 404
+    assert not stored.exists()
 
 
 def test_links_start_where_airflow_has_put_the_app(viewer, base: Path) -> None:
