@@ -11,6 +11,8 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from toposieve_airflow.ui import REPORT_TAB
+
 Message = MutableMapping[str, Any]
 
 PREFIX = "toposieve"
@@ -44,7 +46,7 @@ VIEWS = [
     {
         "name": "Report",
         "href": f"{PREFIX}/run?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
-        "url_route": "toposieve-report",
+        "url_route": REPORT_TAB,
         "destination": "dag_run",
         **ICONS,
     },

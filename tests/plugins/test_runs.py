@@ -18,6 +18,8 @@ STARTED = datetime(2026, 1, 1, 12, tzinfo=UTC)
 class FakeApi(Api):
     """An Airflow in which a run has these tasks and ends at once."""
 
+    url = "http://127.0.0.1:8080"
+
     def __init__(self, tasks: list[dict[str, Any]], state: str, answers: dict[str, Any] | None = None) -> None:
         self.given = tasks
         self.state = state
@@ -121,7 +123,7 @@ def test_success_ends_with_table_report_and_command(
     shown = capfd.readouterr().out
     assert f"table of {tmp_path / 'metrics.json'}" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
-    assert "make airflow" in shown
+    assert f"make airflow, then {api.url}/dags/topology_classifier/runs/" in shown
 
 
 def test_mapped_tasks_are_not_shown_by_their_number(make_airflow, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ class Api:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         """Nothing is sent until the first call."""
-        self._url = url
+        self.url = url
         self._login = {"username": user, "password": password}
         self._token: str | None = None
 
@@ -157,7 +157,7 @@ class Api:
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            self._url + path, data=data, method=method, headers={"Content-Type": "application/json", **headers}
+            self.url + path, data=data, method=method, headers={"Content-Type": "application/json", **headers}
         )
         try:
             with _OPENER.open(request, timeout=TIMEOUT_S) as answer:

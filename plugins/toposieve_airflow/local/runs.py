@@ -17,6 +17,7 @@ from toposieve_airflow.local.airflow_home import SERVER, AirflowHome, LocalAirfl
 from toposieve_airflow.local.api import Api, ApiError
 from toposieve_airflow.local.progress import Display, TaskLine, errors, has_name, task_line
 from toposieve_airflow.profiles import Profile
+from toposieve_airflow.ui import REPORT_TAB
 
 DAG_ID = "topology_classifier"
 PARSE_TIMEOUT_S = 120
@@ -167,7 +168,7 @@ def _show_result(api: Api, profile: Profile, run_id: str) -> int:
     table = [str(profile.python), "-m", "toposieve.evaluation.table", f"{report}/metrics.json"]
     code = subprocess.run(table, env={**os.environ, **profile.job_environment()}).returncode
     print(f"\nreport: {from_here(f'{report}/report.html')}")
-    print("Airflow's UI on this run: make airflow")
+    print(f"in Airflow's UI: make airflow, then {api.url}/dags/{DAG_ID}/runs/{run_id}/plugin/{REPORT_TAB}")
     return code
 
 

@@ -18,6 +18,7 @@ from support.published import newest_manifest, published_files
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, DagRun
 from toposieve_airflow.local import backfill, demo, runs
 from toposieve_airflow.local.api import ApiError
+from toposieve_airflow.ui import REPORT_TAB
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 SAMPLES = ["qcd", "ttbar", "wjets"]
@@ -210,6 +211,7 @@ def test_results_are_shown_in_a_browser_in_both_themes_behind_a_prefix(airflow, 
                 expect(page.get_by_role("link", name=report.name)).to_be_visible()
                 page.goto(f"{url}/dags/{runs.DAG_ID}/runs/{run}")
                 page.get_by_role("link", name="Report", exact=True).click()
+                expect(page).to_have_url(f"{url}/dags/{runs.DAG_ID}/runs/{run}/plugin/{REPORT_TAB}")
                 tab = page.frame_locator("iframe")
                 expect(tab.frame_locator("iframe").locator("h1")).to_be_visible()
                 expect(tab.locator("html")).to_have_class(DARK if theme == "dark" else LIGHT)
