@@ -31,7 +31,7 @@ def test_runs_of_days_by_their_plans(rows, records: Records) -> None:
 
 
 def test_the_report_that_a_run_plans(rows, records: Records) -> None:
-    rows.planned(CHAIN, "evaluate", {"label": "r", "outputs": ["/work/reports/r"]})
+    rows.planned(CHAIN, "evaluate", {"label": "r", "outputs": ["/data/reports/r"]})
     assert records.report_of(CHAIN) == "r"
     assert records.report_of(DAY) is None
 
