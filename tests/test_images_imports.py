@@ -18,18 +18,23 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 for name in {parts}:
     part = importlib.import_module(f"toposieve.{{name}}")
-    for found in pkgutil.iter_modules(part.__path__):
+    for found in pkgutil.iter_modules(getattr(part, "__path__", [])):
         importlib.import_module(f"toposieve.{{name}}.{{found.name}}")
 """
 
 SPARK_ALONE = ("awkward", "cramjam", "fastjet", "numba", "pythia8mc", "pyspark", "uproot")
+SHARED = ("crc32c", "pyarrow", "xxhash")
 TRAINING_ALONE = ("hist", "keras", "mplhep", "tensorboard", "tensorflow")
 
 
 @pytest.mark.parametrize(
     ("parts", "packages"),
-    [(("training", "evaluation"), SPARK_ALONE), (("physics", "simulation", "spark"), TRAINING_ALONE)],
-    ids=["training", "spark"],
+    [
+        (("training", "evaluation"), SPARK_ALONE),
+        (("physics", "simulation", "spark"), TRAINING_ALONE),
+        (("check_config", "check_outputs", "read_object"), (*SPARK_ALONE, *SHARED, *TRAINING_ALONE)),
+    ],
+    ids=["training", "spark", "airflow"],
 )
 def test_nothing_is_needed_that_the_image_lacks(parts: tuple[str, ...], packages: tuple[str, ...]) -> None:
     command = [sys.executable, "-c", CODE.format(parts=parts, packages=packages)]

@@ -42,7 +42,7 @@ DOCS = {
     "ingest": "Puts a day's ROOT files on record, and finds the broken ones.",
     "select": "Selects a day's events with an isolated lepton, and computes their particles and features.",
     "prepare": "Makes one dataset of all days: balanced, split and shuffled.",
-    "train": "Trains a model on the dataset; each worker logs under its own name, `toposieve.worker.1` for example.",
+    "train": "Trains a model on the dataset; each line of the log begins with its worker.",
     "trained": "Waits for all models: one that fails does not cost the report on the others.",
     "evaluate": "Compares the models on the test events, and writes the report.",
     "clean_up": "Removes what the run's tasks have left on Kubernetes.",

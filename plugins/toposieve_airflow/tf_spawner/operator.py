@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import JobLog, with_run
+from toposieve_airflow.outputs import runs_in, with_run
 from toposieve_airflow.spark_job import log_places
 from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
 from toposieve_airflow.tf_spawner.diagnosis import is_suspended, may_be_adopted
@@ -327,10 +327,12 @@ class TFSpawnerOperator(KubernetesPodOperator):
             value = {"job": gang.name, "namespace": gang.namespace, "size": gang.workers, "workers": workers}
             context["ti"].xcom_push(key="gang", value=value)
 
-        log = JobLog(self.log)
+        def log(line: str) -> None:
+            self.log.info(line)
+            self._runs.extend(runs_in(line))
+
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
-        self._runs = log.runs
 
     def _check(self, context: Context) -> None:
         """Look at the output of a gang that has ended well, and say where it is."""
