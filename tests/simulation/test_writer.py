@@ -38,14 +38,16 @@ def test_file_has_the_layout_of_delphes(tmp_path):
         assert str(tree["Event.Weight"].array().type.content.content) == "float32"
 
 
-def test_baskets_are_large_however_small_the_chunks(tmp_path):
-    chunk = to_events(random_events(1, 50))
-    written = write(tmp_path / "a.root", [chunk] * 25)
+@pytest.mark.parametrize(("chunk", "chunks"), [(50, 25), (2600, 1)])
+def test_baskets_are_of_one_size_whatever_the_chunks(tmp_path, chunk, chunks):
+    events = to_events(random_events(1, chunk, particles=2))
+    written = write(tmp_path / "a.root", [events] * chunks)
     with uproot.open(tmp_path / "a.root") as file:
         tree = file[schema.TREE_NAME]
         assert tree.num_entries == written
         starts = tree["Jet.PT"].entry_offsets
         assert min(np.diff(starts)) >= BASKET_EVENTS
+        assert max(np.diff(starts)) < 2 * BASKET_EVENTS
 
 
 def test_a_file_without_events_is_a_whole_file(tmp_path):

@@ -43,8 +43,10 @@ class DelphesWriter:
         # What is left at the end goes into the last basket: it must not be a small one.
         if sum(map(len, self._waiting)) >= 2 * BASKET_EVENTS:
             waiting = ak.concatenate(self._waiting)
-            self._write(waiting[:BASKET_EVENTS])
-            self._waiting = [waiting[BASKET_EVENTS:]]
+            while len(waiting) >= 2 * BASKET_EVENTS:
+                self._write(waiting[:BASKET_EVENTS])
+                waiting = waiting[BASKET_EVENTS:]
+            self._waiting = [waiting]
 
     def flush(self) -> None:
         """Write what waits."""
