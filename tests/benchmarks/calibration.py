@@ -39,7 +39,8 @@ def rows(bench: Bench) -> list[Figure]:
     warm = [each for each in OBSERVATIONS if any(work.units for work in each.works.values())]
     costs = fit(warm)
     known = [each for each in warm if costs.keys() >= each.works.keys()]
-    figures = [_row(name, max((each for each in known if name in each.works), key=_seconds), costs) for name in costs]
+    largest = {name: each for each in sorted(known, key=_seconds) for name in each.works if name in costs}
+    figures = [_row(name, each, costs) for name, each in largest.items()]
     for name in set(costs) & {*STARTING}:
         costs[name] = replace(costs[name], fixed=costs[name].fixed + start_seconds(bench))
     save_costs(costs)

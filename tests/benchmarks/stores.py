@@ -72,7 +72,7 @@ def main(raw: str, urls: Sequence[str]) -> None:
 
 def _run_stages(raw: str, base: str) -> None:
     run_job("ingest", base, "--raw", raw, "--partition", PARTITION, "--recompute")
-    run_job("select_events", base, "--partition", PARTITION, "--recompute")
+    run_job("select_events", base, "--raw", raw, "--partition", PARTITION, "--recompute")
     run_job("prepare_features", base, "--partitions", PARTITION, "--dataset", "bench", "--recompute")
 
 
