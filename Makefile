@@ -136,7 +136,11 @@ format: env  ## let ruff mend what it can
 	$(JOBS)/ruff check --fix .
 	$(JOBS)/ruff format .
 
-test: test-unit test-spark test-training test-storage test-faults test-dags test-helm test-airflow test-kubernetes  ## every test
+# What needs no machine for itself; in CI two side by side, each printed when it is done.
+SHARED = test-unit test-storage test-spark test-training test-dags test-helm
+test: env  ## every test
+	@$(MAKE) $(if $(CI),--jobs 2 --output-sync) $(SHARED)
+	@$(MAKE) test-faults test-airflow test-kubernetes
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
