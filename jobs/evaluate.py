@@ -26,11 +26,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from toposieve import cli
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import EvaluationConfig, ModelName, TrainingConfig, load_config
+from toposieve.config import EvaluationConfig, TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.table import format_table
 from toposieve.io.content_folders import upload
@@ -38,6 +38,7 @@ from toposieve.io.manifests import Manifest, Unit
 from toposieve.io.names import path_key
 from toposieve.io.publication import TIMING_NAME, Publication, check_same_config, is_up_to_date
 from toposieve.io.store import Key, root_key
+from toposieve.models import ARCHITECTURES
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--models",
         nargs="+",
-        choices=get_args(ModelName),
+        choices=tuple(ARCHITECTURES),
         required=True,
         metavar="MODEL",
         help="trained models to compare",
@@ -87,9 +88,9 @@ def main(args: argparse.Namespace) -> None:
 
     logger.info("input %s and its models under %s, output %s", dataset, base / "models", directory)
     data = inputs.open_test_data(dataset)
-    models = get_args(ModelName) if args.with_others else args.models
+    models = tuple(ARCHITECTURES) if args.with_others else args.models
     configs = [
-        load_config(TrainingConfig, args.training, {"model": name}) for name in get_args(ModelName) if name in models
+        load_config(TrainingConfig, args.training, {"model": name}) for name in ARCHITECTURES if name in models
     ]
     runs, problems = inputs.open_runs(base, data, configs)
     missing = {model: problem for model, problem in problems.items() if model in args.models}

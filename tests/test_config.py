@@ -14,6 +14,7 @@ from toposieve.config import (
 )
 from toposieve.errors import InvalidInputError
 from toposieve.io.datasets import DatasetConfig
+from toposieve.models import ARCHITECTURES
 
 
 def test_defaults_are_the_published_cuts():
@@ -111,3 +112,18 @@ def test_samples_are_those_of_the_schema():
 
 def test_padded_layout_has_801_particles_of_19_features():
     assert (schema.MAX_PARTICLES, len(schema.LOW_LEVEL_FEATURES), len(schema.HIGH_LEVEL_FEATURES)) == (801, 19, 14)
+
+
+def test_a_run_is_known_by_the_parameters_of_its_own_model():
+    assert TrainingConfig(model="hlf").hash == TrainingConfig(model="hlf", lstm_units=7).hash
+    assert TrainingConfig(model="hlf").hash != TrainingConfig(model="hlf", hlf_units=(50, 20)).hash
+    assert TrainingConfig(model="inclusive").hash != TrainingConfig(model="inclusive", joined_units=24).hash
+    config = TrainingConfig(model="inclusive_lstm", lstm_units=7)
+    assert config.parameters == {"lstm_units": 7, "joined_units": 25, "dropout_rate": 0.2}
+    assert "gru_units" not in config.model_dump()
+    assert TrainingConfig(**config.model_dump()) == config
+
+
+def test_models_have_parameters_that_there_are():
+    parameters = {key for architecture in ARCHITECTURES.values() for key in architecture.parameters}
+    assert parameters <= set(TrainingConfig.model_fields)

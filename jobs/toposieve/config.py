@@ -9,16 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.models import ARCHITECTURES, models_with
 
 Sample = Literal["qcd", "ttbar", "wjets"]
-ModelName = Literal["hlf", "particle_sequence", "inclusive"]
+if TYPE_CHECKING:
+    ModelName = str
+else:
+    ModelName = Literal[tuple(ARCHITECTURES)]
+Units = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 BitMask = Annotated[int, Field(ge=1, lt=2**32)]
@@ -134,7 +147,9 @@ class PreparationConfig(StageConfig):
 class TrainingConfig(StageConfig):
     """One training run. The number of workers is not part of it: it does not change the result."""
 
-    model: ModelName = "inclusive"
+    model: ModelName = Field(
+        default="inclusive", json_schema_extra={"formDefault": ["hlf", "particle_sequence", "inclusive"]}
+    )
     """Architecture to train."""
     epochs: int = Field(default=6, ge=1)
     """Most passes over the training split."""
@@ -152,6 +167,27 @@ class TrainingConfig(StageConfig):
     """Seed of initial weights, event order and dropout."""
     record_keys: dict[str, str] = Field(default_factory=lambda: dict(schema.RECORD_KEYS))
     """Role → key in the TFRecord examples; change it to train on published files."""
+    hlf_units: tuple[Units, ...] = (50, 20, 10)
+    """Units of the layers of hlf, one after the other."""
+    gru_units: Units = 50
+    """Units of the GRU that reads the particles."""
+    lstm_units: Units = 50
+    """Units of the LSTM that reads the particles."""
+    joined_units: Units = 25
+    """Units of the layer that joins the particles' summary with the high-level features."""
+    dropout_rate: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the particles' summary, and of the high-level features beside it, that a training step leaves out."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The keys that shape the model, with their values."""
+        return {key: getattr(self, key) for key in ARCHITECTURES[self.model].parameters}
+
+    @model_serializer(mode="wrap")
+    def _without_other_models(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Of what is written down a run is known: keys of other models are no part of it.
+        values: dict[str, Any] = serialize(self)
+        return {key: value for key, value in values.items() if self.model in models_with(key) or not models_with(key)}
 
 
 class EvaluationConfig(StageConfig):

@@ -3,7 +3,8 @@
     python -m toposieve.schema_export > dags/config/schema.json        # what `make schema` does
 
 References are inlined, because Airflow's Params resolve none, and every key carries its default. A key that decides
-whether output is made, not what it holds, says ``"inManifest": false``.
+whether output is made, not what it holds, says ``"inManifest": false``; one that shapes some models only names them,
+as ``"models"``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from toposieve.config import STAGES, StageConfig
+from toposieve.models import models_with
 
 
 def export() -> dict[str, Any]:
@@ -34,6 +36,8 @@ def _stage_schema(model: type[StageConfig]) -> dict[str, Any]:
         field["default"] = defaults[key]
         if model.model_fields[key].exclude:
             field["inManifest"] = False
+        if models_with(key):
+            field["models"] = models_with(key)
     return schema
 
 

@@ -57,6 +57,11 @@ class ConfigurationSchema:
         fields = self.fields(stage)
         return {key: value for key, value in config.items() if fields[key].get("inManifest", True)}
 
+    def of_model(self, config: Mapping[str, Any], model: str) -> dict[str, Any]:
+        """The part of a training configuration that concerns a model: the form has the keys of all."""
+        fields = self.fields("training")
+        return {key: value for key, value in config.items() if model in fields[key].get("models", [model])}
+
     def samples(self) -> Param:
         """Param with the samples to process."""
         return self._choice(
@@ -71,7 +76,7 @@ class ConfigurationSchema:
         names = field["enum"]
         return _param(
             {
-                "default": names,
+                "default": field["formDefault"],
                 "description": "Models to train, one task each.",
                 "type": "array",
                 "items": {"type": "string", "enum": names},

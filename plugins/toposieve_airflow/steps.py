@@ -196,7 +196,7 @@ class Commands:
 
     def train(self, dataset: str, model: str, patience_s: int) -> Step:
         """Train one model."""
-        config = {"model": model, **self.config("training")}
+        config = {"model": model, **self._schema.of_model(self.config("training"), model)}
         step = self._step(
             model,
             ["--dataset", dataset, "--startup-timeout", str(patience_s)],

@@ -14,7 +14,7 @@ from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation import inputs, predictions
-from toposieve.training.models import build_model
+from toposieve.training.architectures import build_model
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -94,7 +94,7 @@ def test_without_sequence_models_particles_are_not_read(base):
 
 
 def test_xla_gives_the_same_scores():
-    model = build_model("inclusive", seed=1)
+    model = build_model(TrainingConfig())
     event = {"high_level": tf.random.normal((2, 14), seed=1), "particles": tf.random.normal((2, 5, 19), seed=2)}
     plain, compiled = (predictions.make_scorer(model, xla=xla)(event).numpy() for xla in (False, True))
     np.testing.assert_allclose(plain, compiled, rtol=1e-5)

@@ -181,9 +181,10 @@ RUN_METRICS = {
 
 def save_model(path: Path, config: TrainingConfig, bias: Sequence[float]) -> None:
     """Save a model with fresh weights; ``bias`` is added to the scores before the softmax."""
-    from toposieve.training.models import LOGITS_LAYER, build_model
+    from toposieve.training.architectures import build_model
+    from toposieve.training.architectures.parts import LOGITS_LAYER
 
-    model = build_model(config.model, config.seed)
+    model = build_model(config)
     layer = model.get_layer(LOGITS_LAYER)
     layer.set_weights([layer.get_weights()[0], np.asarray(bias, np.float32)])
     model.save(path)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from toposieve.training.models import build_model
+from toposieve.config import TrainingConfig
+from toposieve.training.architectures import build_model
 from toposieve.training.records import Batch
 from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
 
@@ -28,7 +29,7 @@ def batch_of(weights: np.ndarray = WEIGHTS, present: np.ndarray | None = None) -
 
 
 def build(event_weights: str = "absolute") -> tuple[keras.Model, Steps]:
-    model = build_model("hlf", seed=1)
+    model = build_model(TrainingConfig(model="hlf"))
     optimizer = keras.optimizers.SGD(1.0)  # plain gradient descent: the update is the gradient
     optimizer.build(model.trainable_variables)
     spec = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in batch_of().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ from toposieve import schema
 from toposieve.evaluation.metrics import FloatArray
 from toposieve.evaluation.performance import ROC_GRID, Performance
 from toposieve.evaluation.published import PUBLISHED
-from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS, MODEL_STYLES, figure_legend, model_label, panels
+from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS, figure_legend, model_label, model_style, panels
 
 ONE_SIGMA = (0.16, 0.84)
 """Quantiles of the bootstrap between which 68 % of the resamplings lie."""
+COLUMNS = 3
+"""Panels side by side where each model has one."""
 
 
 def auc_summary(metrics: Mapping[str, Any]) -> Figure:
@@ -61,9 +64,9 @@ def roc_curves(performance: Performance) -> Figure:
     smallest = float(np.min(rates[rates > 0], initial=0.1))
     figure, axes = panels(1, len(schema.SAMPLES), 3.9, sharey=True)
     for (sample, label), axis in zip(schema.LABELS.items(), axes, strict=True):
-        for model in performance.models:
-            _roc_curve(axis, *performance.roc(model, label), model)
-            _roc_points(axis, performance, model, label)
+        for place, model in enumerate(performance.models):
+            _roc_curve(axis, *performance.roc(model, label), model_label(model), model_style(place))
+            _roc_points(axis, performance, place, label)
         axis.set(
             xlim=(ROC_GRID[0], ROC_GRID[-1]),
             yscale="log",
@@ -73,32 +76,28 @@ def roc_curves(performance: Performance) -> Figure:
         axis.set_xlabel("true-positive rate (efficiency)")
         axis.grid()
     axes[0].set_ylabel("false-positive rate")
-    figure_legend(figure, axes[0], columns=len(performance.models))
+    figure_legend(figure, axes[0], columns=min(len(performance.models), 5))
     return figure
 
 
-def _roc_curve(axis: Axes, rate: FloatArray, resampled: FloatArray, model: str) -> None:
-    style = MODEL_STYLES[model]
+def _roc_curve(axis: Axes, rate: FloatArray, resampled: FloatArray, name: str, style: dict[str, Any]) -> None:
     defined = resampled[np.isfinite(resampled).all(axis=1)]
     if len(defined) > 1:
         low, high = np.quantile(defined, ONE_SIGMA, axis=0)
         axis.fill_between(ROC_GRID, low, high, color=style["color"], alpha=0.18, linewidth=0)
     shown = np.where(rate > 0, rate, np.nan)  # no event passes: nothing to show on a log axis
-    axis.plot(ROC_GRID, shown, **{**style, "marker": ""}, label=model_label(model))
+    axis.plot(ROC_GRID, shown, **{**style, "marker": ""}, label=name)
 
 
-def _roc_points(axis: Axes, performance: Performance, model: str, label: int) -> None:
-    place = performance.models.index(model)
+def _roc_points(axis: Axes, performance: Performance, place: int, label: int) -> None:
     rates = performance.nominal.false_positive_rate[place, label, : len(performance.working_points)]
-    style = {**MODEL_STYLES[model], "linestyle": ""}
+    style = {**model_style(place), "linestyle": ""}
     axis.plot(performance.working_points, np.where(rates > 0, rates, np.nan), **style, clip_on=False)
 
 
 def confusion_matrices(metrics: Mapping[str, Any]) -> Figure:
     """Share of each true class's weight that a model assigns to each class."""
-    figure, axes = panels(1, max(len(metrics["models"]), 3), 3.7)
-    for axis in axes[len(metrics["models"]) :]:
-        axis.set_axis_off()
+    figure, axes = _panel_each(metrics["models"], 3.7)
     names = [CLASS_LABELS[sample] for sample in metrics["classes"]]
     for (model, values), axis in zip(metrics["models"].items(), axes, strict=False):
         weights = np.array(values["confusion"]["weights"])
@@ -109,8 +108,16 @@ def confusion_matrices(metrics: Mapping[str, Any]) -> Figure:
         axis.set_xticks(range(len(names)), names)
         axis.set_yticks(range(len(names)), names)
         axis.tick_params(which="both", length=0)
-    axes[0].set_ylabel("true class")
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel("true class")
     return figure
+
+
+def _panel_each(models: Mapping[str, Any], height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    figure, axes = panels(math.ceil(len(models) / COLUMNS), COLUMNS, height, **options)
+    for axis in axes[len(models) :]:
+        axis.set_axis_off()
+    return figure, axes
 
 
 def _heat_map(axis: Axes, shares: FloatArray, events: FloatArray) -> None:
@@ -128,11 +135,9 @@ def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
     Args:
         histories: Model → name ("loss", "validation_loss") → value after each epoch.
     """
-    figure, axes = panels(1, max(len(histories), 3), 3.4, sharey=True)
-    for axis in axes[len(histories) :]:
-        axis.set_axis_off()
-    for (model, history), axis in zip(histories.items(), axes, strict=False):
-        colour = MODEL_STYLES[model]["color"]
+    figure, axes = _panel_each(histories, 3.4, sharey=True)
+    for place, ((model, history), axis) in enumerate(zip(histories.items(), axes, strict=False)):
+        colour = model_style(place)["color"]
         _learning_curve(axis, history.get("loss", ()), "training", {"linestyle": "--", "marker": "", "color": colour})
         _learning_curve(
             axis, history.get("validation_loss", ()), "validation", {"linestyle": "-", "marker": "o", "color": colour}
@@ -142,7 +147,8 @@ def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         axis.xaxis.set_minor_locator(MaxNLocator(1))
         axis.legend()
         axis.grid()
-    axes[0].set_ylabel("cross-entropy per event")
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel("cross-entropy per event")
     return figure
 
 

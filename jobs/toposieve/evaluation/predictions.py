@@ -20,9 +20,9 @@ import tensorflow as tf
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData
+from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import checked, ordered_batches
-from toposieve.training.models import HIGH_LEVEL, PARTICLES
 from toposieve.training.records import EVENT_ID, Batch, reader_for
 from toposieve.training.shards import Share, signed_factors
 

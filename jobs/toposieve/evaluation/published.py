@@ -28,7 +28,9 @@ PUBLISHED: tuple[PublishedResult, ...] = (
     PublishedResult(
         "Inclusive, GRU", {"qcd": 0.9950, "ttbar": 0.9969, "wjets": 0.9947}, 0.9564, "2 h 02, T4", "inclusive"
     ),
-    PublishedResult("Inclusive, LSTM", {"qcd": 0.9952, "ttbar": 0.9968, "wjets": 0.9947}, 0.9572, "4 h 27, T4"),
+    PublishedResult(
+        "Inclusive, LSTM", {"qcd": 0.9952, "ttbar": 0.9968, "wjets": 0.9947}, 0.9572, "4 h 27, T4", "inclusive_lstm"
+    ),
     PublishedResult("Inclusive, Transformer", {"qcd": 0.9936, "ttbar": 0.9948, "wjets": 0.9923}, 0.9462, "17 h 27, T4"),
     PublishedResult("Random forest", {"qcd": None, "ttbar": 0.9824, "wjets": 0.9769}, 0.9078, "Spark"),
     PublishedResult("XGBoost", {"qcd": None, "ttbar": 0.9865, "wjets": 0.9830}, 0.9205, "Spark"),

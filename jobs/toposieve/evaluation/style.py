@@ -20,12 +20,18 @@ CLASS_COLOURS = {"qcd": "#D55E00", "ttbar": "#0072B2", "wjets": "#009E73"}
 
 CLASS_LABELS = {"qcd": "QCD", "ttbar": r"$t\bar{t}$", "wjets": r"$W$+jets"}
 
-MODEL_STYLES: dict[str, dict[str, Any]] = {
-    "hlf": {"color": "#000000", "linestyle": (0, (1, 1)), "marker": "s"},
-    "particle_sequence": {"color": "#CC79A7", "linestyle": (0, (5, 2)), "marker": "^"},
-    "inclusive": {"color": "#56489C", "linestyle": "-", "marker": "o"},
-}
-"""Told apart by line and marker too, so that black-and-white print will do."""
+MODEL_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#000000", "linestyle": (0, (1, 1)), "marker": "s"},
+    {"color": "#CC79A7", "linestyle": (0, (5, 2)), "marker": "^"},
+    {"color": "#56489C", "linestyle": "-", "marker": "o"},
+    {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1)), "marker": "D"},
+    {"color": "#56B4E9", "linestyle": (0, (8, 2)), "marker": "v"},
+    {"color": "#8C564B", "linestyle": (0, (1, 3)), "marker": "P"},
+    {"color": "#7F7F7F", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "X"},
+    {"color": "#A68A00", "linestyle": (0, (2, 1)), "marker": "<"},
+    {"color": "#B2182B", "linestyle": (0, (8, 2, 2, 2)), "marker": ">"},
+)
+"""Of the first, second, … model of a report. Told apart by line and marker too: black-and-white print will do."""
 
 PAGE_WIDTH = 11.0
 """Width of a figure over the full page, inch."""
@@ -73,6 +79,11 @@ def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figu
     figure = Figure(figsize=(PAGE_WIDTH, rows * height))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(axes.flat)
+
+
+def model_style(place: int) -> dict[str, Any]:
+    """How curves of a report's first (0), second, … model look."""
+    return MODEL_STYLES[place % len(MODEL_STYLES)]
 
 
 def model_label(model: str) -> str:

@@ -18,12 +18,13 @@ from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
+from toposieve.models import ARCHITECTURES
+from toposieve.training.architectures import build_model
 from toposieve.training.cache import Cache
 from toposieve.training.checkpoints import Checkpoint, Progress, load_newest_checkpoint, save_checkpoint
 from toposieve.training.gang import Gang
 from toposieve.training.input_pipeline import Epochs, checked, ordered_batches, training_batches
 from toposieve.training.logs import EpochLog
-from toposieve.training.models import build_model, model_inputs
 from toposieve.training.records import Batch, reader_for
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY
 from toposieve.training.shards import Dataset, Share, Split
@@ -111,7 +112,7 @@ def _cache(task: Task) -> Cache:
 def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None], cache: Cache) -> Trained:
     config, share, train_split, validation_split = task.config, task.share, task.dataset.train, task.dataset.validation
     first = train_split.owned_by(share)[0].key
-    reader = reader_for(first, cache.path(first), config.record_keys, model_inputs(config.model))
+    reader = reader_for(first, cache.path(first), config.record_keys, ARCHITECTURES[config.model].inputs)
     # One iterator for all epochs: making a new one costs .1 s.
     validation_set = ordered_batches(validation_split, reader, share, cache, config.epochs)
     state = _start(task, strategy, validation_set.element_spec)
@@ -148,7 +149,7 @@ def _is_finished(progress: Progress, config: TrainingConfig) -> bool:
 def _start(task: Task, strategy: tf.distribute.Strategy, spec: dict[str, tf.TensorSpec]) -> _State:
     config = task.config
     with strategy.scope():
-        model = build_model(config.model, config.seed)
+        model = build_model(config)
         optimizer = keras.optimizers.Adam(config.learning_rate)
         optimizer.build(model.trainable_variables)
     steps = build_steps(

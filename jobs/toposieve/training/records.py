@@ -17,7 +17,7 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 from toposieve.io.tfrecord import Value, encode_example
-from toposieve.training.models import HIGH_LEVEL, PARTICLES
+from toposieve.models import HIGH_LEVEL, PARTICLES
 
 PARTICLE_FEATURES = len(schema.LOW_LEVEL_FEATURES)
 CLASSES = len(schema.LABELS)

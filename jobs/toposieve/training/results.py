@@ -11,8 +11,8 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.io.content_folders import upload
 from toposieve.io.manifests import Manifest, OutputFile, Unit
 from toposieve.io.publication import Publication, is_up_to_date
+from toposieve.training.architectures import build_model
 from toposieve.training.loop import Task, Trained, best_epoch
-from toposieve.training.models import build_model
 from toposieve.training.runs import HISTORY_FILE, METRICS_FILE, MODEL_FILE, TIMING_FILE, copy_metrics
 from toposieve.version import code_version
 
@@ -34,7 +34,7 @@ def publish(task: Task, trained: Trained) -> None:
 
 
 def _write_results(directory: Path, task: Task, trained: Trained) -> None:
-    model = build_model(task.config.model, task.config.seed)  # outside the strategy: plain variables
+    model = build_model(task.config)  # outside the strategy: plain variables
     model.set_weights(trained.weights)
     model.save(directory / MODEL_FILE)
     (directory / HISTORY_FILE).write_text(_json(_history(trained)))

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from toposieve.training.architectures.parts import logits_of
 from toposieve.training.dropout import DropoutKeys, dropout_keys
-from toposieve.training.models import logits_of
 from toposieve.training.records import Batch
 
 SUM_NAMES = ("weighted_loss", "weighted_hits", "weight", "events")

@@ -1,0 +1,44 @@
+"""The models that there are, by name: what each takes, and the keys of the training configuration that shape it.
+
+A model is the function of its name in :mod:`toposieve.training.architectures`. No Keras here: configuration, command
+lines and trigger forms know models from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HIGH_LEVEL = "high_level"
+"""Input (batch, 14): features of the event."""
+PARTICLES = "particles"
+"""Input (batch, particles, 19): features of its particles in order, zero-padded on the right."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a model without building it."""
+
+    inputs: tuple[str, ...]
+    parameters: tuple[str, ...]
+    """Keys of :class:`~toposieve.config.TrainingConfig` that its function takes by keyword."""
+
+
+_JOINED = ("joined_units", "dropout_rate")
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "hlf": Architecture((HIGH_LEVEL,), ("hlf_units",)),
+    "particle_sequence": Architecture((PARTICLES,), ("gru_units", "dropout_rate")),
+    "inclusive": Architecture((HIGH_LEVEL, PARTICLES), ("gru_units", *_JOINED)),
+    "particle_sequence_lstm": Architecture((PARTICLES,), ("lstm_units", "dropout_rate")),
+    "inclusive_lstm": Architecture((HIGH_LEVEL, PARTICLES), ("lstm_units", *_JOINED)),
+}
+"""In the order of reports and forms."""
+
+
+def models_with(parameter: str) -> list[str]:
+    """Models that a key of the training configuration shapes; none where it concerns every model alike.
+
+    >>> models_with("lstm_units")
+    ['particle_sequence_lstm', 'inclusive_lstm']
+    """
+    return [name for name, architecture in ARCHITECTURES.items() if parameter in architecture.parameters]

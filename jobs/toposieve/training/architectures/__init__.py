@@ -1,0 +1,23 @@
+"""The models, a family in each module; :data:`toposieve.models.ARCHITECTURES` registers them by name.
+
+As published (arXiv:1909.10389), unless a function says otherwise. Inputs are a dictionary with the names registered; the
+output is the probability of each class, (batch, 3).
+"""
+
+from __future__ import annotations
+
+import keras
+
+from toposieve.config import TrainingConfig
+from toposieve.training.architectures import dense, recurrent
+
+_FAMILIES = (dense, recurrent)
+_IN_PLACE_OF_ZERO = 2**30
+"""TensorFlow's shuffle cannot work with the global seed 0 (or 2**31 - 1, the same to it) and a tensor as its own."""
+
+
+def build_model(config: TrainingConfig) -> keras.Model:
+    """A new model, its initial weights drawn from the seed."""
+    keras.utils.set_random_seed(config.seed or _IN_PLACE_OF_ZERO)
+    build = next(getattr(family, config.model) for family in _FAMILIES if hasattr(family, config.model))
+    return build(**config.parameters)

@@ -1,0 +1,51 @@
+"""Networks that read an event's particles one by one, in order: a GRU or an LSTM."""
+
+from __future__ import annotations
+
+import keras
+
+from toposieve.training.architectures.parts import (
+    PARTICLES_STREAM,
+    high_level_input,
+    joined,
+    particles_input,
+    with_output,
+)
+from toposieve.training.dropout import EventDropout
+from toposieve.training.recurrent import TrimmedGRU
+
+
+def particle_sequence(*, gru_units: int, dropout_rate: float) -> keras.Model:
+    """The GRU of the particles alone."""
+    return _alone(TrimmedGRU(gru_units, name="gru"), dropout_rate, "particle_sequence")
+
+
+def inclusive(*, gru_units: int, joined_units: int, dropout_rate: float) -> keras.Model:
+    """The GRU of the particles, joined with the high-level features: the best of the published."""
+    return _inclusive(TrimmedGRU(gru_units, name="gru"), joined_units, dropout_rate, "inclusive")
+
+
+def particle_sequence_lstm(*, lstm_units: int, dropout_rate: float) -> keras.Model:
+    """An LSTM in place of the GRU."""
+    return _alone(keras.layers.LSTM(lstm_units, name="lstm"), dropout_rate, "particle_sequence_lstm")
+
+
+def inclusive_lstm(*, lstm_units: int, joined_units: int, dropout_rate: float) -> keras.Model:
+    """An LSTM in place of the GRU."""
+    return _inclusive(keras.layers.LSTM(lstm_units, name="lstm"), joined_units, dropout_rate, "inclusive_lstm")
+
+
+def _alone(layer: keras.layers.Layer, dropout_rate: float, name: str) -> keras.Model:
+    particles = particles_input()
+    return with_output([particles], _branch(particles, layer, dropout_rate), name)
+
+
+def _inclusive(layer: keras.layers.Layer, joined_units: int, dropout_rate: float, name: str) -> keras.Model:
+    high_level, particles = high_level_input(), particles_input()
+    branch = _branch(particles, layer, dropout_rate)
+    return with_output([high_level, particles], joined(branch, high_level, joined_units, dropout_rate), name)
+
+
+def _branch(particles: keras.KerasTensor, layer: keras.layers.Layer, dropout_rate: float) -> keras.KerasTensor:
+    real = keras.layers.Masking(name="real_particles")(particles)
+    return EventDropout(dropout_rate, PARTICLES_STREAM, name="particles_dropout")(layer(real))
