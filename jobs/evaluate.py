@@ -89,9 +89,7 @@ def main(args: argparse.Namespace) -> None:
     logger.info("input %s and its models under %s, output %s", dataset, base / "models", directory)
     data = inputs.open_test_data(dataset)
     models = tuple(ARCHITECTURES) if args.with_others else args.models
-    configs = [
-        load_config(TrainingConfig, args.training, {"model": name}) for name in ARCHITECTURES if name in models
-    ]
+    configs = [load_config(TrainingConfig, args.training, {"model": name}) for name in ARCHITECTURES if name in models]
     runs, problems = inputs.open_runs(base, data, configs)
     missing = {model: problem for model, problem in problems.items() if model in args.models}
     if not runs:

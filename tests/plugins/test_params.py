@@ -98,3 +98,10 @@ def test_lists_of_choices_show_their_choices(schema: ConfigurationSchema) -> Non
     assert {"hlf", "inclusive_lstm"} < set(schema.models().schema["examples"])
     assert schema.models().resolve() == ["hlf", "particle_sequence", "inclusive"]
     assert schema.samples().resolve() == ["qcd", "ttbar", "wjets"]
+
+
+def test_a_model_gets_its_own_keys_of_those_in_the_form(schema: ConfigurationSchema) -> None:
+    form = {param: value.resolve() for param, value in schema.stage_params(["training"]).items()}
+    config = schema.of_model(schema.stage_config(form, "training"), "inclusive_lstm")
+    assert (config["lstm_units"], config["epochs"]) == (50, 6)
+    assert not {"gru_units", "hlf_units"} & set(config)

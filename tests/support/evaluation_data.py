@@ -183,11 +183,12 @@ def save_model(path: Path, config: TrainingConfig, bias: Sequence[float]) -> Non
     """Save a model with fresh weights; ``bias`` is added to the scores before the softmax."""
     from toposieve.training.architectures import build_model
     from toposieve.training.architectures.parts import LOGITS_LAYER
+    from toposieve.training.export import save_standard
 
     model = build_model(config)
     layer = model.get_layer(LOGITS_LAYER)
     layer.set_weights([layer.get_weights()[0], np.asarray(bias, np.float32)])
-    model.save(path)
+    save_standard(path, model, make_scaling())
 
 
 def make_metrics(events_per_class: int = 50) -> dict[str, Any]:

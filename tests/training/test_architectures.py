@@ -1,5 +1,4 @@
 import inspect
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ from toposieve.models import ARCHITECTURES
 from toposieve.training import architectures
 from toposieve.training.architectures import build_model
 from toposieve.training.architectures.parts import logits_of
+from toposieve.training.dropout import EventDropout
 
 RNG = np.random.default_rng(0)
 EVENTS = {
@@ -66,9 +66,7 @@ def test_the_seed_decides_the_initial_weights() -> None:
     assert not np.allclose(first[0], other[0])
 
 
-def test_a_model_is_saved_and_loaded(tmp_path: Path) -> None:
-    model = build("inclusive")
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert tuple(loaded.input) == tuple(model.input)
-    np.testing.assert_array_equal(scores(loaded), scores(model))
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_dropouts_of_a_model_choose_independently(name: str) -> None:
+    streams = [layer.stream for layer in build(name).layers if isinstance(layer, EventDropout)]
+    assert len(set(streams)) == len(streams)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from support.evaluation_data import make_scaling
 from support.training_data import key_of, write_dataset
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
@@ -44,6 +45,16 @@ def test_the_model_has_the_weights_of_the_best_epoch(finished: tuple[Task, Train
     model = keras.models.load_model(str(published(task, "model.keras")))
     for stored, expected in zip(model.get_weights(), trained.weights, strict=True):
         np.testing.assert_array_equal(stored, expected)
+
+
+def test_equal_weights_give_an_equal_manifest(finished: tuple[Task, Trained], tmp_path: Path) -> None:
+    task, trained = finished
+    again = replace(task, run_directory=Key(str(tmp_path)) / "run")
+    publish(again, trained)
+    assert read_manifest(again.run_directory) == read_manifest(task.run_directory)
+    publish(replace(again, dataset=replace(task.dataset, scaling=make_scaling())), trained)
+    model = keras.models.load_model(str(published(again, "model.keras")))
+    assert model.get_layer("scaled_high_level").get_config()["mean"] == make_scaling().high_level_offset.tolist()
 
 
 def test_the_history_has_a_value_per_epoch_and_no_time(finished: tuple[Task, Trained]) -> None:

@@ -78,7 +78,9 @@ def summarise(
         "notes": [*data.manifest.notes, *_left_out(data.manifest)],
         "configuration": {
             "evaluation": config.model_dump(mode="json"),
-            "training": {k: v for run in runs for k, v in run.config.model_dump(mode="json", exclude={"model"}).items()},
+            "training": {
+                k: v for run in runs for k, v in run.config.model_dump(mode="json", exclude={"model"}).items()
+            },
             "dataset": data.manifest.config,
             "selection": extra.get("selection", {}),
         },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,12 +12,13 @@ from typing import Any
 from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io import datasets, manifests
+from toposieve.io import manifests
+from toposieve.io.datasets import SCALING_NAME
 from toposieve.io.publication import TIMING_NAME
 from toposieve.io.store import Key
 from toposieve.preprocessing import Scaling
 from toposieve.training import runs
-from toposieve.training.shards import ADLER_DIGITS, Split, listed_shards
+from toposieve.training.shards import Split, listed_shards, read_listed, read_scaling
 
 TEST_SPLIT = schema.SPLITS[-1]
 
@@ -78,16 +78,10 @@ def open_test_data(directory: Key) -> TestData:
     if not split.events:
         raise InvalidInputError(f"{directory} has no test events: prepare it from more events")
     counts = {sample: sum(unit.counts.get(sample, 0) for unit in units) for sample in schema.SAMPLES}
-    return TestData(directory, manifest, split, counts, _read_scaling(directory, manifest))
-
-
-def _read_scaling(directory: Key, manifest: manifests.Manifest) -> Scaling:
-    files = [file for unit in manifest.units if unit.source == datasets.SCALING_SOURCE for file in unit.outputs]
-    if not files:
-        raise InvalidInputError(
-            f"{directory}: its manifest lists no {datasets.SCALING_NAME}; prepare the dataset again"
-        )
-    return Scaling.from_json(_read_listed(directory, files[0]))
+    scaling = read_scaling(directory, manifest)
+    if scaling is None:
+        raise InvalidInputError(f"{directory}: its manifest lists no {SCALING_NAME}; prepare the dataset again")
+    return TestData(directory, manifest, split, counts, scaling)
 
 
 def open_run(base: Key, data: TestData, config: TrainingConfig) -> ModelRun:
@@ -105,7 +99,7 @@ def open_run(base: Key, data: TestData, config: TrainingConfig) -> ModelRun:
     files = runs.results_of(manifest)
     try:
         history, metrics = (
-            json.loads(_read_listed(directory, files[name])) for name in (runs.HISTORY_FILE, runs.METRICS_FILE)
+            json.loads(read_listed(directory, files[name])) for name in (runs.HISTORY_FILE, runs.METRICS_FILE)
         )
         return ModelRun(directory, config, manifest, directory / files[runs.MODEL_FILE].path, history, metrics)
     except (KeyError, ValueError) as error:
@@ -126,19 +120,6 @@ def open_runs(base: Key, data: TestData, configs: Sequence[TrainingConfig]) -> t
         except InvalidInputError as error:
             problems[config.model] = str(error)
     return found, problems
-
-
-def _read_listed(directory: Key, file: manifests.OutputFile) -> str:
-    """A small text that a manifest lists.
-
-    Raises:
-        InvalidInputError: It is missing or altered.
-    """
-    key = manifests.check_listed(directory, file)
-    content = key.read_bytes()
-    if len(file.checksum) == ADLER_DIGITS and f"{zlib.adler32(content):08x}" != file.checksum:
-        raise InvalidInputError(f"{key} is altered: remove it, and run the stage that writes {directory} again")
-    return content.decode()
 
 
 def _training_command(base: Key, dataset: Key, config: TrainingConfig) -> str:

@@ -21,7 +21,9 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.models import HIGH_LEVEL, PARTICLES
+from toposieve.training.architectures import build_model
 from toposieve.training.cache import Cache
+from toposieve.training.export import scaled_part
 from toposieve.training.input_pipeline import checked, ordered_batches
 from toposieve.training.records import EVENT_ID, Batch, reader_for
 from toposieve.training.shards import Share, signed_factors
@@ -89,9 +91,13 @@ def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
 
 
 def _load_model(run: ModelRun) -> keras.Model:
+    """The model on scaled events, of our own layers: the published ones are slower, and need more memory."""
     with run.model_file.fetch() as path:
         try:
-            return keras.models.load_model(path, compile=False)
+            published = scaled_part(keras.models.load_model(path, compile=False), run.config.model)
+            model = build_model(run.config)
+            model.set_weights(published.get_weights())
+            return model
         except (zipfile.BadZipFile, ValueError, KeyError, TypeError, OSError) as error:
             raise InvalidInputError(
                 f"{run.model_file} is no model that can be read ({str(error).splitlines()[0]}): "

@@ -12,6 +12,7 @@ from toposieve.io.content_folders import upload
 from toposieve.io.manifests import Manifest, OutputFile, Unit
 from toposieve.io.publication import Publication, is_up_to_date
 from toposieve.training.architectures import build_model
+from toposieve.training.export import save_standard
 from toposieve.training.loop import Task, Trained, best_epoch
 from toposieve.training.runs import HISTORY_FILE, METRICS_FILE, MODEL_FILE, TIMING_FILE, copy_metrics
 from toposieve.version import code_version
@@ -36,7 +37,7 @@ def publish(task: Task, trained: Trained) -> None:
 def _write_results(directory: Path, task: Task, trained: Trained) -> None:
     model = build_model(task.config)  # outside the strategy: plain variables
     model.set_weights(trained.weights)
-    model.save(directory / MODEL_FILE)
+    save_standard(directory / MODEL_FILE, model, task.dataset.scaling)
     (directory / HISTORY_FILE).write_text(_json(_history(trained)))
     (directory / METRICS_FILE).write_text(_json(_metrics(task, trained, model.count_params())))
 

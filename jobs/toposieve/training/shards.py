@@ -7,16 +7,19 @@ depend on the number of workers.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.io.datasets import SCALING_SOURCE
 from toposieve.io.manifests import Manifest, OutputFile, adler32, check_listed, read_manifest_if_any
 from toposieve.io.names import is_ours
 from toposieve.io.store import Key, Stat
 from toposieve.io.tfrecord import record_count
+from toposieve.preprocessing import Scaling
 from toposieve.training.runs import dataset_fingerprint
 from toposieve.weights import signed_factor
 
@@ -76,6 +79,8 @@ class Dataset:
     validation: Split
     signed_factors: Sequence[float]
     """For each label, the factor of its signed weights."""
+    scaling: Scaling | None = None
+    """How its features were scaled; None where no manifest says."""
 
     @property
     def streams(self) -> int:
@@ -124,7 +129,32 @@ def open_dataset(directory: Key) -> Dataset:
         train, validation = _foreign_splits(directory, entries)
     else:
         train, validation = _listed_splits(directory, manifest, entries)
-    return Dataset(directory, dataset_fingerprint(manifest, entries), train, validation, signed_factors(manifest))
+    known = dataset_fingerprint(manifest, entries), train, validation
+    return Dataset(directory, *known, signed_factors(manifest), read_scaling(directory, manifest))
+
+
+def read_scaling(directory: Key, manifest: Manifest | None) -> Scaling | None:
+    """How a dataset's features were scaled; None where no manifest says.
+
+    Raises:
+        InvalidInputError: The file is missing or altered.
+    """
+    units = manifest.units if manifest else ()
+    files = [file for unit in units if unit.source == SCALING_SOURCE for file in unit.outputs]
+    return Scaling.from_json(read_listed(directory, files[0])) if files else None
+
+
+def read_listed(directory: Key, file: OutputFile) -> str:
+    """A small text that a manifest lists.
+
+    Raises:
+        InvalidInputError: It is missing or altered.
+    """
+    key = check_listed(directory, file)
+    content = key.read_bytes()
+    if len(file.checksum) == ADLER_DIGITS and f"{zlib.adler32(content):08x}" != file.checksum:
+        raise InvalidInputError(f"{key} is altered: remove it, and run the stage that writes {directory} again")
+    return content.decode()
 
 
 def signed_factors(manifest: Manifest | None) -> list[float]:

@@ -1,6 +1,6 @@
 """The models, a family in each module; :data:`toposieve.models.ARCHITECTURES` registers them by name.
 
-As published (arXiv:1909.10389), unless a function says otherwise. Inputs are a dictionary with the names registered; the
+As published (arXiv:1909.10389), unless a function says otherwise. Inputs are a dictionary by the names registered, the
 output is the probability of each class, (batch, 3).
 """
 

@@ -1,4 +1,7 @@
-"""What the models share: inputs, the joint with the high-level features, and the output."""
+"""What the models share: inputs, the joint with the high-level features, and the output.
+
+Every layer has a name: Keras would number them through the process, and a model's file would not be the same again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def joined(
     """A summary of the particles and the high-level features, (batch, any) and (batch, 14) → (batch, joined_units)."""
     beside = EventDropout(dropout_rate, HIGH_LEVEL_STREAM, name="high_level_dropout")(high_level)
     both = keras.layers.Concatenate(name="joined")([branch, beside])
-    return keras.layers.Dense(joined_units, activation="relu")(both)
+    return keras.layers.Dense(joined_units, activation="relu", name="hidden")(both)
 
 
 def with_output(inputs: list[keras.KerasTensor], hidden: keras.KerasTensor, name: str) -> keras.Model:
