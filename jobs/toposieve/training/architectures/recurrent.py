@@ -12,7 +12,7 @@ from toposieve.training.architectures.parts import (
     with_output,
 )
 from toposieve.training.dropout import EventDropout
-from toposieve.training.recurrent import TrimmedGRU
+from toposieve.training.recurrent import TrimmedGRU, TrimmedLSTM
 
 
 def particle_sequence(*, gru_units: int, dropout_rate: float) -> keras.Model:
@@ -27,12 +27,12 @@ def inclusive(*, gru_units: int, joined_units: int, dropout_rate: float) -> kera
 
 def particle_sequence_lstm(*, lstm_units: int, dropout_rate: float) -> keras.Model:
     """An LSTM in place of the GRU."""
-    return _alone(keras.layers.LSTM(lstm_units, name="lstm"), dropout_rate, "particle_sequence_lstm")
+    return _alone(TrimmedLSTM(lstm_units, name="lstm"), dropout_rate, "particle_sequence_lstm")
 
 
 def inclusive_lstm(*, lstm_units: int, joined_units: int, dropout_rate: float) -> keras.Model:
     """An LSTM in place of the GRU."""
-    return _inclusive(keras.layers.LSTM(lstm_units, name="lstm"), joined_units, dropout_rate, "inclusive_lstm")
+    return _inclusive(TrimmedLSTM(lstm_units, name="lstm"), joined_units, dropout_rate, "inclusive_lstm")
 
 
 def _alone(layer: keras.layers.Layer, dropout_rate: float, name: str) -> keras.Model:
