@@ -69,7 +69,8 @@ def _standard_layer(layer: keras.Operation) -> keras.Operation:
     """Ours are subclasses of the layers of Keras whose results they give, but for the dropout."""
     if isinstance(layer, EventDropout):
         return keras.layers.Dropout(layer.rate, seed=layer.stream, name=layer.name)
-    kind: type[keras.Operation] = next(each for each in type(layer).__mro__ if each.__module__.partition(".")[0] == "keras")
+    kinds: tuple[type[keras.Operation], ...] = type(layer).__mro__
+    kind = next(each for each in kinds if each.__module__.partition(".")[0] == "keras")
     return kind.from_config(layer.get_config())
 
 
