@@ -62,18 +62,7 @@ class JobLog:
         worker = _WORKER.match(line)
         logger = logging.getLogger(f"toposieve.worker.{worker[1]}") if worker else self._log
         logger.info("%s", line)
-        self.runs += runs_in(line)
-
-
-def runs_in(line: str) -> list[str]:
-    """Folders that a job's log line names as those of its results.
-
-    >>> runs_in("done after 6 epochs; results in /data/models/hlf/1a2b")
-    ['/data/models/hlf/1a2b']
-    >>> runs_in("results in s3://lhc/models/hlf/1a2b")
-    ['s3://lhc/models/hlf/1a2b']
-    """
-    return _RUN.findall(line)
+        self.runs += _RUN.findall(line)
 
 
 def with_run(step: Step, runs: Sequence[str]) -> Step:

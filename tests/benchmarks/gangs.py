@@ -24,7 +24,7 @@ import yaml
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.cluster import Namespace
-from support.kubernetes_gangs import TaskInstance
+from support.kubernetes_gangs import TaskInstance, workers_heard
 from support.releases import shared_folder
 from support.small_cluster import MEMORY, chart_profile, same_path, small_cluster
 from toposieve_airflow.params import ConfigurationSchema
@@ -106,7 +106,8 @@ def run_task(profile: dict[str, Any], dataset: str, seed: int, news: Connection)
     tasks = module.TASKS(parse_profile(profile, Path("bench.yaml"), REPOSITORY), schema)
     operator = tasks.gang_operator(**tasks._gang("train"), step=step(profile["base"], dataset, seed))
     operator._cached_logger = FirstStep(news)
-    operator.execute(TaskInstance(run_id=f"seed-{seed}").context())
+    with workers_heard(operator.log):
+        operator.execute(TaskInstance(run_id=f"seed-{seed}").context())
 
 
 def step(base: str, dataset: str, seed: int) -> dict[str, Any]:

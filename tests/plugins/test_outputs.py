@@ -8,7 +8,7 @@ import pytest
 
 from support.airflow_environment import CONFIG_FOLDER
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import JobLog, OutputError, check_outputs, runs_in, with_run
+from toposieve_airflow.outputs import JobLog, OutputError, check_outputs, with_run
 from toposieve_airflow.profiles import load_profile
 from toposieve_airflow.steps import Step
 
@@ -61,8 +61,9 @@ def test_step_without_promises_needs_no_check(step: Step) -> None:
 
 @pytest.mark.parametrize("run", ["/data/models/hlf/1a2b", "s3://lhc/models/hlf/1a2b", "hdfs://name:8020/a b/1a2b"])
 def test_a_run_is_found_in_its_log_wherever_it_lies(step: Step, run: str) -> None:
-    found = runs_in(f"2026-01-01 12:00:00,000 INFO train: training hlf on x, results in {run}")
-    assert with_run({**step, "run_in_log": True}, found)["outputs"] == [run]
+    log = JobLog(logging.getLogger("task"))
+    log(f"2026-01-01 12:00:00,000 INFO train: training hlf on x, results in {run}")
+    assert with_run({**step, "run_in_log": True}, log.runs)["outputs"] == [run]
 
 
 def test_each_worker_logs_under_its_own_name(caplog: pytest.LogCaptureFixture) -> None:
@@ -80,4 +81,6 @@ def test_each_worker_logs_under_its_own_name(caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize("line", ["no results in sight", "results in 3 folders"])
 def test_other_lines_name_no_run(line: str) -> None:
-    assert runs_in(line) == []
+    log = JobLog(logging.getLogger("task"))
+    log(line)
+    assert log.runs == []

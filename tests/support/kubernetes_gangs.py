@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -104,3 +108,28 @@ class TaskInstance:
     def context(self) -> Any:
         """The context of this task instance."""
         return {"ti": self, "run_id": self.run_id, "dag": SimpleNamespace()}
+
+
+class _Workers(logging.Handler):
+    """Hands the lines of a thread's workers on to the logger of their task."""
+
+    def __init__(self, log: Any) -> None:
+        super().__init__(logging.INFO)
+        self._log = log
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._log.info(record.getMessage())
+
+
+@contextmanager
+def workers_heard(log: Any) -> Iterator[None]:
+    """Let a task's logger hear the workers, who log under names of their own; of this thread's task alone."""
+    workers, handler = logging.getLogger("toposieve.worker"), _Workers(log)
+    workers.setLevel(logging.INFO)
+    workers.addHandler(handler)
+    try:
+        yield
+    finally:
+        workers.removeHandler(handler)

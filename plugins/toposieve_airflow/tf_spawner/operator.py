@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import runs_in, with_run
+from toposieve_airflow.outputs import JobLog, with_run
 from toposieve_airflow.spark_job import log_places
 from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
 from toposieve_airflow.tf_spawner.diagnosis import is_suspended, may_be_adopted
@@ -164,7 +164,6 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.jobs = jobs
         self._gang: Gang | None = None
         self._feed: ClusterFeed | None = None
-        self._runs: list[str] = []
 
     def execute(self, context: Context) -> None:
         """Run the gang to its end, then check its output.
@@ -186,8 +185,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
             if self.deferrable:
                 cleanup.pop_all()
                 self._defer(gang, limits, context)
-            self._supervise(gang, limits, context)
-        self._check(context)
+            runs = self._supervise(gang, limits, context)
+        self._check(runs, context)
 
     def go_on(self, context: Context, event: dict[str, Any], try_number: int) -> None:
         """Run the gang from its start to its end; the trigger has waited until then.
@@ -213,8 +212,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self._own(gang, cleanup)
             if event["timed_out"]:
                 raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
-            self._supervise(gang, limits, context)
-        self._check(context)
+            runs = self._supervise(gang, limits, context)
+        self._check(runs, context)
 
     def on_kill(self) -> None:
         """Delete the Job; Kubernetes ends the workers. A Job that is not made yet is not made any more.
@@ -321,24 +320,24 @@ class TFSpawnerOperator(KubernetesPodOperator):
         trigger = as_trigger(gang, limits, connection, self.poll_interval, deadline)
         self.defer(trigger=trigger, method_name="go_on", kwargs={"try_number": context["ti"].try_number})
 
-    def _supervise(self, gang: Gang, limits: Limits, context: Context) -> None:
+    def _supervise(self, gang: Gang, limits: Limits, context: Context) -> list[str]:
+        """Follow the gang to its end, and return the folders that its log names as those of its results."""
+
         def report(states: dict[int, str]) -> None:
             workers = {str(index): state for index, state in sorted(states.items())}
             value = {"job": gang.name, "namespace": gang.namespace, "size": gang.workers, "workers": workers}
             context["ti"].xcom_push(key="gang", value=value)
 
-        def log(line: str) -> None:
-            self.log.info(line)
-            self._runs.extend(runs_in(line))
-
+        log = JobLog(self.log)
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
+        return log.runs
 
-    def _check(self, context: Context) -> None:
+    def _check(self, runs: list[str], context: Context) -> None:
         """Look at the output of a gang that has ended well, and say where it is."""
         if self.step is None:
             return
-        step = with_run(self.step, self._runs)
+        step = with_run(self.step, runs)
         if self.jobs is not None:
             check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)

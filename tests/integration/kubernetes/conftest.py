@@ -15,7 +15,7 @@ import pytest
 
 import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
-from support.kubernetes_gangs import TaskInstance
+from support.kubernetes_gangs import TaskInstance, workers_heard
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
@@ -52,10 +52,11 @@ class Run:
         self._thread = threading.Thread(target=self._execute, daemon=True)
 
     def _execute(self) -> None:
-        try:
-            self.operator.execute(self.task.context())
-        except Exception as error:  # told to the test
-            self.error = error
+        with workers_heard(self.operator.log):
+            try:
+                self.operator.execute(self.task.context())
+            except Exception as error:  # told to the test
+                self.error = error
         self.ended_at = time.monotonic()
 
     def start(self) -> "Run":

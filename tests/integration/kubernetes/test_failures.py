@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from kubernetes import client
 
 from support.cluster import OURS
+from support.kubernetes_gangs import workers_heard
 from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
 from toposieve_airflow.tf_spawner.trigger import GangStartTrigger
 
@@ -222,7 +223,8 @@ def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespa
 
     event = asyncio.run(fire())
     assert event == {"gang": job, "in_time": True, "timed_out": False}
-    getattr(run.operator, deferred.value.method_name)(run.task.context(), event, **deferred.value.kwargs)
+    with workers_heard(run.operator.log):
+        getattr(run.operator, deferred.value.method_name)(run.task.context(), event, **deferred.value.kwargs)
     assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
 
 

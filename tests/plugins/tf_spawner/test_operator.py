@@ -1,5 +1,8 @@
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from inspect import signature
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,10 +75,11 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     ) -> str:
         followed: list[str] = []
 
-        def supervise(self: TFSpawnerOperator, gang: Gang, limits: Any, context: Any) -> None:
+        def supervise(self: TFSpawnerOperator, gang: Gang, limits: Any, context: Any) -> list[str]:
             followed.append(gang.name)
             if outcome:
                 raise outcome
+            return []
 
         monkeypatch.setattr(TFSpawnerOperator, "_supervise", supervise)
         task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2, **options)
@@ -249,7 +253,7 @@ def test_what_a_gang_would_ignore_is_refused_by_name() -> None:
 # Airflow itself uses a deprecated name of pathspec.
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 def test_a_link_leads_to_the_gang_while_it_runs(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TFSpawnerOperator, "_supervise", lambda *_: None)
+    monkeypatch.setattr(TFSpawnerOperator, "_supervise", lambda *_: [])
     with DAG("gangs") as dag:
         url = "https://dashboard/{namespace}/{name}"
         task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", gang_url=url)
@@ -257,6 +261,25 @@ def test_a_link_leads_to_the_gang_while_it_runs(cluster: Cluster, monkeypatch: p
     task.execute(instance.context())
     links = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("train").operator_extra_link_dict
     assert instance.xcoms == {links["Gang"].xcom_key: f"https://dashboard/toposieve/{cluster.created[0]}"}
+
+
+def test_each_worker_logs_under_its_own_name_and_its_run_is_found(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Talking(SimpleNamespace):
+        def run(self) -> None:
+            self.log("[worker 1] done; results in /data/models/hlf/1a2b")
+
+    monkeypatch.setattr(module, "ClusterFeed", lambda *_: nullcontext())
+    monkeypatch.setattr(module, "Supervision", lambda feed, gang, limits, log, report: Talking(log=log))
+    step = {"inputs": [], "outputs": ["/data/models/hlf"], "arguments": [], "run_in_log": True, "workers": 2}
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", step=step)  # type: ignore[arg-type]
+    task._cached_logger = logging.getLogger("task")
+    with caplog.at_level(logging.INFO):
+        task.execute(TaskInstance().context())
+    said = [record.name for record in caplog.records if record.getMessage().startswith("[worker 1] done")]
+    assert said == ["toposieve.worker.1"]
+    assert "output: /data/models/hlf/1a2b" in caplog.text
 
 
 def test_an_xcom_side_car_is_refused() -> None:
