@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
 from typing import Any
 
+from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 from toposieve_airflow.ui import REPORT_TAB
@@ -56,9 +57,27 @@ VIEWS = [
 APPS = [{"name": "toposieve", "app": lazy_pages, "url_prefix": f"/{PREFIX}"}]
 
 
+class ReportNotes:
+    """Writes the note of a run that has made a report; Airflow's API server calls it."""
+
+    @hookimpl
+    def on_asset_event_emitted(self, asset_event: Any) -> None:
+        """Take what a task, or a person, has announced."""
+        from toposieve_airflow import assets
+
+        if asset_event.asset.name == assets.REPORT.name:
+            from toposieve_airflow.ui.note import note_report
+
+            note_report(asset_event)
+
+
+LISTENERS: list[object] = [ReportNotes()]
+
+
 class ToposievePlugin(AirflowPlugin):
     """What Airflow takes from here."""
 
     name = "toposieve"
     fastapi_apps = APPS
     external_views = VIEWS
+    listeners = LISTENERS

@@ -8,6 +8,7 @@ from uuid import uuid4
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
+from airflow.models.dagrun import DagRun, DagRunNote
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import delete, insert, select, text
@@ -55,10 +56,22 @@ class Rows:
         """State of a task of a run."""
         self._add(TaskInstance, id=uuid4(), dag_id=run[0], run_id=run[1], task_id=task_id, state=state, pool="")
 
+    def run(self, run: tuple[str, str], note: str | None = None, user: str | None = None) -> None:
+        """A run, and its note."""
+        times = {"run_after": self._time, "logical_date": None}
+        self._add(DagRun, id=1, dag_id=run[0], run_id=run[1], run_type="manual", **times)
+        if note is not None:
+            self._add(DagRunNote, dag_run_id=1, content=note, user_id=user)
+
+    def note(self, run: tuple[str, str]) -> str | None:
+        """Note of a run."""
+        self._session.expire_all()
+        return self._session.scalars(select(DagRun).filter_by(dag_id=run[0], run_id=run[1])).one().note
+
     def clear(self) -> None:
         """Remove every row."""
         self._session.rollback()
-        for model in (XComModel, TaskInstance, AssetEvent, AssetModel, DagModel, DagBundleModel):
+        for model in (DagRunNote, DagRun, XComModel, TaskInstance, AssetEvent, AssetModel, DagModel, DagBundleModel):
             self._session.execute(delete(model.__table__))
         self._session.commit()
 
