@@ -32,7 +32,7 @@ TRAINING_ALONE = ("hist", "keras", "mplhep", "tensorboard", "tensorflow")
     [
         (("training", "evaluation"), SPARK_ALONE),
         (("physics", "simulation", "spark"), TRAINING_ALONE),
-        (("check_config", "check_outputs", "read_object"), (*SPARK_ALONE, *SHARED, *TRAINING_ALONE)),
+        (("check_config", "check_outputs", "copy_documents", "read_object"), (*SPARK_ALONE, *SHARED, *TRAINING_ALONE)),
     ],
     ids=["training", "spark", "airflow"],
 )

@@ -9,29 +9,44 @@ be reached; the error is one sentence.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from toposieve.cli import RETRY_EXIT_CODE, print_error
 from toposieve.errors import INVALID_INPUT_EXIT_CODE, InvalidInputError, UnavailableError
 from toposieve.io.store import root_key
 
 
-def main(arguments: list[str]) -> int:
-    """Print the object that the only argument names; returns the exit code."""
-    (location,) = arguments
-    folder, _, name = location.rpartition("/")
+def exit_code(work: Callable[[], None]) -> int:
+    """Do some reading; says in one sentence what goes wrong, and returns the exit code."""
     try:
-        content = (root_key("object", folder) / name).read_bytes()
+        work()
     except InvalidInputError as error:
         print_error(str(error))
-        return INVALID_INPUT_EXIT_CODE
-    except FileNotFoundError:
-        print_error(f"{location} is not there")
         return INVALID_INPUT_EXIT_CODE
     except UnavailableError as error:
         print_error(str(error))
         return RETRY_EXIT_CODE
-    sys.stdout.buffer.write(content)
     return 0
+
+
+def print_object(location: str) -> None:
+    """Print an object.
+
+    Raises:
+        InvalidInputError: It is not there, or the store refuses.
+        UnavailableError: The store cannot be reached.
+    """
+    folder, _, name = location.rpartition("/")
+    try:
+        content = (root_key("object", folder) / name).read_bytes()
+    except FileNotFoundError:
+        raise InvalidInputError(f"{location} is not there") from None
+    sys.stdout.buffer.write(content)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the object that the only argument names; returns the exit code."""
+    return exit_code(lambda: print_object(*arguments))
 
 
 if __name__ == "__main__":
