@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    HttpUrl,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -208,6 +209,8 @@ class Profile(_Section):
     raw: Location | None = None
     """Where raw data lies, if not below the base."""
     connections: Connections = Connections()
+    links: dict[str, HttpUrl] = {}
+    """Name → address of what else shows runs, such as TensorBoard: for the pages in Airflow's UI."""
     jobs: RepositoryPath
     python: RepositoryPath
     spark: Spark

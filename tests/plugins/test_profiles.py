@@ -12,7 +12,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.profiles import PROFILE_VARIABLE, ProfileError, load_profile, parse_profile
 
 FILE = Path("somewhere.yaml")
-OPTIONAL = [("kubernetes",), ("raw",), ("connections",)]
+OPTIONAL = [("kubernetes",), ("raw",), ("connections",), ("links",)]
 KUBERNETES = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
 
 
@@ -189,6 +189,6 @@ def test_pods_go_with_the_operators_for_them(operators: str, pods: bool) -> None
 
 def test_profiles_differ_in_values_and_in_pods_alone(values: dict[str, Any]) -> None:
     other = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
-    assert other.keys() - values.keys() == {"kubernetes", "connections"}
+    assert other.keys() - values.keys() == {"kubernetes", "connections", "links"}
     for section in ("spark", "pools", "training", "timeouts_min"):
         assert other[section].keys() == values[section].keys()

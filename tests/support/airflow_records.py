@@ -52,9 +52,10 @@ class Rows:
         of_run = {"dag_run_id": hash(run) % 10**6, "dag_id": run[0], "run_id": run[1]}
         self._add(XComModel, **of_run, task_id="plan", key=key, value=value, timestamp=self._time)
 
-    def task(self, run: tuple[str, str], task_id: str, state: str | None) -> None:
+    def task(self, run: tuple[str, str], task_id: str, state: str | None, map_index: int = -1) -> None:
         """State of a task of a run."""
-        self._add(TaskInstance, id=uuid4(), dag_id=run[0], run_id=run[1], task_id=task_id, state=state, pool="")
+        of_run = {"dag_id": run[0], "run_id": run[1], "task_id": task_id, "map_index": map_index}
+        self._add(TaskInstance, **of_run, id=uuid4(), state=state, pool="")
 
     def run(self, run: tuple[str, str], note: str | None = None, user: str | None = None) -> None:
         """A run, and its note."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import runpy
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +18,7 @@ from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.processes import error_line
 from toposieve_airflow.profiles import is_url, load_profile
 from toposieve_airflow.ui.results import Results
+from toposieve_airflow.ui.stored_results import StoredResults
 
 
 class StoreError(Exception):
@@ -31,6 +35,7 @@ class Deployment:
         samples: Those that a day should have.
         code_numbers: Stage → number of its code today.
         jobs: The jobs' environment, which reads from any store.
+        links: Name → address of what else shows runs.
     """
 
     base: str
@@ -38,6 +43,7 @@ class Deployment:
     samples: Sequence[str]
     code_numbers: Mapping[str, int]
     jobs: JobsEnvironment
+    links: Mapping[str, str]
 
     @property
     def is_in_store(self) -> bool:
@@ -67,8 +73,16 @@ def deployment() -> Deployment:
     config_folder = Path(conf.get_mandatory_value("core", "dags_folder")) / "config"
     profile = load_profile(config_folder)
     samples = ConfigurationSchema.load(config_folder).samples().value
+    links = {name: str(address) for name, address in profile.links.items()}
     jobs = JobsEnvironment(str(profile.python), profile.job_environment(), profile.connections.given())
-    return Deployment(profile.base, Results(Path(profile.base)), samples, _code_numbers(profile.jobs), jobs)
+    results = _stored(profile.base, jobs) if is_url(profile.base) else Results(Path(profile.base))
+    return Deployment(profile.base, results, samples, _code_numbers(profile.jobs), jobs, links)
+
+
+def _stored(url: str, jobs: JobsEnvironment) -> StoredResults:
+    copy = tempfile.mkdtemp(prefix="toposieve-")
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    return StoredResults(url, jobs, Path(copy))
 
 
 def _code_numbers(jobs: Path) -> Mapping[str, int]:

@@ -75,9 +75,10 @@ All = Annotated[Catalogue, Depends(catalogue_for)]
 def show(request: Request, site: Deployment, template: str, **content: Any) -> Response:
     """A page of a template; links start where Airflow has put this app, behind whatever prefix."""
     root = request.scope.get("root_path", "")
-    place = {"root": root, "airflow": root.rpartition("/")[0], "base": site.base, "here": site.results.are_here()}
+    place = {"root": root, "airflow": root.rpartition("/")[0], "base": site.base, "links": site.links}
+    seen = {"here": site.results.are_here(), "why": site.results.why}
     policy = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
-    return templates.TemplateResponse(request, template, {**place, **content}, headers=policy)
+    return templates.TemplateResponse(request, template, {**place, **seen, **content}, headers=policy)
 
 
 @get("/reports")
@@ -157,7 +158,9 @@ def run(request: Request, dag_id: str, run_id: str, site: Site, every: All, reco
     if name and listed:
         return show(request, site, "report.html", listed=listed, page_is_here=_page_is_here(site, name), of_run=of)
     what = f"The report {name}" if name else "The report of this run"
-    why = f"{what} is not there: evaluate is {state}." if state else "This run makes no report."
+    failed = records.failed_models(of)
+    without = f", and the training of {', '.join(failed)} has failed" if failed else ""
+    why = f"{what} is not there: evaluate is {state}{without}." if state else "This run makes no report."
     return show(request, site, "message.html", title="", message=why)
 
 

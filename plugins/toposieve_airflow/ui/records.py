@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.utils.state import TaskInstanceState
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-PLAN, EVALUATE = "plan", "evaluate"
+PLAN, TRAIN, EVALUATE = "plan", "train", "evaluate"
+FAILED = (TaskInstanceState.FAILED, TaskInstanceState.UPSTREAM_FAILED)
 MOST_RECORDS = 5000
 """Records that are looked through, the newest first."""
 RUNS_SHOWN = 3
@@ -73,9 +75,22 @@ class Records:
 
     def report_of(self, run: Run) -> str | None:
         """Name of the report that a run makes by its plan, or None where it has none, or no plan yet."""
-        query = _planned(EVALUATE).where(XComModel.dag_id == run.dag_id, XComModel.run_id == run.run_id)
+        step = self._plan(run, EVALUATE)
+        return None if step is None else str(step["label"])
+
+    def failed_models(self, run: Run) -> list[str]:
+        """Models of a run whose training has failed."""
+        query = select(TaskInstance.map_index).where(
+            TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id, TaskInstance.task_id == TRAIN
+        )
+        failed = set(self._session.scalars(query.where(TaskInstance.state.in_(FAILED))))
+        return [str(step["label"]) for index, step in enumerate(self._plan(run, TRAIN) or ()) if index in failed]
+
+    def _plan(self, run: Run, key: str) -> Any:
+        """What the plan of a run has under a key, or None where there is none, or no plan yet."""
+        query = _planned(key).where(XComModel.dag_id == run.dag_id, XComModel.run_id == run.run_id)
         found = self._session.execute(query).first()
-        return None if found is None else str(_value(found)["label"])
+        return None if found is None else _value(found)
 
     def state_of_evaluation(self, run: Run) -> str | None:
         """State of a run's task ``evaluate``; None where it has no such task, "waiting" where it has not begun."""

@@ -49,6 +49,8 @@ class Results:
     def __init__(self, base: Path) -> None:
         """Read nothing yet."""
         self.base = base
+        self.why = ""
+        """Why they cannot be seen from here, where that is known."""
 
     def are_here(self) -> bool:
         """Whether the folder can be seen from here; a volume need not be mounted."""

@@ -77,7 +77,7 @@ def anybody(tables: None, base: Path, results: "Results") -> "Iterator[TestClien
     from toposieve_airflow.ui.deployment import Deployment, deployment
 
     create_auth_manager()
-    site = Deployment(str(base), results, CLASSES, CODE_NUMBERS, JobsEnvironment("/no/such/python"))
+    site = Deployment(str(base), results, CLASSES, CODE_NUMBERS, JobsEnvironment("/no/such/python"), {})
     app.dependency_overrides[deployment] = lambda: site
     yield TestClient(app, follow_redirects=False)
     app.dependency_overrides.clear()

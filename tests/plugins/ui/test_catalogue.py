@@ -17,7 +17,7 @@ COUNTS = {"events": 28, "lepton_pt": 20, "isolated_lepton": 17}
 @pytest.fixture
 def catalogue(base: Path, results: Results, session):
     """Makes a catalogue of what there is now."""
-    site = Deployment(str(base), results, CLASSES, {"prepare": 3, "train": 1}, JobsEnvironment(""))
+    site = Deployment(str(base), results, CLASSES, {"prepare": 3, "train": 1}, JobsEnvironment(""), {})
     return lambda: Catalogue(site, Records(session, {"topology_classifier", "build_dataset"}))
 
 

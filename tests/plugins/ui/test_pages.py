@@ -18,6 +18,13 @@ if "gone" in sys.argv[1]:
     sys.exit("error: s3://lhc/x: the access key is unknown")
 sys.stdout.buffer.write("<h1>µ</h1>".encode())
 """
+COPIER = """
+import shutil, sys
+if {refused}:
+    sys.exit("error: s3://lhc/x: the access key is unknown")
+assert sys.argv[1] == "s3://lhc/x"
+shutil.copytree({base!r}, sys.argv[2], dirs_exist_ok=True)
+"""
 CHAIN = ("topology_classifier", "manual__2026-01-01T00:00:00+00:00")
 TAB = f"/run?dag_id={CHAIN[0]}&run_id={quote(CHAIN[1])}"
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}"
@@ -204,6 +211,25 @@ def test_a_run_without_a_report_says_why(viewer, rows, state: str | None, planne
     assert said in viewer.get(TAB).text
 
 
+def test_a_run_whose_report_lacks_models_names_them(viewer, rows, base: Path) -> None:
+    rows.planned(CHAIN, "evaluate", {"label": "r"})
+    rows.planned(CHAIN, "train", [{"label": "hlf"}, {"label": "inclusive"}])
+    for index, state in enumerate(("success", "failed")):
+        rows.task(CHAIN, "train", state, index)
+    rows.task(CHAIN, "evaluate", "failed")
+    assert "evaluate is failed, and the training of inclusive has failed." in viewer.get(TAB).text
+    write_report(base, metrics("r", missing=["inclusive"]))
+    assert "without inclusive" in viewer.get(TAB).text
+
+
+def test_what_else_shows_runs_is_linked_on_their_tab(viewer) -> None:
+    from toposieve_airflow.ui.deployment import deployment
+
+    site = replace(viewer.app.dependency_overrides[deployment](), links={"TensorBoard": "https://host/"})
+    viewer.app.dependency_overrides[deployment] = lambda: site
+    assert "https://host/" in links(viewer.get(TAB).text)
+
+
 def test_the_tab_of_a_run_has_its_report(viewer, rows, base: Path) -> None:
     write_report(base, metrics("r"))
     rows.planned(CHAIN, "evaluate", {"label": "r"})
@@ -242,25 +268,50 @@ def test_without_the_data_pages_say_what_was_announced_and_where_the_files_are(v
 
 
 @pytest.fixture
-def stored(viewer, tmp_path: Path) -> Path:
-    """Data in a store; what the jobs' reader of stores is asked for is noted in a file, which the fixture gives."""
+def stored(viewer, base: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Data in a store; what the jobs' reader of stores is asked for is noted in a file, which the fixture gives.
+
+    With the parameter "refused" nothing can be listed.
+    """
     from toposieve_airflow.jobs_environment import JobsEnvironment
     from toposieve_airflow.ui.deployment import deployment
+    from toposieve_airflow.ui.stored_results import StoredResults
 
     library, note = tmp_path / "library", tmp_path / "note"
     (library / "toposieve").mkdir(parents=True)
-    (library / "toposieve" / "read_object.py").write_text(READER.format(note=str(note)))
+    copier = COPIER.format(base=str(base), refused=getattr(request, "param", "") == "refused")
+    for name, text in (("read_object", READER.format(note=str(note))), ("copy_documents", copier)):
+        (library / "toposieve" / f"{name}.py").write_text(text)
     jobs = JobsEnvironment(sys.executable, {"PYTHONPATH": str(library)})
-    site = replace(viewer.app.dependency_overrides[deployment](), base="s3://lhc/x", jobs=jobs)
-    site.results.base = Path("s3://lhc/x")
+    results = StoredResults("s3://lhc/x", jobs, tmp_path / "copy")
+    site = replace(viewer.app.dependency_overrides[deployment](), base="s3://lhc/x", jobs=jobs, results=results)
     viewer.app.dependency_overrides[deployment] = lambda: site
     return note
 
 
-def test_a_report_is_read_through_its_store(viewer, rows, stored: Path) -> None:
+def test_days_datasets_and_models_are_read_through_their_store(viewer, base: Path, stored: Path) -> None:
+    write_day(base, "2026-01-01")
+    write_manifest(base / "datasets" / "x", "prepare", [], inputs={"selected/2026-01-01": "f"})
+    write_manifest(base / "models" / "hlf" / "0a1b", "training", [], inputs={"datasets/x": "f"})
+    write_report(base, metrics("r", auc=0.875))
+    expected = {"/days": "0123456789abcdef", "/datasets": "2026-01-01", "/models": "0a1b", "/reports": "0.8750"}
+    for page, text in expected.items():
+        shown = viewer.get(page).text
+        assert text in shown
+        assert "which this server does not see" not in shown
+
+
+@pytest.mark.parametrize("stored", ["refused"], indirect=True)
+def test_where_the_store_refuses_pages_say_so_and_what_was_announced(viewer, rows, stored: Path) -> None:
     rows.event("toposieve_report", CHAIN, metrics("r", auc=0.875))
     text = viewer.get("/reports/r").text
     assert "0.8750 ± 0.0020" in text
+    assert "which this server does not see (s3://lhc/x: the access key is unknown)" in text
+
+
+def test_a_report_is_read_through_its_store(viewer, base: Path, stored: Path) -> None:
+    write_report(base, metrics("r"))
+    text = viewer.get("/reports/r").text
     assert '<iframe src="/reports/r/report.html" title="report" sandbox=""></iframe>' in text
     response = viewer.get("/reports/r/report.html")
     assert (response.status_code, response.text) == (200, "<h1>µ</h1>")
