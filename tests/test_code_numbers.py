@@ -20,6 +20,7 @@ ENTRIES = {
     "ingest": ["toposieve.spark.ingestion"],
     "select": ["toposieve.spark.selection"],
     "prepare": ["toposieve.spark.preparation"],
+    "import": ["toposieve.training.published"],
     "train": ["toposieve.training.loop", "toposieve.training.results"],
     "evaluate": [
         f"toposieve.evaluation.{name}" for name in ("inputs", "content", "performance", "predictions", "report")
@@ -37,6 +38,7 @@ ELSEWHERE = {
 
 NOT_USED = {
     "ingest": {"toposieve.physics.selection"},
+    "import": {"toposieve.preprocessing", *(f"toposieve.physics.{name}" for name in ("features", "sequences"))},
     "evaluate": {"toposieve.io.selected"},
     "prepare": {f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")},
 }

@@ -144,6 +144,26 @@ class PreparationConfig(StageConfig):
         return self
 
 
+class ImportConfig(StageConfig):
+    """How to make a published dataset ours; not a stage of the DAG."""
+
+    high_level_key: str = "HLF_input"
+    """Key, or column, of the 14 high-level features."""
+    particles_key: str = "GRU_input"
+    """Key of the zero-padded particles."""
+    label_key: str = "encoded_label"
+    """Key of the one-hot label."""
+    validation_fraction: Fraction = 0.2
+    """Share of the training files' events that become the validation split."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of the choice of these events."""
+
+    @property
+    def keys(self) -> tuple[str, str, str]:
+        """Keys of high-level features, particles and label."""
+        return self.high_level_key, self.particles_key, self.label_key
+
+
 class TrainingConfig(StageConfig):
     """One training run. The number of workers is not part of it: it does not change the result."""
 

@@ -153,12 +153,16 @@ def draw(
 def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Performance) -> dict[str, Figure]:
     labels, weights = predictions.labels, predictions.weights
     histories = {model: values["history"] for model, values in metrics["models"].items()}
-    return {
+    figures = {
         "auc": plots.auc_summary(metrics),
         "roc": plots.roc_curves(measured),
         "confusion": plots.confusion_matrices(metrics),
         "learning": plots.learning_curves(histories),
         "scores": distributions.score_distributions(predictions.scores, labels, weights),
-        "features": distributions.feature_distributions(predictions.features, predictions.particles, labels, weights),
-        "cutflow": distributions.cutflow(metrics["cutflow"]),
     }
+    if predictions.features.size:
+        columns = predictions.features, predictions.particles
+        figures["features"] = distributions.feature_distributions(*columns, labels, weights)
+    if metrics["cutflow"]:
+        figures["cutflow"] = distributions.cutflow(metrics["cutflow"])
+    return figures

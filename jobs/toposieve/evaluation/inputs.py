@@ -13,7 +13,7 @@ from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
-from toposieve.io.datasets import SCALING_NAME
+from toposieve.io.datasets import IMPORT_STAGE, SCALING_NAME
 from toposieve.io.publication import TIMING_NAME
 from toposieve.io.store import Key
 from toposieve.preprocessing import Scaling
@@ -37,7 +37,8 @@ class TestData:
     """All test shards as one stream, in order."""
     counts: dict[str, int]
     """Sample → events that the manifest promises."""
-    scaling: Scaling
+    scaling: Scaling | None
+    """None where nobody knows: the dataset was imported."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def open_test_data(directory: Key) -> TestData:
         raise InvalidInputError(f"{directory} has no test events: prepare it from more events")
     counts = {sample: sum(unit.counts.get(sample, 0) for unit in units) for sample in schema.SAMPLES}
     scaling = read_scaling(directory, manifest)
-    if scaling is None:
+    if scaling is None and manifest.stage != IMPORT_STAGE:
         raise InvalidInputError(f"{directory}: its manifest lists no {SCALING_NAME}; prepare the dataset again")
     return TestData(directory, manifest, split, counts, scaling)
 

@@ -56,7 +56,7 @@ class Predictions:
     weights: npt.NDArray[np.float64]
     """(events,) the same of mean 1; 0 in a class where they do not add up to more than 0."""
     features: npt.NDArray[np.float32]
-    """(events, 14) high-level features in physical units."""
+    """(events, 14) high-level features in physical units; (events, 0) where scaling cannot be undone."""
     particles: npt.NDArray[np.int64]
     """(events,) number of particles; empty if no model takes them."""
     scores: dict[str, npt.NDArray[np.float32]]
@@ -141,6 +141,7 @@ class _Collected:
 
     def finish(self, data: TestData) -> Predictions:
         """Everything as whole columns, features in physical units."""
+        scaling = data.scaling
         scaled = np.concatenate(self._columns[HIGH_LEVEL])  # (events, 14)
         labels, stored = (np.concatenate(self._columns[name]) for name in ("label", "weight"))
         factors = np.array(signed_factors(data.manifest))
@@ -149,7 +150,7 @@ class _Collected:
             labels=labels,
             stored_weights=stored,
             weights=np.multiply(stored, factors[labels], dtype=np.float64),
-            features=scaled * data.scaling.high_level_scale + data.scaling.high_level_offset,
+            features=scaled * scaling.high_level_scale + scaling.high_level_offset if scaling else scaled[:, :0],
             particles=np.concatenate(self._columns[PARTICLES] or [np.empty(0, np.int64)]),
             scores={name: np.concatenate(parts) for name, parts in self._scores.items()},
             seconds=self._seconds,

@@ -111,6 +111,8 @@ def _header(metrics: Metrics, title: str) -> str:
 
 
 def _figure(images: Images, name: str) -> str:
+    if name not in images:
+        return html.paragraph("The dataset was imported: it does not say.", "note")
     first, second = EXPLANATIONS[name]
     return html.figure(images[name], first, (first, second))
 

@@ -26,6 +26,8 @@ SCALING_SOURCE = "scaling"
 """``source`` of the manifest unit that lists ``scaling.json``; every other unit is a shard, ``{split}/{number}``."""
 
 STAGE = "prepare"
+IMPORT_STAGE = "import"
+"""Of a dataset that others prepared."""
 
 _MOST_NAMED = 3
 
