@@ -12,9 +12,12 @@ import tensorflow as tf
 
 from support.selected_files import random_unit, write_selected
 from toposieve import schema
+from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
+from toposieve.io.event_tables import TABLE_SCHEMA, read_offsets, read_table
 from toposieve.io.selected import SelectedBatch, open_selected
 from toposieve.io.shards import ShardBatch, scale_particles, write_shard
+from toposieve.io.store import Key
 from toposieve.physics.features import low_level_features, pad_sequences
 from toposieve.physics.moments import Moments
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
@@ -82,7 +85,7 @@ def test_padding_stays_zero_so_that_masking_works(selected: SelectedBatch, scali
 
 def test_both_forms_hold_the_same_numbers(tmp_path: Path, batch: ShardBatch) -> None:
     paths = [tmp_path / "shard.tfrecord", tmp_path / "shard.parquet"]
-    counts = write_shard(*paths, iter([batch]))
+    counts = write_shard(paths[0], tmp_path / "table", paths[1], iter([batch]))
     assert counts == {"qcd": EVENTS, "ttbar": 0, "wjets": 0}
     records = [tf.train.Example.FromString(r.numpy()).features.feature for r in tf.data.TFRecordDataset(str(paths[0]))]
     rows = pq.read_table(paths[1]).to_pylist()
@@ -101,10 +104,39 @@ def test_both_forms_hold_the_same_numbers(tmp_path: Path, batch: ShardBatch) -> 
 
 def test_records_hold_the_batch(tmp_path: Path, batch: ShardBatch) -> None:
     path = tmp_path / "shard.tfrecord"
-    write_shard(path, None, iter([batch]))
+    write_shard(path, tmp_path / "table", None, iter([batch]))
     record = next(iter(tf.data.TFRecordDataset(str(path)))).numpy()
     feature = tf.train.Example.FromString(record).features.feature
     length = int(batch.offsets[1])
     assert feature["length"].int64_list.value == [length]
     np.testing.assert_array_equal(feature["hlf"].float_list.value, batch.high_level[0])
     np.testing.assert_array_equal(feature["particles"].float_list.value, batch.particles[:length].reshape(-1))
+
+
+def test_the_table_says_where_each_record_begins_and_all_but_its_particles(tmp_path: Path, batch: ShardBatch) -> None:
+    path, table = tmp_path / "shard.tfrecord", Key(str(tmp_path)) / "table"
+    write_shard(path, tmp_path / "table", None, iter([part_of(batch, 0, 25), part_of(batch, 25, EVENTS)]))
+    content, offsets = path.read_bytes(), read_offsets(table, EVENTS)
+    rows = read_table(table, EVENTS, TABLE_SCHEMA.names).to_pylist()
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    for i, (record, row, offset) in enumerate(zip(records, rows, offsets.tolist(), strict=True)):
+        assert content[offset + 12 : offset + 12 + len(record)] == record
+        assert row["offset"] == offset
+        assert [row[name] for name in ("event_id", "label", "weight")] == [batch.event_ids[i], 0, batch.weights[i]]
+        assert [row[name] for name in schema.HIGH_LEVEL_FEATURES] == batch.high_level[i].tolist()
+        assert row["is_electron"] == (batch.particles[batch.offsets[i + 1] - 1, LOW["isEle"]] == 1)
+    assert {row["is_electron"] for row in rows} == {True, False}
+    with pytest.raises(InvalidInputError, match="has 40 rows, not 41"):
+        read_offsets(table, EVENTS + 1)
+
+
+def part_of(batch: ShardBatch, start: int, stop: int) -> ShardBatch:
+    offsets = batch.offsets[start : stop + 1]
+    return ShardBatch(
+        event_ids=batch.event_ids[start:stop],
+        labels=batch.labels[start:stop],
+        weights=batch.weights[start:stop],
+        high_level=batch.high_level[start:stop],
+        offsets=offsets - offsets[0],
+        particles=batch.particles[offsets[0] : offsets[-1]],
+    )

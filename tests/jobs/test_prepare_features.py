@@ -26,6 +26,7 @@ from toposieve.config import SelectionConfig
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.event_keys import digest64, event_keys, mix
 from toposieve.io import datasets, manifests
+from toposieve.io.event_tables import TABLE_SUFFIX, read_table
 from toposieve.io.publication import TIMING_NAME, Publication
 from toposieve.io.store import Key, root_key
 from toposieve.preprocessing import Scaling
@@ -302,9 +303,15 @@ def test_shards_are_equal_and_listed(dataset: Path) -> None:
         f"{split}/{i}" for split, count in (("train", 8), ("validation", 2), ("test", 2)) for i in range(count)
     ]
     for unit in shards:
-        [output] = unit.outputs
-        manifests.check_listed(key_of(dataset), output)
-        found = read(dataset / output.path)
+        for output in unit.outputs:
+            manifests.check_listed(key_of(dataset), output)
+        shard, table = (output.path for output in unit.outputs)
+        found = read(dataset / shard)
+        rows = read_table(key_of(dataset) / table, len(found), ["event_id", "is_electron"]).to_pylist()
+        assert [row["event_id"] for row in rows] == [f"{file}:{entry}" for file, entry in (r.event for r in found)]
+        assert [row["is_electron"] for row in rows] == [
+            bool(r.particles[-1, schema.LOW_LEVEL_FEATURES.index("isEle")]) for r in found
+        ]
         assert len(found) == unit.counts["events"] == unit.entry_stop - unit.entry_start
         assert Counter(record.sample for record in found) == {sample: unit.counts[sample] for sample in schema.SAMPLES}
     assert {unit.counts["events"] for unit in shards if unit.source.startswith("train")} == {24}
@@ -491,7 +498,9 @@ def test_another_configuration_is_refused_unless_it_may_replace(copy: Path) -> N
     assert content(copy / "datasets" / "demo") == before
     after = content(run(copy, "--set", "events_per_shard=100", "--replace"))
     new = [name for name in after.keys() - before.keys() if "/train/" in name]
-    assert {name.partition("/")[2] for name in new} == {f"train/shard-0000{i}-of-00002.tfrecord" for i in range(2)}
+    assert {name.partition("/")[2] for name in new} == {
+        f"train/shard-0000{i}-of-00002{suffix}" for i in range(2) for suffix in (".tfrecord", TABLE_SUFFIX)
+    }
 
 
 def test_a_run_killed_while_it_replaces_a_dataset_leaves_the_old_shards(
@@ -503,7 +512,7 @@ def test_a_run_killed_while_it_replaces_a_dataset_leaves_the_old_shards(
         run(copy, "--set", "seed=6", "--replace")
     shards = [file for file in manifest_of(dataset).outputs() if "shard" in file.path]
     assert all(manifests.check_listed(key_of(dataset), file) for file in shards)
-    assert len(list(dataset.glob("*/*/*.tfrecord"))) == 2 * len(shards)
+    assert len(list(dataset.glob("*/*/shard-*"))) == 2 * len(shards)
 
 
 def interrupt(*_: object) -> None:

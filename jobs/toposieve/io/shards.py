@@ -1,4 +1,4 @@
-"""One shard of a dataset: events scaled, put in sequence order, and written as TFRecord and, if asked, Parquet."""
+"""One shard of a dataset: events scaled, in sequence order, as TFRecord with a table and, if asked, Parquet."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.io import tfrecord
+from toposieve.io.event_tables import TABLE_SCHEMA, write_table
 from toposieve.physics.features import sequence_order
 from toposieve.physics.sequences import scaled_features
 from toposieve.preprocessing import Scaling
@@ -32,6 +33,8 @@ PARQUET_SCHEMA = pa.schema(
     ]
 )
 """Columns of a dataset's Parquet form: the same numbers as in the TFRecord shards, under the features' names."""
+
+_IS_ELECTRON = schema.LOW_LEVEL_FEATURES.index("isEle")
 
 
 @dataclass(frozen=True)
@@ -97,27 +100,42 @@ def parquet_batch(batch: ShardBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=PARQUET_SCHEMA)
 
 
-def write_shard(tfrecord_path: Path, parquet_path: Path | None, batches: Iterator[ShardBatch]) -> dict[str, int]:
+def table_batch(batch: ShardBatch, offsets: NDArray[np.int64]) -> pa.RecordBatch:
+    """Rows of the table beside a TFRecord file, in which the events' records begin at some offsets, (events,)."""
+    leptons = batch.particles[batch.offsets[1:] - 1]  # the last in sequence order, (events, 19)
+    columns = [offsets, batch.event_ids, batch.labels.astype(np.int8), batch.weights, leptons[:, _IS_ELECTRON] > 0]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column) for column in (*columns, *batch.high_level.T)], schema=TABLE_SCHEMA
+    )
+
+
+def write_shard(
+    tfrecord_path: Path, table_path: Path, parquet_path: Path | None, batches: Iterator[ShardBatch]
+) -> dict[str, int]:
     """Write the events of one shard.
 
     Args:
         tfrecord_path: Its TFRecord file.
+        table_path: The table beside it.
         parquet_path: Its Parquet form, if wanted.
         batches: The events, in the shard's order.
 
     Returns:
         The number of events of each sample.
     """
-    labels = np.zeros(len(schema.LABELS), np.int64)
+    labels, size = np.zeros(len(schema.LABELS), np.int64), 0
+    rows: list[pa.RecordBatch] = []
     with ExitStack() as stack:
         stream = stack.enter_context(tfrecord_path.open("wb", buffering=BUFFER_BYTES))
-        table = stack.enter_context(_parquet_writer(parquet_path)) if parquet_path else None
+        parquet = stack.enter_context(_parquet_writer(parquet_path)) if parquet_path else None
         for batch in batches:
             labels += np.bincount(batch.labels, minlength=len(labels))
-            for record in examples(batch):
-                tfrecord.write_record(stream, record)
-            if table is not None:
-                table.write_batch(parquet_batch(batch))
+            sizes = np.array([tfrecord.write_record(stream, record) for record in examples(batch)], np.int64)
+            rows.append(table_batch(batch, size + np.cumsum(sizes) - sizes))
+            size += int(sizes.sum())
+            if parquet is not None:
+                parquet.write_batch(parquet_batch(batch))
+    write_table(table_path, rows)
     return {sample: int(labels[label]) for sample, label in schema.LABELS.items()}
 
 

@@ -88,11 +88,11 @@ def _masked_crc(content: bytes) -> int:
     return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF
 
 
-def write_record(stream: BinaryIO, record: bytes) -> None:
-    """Append one record to an uncompressed TFRecord file that is open for binary writing."""
+def write_record(stream: BinaryIO, record: bytes) -> int:
+    """Append one record to an uncompressed TFRecord file that is open for binary writing; the bytes that it takes."""
     length = _LENGTH.pack(len(record))
     frame = (length, _CRC.pack(_masked_crc(length)), record, _CRC.pack(_masked_crc(record)))
-    stream.write(b"".join(frame))
+    return stream.write(b"".join(frame))
 
 
 def record_count(path: Path) -> int:

@@ -24,6 +24,7 @@ from toposieve import schema
 from toposieve.assignment import NOT_KEPT, TRAIN, Cuts, shuffle_keys
 from toposieve.event_keys import Keys
 from toposieve.io.datasets import SelectedUnit
+from toposieve.io.event_tables import TABLE_SUFFIX
 from toposieve.io.manifests import Unit, describe_file
 from toposieve.io.names import RECORDS, sample_of
 from toposieve.io.selected import PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
@@ -287,10 +288,11 @@ def _shard_writer(
 
 def _write(plan: ShardPlan, shard: int, events: ShardEvents, output: ShardOutput) -> Unit:
     name = f"{output.content}/{plan.name(shard)}"
-    names = [name, name.removesuffix(".tfrecord") + ".parquet"][: 1 + output.parquet]
+    stem = name.removesuffix(".tfrecord")
+    names = [name, stem + TABLE_SUFFIX, *([f"{stem}.parquet"] if output.parquet else [])]
     with ExitStack() as stack:
         paths = [stack.enter_context((output.dataset / each).create()) for each in names]
-        counts = write_shard(paths[0], paths[1] if output.parquet else None, _scaled(events, output.scaling))
+        counts = write_shard(paths[0], paths[1], paths[2] if output.parquet else None, _scaled(events, output.scaling))
         files = tuple(describe_file(path, each) for path, each in zip(paths, names, strict=True))
     split, number = plan.shards[shard]
     start, stop = plan.events(shard)

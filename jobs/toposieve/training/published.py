@@ -24,6 +24,7 @@ from toposieve.config import ImportConfig
 from toposieve.errors import InvalidInputError
 from toposieve.event_keys import digest64, event_keys, mix
 from toposieve.io.datasets import IMPORT_STAGE
+from toposieve.io.event_tables import TABLE_SUFFIX
 from toposieve.io.manifests import Manifest, Unit, adler32, describe_file
 from toposieve.io.names import digest, unit_name
 from toposieve.io.publication import Publication
@@ -157,9 +158,10 @@ def dataset_manifest(units: Sequence[Unit], config: ImportConfig) -> Manifest:
 
 
 def _write(folder: Key, name: str, source: str, identity: tuple[int, str], batches: Iterator[ShardBatch]) -> Unit:
-    with (folder / name).create() as path:
-        counts = write_shard(path, None, batches)
-        file = describe_file(path, name)
+    names = [name, name.removesuffix(".tfrecord") + TABLE_SUFFIX]
+    with (folder / names[0]).create() as path, (folder / names[1]).create() as table:
+        counts = write_shard(path, table, None, batches)
+        files = tuple(describe_file(*each) for each in zip((path, table), names, strict=True))
     events = sum(counts.values())
     unit = Unit(
         source=source,
@@ -168,7 +170,7 @@ def _write(folder: Key, name: str, source: str, identity: tuple[int, str], batch
         entry_start=0,
         entry_stop=events,
         counts={"events": events, **counts},
-        outputs=(file,),
+        outputs=files,
     )
     write_record(folder, name, unit)
     return unit

@@ -1,0 +1,67 @@
+"""A table beside each shard, Parquet: one row an event, with all of it but its particles, and where its record begins.
+
+So a record can be read without those before it, and a model that takes high-level features alone needs no records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from toposieve import schema
+from toposieve.errors import InvalidInputError
+from toposieve.io.parquet import event_writer, open_parquet
+from toposieve.io.store import Key
+
+TABLE_SUFFIX = ".events.parquet"
+"""In place of the suffix of a TFRecord file."""
+
+OFFSET = "offset"
+
+TABLE_SCHEMA = pa.schema(
+    [
+        pa.field(name, dtype, nullable=False)
+        for name, dtype in {
+            OFFSET: pa.int64(),  # of its record in the TFRecord file, bytes
+            "event_id": pa.string(),
+            "label": pa.int8(),
+            "weight": pa.float32(),
+            "is_electron": pa.bool_(),  # the lepton, if it is no muon
+            **dict.fromkeys(schema.HIGH_LEVEL_FEATURES, pa.float32()),  # scaled
+        }.items()
+    ]
+)
+"""Columns of a table."""
+
+
+def write_table(path: Path, batches: Sequence[pa.RecordBatch]) -> None:
+    """Write the table of a shard, as one row group."""
+    with event_writer(path, TABLE_SCHEMA) as writer:
+        writer.write_table(pa.Table.from_batches(batches, TABLE_SCHEMA))
+
+
+def read_table(key: Key, events: int, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a shard's table; of a remote one, little more than these is read.
+
+    Args:
+        key: The table.
+        events: How many the shard has.
+        columns: Names among :data:`TABLE_SCHEMA`'s.
+
+    Raises:
+        InvalidInputError: It is missing, damaged, or has other columns, or another number of rows.
+    """
+    with open_parquet(key, TABLE_SCHEMA, whole=False) as file:
+        if file.metadata.num_rows != events:
+            raise InvalidInputError(f"{key} has {file.metadata.num_rows} rows, not {events}: prepare the dataset again")
+        return file.read(columns=list(columns), use_threads=False)
+
+
+def read_offsets(key: Key, events: int) -> NDArray[np.int64]:
+    """Where each record of a shard begins, bytes, (events,)."""
+    offsets: NDArray[np.int64] = read_table(key, events, [OFFSET])[OFFSET].to_numpy()
+    return offsets
