@@ -26,6 +26,7 @@ from toposieve_airflow.profiles import SECRET_FOLDER
 VALUES = yaml.safe_load(AIRFLOW_VALUES.read_text())
 CHART_VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 WITHOUT = yaml.safe_load(AIRFLOW_WITHOUT_VOLUME.read_text())
+COMPONENTS = ("workers", "triggerer", "scheduler", "dagProcessor", "apiServer")
 IMAGE = (REPOSITORY / "docker/airflow/Dockerfile").read_text()
 
 
@@ -39,9 +40,13 @@ def volume(name):
     return found
 
 
-def mount_path(name):
-    (found,) = [each["mountPath"] for each in VALUES["volumeMounts"] if each["name"] == name]
+def mount(name, section="workers"):
+    (found,) = [each for each in VALUES["volumeMounts"] + VALUES[section]["extraVolumeMounts"] if each["name"] == name]
     return found
+
+
+def mount_path(name):
+    return mount(name)["mountPath"]
 
 
 @pytest.mark.parametrize("section", [VALUES["scheduler"], VALUES["workers"]["kubernetes"], VALUES["triggerer"]])
@@ -56,7 +61,9 @@ def test_accounts_are_those_that_our_chart_makes(ours, section):
 def test_the_data_is_where_our_chart_puts_it(ours):
     claim = volume("base")["persistentVolumeClaim"]["claimName"]
     assert find(ours, "PersistentVolumeClaim", claim)
-    assert mount_path("base") == CHART_VALUES["storage"]["mountPath"]
+    for component in COMPONENTS:
+        assert mount("base", component)["mountPath"] == CHART_VALUES["storage"]["mountPath"]
+        assert mount("base", component).get("readOnly", False) == (component == "apiServer")
 
 
 def test_logs_outlive_their_pods():
@@ -103,8 +110,8 @@ def test_dags_come_from_the_image():
 
 def test_the_users_are_where_airflow_looks_for_them():
     assert VALUES["config"]["core"]["simple_auth_manager_passwords_file"] == "/tmp/passwords.json"
-    (mount,) = VALUES["apiServer"]["extraVolumeMounts"]
-    assert f"cp {mount['mountPath']}/passwords.json /tmp/" in VALUES["apiServer"]["args"][-1]
+    place = mount("users", "apiServer")["mountPath"]
+    assert f"cp {place}/passwords.json /tmp/" in VALUES["apiServer"]["args"][-1]
 
 
 def test_the_api_server_listens_on_both_families():
@@ -135,9 +142,14 @@ def test_the_manual_makes_every_secret():
 
 
 def test_without_a_volume_pods_have_all_others_and_the_secret_of_the_store():
+    def without(name, mounts):
+        return [each for each in mounts if each["name"] != name]
+
     for key in ("volumes", "volumeMounts"):
-        kept = [each for each in VALUES[key] if each["name"] != "base"]
-        assert [each for each in WITHOUT[key] if each["name"] != "store"] == kept
+        assert without("store", WITHOUT[key]) == without("base", VALUES[key])
+    for component in COMPONENTS:
+        kept = without("base", VALUES[component]["extraVolumeMounts"])
+        assert WITHOUT[component]["extraVolumeMounts"] == kept
     secret = WITHOUT_VOLUME["storage"]["secret"]
     assert {"name": "store", "secret": {"secretName": secret, "optional": True}} in WITHOUT["volumes"]
     assert {"name": "store", "mountPath": SECRET_FOLDER, "readOnly": True} in WITHOUT["volumeMounts"]
