@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from toposieve.errors import ConflictError
 from toposieve.io import heartbeats
-from toposieve.io.heartbeats import FRESH_SECONDS, SWEEP, Heartbeat, any_fresh, others, wait_for_sweeps
+from toposieve.io.heartbeats import FRESH_SECONDS, SWEEP, Claim, Heartbeat, any_fresh, others, wait_for_sweeps
 from toposieve.io.names import HEARTBEATS
 from toposieve.io.store import Key, root_key
 
@@ -79,3 +81,53 @@ def test_a_sweep_that_died_long_ago_holds_nobody_up(folder: Key, clock: list[flo
     os.utime(tmp_path / dead.key.path, (now - 70, now - 70))
     assert not wait_for_sweeps(folder, now)
     assert sum(clock) == 0
+
+
+def claim_of(folder: Key, host: str = "", pid: int = 0, task: str = "") -> Path:
+    """What another process has left."""
+    sign = Claim(folder, task)
+    sign.begin()
+    sign._ended.set()
+    said = json.loads(sign.key.read_text())
+    sign.key.write_text(json.dumps({**said, "host": host or said["host"], "pid": pid or said["pid"]}))
+    return Path(str(sign.key))
+
+
+NO_PROCESS = 2**22 + 1
+
+
+def test_a_folder_has_one_writer_and_a_second_is_told_who(folder: Key) -> None:
+    with Claim(folder, "train hlf") as first:
+        with pytest.raises(ConflictError, match=rf"{folder} is being written by train hlf \(process {os.getpid()} on "):
+            Claim(folder, "train lstm").__enter__()
+        first.check()
+        assert list((folder / HEARTBEATS).list()) == [first.key.name]
+    with Claim(folder, ""):
+        pass
+    assert not (folder / HEARTBEATS).list()
+
+
+def test_somebody_on_another_machine_is_waited_for_until_he_is_long_silent(folder: Key) -> None:
+    claim_of(folder, host="elsewhere", pid=NO_PROCESS)
+    with pytest.raises(ConflictError, match="somebody"):
+        Claim(folder, "").__enter__()
+    os.utime(next(Path(str(folder / HEARTBEATS)).iterdir()), (0, 0))
+    with Claim(folder, ""):
+        pass
+
+
+@pytest.mark.parametrize("other", [{"host": "elsewhere", "task": "train hlf"}, {"pid": NO_PROCESS}])
+def test_the_next_try_of_a_task_or_of_a_dead_process_takes_over_at_once(folder: Key, other: dict[str, str]) -> None:
+    left = claim_of(folder, **other)
+    with Claim(folder, "train hlf") as mine:
+        assert not left.exists()
+        mine.check()
+
+
+def test_who_was_taken_over_learns_it_and_shows_no_sign_again(folder: Key) -> None:
+    with Claim(folder, "train hlf") as old, Claim(folder, "train hlf") as new:
+        with pytest.raises(ConflictError, match="was taken over by another process"):
+            old.check()
+        with pytest.raises(ConflictError):
+            old.show()
+        assert list((folder / HEARTBEATS).list()) == [new.key.name]

@@ -14,8 +14,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
-from toposieve.errors import InvalidInputError
+from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.names import HEARTBEATS
 from toposieve.io.store import Key
 
@@ -43,7 +45,7 @@ class Heartbeat:
     def __init__(self, folder: Key, kind: str = "") -> None:
         """Write nothing yet."""
         self.key = folder / HEARTBEATS / f"{kind}{uuid.uuid4().hex}.json"
-        self._content = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        self._content = {"host": socket.gethostname(), "pid": os.getpid()}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="heartbeat", daemon=True)
 
@@ -63,7 +65,7 @@ class Heartbeat:
 
     def show(self) -> float:
         """Write it anew, and say when that was by the store's clock. A listing of signs is never older than that."""
-        self.key.write_text(self._content)
+        self.key.write_text(json.dumps(self._content))
         stat = self.key.stat()
         return stat.modified if stat else 0.0
 
@@ -71,8 +73,81 @@ class Heartbeat:
         while not self._ended.wait(RENEWED_SECONDS):
             try:
                 self.show()
-            except (OSError, InvalidInputError) as error:
+            except (OSError, InvalidInputError, ConflictError) as error:
                 logger.warning("sign of life not written: %s", error)
+
+
+class Claim(Heartbeat):
+    """The sign of the one writer of a folder, which nobody may write beside. Whoever takes it over removes it.
+
+    The next try of the same task takes over at once, and so does anybody on the same machine once the process is gone;
+    others when there was no sign for long.
+
+    Args:
+        folder: The folder.
+        task: What the process works for, the same in every try; empty if nobody says.
+    """
+
+    def __init__(self, folder: Key, task: str) -> None:
+        """Write nothing yet."""
+        super().__init__(folder)
+        self._content |= {"task": task}
+        self._is_shown = False
+
+    def __enter__(self) -> Claim:
+        """Take the folder.
+
+        Raises:
+            ConflictError: Somebody else has it, or takes it at the same moment.
+        """
+        now = self.begin()
+        try:
+            for name, stat in self.key.parent.list().items():
+                if name != self.key.name:
+                    self._take_over(self.key.parent / name, now - stat.modified)
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the folder to others."""
+        with suppress(ConflictError):
+            self.end()
+
+    def show(self) -> float:
+        """Write it anew, unless it was taken over.
+
+        Raises:
+            ConflictError: It was.
+        """
+        if self._is_shown:
+            self.check()
+        self._is_shown = True
+        return super().show()
+
+    def check(self) -> None:
+        """See that nobody has taken over.
+
+        Raises:
+            ConflictError: Somebody has.
+        """
+        if self.key.stat() is None:
+            raise ConflictError(f"{self.key.parent.parent} was taken over by another process, which goes on with it")
+
+    def _take_over(self, sign: Key, age: float) -> None:
+        try:
+            who = json.loads(sign.read_text())
+        except (FileNotFoundError, ValueError):  # just ended, or just begun
+            who = {}
+        is_next_try = bool(who.get("task")) and who["task"] == self._content["task"]
+        is_gone = who.get("host") == self._content["host"] and not Path(f"/proc/{who['pid']}").exists()
+        if age < FRESH_SECONDS and not (is_next_try or is_gone):
+            raise ConflictError(
+                f"{sign.parent.parent} is being written by {who.get('task') or 'somebody'} (process {who.get('pid')} "
+                f"on {who.get('host')}, {max(0.0, age):.0f} s ago): wait for it, or, if it is dead, delete {sign}"
+            )
+        sign.delete()
 
 
 def others(folder: Key, own: Heartbeat) -> list[float]:
