@@ -14,6 +14,9 @@ from typing import Any
 POD_PORT = 2222
 """Where a worker listens in its pod, which has an address of its own."""
 
+TASK_VARIABLE = "TOPOSIEVE_TASK"
+"""Environment variable by which a job knows the next try of its task, which takes over what it writes at once."""
+
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """Label in which an Indexed Job gives a pod its worker's index."""
 

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from toposieve_airflow.announcements import check_and_announce
-from toposieve_airflow.gang import local_hosts, worker_environments
+from toposieve_airflow.gang import TASK_VARIABLE, local_hosts, worker_environments
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import JobLog, with_run
 from toposieve_airflow.processes import JobFailed, JobProcesses, free_ports
@@ -83,4 +83,7 @@ class LocalGangOperator(BaseOperator):
         inherited = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
         hosts = local_hosts(free_ports(workers))
         variables = self.jobs.own_variables()
-        return [{**inherited, **variables, **own} for own in worker_environments(hosts)]
+        task = " ".join(
+            inherited.get(f"AIRFLOW_CTX_{part}", "") for part in ("DAG_ID", "DAG_RUN_ID", "TASK_ID")
+        ).strip()
+        return [{**inherited, **variables, TASK_VARIABLE: task, **own} for own in worker_environments(hosts)]

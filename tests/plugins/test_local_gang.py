@@ -45,6 +45,15 @@ def test_one_worker_runs_without_tf_config(make_gang, monkeypatch: pytest.Monkey
     make_gang("import os, sys\nsys.exit('TF_CONFIG' in os.environ)", workers=1).execute({})
 
 
+def test_a_job_learns_its_task_the_same_in_every_try(
+    make_gang, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"DAG_ID": "chain", "DAG_RUN_ID": "manual", "TASK_ID": "train", "TRY_NUMBER": "2"}.items():
+        monkeypatch.setenv(f"AIRFLOW_CTX_{name}", value)
+    make_gang(f"import os\nopen({str(tmp_path / 'task')!r}, 'w').write(os.environ['TOPOSIEVE_TASK'])", 1).execute({})
+    assert (tmp_path / "task").read_text() == "chain manual train"
+
+
 def test_each_worker_logs_under_its_own_name(make_gang, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         make_gang(

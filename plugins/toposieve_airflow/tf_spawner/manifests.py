@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toposieve_airflow.gang import POD_PORT, pod_environment, pod_hosts
+from toposieve_airflow.gang import POD_PORT, TASK_VARIABLE, pod_environment, pod_hosts
 from toposieve_airflow.naming import short_hash
 from toposieve_airflow.tf_spawner.pod_defaults import Accelerator, hardened, spread, with_accelerator
 
@@ -174,7 +174,8 @@ def _template(pod: Manifest, gang: Gang) -> Manifest:
     hosts = pod_hosts(gang.name, gang.name, gang.workers)
     for container in spec["containers"]:
         if container["name"] == gang.container:
-            container["env"] = [*container.get("env", []), *pod_environment(hosts)]
+            task = {"name": TASK_VARIABLE, "value": gang.name.rpartition("-")[0]}
+            container["env"] = [*container.get("env", []), task, *pod_environment(hosts)]
     spec |= {"restartPolicy": "Never", "subdomain": gang.name}
     spec.pop("activeDeadlineSeconds", None)  # the Job's, which counts for all pods together
     labels = {key: value for key, value in pod["metadata"].get("labels", {}).items() if key != _VERSION_LABEL}

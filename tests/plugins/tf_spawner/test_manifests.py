@@ -61,6 +61,11 @@ def test_pods_learn_their_index_and_each_others_names_without_code_of_their_own(
     assert list(variables).index("WORKER_INDEX") < list(variables).index("TF_CONFIG")
 
 
+def test_pods_of_the_next_try_know_that_they_are_of_the_same_task() -> None:
+    tries = [environment(manifests(try_number=number)[0])["TOPOSIEVE_TASK"] for number in (1, 2)]
+    assert tries == ["train-699fcf70"] * 2
+
+
 def test_service_finds_the_pods_and_goes_with_the_job() -> None:
     job, service = manifests(workers=2)
     assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
