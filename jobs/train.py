@@ -4,7 +4,9 @@
 
 A gang is several of these processes with a TF_CONFIG each, the same folder under --base, and nothing else different;
 it gives the same result as one process. The run's folder, models/MODEL/RUN, follows from dataset and configuration: a
-retry goes on from its newest checkpoint, and a run that is complete is left as it is. The log shows each epoch's end:
+retry goes on from its newest checkpoint, or from that of a run of fewer epochs, and a run that is complete is left as
+it is. One process at a time writes there; the next try of a task takes over at once, if TOPOSIEVE_TASK names the task.
+The log shows each epoch's end:
 
     epoch 1/6 done: loss 0.6127, accuracy 0.7609; validation loss 0.4410, accuracy 0.8333; 2.1 s, 1143 events/s
 """
@@ -13,15 +15,22 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from toposieve import cli
 from toposieve.config import TrainingConfig
+from toposieve.io.heartbeats import Claim
+from toposieve.io.manifests import Manifest
 from toposieve.io.names import path_key
-from toposieve.io.store import root_key
+from toposieve.io.store import Key, root_key
+from toposieve.models import ARCHITECTURES
 from toposieve.training.gang import (
     PEERS_MISSING_EXIT_CODE,
     Gang,
@@ -31,7 +40,7 @@ from toposieve.training.gang import (
     meet,
     threads_per_worker,
 )
-from toposieve.training.runs import METRICS_FILE, copy_metrics, finished_run, run_directory
+from toposieve.training.runs import CHECKPOINTS_DIRECTORY, METRICS_FILE, copy_metrics, finished_run, run_directory
 from toposieve.training.shards import check_share, open_dataset
 
 if TYPE_CHECKING:
@@ -61,8 +70,25 @@ def arg_parser() -> argparse.ArgumentParser:
         help="room in local scratch (TMPDIR) for copies of shards that lie elsewhere; "
         "default: 20, or half of what is free there",
     )
+    parser.add_argument(
+        "--replace", action="store_true", help="begin anew where the run is of a model that the code no longer makes"
+    )
+    parser.add_argument("--list", action=_ListModels, nargs=0, help="only show the models and their own keys")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only try a few steps, and show how many there are and what they take"
+    )
     cli.add_history_argument(parser)
     return parser
+
+
+class _ListModels(argparse.Action):
+    """Shows the models, whatever else is asked for, as ``--help`` does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        for name in ARCHITECTURES:
+            values = TrainingConfig(model=name).parameters
+            print(name, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
+        parser.exit()
 
 
 def main(args: argparse.Namespace) -> None:
@@ -79,19 +105,49 @@ def main(args: argparse.Namespace) -> None:
         return
     logger.info("training %s on %s, results in %s", config.model, dataset_dir, directory)
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    os.environ.update(grpc_proxy="")  # TensorFlow speaks gRPC with the peers alone, who are not behind a proxy
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads_per_worker(gang, len(os.sched_getaffinity(0)))))
     finished = finished_run(directory)
-    if finished is not None:
+    if finished is not None and _is_of_same_model(directory, finished, config, args.replace):
         logger.info("complete already: nothing to do")
         if gang.is_chief and (directory / METRICS_FILE).stat() is None:
             copy_metrics(directory, finished)
         return
-    os.environ.update(grpc_proxy="")  # TensorFlow speaks gRPC with the peers alone, who are not behind a proxy
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads_per_worker(gang, len(os.sched_getaffinity(0)))))
     from toposieve.training.loop import Task
 
-    task = Task(config, dataset, gang, directory, round(args.cache_gb * 1e9))
-    _train_and_publish(task, args.startup_timeout)
+    claim = Claim(directory / CHECKPOINTS_DIRECTORY, os.environ.get("TOPOSIEVE_TASK", ""))
+    task = Task(config, dataset, gang, directory, args.replace, claim.check, round(args.cache_gb * 1e9))
+    if args.dry_run:
+        _rehearse(task)
+        return
+    with claim if gang.is_chief else nullcontext():
+        _train_and_publish(task, args.startup_timeout)
+
+
+def _rehearse(task: Task) -> None:
+    from toposieve.training.rehearsal import rehearse
+
+    print(rehearse(task))
+
+
+def _is_of_same_model(directory: Key, finished: Manifest, config: TrainingConfig, replace: bool) -> bool:
+    """Whether a finished run has trained the model that the code makes.
+
+    Raises:
+        InvalidInputError: It has not, and is not to be replaced.
+    """
+    from toposieve.training.architectures import build_model
+    from toposieve.training.checkpoints import ForeignCheckpointError, check_same_layers
+    from toposieve.training.layers import describe_layers
+
+    try:
+        check_same_layers(directory, finished.extra["layers"], describe_layers(build_model(config)))
+    except ForeignCheckpointError:
+        if not replace:
+            raise
+        return False
+    return True
 
 
 def _train_and_publish(task: Task, startup_timeout: float) -> None:
@@ -110,7 +166,7 @@ def _train_and_publish(task: Task, startup_timeout: float) -> None:
         faulthandler.cancel_dump_traceback_later()
     if task.gang.is_chief:
         results.publish(task, trained)
-    sum_over_workers(strategy, 0.0)  # no worker ends before the results are published: the others would fail
+    sum_over_workers(strategy, np.zeros(1))  # no worker ends before the results are published: the others would fail
     _log_result(task, trained)
 
 

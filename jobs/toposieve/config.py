@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 else:
     ModelName = Literal[tuple(ARCHITECTURES)]
 Units = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 BitMask = Annotated[int, Field(ge=1, lt=2**32)]
@@ -177,10 +178,20 @@ class TrainingConfig(StageConfig):
     """Events per step over all workers; a multiple of the dataset's streams."""
     learning_rate: Positive = 1e-3
     """Adam's learning rate."""
+    learning_rate_schedule: Literal["constant", "cosine", "steps"] = "constant"
+    """How it goes on: as it is, down along a cosine to 0 at the end of the last epoch, or in learning_rate_steps."""
+    learning_rate_steps: dict[Epochs, Positive] = Field(default={3: 0.4, 5: 0.2})
+    """Epochs done → what the rate is multiplied by from then on, if it goes in steps; the default is the published."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """First steps, in which the rate rises from 0."""
+    gradient_norm_max: Positive | None = None
+    """Gradients are scaled down to this norm over all weights; empty leaves them as they are."""
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss before training stops; the best epoch's weights are kept."""
-    checkpoint_steps: int = Field(default=200, ge=1)
+    checkpoint_steps: int = Field(default=200, ge=1, exclude=True)
     """Steps between checkpoints, besides one at every epoch's end."""
+    micro_batch_size: int | None = Field(default=None, ge=1, exclude=True)
+    """Most events that a worker computes at a time, to spare memory; empty computes all that it has of a batch."""
     event_weights: Literal["absolute", "signed", "none"] = "absolute"
     """What an event counts in the loss: its weight's size, its weight as it is (may diverge), or 1."""
     seed: int = Field(default=1, ge=0)

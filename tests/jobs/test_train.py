@@ -13,8 +13,10 @@ from support.gangs import finish, free_addresses, gang, read_until, start_worker
 from support.training_data import shard_folder, write_dataset
 from toposieve import cli
 from toposieve.config import TrainingConfig
+from toposieve.io.heartbeats import Claim
 from toposieve.io.manifests import fingerprint, read_manifest
 from toposieve.io.store import Key
+from toposieve.models import ARCHITECTURES
 from toposieve.training.runs import finished_run, results_of, run_directory
 
 # An epoch of 125 steps leaves time to kill a worker in it.
@@ -128,6 +130,44 @@ def test_a_complete_run_is_left_as_it_is(undisturbed: tuple[Path, list[str]]) ->
     assert code == 0, output
     assert "complete already" in output
     assert before == {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
+
+
+def test_a_complete_run_of_another_model_is_refused_and_so_is_its_checkpoint(
+    undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, _ = undisturbed
+    monkeypatch.setattr("toposieve.training.layers.describe_layers", lambda _: ["gru (TrimmedGRU 19x12)"])
+    assert run_main(monkeypatch, arguments(base)) == 2
+    error = capsys.readouterr().err
+    assert f"{run_of(base)} is of another model: " in error
+    assert "is now gru (TrimmedGRU 19x12)" in error
+    assert "pass --replace" in error
+
+
+def test_a_run_has_one_writer(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = base_with(dataset_dir, tmp_path / "base")
+    with Claim(Key(str(run_of(base))) / "checkpoints", "the other task"):
+        assert run_main(monkeypatch, arguments(base)) == 1
+    assert "is being written by the other task (process " in capsys.readouterr().err
+
+
+def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, ["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "hlf hlf_units=[50, 20, 10]"
+    assert [line.partition(" ")[0] for line in lines] == list(ARCHITECTURES)
+
+
+def test_what_a_run_would_take_is_said_and_nothing_written(
+    own_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, [*arguments(own_base), "--set", "model=hlf", "--dry-run"]) == 0
+    assert re.search(
+        r"6 steps \(2 epochs of 3\), at most 0:00:\d\d \(0.0 s an epoch\), \d.\d GB", capsys.readouterr().out
+    )
+    assert not (own_base / "models").exists()
 
 
 def test_the_history_of_a_run_is_shown(

@@ -27,14 +27,16 @@ def tf_config(addresses: list[str], index: int) -> str:
     return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
 
 
-def start_worker(arguments: list[str], config: str | None = None) -> subprocess.Popen[str]:
-    """Start ``jobs/train.py``; its output, errors included, is on ``stdout``."""
+def start_worker(
+    arguments: list[str], config: str | None = None, script: Path = JOBS / "train.py"
+) -> subprocess.Popen[str]:
+    """Start a script, the training job; its output, errors included, is on ``stdout``."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     environment |= {"PYTHONPATH": str(JOBS), "CUDA_VISIBLE_DEVICES": "-1", "PYTHONUNBUFFERED": "1"}
     if config is not None:
         environment["TF_CONFIG"] = config
     return subprocess.Popen(
-        [sys.executable, str(JOBS / "train.py"), *arguments],
+        [sys.executable, str(script), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -43,10 +45,10 @@ def start_worker(arguments: list[str], config: str | None = None) -> subprocess.
 
 
 @contextmanager
-def gang(arguments: list[str], workers: int) -> Iterator[list[subprocess.Popen[str]]]:
+def gang(arguments: list[str], workers: int, script: Path = JOBS / "train.py") -> Iterator[list[subprocess.Popen[str]]]:
     """A running gang; whatever still runs at the end is killed."""
     addresses = free_addresses(workers)
-    processes = [start_worker(arguments, tf_config(addresses, index)) for index in range(workers)]
+    processes = [start_worker(arguments, tf_config(addresses, index), script) for index in range(workers)]
     try:
         yield processes
     finally:

@@ -14,6 +14,7 @@ from toposieve.training.runs import (
     results_of,
     run_directory,
     run_id,
+    shorter_runs,
 )
 
 
@@ -76,6 +77,20 @@ def test_a_dataset_without_a_manifest_is_known_by_its_files(tmp_path: Path) -> N
 def test_run_directory_names_model_and_run() -> None:
     config, base = TrainingConfig(model="hlf"), Key("/data")
     assert run_directory(base, "dataset", config) == base / "models" / "hlf" / run_id("dataset", config)
+
+
+def test_shorter_runs_differ_in_epochs_alone_and_matter_where_the_rate_does_not_depend_on_them() -> None:
+    directory = Key("/data/models/hlf/0")
+    config = TrainingConfig(model="hlf", epochs=3, learning_rate_schedule="steps")
+    names = [run_id("dataset", config.model_copy(update={"epochs": epochs})) for epochs in (1, 2)]
+    assert shorter_runs(directory, "dataset", config) == [directory.parent / name for name in names]
+    cosine = config.model_copy(update={"learning_rate_schedule": "cosine"})
+    assert shorter_runs(directory, "dataset", cosine) == []
+
+
+@pytest.mark.parametrize("change", [{"checkpoint_steps": 7}, {"micro_batch_size": 16}])
+def test_a_run_stays_the_same_whatever_does_not_change_its_result(change: dict[str, int]) -> None:
+    assert run_id("dataset", TrainingConfig(**change)) == run_id("dataset", TrainingConfig())
 
 
 @pytest.fixture

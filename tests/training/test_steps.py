@@ -1,11 +1,15 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from support import gang_steps
+from support.gangs import finish, gang
 from toposieve.config import TrainingConfig
+from toposieve.models import ARCHITECTURES
 from toposieve.training.architectures import build_model
 from toposieve.training.records import Batch
 from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
@@ -14,6 +18,7 @@ ROWS = 8
 RNG = np.random.default_rng(3)
 HIGH_LEVEL = RNG.normal(size=(ROWS, 14)).astype(np.float32)
 LABELS = RNG.integers(0, 3, ROWS)
+NOTHING = np.zeros(len(SUM_NAMES))
 FACTORS = np.array([1.0, 2.0, 5.0])
 WEIGHTS = RNG.uniform(0.5, 2.0, ROWS).astype(np.float32)
 
@@ -45,7 +50,7 @@ def weighted_loss(model: keras.Model, weights: np.ndarray) -> float:
 
 def test_validation_sums_are_weighted() -> None:
     model, steps = build()
-    sums = dict(zip(SUM_NAMES, steps.validate(batch_of()), strict=True))
+    sums = dict(zip(SUM_NAMES, steps.validate([batch_of()], NOTHING), strict=True))
     predicted = np.argmax(np.asarray(model({"high_level": HIGH_LEVEL})), axis=1)
     assert sums["events"] == ROWS
     assert sums["weight"] == pytest.approx(WEIGHTS.sum())
@@ -60,7 +65,7 @@ def test_validation_sums_are_weighted() -> None:
 def test_negative_weights_count_as_the_policy_says(event_weights: str, sign: Callable) -> None:
     weights = WEIGHTS * np.where(np.arange(ROWS) < 3, -1, 1)
     model, steps = build(event_weights)
-    sums = dict(zip(SUM_NAMES, steps.validate(batch_of(weights)), strict=True))
+    sums = dict(zip(SUM_NAMES, steps.validate([batch_of(weights)], NOTHING), strict=True))
     counted = sign(weights)
     assert sums["weight"] == pytest.approx(counted.sum())
     assert sums["weighted_loss"] == pytest.approx(weighted_loss(model, counted) * counted.sum(), rel=1e-5)
@@ -79,16 +84,16 @@ def test_the_gradient_is_that_of_the_weighted_loss_per_event() -> None:
             values.append(weighted_loss(model, WEIGHTS) * WEIGHTS.sum() / ROWS)
         slopes.append((values[0] - values[1]) / (2 * step))
     bias.assign(before)
-    steps.train(batch_of(), 0)
+    steps.train([batch_of()], 0, NOTHING)
     np.testing.assert_allclose(before - np.array(bias), slopes, atol=1e-3)
 
 
 def test_events_that_are_not_there_change_nothing() -> None:
     half = np.where(np.arange(ROWS) < 5, WEIGHTS, 0.0)
     partial, steps = build()
-    sums = steps.train(batch_of(half, np.arange(ROWS) < 5), 0)
+    sums = steps.train([batch_of(half, np.arange(ROWS) < 5)], 0, NOTHING)
     scaled, other_steps = build()
-    other_steps.train(batch_of(half * ROWS / 5), 0)  # as many events as rows, with the same weight per event
+    other_steps.train([batch_of(half * ROWS / 5)], 0, NOTHING)  # as many events as rows, with the same weight per event
     assert sums[SUM_NAMES.index("events")] == 5
     for one, two in zip(partial.get_weights(), scaled.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
@@ -97,7 +102,7 @@ def test_events_that_are_not_there_change_nothing() -> None:
 def test_a_batch_without_weight_changes_nothing() -> None:
     model, steps = build()
     before = model.get_weights()
-    steps.train(batch_of(np.zeros(ROWS)), 0)
+    steps.train([batch_of(np.zeros(ROWS))], 0, NOTHING)
     for was, now in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)
 
@@ -105,10 +110,50 @@ def test_a_batch_without_weight_changes_nothing() -> None:
 def test_steps_lower_the_loss() -> None:
     model, steps = build()
     first = weighted_loss(model, WEIGHTS)
-    for step in range(20):
-        steps.train(batch_of(), step)
+    steps.train([batch_of()] * 20, 0, NOTHING)
     assert weighted_loss(model, WEIGHTS) < first / 2
 
 
 def test_one_worker_sums_alone() -> None:
-    assert sum_over_workers(tf.distribute.get_strategy(), 41.5) == 41.5
+    assert sum_over_workers(tf.distribute.get_strategy(), np.array([41.5, 2.0])).tolist() == [41.5, 2.0]
+
+
+def test_steps_in_one_call_or_in_several_give_the_same_to_the_bit() -> None:
+    batches = [batch_of(WEIGHTS * factor) for factor in (1.0, 0.5, 3.0, 2.0, 0.1)]
+    results = []
+    for calls in ([5], [2, 1, 2], [1] * 5):
+        model, steps = build()
+        sums, first = NOTHING, 0
+        for count in calls:
+            sums = steps.train(batches[first : first + count], first, sums)
+            first += count
+        results.append([*model.get_weights(), sums, steps.validate(batches[:3], NOTHING)])
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", ["hlf", "inclusive"])
+def test_micro_batches_change_nothing(name: str) -> None:
+    """Dropout included: it must know a row's place in the whole batch."""
+    strategy = tf.distribute.get_strategy()
+    whole, sums = gang_steps.train(name, strategy)
+    sliced, other_sums = gang_steps.train(name, strategy, micro_batch_size=3)
+    np.testing.assert_allclose(other_sums, sums, rtol=1e-5)
+    for one, two in zip(whole, sliced, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+
+
+def test_two_workers_give_the_weights_of_one_for_every_model(tmp_path: Path) -> None:
+    """By plain gradient descent: a division by the events of one worker, not of all, would show."""
+    with gang([str(tmp_path)], workers=2, script=Path(gang_steps.__file__)) as workers:
+        for code, output in [finish(worker) for worker in workers]:
+            assert code == 0, output
+    for name in ARCHITECTURES:
+        alone, sums = gang_steps.train(name, tf.distribute.get_strategy())
+        for worker in range(2):
+            with np.load(tmp_path / f"{name}-{worker}.npz") as together:
+                np.testing.assert_allclose(together["sums"], sums, rtol=1e-5, err_msg=name)
+                for number, one in enumerate(alone):
+                    two = together[f"arr_{number}"]
+                    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5, err_msg=f"{name} {number}")

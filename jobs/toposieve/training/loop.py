@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from toposieve import schema
 from toposieve.config import TrainingConfig
@@ -21,14 +21,25 @@ from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
 from toposieve.training.architectures import build_model
 from toposieve.training.cache import Cache
-from toposieve.training.checkpoints import Checkpoint, Progress, load_newest_checkpoint, save_checkpoint
+from toposieve.training.checkpoints import (
+    Checkpoint,
+    ForeignCheckpointError,
+    Progress,
+    delete_checkpoints,
+    furthest,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 from toposieve.training.gang import Gang
 from toposieve.training.input_pipeline import Epochs, checked, ordered_batches, training_batches
+from toposieve.training.layers import describe_layers
 from toposieve.training.logs import EpochLog
 from toposieve.training.records import Batch, reader_for
-from toposieve.training.runs import CHECKPOINTS_DIRECTORY
+from toposieve.training.runs import CHECKPOINTS_DIRECTORY, shorter_runs
+from toposieve.training.schedules import learning_rate
+from toposieve.training.seeds import folded
 from toposieve.training.shards import Dataset, Share, Split
-from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
+from toposieve.training.steps import SUM_NAMES, Spec, Steps, build_steps, sum_over_workers
 
 LOG_SECONDS = 5.0
 
@@ -43,6 +54,10 @@ class Task:
     dataset: Dataset
     gang: Gang
     run_directory: Key
+    replace: bool = False
+    """Whether to begin anew where the run's checkpoints are of another model."""
+    check_sole: Callable[[], None] = lambda: None
+    """Raises where another process has taken the run over; called before each checkpoint."""
     cache_bytes: int = 0
     """Room for copies of shards; 0 for a default (:class:`~toposieve.training.cache.Cache`)."""
 
@@ -63,28 +78,35 @@ class Trained:
 
     weights: Sequence[np.ndarray]
     """The model's weights after the best epoch."""
+    layers: Sequence[str]
+    """The model, as :func:`~toposieve.training.layers.describe_layers` tells it."""
     progress: Progress
 
 
 @dataclass
-class _State:
+class State:
     """A run in memory."""
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
+    layers: Sequence[str]
     steps: Steps
-    progress: Progress
-    best: Sequence[np.ndarray]
+    progress: Progress = field(default_factory=Progress)
+    best: Sequence[np.ndarray] = ()
+    has_checkpoint: bool = False
+    """Whether it goes on from a checkpoint of its own."""
     is_compiled: bool = False
     """Whether this process has done a step."""
 
     @property
     def weights(self) -> list[np.ndarray]:
+        """The model's, as they are now."""
         return [variable.numpy() for variable in self.model.weights]
 
     def checkpoint(self) -> Checkpoint:
+        """All of it, as it is now."""
         optimizer = [variable.numpy() for variable in self.optimizer.variables]
-        return Checkpoint(self.progress, self.weights, optimizer, self.best)
+        return Checkpoint(self.progress, self.weights, optimizer, self.best, self.layers)
 
 
 def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None]) -> Trained:
@@ -115,8 +137,11 @@ def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callabl
     reader = reader_for(first, cache.path(first), config.record_keys, ARCHITECTURES[config.model].inputs)
     # One iterator for all epochs: making a new one costs .1 s.
     validation_set = ordered_batches(validation_split, reader, share, cache, config.epochs)
-    state = _start(task, strategy, validation_set.element_spec)
-    _check_same_start(state.progress, task, strategy)
+    state = new_state(task, strategy, validation_set.element_spec)
+    _resume(state, task)
+    _begin_together(state, task, strategy)
+    if task.gang.is_chief and not state.has_checkpoint:  # else what lies there would be newer than what comes
+        delete_checkpoints(task.run_directory / CHECKPOINTS_DIRECTORY)
     when_connected()
     if not _is_finished(state.progress, config):
         epochs = Epochs(config.seed, state.progress.epoch, config.epochs, state.progress.step)
@@ -127,7 +152,7 @@ def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callabl
             while not _is_finished(state.progress, config):
                 _run_epoch(state, task, training, validation)
                 _report_epoch(state.progress, task, log)
-    return Trained(state.best, state.progress)
+    return Trained(state.best, state.layers, state.progress)
 
 
 def best_epoch(progress: Progress) -> int:
@@ -146,28 +171,58 @@ def _is_finished(progress: Progress, config: TrainingConfig) -> bool:
     return progress.epoch >= config.epochs or progress.epoch - 1 - best_epoch(progress) >= config.patience
 
 
-def _start(task: Task, strategy: tf.distribute.Strategy, spec: dict[str, tf.TensorSpec]) -> _State:
+def new_state(task: Task, strategy: tf.distribute.Strategy, spec: Spec) -> State:
+    """A run before its first step.
+
+    Args:
+        task: What to train.
+        strategy: One replica per worker.
+        spec: Shapes and types of this worker's rows of a batch.
+    """
     config = task.config
-    with strategy.scope():
-        model = build_model(config)
-        optimizer = keras.optimizers.Adam(config.learning_rate)
-        optimizer.build(model.trainable_variables)
+    model = build_model(config)
+    rate = learning_rate(config, task.train_steps)
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=config.gradient_norm_max)
+    optimizer.build(model.trainable_variables)
     steps = build_steps(
         model,
         optimizer,
         strategy,
         spec,
         batch_size=config.batch_size,
-        seed=config.seed,
+        seed=folded(config.seed),
+        micro_batch_size=config.micro_batch_size,
         event_weights=config.event_weights,
         signed_factors=_signed_factors(task),
     )
-    found = load_newest_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY)
-    if found is None:
-        return _State(model, optimizer, steps, Progress(), ())
-    _assign(model.weights, found.model)
-    _assign(optimizer.variables, found.optimizer)
-    return _State(model, optimizer, steps, found.progress, found.best)
+    return State(model, optimizer, describe_layers(model), steps)
+
+
+def _resume(state: State, task: Task) -> None:
+    """Go on from the newest checkpoint, if there is one."""
+    own = _own_checkpoint(task, state.layers)
+    found = own or _checkpoint_of_shorter_run(task, state.layers)
+    if found is not None:
+        _assign(state.model.weights, found.model)
+        _assign(state.optimizer.variables, found.optimizer)
+        state.progress, state.best, state.has_checkpoint = found.progress, found.best, own is not None
+
+
+def _own_checkpoint(task: Task, layers: Sequence[str]) -> Checkpoint | None:
+    try:
+        return load_newest_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY, layers)
+    except ForeignCheckpointError:
+        if not task.replace:
+            raise
+        return None
+
+
+def _checkpoint_of_shorter_run(task: Task, layers: Sequence[str]) -> Checkpoint | None:
+    shorter = shorter_runs(task.run_directory, task.dataset.fingerprint, task.config)
+    directory = furthest(run / CHECKPOINTS_DIRECTORY for run in shorter)
+    with suppress(ForeignCheckpointError):
+        return load_newest_checkpoint(directory, layers) if directory else None
+    return None
 
 
 def _signed_factors(task: Task) -> Sequence[float]:
@@ -191,25 +246,32 @@ def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -
         variable.assign(value)
 
 
-def _check_same_start(progress: Progress, task: Task, strategy: tf.distribute.Strategy) -> None:
-    position = progress.epoch * task.train_steps + progress.step
-    if sum_over_workers(strategy, position) != position * task.gang.workers:
+def _begin_together(state: State, task: Task, strategy: tf.distribute.Strategy) -> None:
+    """See that all workers begin at the same step, with the chief's weights: another processor may draw others."""
+    position = state.progress.epoch * task.train_steps + state.progress.step
+    weights = np.concatenate([each.ravel() for each in state.weights])
+    total = sum_over_workers(strategy, np.append(weights * task.gang.is_chief, position))
+    if total[-1] != position * task.gang.workers:
         raise RuntimeError(
             f"the workers begin from different checkpoints (this one at step {position}): they must share "
             f"{task.run_directory}"
         )
+    ends = np.cumsum([variable.shape.num_elements() for variable in state.model.weights])
+    parts = zip(state.model.weights, np.split(total[:-1], ends[:-1]), strict=True)
+    _assign(state.model.weights, [part.reshape(variable.shape) for variable, part in parts])
 
 
-def _run_epoch(state: _State, task: Task, training: Iterator[Batch], validation: Iterator[Batch]) -> None:
+def _run_epoch(state: State, task: Task, training: Iterator[Batch], validation: Iterator[Batch]) -> None:
     """Finish the running epoch: its remaining steps, validation, history, best weights, checkpoint."""
     progress, started = state.progress, time.monotonic() - state.progress.running_seconds
     _train_steps(state, task, training, started)
     training_results = _means(progress.sums, task.dataset.train)
-    sums = np.zeros(len(SUM_NAMES))
-    for batch in islice(validation, task.dataset.validation.steps(task.config.batch_size)):
-        sums += state.steps.validate(batch)
+    sums, left = np.zeros(len(SUM_NAMES)), task.dataset.validation.steps(task.config.batch_size)
+    while left:
+        batches = list(islice(validation, min(left, state.steps.per_call)))
+        sums, left = state.steps.validate(batches, sums), left - len(batches)
     validation_results = _means(sums, task.dataset.validation)
-    _check_finite(training_results | validation_results, progress.epoch, task.config.event_weights)
+    _check_finite([*training_results.values(), *validation_results.values()], progress, task)
     progress.history.append(training_results | {f"validation_{name}": v for name, v in validation_results.items()})
     if best_epoch(progress) == progress.epoch:
         state.best = state.weights
@@ -218,25 +280,31 @@ def _run_epoch(state: _State, task: Task, training: Iterator[Batch], validation:
     _save(state, task)
 
 
-def _train_steps(state: _State, task: Task, training: Iterator[Batch], started: float) -> None:
-    progress, steps = state.progress, task.train_steps
+def _train_steps(state: State, task: Task, training: Iterator[Batch], started: float) -> None:
+    progress, steps, every = state.progress, task.train_steps, task.config.checkpoint_steps
     sums = np.asarray(progress.sums or np.zeros(len(SUM_NAMES)))
     meter = _Meter(task, progress)
     while progress.step < steps:
-        sums = sums + state.steps.train(next(training), progress.epoch * steps + progress.step)
-        progress.step += 1
+        stop = min(steps, progress.step + every - progress.step % every)
+        batches = list(islice(training, min(state.steps.per_call, stop - progress.step)))
+        sums = state.steps.train(batches, progress.epoch * steps + progress.step, sums)
+        progress.step += len(batches)
         meter.note_first_step(state)
         progress.sums = sums.tolist()
         progress.running_seconds = time.monotonic() - started
-        if progress.step % task.config.checkpoint_steps == 0 and progress.step < steps:
+        if progress.step == stop and stop < steps:
             _save(state, task)
             logger.info("checkpoint at epoch %d step %d/%d", progress.epoch + 1, progress.step, steps)
         meter.show(progress)
 
 
-def _save(state: _State, task: Task) -> None:
+def _save(state: State, task: Task) -> None:
+    """Write a checkpoint, if the run can go on from it."""
+    checkpoint = state.checkpoint()
+    _check_finite([checkpoint.progress.sums, *checkpoint.model, *checkpoint.optimizer], checkpoint.progress, task)
     if task.gang.is_chief:
-        save_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY, state.checkpoint())
+        task.check_sole()
+        save_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY, checkpoint)
 
 
 def _means(sums: Sequence[float] | np.ndarray, split: Split) -> dict[str, float]:
@@ -257,10 +325,11 @@ def _means(sums: Sequence[float] | np.ndarray, split: Split) -> dict[str, float]
     }
 
 
-def _check_finite(results: dict[str, float], epoch: int, event_weights: str) -> None:
-    if not all(math.isfinite(value) for value in results.values()):
-        remedy = "set event_weights to absolute, or " if event_weights == "signed" else ""
-        raise InvalidInputError(f"the loss is not finite in epoch {epoch + 1}: {remedy}lower learning_rate")
+def _check_finite(values: Iterable[ArrayLike], progress: Progress, task: Task) -> None:
+    if not all(np.isfinite(value).all() for value in values):
+        remedy = "set event_weights to absolute, or " if task.config.event_weights == "signed" else ""
+        where = f"epoch {progress.epoch + 1} before step {progress.step + 1}"
+        raise InvalidInputError(f"loss or weights are not finite in {where}: {remedy}lower learning_rate")
 
 
 class _Meter:
@@ -271,7 +340,7 @@ class _Meter:
         self._first_step = progress.step
         self._begun = self._shown = time.monotonic()
 
-    def note_first_step(self, state: _State) -> None:
+    def note_first_step(self, state: State) -> None:
         """Say when a process has done its first step: it compiles the graph, which may take minutes."""
         if not state.is_compiled:
             logger.info("first step done after %.1f s, compilation included", time.monotonic() - self._begun)

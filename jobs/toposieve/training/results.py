@@ -27,7 +27,7 @@ def publish(task: Task, trained: Trained) -> None:
     with Publication(task.run_directory) as publication, TemporaryDirectory(prefix="toposieve-") as scratch:
         _write_results(Path(scratch), task, trained)
         files = upload(Path(scratch), (MODEL_FILE, HISTORY_FILE, METRICS_FILE), task.run_directory)
-        manifest = _manifest(task, files)
+        manifest = _manifest(task, trained, files)
         if not is_up_to_date(publication.previous, manifest):
             manifest = publication.publish(manifest)
         copy_metrics(task.run_directory, manifest)
@@ -73,7 +73,7 @@ def _timing(task: Task, trained: Trained) -> dict[str, Any]:
     }
 
 
-def _manifest(task: Task, files: tuple[OutputFile, ...]) -> Manifest:
+def _manifest(task: Task, trained: Trained, files: tuple[OutputFile, ...]) -> Manifest:
     directory, fingerprint = task.dataset.directory, task.dataset.fingerprint
     name = f"{directory.parent.name}/{directory.name}"
     events = {"train": task.dataset.train.events, "validation": task.dataset.validation.events}
@@ -92,6 +92,7 @@ def _manifest(task: Task, files: tuple[OutputFile, ...]) -> Manifest:
         code=CODE_NUMBERS["train"],
         inputs={name: fingerprint},
         units=(unit,),
+        extra={"layers": list(trained.layers)},
         code_version=code_version(),
     )
 

@@ -55,6 +55,17 @@ def run_directory(base: Key, dataset: str, config: TrainingConfig) -> Key:
     return base / MODELS_DIRECTORY / config.model / run_id(dataset, config)
 
 
+def shorter_runs(directory: Key, dataset: str, config: TrainingConfig) -> list[Key]:
+    """Where runs of fewer epochs, and else the same, keep their files: this one goes on from where they are.
+
+    None where the rate of each step depends on the number of epochs.
+    """
+    if config.learning_rate_schedule == "cosine":
+        return []
+    shorter = (config.model_copy(update={"epochs": epochs}) for epochs in range(1, config.epochs))
+    return [directory.parent / run_id(dataset, each) for each in shorter]
+
+
 def finished_run(directory: Key) -> Manifest | None:
     """The manifest of a run that has published its results, if they are all still there, of the right size."""
     manifest = read_manifest_if_any(directory)

@@ -1,12 +1,13 @@
-"""One step of training and one of validation, the same on one worker and on many.
+"""Steps of training and validation, the same on one worker and on many, one or several in a call.
 
-Losses are sums over the events at hand; sums and gradients are added up over the workers and divided by the number of
-events in the global batch. So partial batches and events that are not there need no special case, and a heavy event
-counts the same in whatever batch it comes.
+Losses are sums over the events at hand. A worker's sums and gradients travel to the others in one vector, once a step,
+and are divided by the number of events in the global batch. So partial batches and events that are not there need no
+special case, and a heavy event counts the same in whatever batch it comes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from toposieve.models import PARTICLES
 from toposieve.training.architectures.parts import logits_of
 from toposieve.training.dropout import DropoutKeys, dropout_keys
 from toposieve.training.records import Batch
@@ -21,16 +23,21 @@ from toposieve.training.records import Batch
 SUM_NAMES = ("weighted_loss", "weighted_hits", "weight", "events")
 """What a step adds up over the events of the global batch."""
 
+STEPS_PER_CALL = 32
+"""Steps that a small model does in a call of its graph, which costs as much as several of them."""
+
 Spec = dict[str, tf.TensorSpec]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Compiled steps of one model; each returns the global batch's :data:`SUM_NAMES`, float64 (4,)."""
+    """Compiled steps of one model, which add the global batches' :data:`SUM_NAMES` to sums, float64 (4,)."""
 
-    train: Callable[[Batch, int], np.ndarray]
-    """(batch, number of the step in the run) → sums, before the update."""
-    validate: Callable[[Batch], np.ndarray]
+    per_call: int
+    """Most batches in a call."""
+    train: Callable[[Sequence[Batch], int, np.ndarray], np.ndarray]
+    """(batches, number of the first step in the run, sums) → sums; a step's are those before its update."""
+    validate: Callable[[Sequence[Batch], np.ndarray], np.ndarray]
 
 
 def build_steps(
@@ -43,18 +50,20 @@ def build_steps(
     seed: int,
     event_weights: str,
     signed_factors: Sequence[float],
+    micro_batch_size: int | None = None,
 ) -> Steps:
     """Compile the steps.
 
     Args:
-        model: Built in the strategy's scope, as is the optimizer.
+        model: Built outside the strategy's scope, as is the optimizer: every worker has its own, and all do the same.
         optimizer: Built for the model's trainable variables.
         strategy: One replica per worker.
-        spec: Shapes and types of a batch.
+        spec: Shapes and types of a worker's rows of a batch.
         batch_size: Events in a global batch.
         seed: Seed of the dropout.
         event_weights: What an event counts: ``absolute``, ``signed`` or ``none``.
         signed_factors: For each label, what makes its signed weights count as much as its absolute ones would.
+        micro_batch_size: Most rows to compute at a time; None for all.
     """
 
     def counted(batch: Batch) -> tf.Tensor:
@@ -63,54 +72,123 @@ def build_steps(
             return batch["weight"] * tf.gather(tf.constant(signed_factors, tf.float32), batch["label"])
         return tf.abs(batch["weight"]) if event_weights == "absolute" else batch["present"]
 
-    scores = logits_of(model)
-    # XLA makes the recurrent loop twice as fast on CPU; on GPU cuDNN serves it, which XLA cannot call.
-    xla = not tf.config.list_logical_devices("GPU")
+    scores, variables = logits_of(model), model.trainable_variables
+    slices = _slices(spec["present"].shape[0], micro_batch_size)
+    sizes = [len(SUM_NAMES), *(math.prod(variable.shape) for variable in variables)]
 
-    def gradients(batch: Batch, step: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        keys = DropoutKeys(seed, step, batch["row"], batch_size)
-        with dropout_keys(keys), tf.GradientTape() as tape:
+    def gradients(batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        with dropout_keys(DropoutKeys(seed, step, batch["row"], batch_size)), tf.GradientTape() as tape:
             sums = _sums(scores(_inputs(model, batch), training=True), batch, counted(batch))
             loss = sums[0]
-        return tf.stack(sums), tape.gradient(loss, model.trainable_variables)
+        return _packed([tf.stack(sums), *tape.gradient(loss, variables)])
 
-    def local_sums(batch: Batch) -> tf.Tensor:
+    def local_sums(batch: Batch, step: tf.Tensor) -> tf.Tensor:
         return tf.stack(_sums(scores(_inputs(model, batch), training=False), batch, counted(batch)))
 
-    compiled_gradients = tf.function(gradients, jit_compile=xla, autograph=False)
-    compiled_sums = tf.function(local_sums, jit_compile=xla, autograph=False)
-
-    def train_replica(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        sums, local = compiled_gradients(batch, step)
-        sums = _sum_over_workers(sums)
-        events = tf.cast(sums[SUM_NAMES.index("events")], tf.float32)
-        shares = [tf.math.divide_no_nan(gradient, events) for gradient in local]
-        optimizer.apply_gradients(zip(shares, model.trainable_variables, strict=True))  # adds them up over the workers
+    def update(total: tf.Tensor) -> tf.Tensor:
+        sums, *flat = tf.split(total, sizes)
+        events = sums[SUM_NAMES.index("events")]
+        slopes = (tf.reshape(slope, variable.shape) for slope, variable in zip(flat, variables, strict=True))
+        optimizer.apply([tf.math.divide_no_nan(slope, events) for slope in slopes], variables)
         return sums
 
-    def train(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        return strategy.run(train_replica, args=(batch, step))
-
-    def validate(batch: Batch) -> tf.Tensor:
-        return strategy.run(lambda local: _sum_over_workers(compiled_sums(local)), args=(batch,))
-
-    train_step = tf.function(train, input_signature=[spec, tf.TensorSpec((), tf.int64)], autograph=False)
-    validation_step = tf.function(validate, input_signature=[spec], autograph=False)
-    return Steps(
-        lambda batch, step: train_step(batch, tf.constant(step, tf.int64)).numpy(),
-        lambda batch: validation_step(batch).numpy(),
+    workers = strategy.num_replicas_in_sync
+    # XLA makes the recurrent loop twice as fast on CPU; on GPU cuDNN serves it, which XLA cannot call. Nor can it call
+    # the other workers.
+    xla = not tf.config.list_logical_devices("GPU")
+    slopes_of, sums_of, updated = (
+        tf.function(each, jit_compile=xla, autograph=False) for each in (gradients, local_sums, update)
     )
 
+    def summed(of: Callable[[Batch, tf.Tensor], tf.Tensor], batch: Batch, step: tf.Tensor, width: int) -> tf.Tensor:
+        stack = {name: tf.reshape(each, (slices, -1, *each.shape[1:])) for name, each in batch.items()}
+        local = _total(lambda piece, _: of(piece, step), stack, tf.constant(slices, tf.int64), tf.zeros((width,)))
+        return _over_workers(strategy, local)
 
-def sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
-    """Sum of one number per worker; returns when all workers have called it."""
-    total = tf.function(lambda local: strategy.run(_sum_over_workers, args=(local,)), autograph=False)
-    return float(total(tf.constant(value, tf.float64)).numpy())
+    def train_step(batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        return updated(summed(slopes_of, batch, step, sum(sizes)))
+
+    def validation_step(batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        return summed(sums_of, batch, step, len(SUM_NAMES))
+
+    per_call = 1 if PARTICLES in model.input else STEPS_PER_CALL
+    train, validate = (
+        _several(step, spec, per_call, jit_compile=xla and workers == 1) for step in (train_step, validation_step)
+    )
+    return Steps(per_call, train, lambda batches, sums: validate(batches, 0, sums))
 
 
-def _sum_over_workers(value: tf.Tensor) -> tf.Tensor:
-    placed = tf.identity(tf.cast(value, tf.float64))  # the reduction goes to the device of its operand
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
+def sum_over_workers(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+    """Sums of numbers that every worker has, float64; returns when all workers have called it."""
+    total = tf.function(lambda local: _over_workers(strategy, local), autograph=False)
+    summed: np.ndarray = total(tf.constant(values, tf.float64)).numpy()
+    return summed
+
+
+def _over_workers(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
+    if strategy.num_replicas_in_sync == 1:
+        return value
+
+    def all_reduce(local: tf.Tensor) -> tf.Tensor:
+        placed = tf.identity(local)  # the reduction goes to the device of its operand
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
+
+    return strategy.run(all_reduce, args=(value,))
+
+
+def _several(
+    step: Callable[[Batch, tf.Tensor], tf.Tensor], spec: Spec, per_call: int, *, jit_compile: bool
+) -> Callable[[Sequence[Batch], int, np.ndarray], np.ndarray]:
+    """Compile up to ``per_call`` steps; the same graph whatever their number, so that the results are the same."""
+
+    def several(stack: Batch, count: tf.Tensor, first: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+        def one(batch: Batch, number: tf.Tensor) -> tf.Tensor:
+            return tf.cast(step(batch, first + number), tf.float64)
+
+        return _total(one, stack, count, sums)
+
+    stacked = {name: tf.TensorSpec((per_call, *each.shape), each.dtype) for name, each in spec.items()}
+    scalar = tf.TensorSpec((), tf.int64)
+    signature = [stacked, scalar, scalar, tf.TensorSpec((len(SUM_NAMES),), tf.float64)]
+    graph = tf.function(several, input_signature=signature, jit_compile=jit_compile, autograph=False)
+
+    def call(batches: Sequence[Batch], first: int, sums: np.ndarray) -> np.ndarray:
+        filled = [*batches, *[batches[-1]] * (per_call - len(batches))]
+        stack = {name: _stack([batch[name] for batch in filled]) for name in spec}
+        total: np.ndarray = graph(stack, np.int64(len(batches)), np.int64(first), np.asarray(sums, np.float64)).numpy()
+        return total
+
+    return call
+
+
+def _stack(tensors: Sequence[tf.Tensor]) -> tf.Tensor | np.ndarray:
+    return np.stack([np.asarray(each) for each in tensors]) if len(tensors) > 1 else tf.expand_dims(tensors[0], 0)
+
+
+def _total(of: Callable[[Batch, tf.Tensor], tf.Tensor], stack: Batch, count: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """A start plus a function of each of the first ``count`` batches of a stack and its number, one after the other."""
+    if next(iter(stack.values())).shape[0] == 1:
+        return start + of({name: each[0] for name, each in stack.items()}, tf.constant(0, tf.int64))
+
+    def add(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return number + 1, total + of({name: each[number] for name, each in stack.items()}, number)
+
+    begin = (tf.constant(0, tf.int64), start)
+    return tf.while_loop(lambda number, _: number < count, add, begin, parallel_iterations=1)[1]
+
+
+def _slices(rows: int, most: int | None) -> int:
+    """The fewest equal slices of some rows with at most so many in each.
+
+    >>> _slices(128, None), _slices(128, 50), _slices(9, 8)
+    (1, 4, 3)
+    """
+    return next(n for n in range(1, rows + 1) if rows % n == 0 and rows // n <= (most or rows))
+
+
+def _packed(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """One vector of all; float32, in which a batch's counts are exact up to 2**24."""
+    return tf.concat([tf.reshape(tensor, (-1,)) for tensor in tensors], axis=0)
 
 
 def _inputs(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
@@ -119,6 +197,6 @@ def _inputs(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
 
 def _sums(logits: tf.Tensor, batch: Batch, weight: tf.Tensor) -> list[tf.Tensor]:
     """The four sums of :data:`SUM_NAMES`; weights are 0 where an event is not there."""
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], logits)  # (batch,)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], tf.cast(logits, tf.float32))  # (batch,)
     hits = tf.cast(tf.equal(tf.argmax(logits, axis=-1), batch["label"]), tf.float32)
     return [tf.reduce_sum(values) for values in (weight * losses, weight * hits, weight, batch["present"])]

@@ -10,14 +10,13 @@ import keras
 
 from toposieve.config import TrainingConfig
 from toposieve.training.architectures import dense, recurrent
+from toposieve.training.seeds import folded
 
 _FAMILIES = (dense, recurrent)
-_IN_PLACE_OF_ZERO = 2**30
-"""TensorFlow's shuffle cannot work with the global seed 0 (or 2**31 - 1, the same to it) and a tensor as its own."""
 
 
 def build_model(config: TrainingConfig) -> keras.Model:
     """A new model, its initial weights drawn from the seed."""
-    keras.utils.set_random_seed(config.seed or _IN_PLACE_OF_ZERO)
+    keras.utils.set_random_seed(folded(config.seed))
     build = next(getattr(family, config.model) for family in _FAMILIES if hasattr(family, config.model))
     return build(**config.parameters)
