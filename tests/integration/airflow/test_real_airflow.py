@@ -214,6 +214,7 @@ def test_results_are_shown_in_a_browser_in_both_themes_behind_a_prefix(airflow, 
                 expect(page).to_have_url(f"{url}/dags/{runs.DAG_ID}/runs/{run}/plugin/{REPORT_TAB}")
                 tab = page.frame_locator("iframe")
                 expect(tab.frame_locator("iframe").locator("h1")).to_be_visible()
+                expect(tab.get_by_text(f"without {MODELS[1]}")).to_be_visible()
                 expect(tab.locator("html")).to_have_class(DARK if theme == "dark" else LIGHT)
                 tab.get_by_role("link", name="all reports").click()
                 pages = page.frame_locator("iframe")
