@@ -38,7 +38,6 @@ ELSEWHERE = {
 
 NOT_USED = {
     "ingest": {"toposieve.physics.selection"},
-    "import": {"toposieve.preprocessing", *(f"toposieve.physics.{name}" for name in ("features", "sequences"))},
     "evaluate": {"toposieve.io.selected"},
     "prepare": {f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")},
 }

@@ -16,11 +16,12 @@ from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.event_tables import TABLE_SCHEMA, read_offsets, read_table
 from toposieve.io.selected import SelectedBatch, open_selected
-from toposieve.io.shards import ShardBatch, scale_particles, write_shard
+from toposieve.io.shards import ShardBatch, write_shard
 from toposieve.io.store import Key
 from toposieve.physics.features import low_level_features, pad_sequences
 from toposieve.physics.moments import Moments
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
+from toposieve.spark.preparation_passes import scale_particles
 
 LOW = {name: i for i, name in enumerate(schema.LOW_LEVEL_FEATURES)}
 EVENTS = 40

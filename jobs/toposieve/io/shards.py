@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +15,6 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.io import tfrecord
 from toposieve.io.event_tables import TABLE_SCHEMA, write_table
-from toposieve.physics.features import sequence_order
-from toposieve.physics.sequences import scaled_features
-from toposieve.preprocessing import Scaling
 
 BUFFER_BYTES = 1 << 20
 """Written at a time: records one by one, at no border of pages, take the kernel twice as long."""
@@ -56,21 +52,6 @@ class ShardBatch:
     high_level: NDArray[np.float32]
     offsets: NDArray[np.int64]
     particles: NDArray[np.float32]
-
-
-def scale_particles(records: NDArray[Any], offsets: NDArray[np.int64], scaling: Scaling) -> NDArray[np.float32]:
-    """Features of stored particles, in sequence order and scaled: never padded, so that padding can be masked later.
-
-    Args:
-        records: Stored particles, :data:`toposieve.io.selected.PARTICLE_RECORD`, (particles,).
-        offsets: (events + 1,).
-        scaling: Fitted on the training split.
-
-    Returns:
-        (particles, 19)
-    """
-    order = sequence_order(offsets, records["Eta"], records["Phi"])
-    return scaled_features(records, order, scaling.particle_offset, scaling.particle_scale)
 
 
 def examples(batch: ShardBatch) -> Iterator[bytes]:

@@ -28,10 +28,10 @@ from toposieve.io.event_tables import TABLE_SUFFIX
 from toposieve.io.manifests import Unit, describe_file
 from toposieve.io.names import RECORDS, sample_of
 from toposieve.io.selected import PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
-from toposieve.io.shards import ShardBatch, scale_particles, write_shard
+from toposieve.io.shards import ShardBatch, write_shard
 from toposieve.io.store import Key
 from toposieve.io.units import find_unit, write_record
-from toposieve.physics.features import BLOCK
+from toposieve.physics.features import BLOCK, sequence_order
 from toposieve.physics.moments import Moments
 from toposieve.physics.sequences import scaled_features
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
@@ -322,3 +322,18 @@ def _scaled(events: ShardEvents, scaling: Scaling) -> Iterator[ShardBatch]:
             offsets=offsets,
             particles=scale_particles(np.concatenate(events.particles[chosen]).view(PARTICLE_RECORD), offsets, scaling),
         )
+
+
+def scale_particles(records: Records, offsets: NDArray[np.int64], scaling: Scaling) -> NDArray[np.float32]:
+    """Features of stored particles, in sequence order and scaled: never padded, so that padding can be masked later.
+
+    Args:
+        records: Stored particles, :data:`~toposieve.io.selected.PARTICLE_RECORD`, (particles,).
+        offsets: (events + 1,).
+        scaling: Fitted on the training split.
+
+    Returns:
+        (particles, 19)
+    """
+    order = sequence_order(offsets, records["Eta"], records["Phi"])
+    return scaled_features(records, order, scaling.particle_offset, scaling.particle_scale)
