@@ -17,6 +17,7 @@ from toposieve.io.heartbeats import Claim
 from toposieve.io.manifests import fingerprint, read_manifest
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
+from toposieve.training.gang import Gang
 from toposieve.training.runs import finished_run, results_of, run_directory
 
 # An epoch of 125 steps leaves time to kill a worker in it.
@@ -151,6 +152,16 @@ def test_a_run_has_one_writer(
     with Claim(Key(str(run_of(base))) / "checkpoints", "the other task"):
         assert run_main(monkeypatch, arguments(base)) == 1
     assert "is being written by the other task (process " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("addresses", [(), ("a:1", "b:1")])
+def test_operations_are_deterministic(addresses: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some processors and most GPUs they are not, unless TensorFlow is told."""
+    called = []
+    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: called.append(True))
+    monkeypatch.setattr("tensorflow.distribute.MultiWorkerMirroredStrategy", lambda: called)
+    train._strategy(Gang(0, addresses))
+    assert called
 
 
 def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,15 +21,49 @@ from toposieve.config import TrainingConfig
 from toposieve.models import ARCHITECTURES
 from toposieve.training.architectures import build_model
 from toposieve.training.gang import gang_from_environment
+from toposieve.training.layers import describe_layers
+from toposieve.training.loop import State
+from toposieve.training.records import Batch
 from toposieve.training.steps import SUM_NAMES, build_steps
 
 ROWS = 8
-STEPS = 3
 PRESENT = (7, 8, 2)
 """Events in each batch: of two workers the second has 3, 4 and none of them."""
 
 
-def batches() -> list[dict[str, np.ndarray]]:
+class Run:
+    """A model, and this worker's rows of some batches.
+
+    Args:
+        name: The model.
+        strategy: One replica per worker.
+        worker: Which this is.
+        options: More of :func:`build_steps`.
+    """
+
+    def __init__(self, name: str, strategy: tf.distribute.Strategy, worker: int = 0, **options: int) -> None:
+        size = ROWS // strategy.num_replicas_in_sync
+        mine = slice(worker * size, (worker + 1) * size)
+        used = {*ARCHITECTURES[name].inputs, "label", "weight", "present", "row"}
+        self.batches = [{key: batch[key][mine] for key in used} for batch in _batches()]
+        model = build_model(TrainingConfig(model=name))
+        optimizer = keras.optimizers.SGD(0.5, momentum=0.9)  # Adam would hide a constant factor
+        optimizer.build(model.trainable_variables)
+        spec = {key: tf.TensorSpec(values.shape, values.dtype) for key, values in self.batches[0].items()}
+        of = {"batch_size": ROWS, "seed": 1, "event_weights": "absolute", "signed_factors": (1.0,) * 3, **options}
+        self.state = State(
+            model, optimizer, describe_layers(model), build_steps(model, optimizer, strategy, spec, **of)
+        )
+
+    def train(self, first: int = 0, stop: int = len(PRESENT)) -> np.ndarray:
+        """Do these steps, and return their sums."""
+        sums, steps = np.zeros(len(SUM_NAMES)), self.state.steps
+        for start in range(first, stop, steps.per_call):
+            sums = steps.train(self.batches[start : min(stop, start + steps.per_call)], start, sums)
+        return sums
+
+
+def _batches() -> list[Batch]:
     """Global batches of small events with uneven weights."""
     rng = np.random.default_rng(5)
     made = []
@@ -49,41 +83,14 @@ def batches() -> list[dict[str, np.ndarray]]:
     return made
 
 
-def train(
-    model_name: str, strategy: tf.distribute.Strategy, worker: int = 0, **options: int
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Weights of a model after the steps of one worker, and the sums that it has seen."""
-    inputs = ARCHITECTURES[model_name].inputs
-    size = ROWS // strategy.num_replicas_in_sync
-    mine = [
-        {name: values[worker * size : (worker + 1) * size] for name, values in batch.items() if name in used(inputs)}
-        for batch in batches()
-    ]
-    model = build_model(TrainingConfig(model=model_name))
-    optimizer = keras.optimizers.SGD(1.0)  # Adam would hide a constant factor
-    optimizer.build(model.trainable_variables)
-    spec = {name: tf.TensorSpec(values.shape, values.dtype) for name, values in mine[0].items()}
-    of = {"batch_size": ROWS, "seed": 1, "event_weights": "absolute", "signed_factors": (1.0, 1.0, 1.0), **options}
-    steps = build_steps(model, optimizer, strategy, spec, **of)
-    sums = np.zeros(len(SUM_NAMES))
-    for first in range(0, STEPS, steps.per_call):
-        sums = steps.train(mine[first : first + steps.per_call], first, sums)
-    return model.get_weights(), sums
-
-
-def used(inputs: tuple[str, ...]) -> tuple[str, ...]:
-    """Names in the batches of a model."""
-    return (*inputs, "label", "weight", "present", "row")
-
-
 def main(folder: Path) -> None:
     """Train every model, and write what this worker has."""
     gang = gang_from_environment(os.environ)
-    tf.config.experimental.enable_op_determinism()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     for name in ARCHITECTURES:
-        weights, sums = train(name, strategy, gang.index)
-        np.savez(folder / f"{name}-{gang.index}.npz", *weights, sums=sums)
+        run = Run(name, strategy, gang.index)
+        sums = run.train()
+        np.savez(folder / f"{name}-{gang.index}.npz", *run.state.weights, sums=sums)
 
 
 if __name__ == "__main__":

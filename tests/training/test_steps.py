@@ -7,10 +7,13 @@ import pytest
 import tensorflow as tf
 
 from support import gang_steps
+from support.gang_steps import Run
 from support.gangs import finish, gang
 from toposieve.config import TrainingConfig
+from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
 from toposieve.training.architectures import build_model
+from toposieve.training.checkpoints import load_newest_checkpoint, save_checkpoint
 from toposieve.training.records import Batch
 from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
 
@@ -133,27 +136,45 @@ def test_steps_in_one_call_or_in_several_give_the_same_to_the_bit() -> None:
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.fixture(scope="module")
+def gang_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two workers have made of every model: one start of a gang for all."""
+    folder = tmp_path_factory.mktemp("gang")
+    with gang([str(folder)], workers=2, script=Path(gang_steps.__file__)) as workers:
+        for code, output in [finish(worker) for worker in workers]:
+            assert code == 0, output
+    return folder
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_two_workers_give_the_weights_of_one_and_so_does_one_that_resumes(
+    name: str, gang_folder: Path, tmp_path: Path
+) -> None:
+    """By plain gradient descent: a division by the events of one worker, not of all, would show."""
+    run = Run(name, tf.distribute.get_strategy())
+    begin = run.state.checkpoint()
+    sums, weights = run.train(), run.state.weights
+    for worker in range(2):
+        with np.load(gang_folder / f"{name}-{worker}.npz") as together:
+            np.testing.assert_allclose(together["sums"], sums, rtol=1e-5)
+            for number, one in enumerate(weights):
+                np.testing.assert_allclose(together[f"arr_{number}"], one, rtol=1e-4, atol=1e-5)
+    run.state.restore(begin)
+    run.train(stop=1)
+    save_checkpoint(Key(str(tmp_path)), run.state.checkpoint())
+    run.state.restore(begin)
+    found = load_newest_checkpoint(Key(str(tmp_path)), run.state.layers)
+    assert found is not None
+    run.state.restore(found)
+    run.train(first=1)
+    for one, two in zip(weights, run.state.weights, strict=True):
+        np.testing.assert_array_equal(two, one)
+
+
 @pytest.mark.parametrize("name", ["hlf", "inclusive"])
 def test_micro_batches_change_nothing(name: str) -> None:
     """Dropout included: it must know a row's place in the whole batch."""
-    strategy = tf.distribute.get_strategy()
-    whole, sums = gang_steps.train(name, strategy)
-    sliced, other_sums = gang_steps.train(name, strategy, micro_batch_size=3)
-    np.testing.assert_allclose(other_sums, sums, rtol=1e-5)
-    for one, two in zip(whole, sliced, strict=True):
+    whole, sliced = (Run(name, tf.distribute.get_strategy(), micro_batch_size=most) for most in (None, 3))
+    np.testing.assert_allclose(sliced.train(), whole.train(), rtol=1e-5)
+    for one, two in zip(whole.state.weights, sliced.state.weights, strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
-
-
-def test_two_workers_give_the_weights_of_one_for_every_model(tmp_path: Path) -> None:
-    """By plain gradient descent: a division by the events of one worker, not of all, would show."""
-    with gang([str(tmp_path)], workers=2, script=Path(gang_steps.__file__)) as workers:
-        for code, output in [finish(worker) for worker in workers]:
-            assert code == 0, output
-    for name in ARCHITECTURES:
-        alone, sums = gang_steps.train(name, tf.distribute.get_strategy())
-        for worker in range(2):
-            with np.load(tmp_path / f"{name}-{worker}.npz") as together:
-                np.testing.assert_allclose(together["sums"], sums, rtol=1e-5, err_msg=name)
-                for number, one in enumerate(alone):
-                    two = together[f"arr_{number}"]
-                    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5, err_msg=f"{name} {number}")

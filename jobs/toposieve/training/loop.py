@@ -108,6 +108,12 @@ class State:
         optimizer = [variable.numpy() for variable in self.optimizer.variables]
         return Checkpoint(self.progress, self.weights, optimizer, self.best, self.layers)
 
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from there."""
+        _assign(self.model.weights, checkpoint.model)
+        _assign(self.optimizer.variables, checkpoint.optimizer)
+        self.progress, self.best = checkpoint.progress, checkpoint.best
+
 
 def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None]) -> Trained:
     """Train a model, from its newest checkpoint if there is one.
@@ -202,10 +208,9 @@ def _resume(state: State, task: Task) -> None:
     """Go on from the newest checkpoint, if there is one."""
     own = _own_checkpoint(task, state.layers)
     found = own or _checkpoint_of_shorter_run(task, state.layers)
+    state.has_checkpoint = own is not None
     if found is not None:
-        _assign(state.model.weights, found.model)
-        _assign(state.optimizer.variables, found.optimizer)
-        state.progress, state.best, state.has_checkpoint = found.progress, found.best, own is not None
+        state.restore(found)
 
 
 def _own_checkpoint(task: Task, layers: Sequence[str]) -> Checkpoint | None:
