@@ -192,6 +192,8 @@ class TrainingConfig(StageConfig):
     """Steps between checkpoints, besides one at every epoch's end."""
     micro_batch_size: int | None = Field(default=None, ge=1, exclude=True)
     """Most events that a worker computes at a time, to spare memory; empty computes all that it has of a batch."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What layers compute in; weights and loss stay in float32. mixed_bfloat16 needs a GPU, and is for speed there."""
     event_weights: Literal["absolute", "signed", "none"] = "absolute"
     """What an event counts in the loss: its weight's size, its weight as it is (may diverge), or 1."""
     seed: int = Field(default=1, ge=0)

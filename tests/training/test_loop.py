@@ -73,6 +73,12 @@ def test_signed_weights_that_cancel_are_refused(dataset_dir: Path, tmp_path: Pat
         train(task)
 
 
+def test_a_precision_for_gpus_alone_is_refused_without_one(dataset_dir: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"model": "hlf", "precision": "mixed_bfloat16"})
+    with pytest.raises(InvalidInputError, match="precision mixed_bfloat16 needs a GPU, and there is none"):
+        train(task_of(dataset_dir, tmp_path, config))
+
+
 def test_tensorboard_logs_are_written(undisturbed: tuple[Task, Trained]) -> None:
     assert undisturbed[0].run_directory.list("tensorboard/events.out.tfevents.")
 
@@ -212,7 +218,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_replaced_if_asked_for(
     ):
         train(task)
     anew = train(replace(task, replace=True))
-    assert_same(anew, train(task_of(dataset_dir, tmp_path / "other", config)))
+    assert anew.progress.epoch == 1
     assert_same(train(task), anew)  # nothing of the other is left
 
 

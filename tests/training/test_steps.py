@@ -36,8 +36,8 @@ def batch_of(weights: np.ndarray = WEIGHTS, present: np.ndarray | None = None) -
     }
 
 
-def build(event_weights: str = "absolute") -> tuple[keras.Model, Steps]:
-    model = build_model(TrainingConfig(model="hlf"))
+def build(event_weights: str = "absolute", precision: str = "float32") -> tuple[keras.Model, Steps]:
+    model = build_model(TrainingConfig(model="hlf", precision=precision))
     optimizer = keras.optimizers.SGD(1.0)  # plain gradient descent: the update is the gradient
     optimizer.build(model.trainable_variables)
     spec = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in batch_of().items()}
@@ -115,6 +115,16 @@ def test_steps_lower_the_loss() -> None:
     first = weighted_loss(model, WEIGHTS)
     steps.train([batch_of()] * 20, 0, NOTHING)
     assert weighted_loss(model, WEIGHTS) < first / 2
+
+
+def test_layers_may_compute_in_less_than_weights_and_loss() -> None:
+    model, steps = build(precision="mixed_bfloat16")
+    full, full_steps = build()
+    assert model.get_layer("logits").compute_dtype == "bfloat16"
+    sums, full_sums = (each.train([batch_of()] * 5, 0, NOTHING) for each in (steps, full_steps))
+    assert sums[0] == pytest.approx(full_sums[0], rel=0.02)
+    assert sums[0] != full_sums[0]
+    assert all(weights.dtype == np.float32 for weights in [*model.get_weights(), *full.get_weights()])
 
 
 def test_one_worker_sums_alone() -> None:

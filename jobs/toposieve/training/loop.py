@@ -184,8 +184,13 @@ def new_state(task: Task, strategy: tf.distribute.Strategy, spec: Spec) -> State
         task: What to train.
         strategy: One replica per worker.
         spec: Shapes and types of this worker's rows of a batch.
+
+    Raises:
+        InvalidInputError: The signed weights cannot be used, or there is no GPU for the precision.
     """
     config = task.config
+    if config.precision != "float32" and not tf.config.list_logical_devices("GPU"):
+        raise InvalidInputError(f"precision {config.precision} needs a GPU, and there is none: set it to float32")
     model = build_model(config)
     rate = learning_rate(config, task.train_steps)
     optimizer = keras.optimizers.Adam(rate, global_clipnorm=config.gradient_norm_max)

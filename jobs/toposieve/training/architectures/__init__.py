@@ -19,4 +19,9 @@ def build_model(config: TrainingConfig) -> keras.Model:
     """A new model, its initial weights drawn from the seed."""
     keras.utils.set_random_seed(folded(config.seed))
     build = next(getattr(family, config.model) for family in _FAMILIES if hasattr(family, config.model))
-    return build(**config.parameters)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        return build(**config.parameters)
+    finally:
+        keras.config.set_dtype_policy(before)
