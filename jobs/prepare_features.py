@@ -4,8 +4,9 @@
 
 reads {base}/selected/{partition}/ and writes {base}/datasets/demo/: manifest-000001.json and on, with the cutflow from
 raw to splits, and a folder named by inputs and configuration, with train/, validation/ and test/, which hold
-shard-00000-of-00008.tfrecord and so on, and scaling.json. Which event goes where depends on the seed and the event
-alone. A second run redoes nothing, unless an input changed or a file is gone; what a killed run has left is taken over.
+shard-00000-of-00008.tfrecord and so on, each with a table of its events beside it (.events.parquet: all but particles,
+and where records begin), and scaling.json. Which event goes where depends on the seed and the event alone. A second run
+redoes nothing, unless an input changed or a file is gone; what a killed run has left is taken over.
 """
 
 from __future__ import annotations

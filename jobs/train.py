@@ -41,7 +41,7 @@ from toposieve.training.gang import (
     threads_per_worker,
 )
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY, METRICS_FILE, copy_metrics, finished_run, run_directory
-from toposieve.training.shards import check_share, open_dataset
+from toposieve.training.shards import open_dataset
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -67,7 +67,7 @@ def arg_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="GB",
-        help="room in local scratch (TMPDIR) for copies of shards that lie elsewhere; "
+        help="room in local scratch (TMPDIR) for copies of records that lie elsewhere; "
         "default: 20, or half of what is free there",
     )
     parser.add_argument(
@@ -99,7 +99,6 @@ def main(args: argparse.Namespace) -> None:
     base = root_key("--base", args.base)
     dataset_dir = base / "datasets" / path_key("--dataset", args.dataset)
     dataset = open_dataset(dataset_dir)
-    check_share(dataset, config.batch_size, gang.workers)
     directory = run_directory(base, dataset.fingerprint, config)
     if cli.shows_history(args, directory):
         return

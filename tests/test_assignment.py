@@ -15,12 +15,12 @@ from toposieve.preprocessing import shard_stops, split_sizes
 
 AVAILABLE = {"qcd": 500, "ttbar": 900, "wjets": 700}
 KEYS = {schema.LABELS[sample]: event_keys(f"{sample}/a.root", np.arange(n)) for sample, n in AVAILABLE.items()}
-CONFIG = PreparationConfig(seed=3, streams=2, events_per_shard=90)
+CONFIG = PreparationConfig(seed=3, events_per_shard=80)
 
 
 def cuts_of(size: int = 500, config: PreparationConfig = CONFIG) -> tuple[Cuts, dict[str, dict[str, int]]]:
     splits = split_sizes(dict.fromkeys(AVAILABLE, size), config)
-    stops = [shard_stops(split, sum(counts.values()), config) for split, counts in splits.items()]
+    stops = [shard_stops(sum(counts.values()), config) for counts in splits.values()]
     return find_cuts(KEYS, {label: size for label in KEYS}, stops, config), splits
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -112,22 +111,14 @@ def test_a_split_without_a_class_is_refused() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 10**4), st.integers(1, 16), st.integers(1, 10**4))
-def test_shards_are_few_equal_and_of_whole_streams(events: int, streams: int, events_per_shard: int) -> None:
-    config = PreparationConfig(streams=streams, events_per_shard=events_per_shard)
-    shards = streams * math.ceil(events / (streams * events_per_shard))
-    if shards > events:
-        with pytest.raises(InvalidInputError, match=rf"train would have {events} events for {shards} shards"):
-            shard_stops("train", events, config)
-        return
-    stops = shard_stops("train", events, config)
+@given(st.integers(1, 10**4), st.integers(1, 10**4))
+def test_shards_are_few_and_equal(events: int, events_per_shard: int) -> None:
+    stops = shard_stops(events, PreparationConfig(events_per_shard=events_per_shard))
     sizes = np.diff([0, *stops])
-    assert len(stops) % streams == 0
     assert stops[-1] == events
     assert sizes.min() >= 1
     assert sizes.max() <= min(events_per_shard, sizes.min() + 1)
-    # One stream's worth fewer would not do.
-    assert (len(stops) - streams) * events_per_shard < events
+    assert (len(stops) - 1) * events_per_shard < events  # one shard less would not do
 
 
 # --- scaling -----------------------------------------------------------------------------------------------------

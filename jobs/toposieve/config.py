@@ -129,8 +129,6 @@ class PreparationConfig(StageConfig):
     """Keep equally many events of every class, chosen by hash."""
     max_events_per_class: int | None = Field(default=None, ge=1)
     """Keep at most this many events of each class; empty keeps all."""
-    streams: int = Field(default=8, ge=1, le=1024)
-    """Streams that the shards form: the most workers that can share it. Shards per split are a multiple of this."""
     events_per_shard: int = Field(default=4_000, ge=1)
     """Most events in one shard; the task that writes it holds all of them, 25 kB each."""
     parquet: bool = False
@@ -175,7 +173,7 @@ class TrainingConfig(StageConfig):
     epochs: int = Field(default=6, ge=1)
     """Most passes over the training split."""
     batch_size: int = Field(default=128, ge=1)
-    """Events per step over all workers; a multiple of the dataset's streams."""
+    """Events per step over all workers."""
     learning_rate: Positive = 1e-3
     """Adam's learning rate."""
     learning_rate_schedule: Literal["constant", "cosine", "steps"] = "constant"

@@ -96,23 +96,13 @@ def split_sizes(sizes: Mapping[str, int], config: PreparationConfig) -> SplitSiz
     return splits
 
 
-def shard_stops(split: str, events: int, config: PreparationConfig) -> list[int]:
-    """Ranks at which the shards of a split end: equal counts, one more in some.
+def shard_stops(events: int, config: PreparationConfig) -> list[int]:
+    """Ranks at which the shards of a split end: as few as ``events_per_shard`` allows, of equal counts, or one more.
 
-    The number of shards is the smallest multiple of ``streams`` that keeps each within ``events_per_shard``.
-
-    Raises:
-        InvalidInputError: A shard would be empty.
-
-    >>> shard_stops("train", 10, PreparationConfig(streams=4))
+    >>> shard_stops(10, PreparationConfig(events_per_shard=3))
     [2, 5, 7, 10]
     """
-    shards = config.streams * math.ceil(events / (config.streams * config.events_per_shard))
-    if events < shards:
-        raise InvalidInputError(
-            f"{split} would have {events} events for {shards} shards in {config.streams} streams, and none may be "
-            "empty: give more partitions, a smaller `streams` or a larger `events_per_shard`"
-        )
+    shards = math.ceil(events / config.events_per_shard)
     return [(shard + 1) * events // shards for shard in range(shards)]
 
 

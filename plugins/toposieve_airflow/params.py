@@ -131,7 +131,7 @@ def replace_param() -> Param:
 
 def workers_param() -> Param:
     """Param with the size of a training gang."""
-    description = "Training workers of one model. Any number that divides the dataset's streams gives the same result."
+    description = "Training workers of one model. Any number gives the same result."
     field = {"default": 2, "type": "integer", "minimum": 1, "maximum": 1024, "description": description}
     return _param(field, section=RUN_SECTION)
 

@@ -267,11 +267,10 @@ def topology_classifier_steps(
 
     Raises:
         PartitionError: The run does not say which days, or says it wrongly.
-        StepError: Workers, streams and batch size do not go together, a sample is missing, or none can be written.
+        StepError: A sample is missing, or none can be written.
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
-    preparation, training = commands.config("preparation"), commands.config("training")
-    _check_gang(params["workers"], preparation["streams"], training["batch_size"])
+    training = commands.config("training")
     commands.check_samples()
     if params["simulate"]:
         commands.check_raw()
@@ -333,13 +332,3 @@ def _patience_s(profile: Profile) -> int:
     nodes only one does so at a time, while their workers would all end together.
     """
     return profile.training.startup_timeout_s * (1 if profile.operators == "local" else 2)
-
-
-def _check_gang(workers: int, streams: int, batch_size: int) -> None:
-    if streams % workers:
-        raise StepError(f"workers is {workers}: it must divide the dataset's streams (preparation_streams = {streams})")
-    if batch_size % streams:
-        raise StepError(
-            f"training_batch_size is {batch_size}: it must be a multiple of the dataset's streams "
-            f"(preparation_streams = {streams})"
-        )

@@ -22,7 +22,18 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import calibration, pods, preparation, profiling, publication, selection, simulation, stores, training
+from benchmarks import (
+    calibration,
+    pods,
+    preparation,
+    profiling,
+    publication,
+    reading,
+    selection,
+    simulation,
+    stores,
+    training,
+)
 from benchmarks.inputs import Bench
 from benchmarks.table import Figure, format_missed, format_table
 from toposieve.spark import session
@@ -34,6 +45,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "root_source": selection.root_source_rows,
     "publication": publication.durations,
     "stores": stores.rows,
+    "reading": reading.rows,
     "training": training.rows,
     "pods": pods.durations,
 }

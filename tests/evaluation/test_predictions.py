@@ -125,7 +125,7 @@ def test_a_shard_cut_short_after_the_check_is_refused(tmp_path):
     path = Path(str(data.split.shards[1].key))
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(
-        InvalidInputError, match=r"shard-00001-of-00002\.tfrecord: a shard of the test split is damaged"
+        InvalidInputError, match=r"shard-00001-of-00002\.tfrecord is cut short: record 26 is incomplete"
     ):
         predictions.predict(data, runs)
 

@@ -14,7 +14,7 @@ from support.selected_files import random_unit, write_selected
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
-from toposieve.io.event_tables import TABLE_SCHEMA, read_offsets, read_table
+from toposieve.io.event_tables import read_offsets, read_table
 from toposieve.io.selected import SelectedBatch, open_selected
 from toposieve.io.shards import ShardBatch, write_shard
 from toposieve.io.store import Key
@@ -118,7 +118,7 @@ def test_the_table_says_where_each_record_begins_and_all_but_its_particles(tmp_p
     path, table = tmp_path / "shard.tfrecord", Key(str(tmp_path)) / "table"
     write_shard(path, tmp_path / "table", None, iter([part_of(batch, 0, 25), part_of(batch, 25, EVENTS)]))
     content, offsets = path.read_bytes(), read_offsets(table, EVENTS)
-    rows = read_table(table, EVENTS, TABLE_SCHEMA.names).to_pylist()
+    rows = read_table(table, EVENTS, manifests.adler32(tmp_path / "table")).to_pylist()
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     for i, (record, row, offset) in enumerate(zip(records, rows, offsets.tolist(), strict=True)):
         assert content[offset + 12 : offset + 12 + len(record)] == record
@@ -129,6 +129,8 @@ def test_the_table_says_where_each_record_begins_and_all_but_its_particles(tmp_p
     assert {row["is_electron"] for row in rows} == {True, False}
     with pytest.raises(InvalidInputError, match="has 40 rows, not 41"):
         read_offsets(table, EVENTS + 1)
+    with pytest.raises(InvalidInputError, match="table is altered"):
+        read_table(table, EVENTS, "0" * 8)
 
 
 def part_of(batch: ShardBatch, start: int, stop: int) -> ShardBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from itertools import pairwise
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -37,9 +38,51 @@ def plain(feature: tf.train.Feature) -> list[object]:
 @settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.text(min_size=1, max_size=20), values, max_size=6))
 def test_tensorflow_parses_what_we_encode(features: dict[str, tfrecord.Value]) -> None:
-    parsed = tf.train.Example.FromString(tfrecord.encode_example(features)).features.feature
+    example = tfrecord.encode_example(features)
+    parsed = tf.train.Example.FromString(example).features.feature
     expected = {name: value.tolist() if isinstance(value, np.ndarray) else [value] for name, value in features.items()}
     assert {name: plain(feature) for name, feature in parsed.items()} == expected
+    check_decoded(memoryview(example), features)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(st.text(min_size=1, max_size=20), values, min_size=1, max_size=6))
+def test_we_decode_what_tensorflow_encodes(features: dict[str, tfrecord.Value]) -> None:
+    example = tf.train.Example()
+    for name, value in features.items():
+        kind = {bytes: "bytes_list", int: "int64_list"}.get(type(value), "float_list")
+        numbers = value.tolist() if isinstance(value, np.ndarray) else [value]
+        getattr(example.features.feature[name], kind).value.extend(numbers)
+    check_decoded(example.SerializeToString(), features)
+
+
+def check_decoded(example: tfrecord.Example, features: dict[str, tfrecord.Value]) -> None:
+    """All features come back, or those that are asked for."""
+    decoded = tfrecord.decode_example(example)
+    assert decoded.keys() == features.keys()
+    for name, value in features.items():
+        np.testing.assert_array_equal(decoded[name], value)
+        [(role, alone)] = tfrecord.decode_example(example, {name.encode(): "role"}).items()
+        assert role == "role"
+        np.testing.assert_array_equal(alone, value)
+
+
+@pytest.mark.parametrize("content", [b"abc", b"\x0a\xff", b"\x0a\x05\x0a\x03\x0a\x01", b"\x08\x01", b"\x0a"])
+def test_what_is_no_example_is_not_decoded(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"is no tf\.train\.Example"):
+        tfrecord.decode_example(content)
+
+
+def test_a_frame_gives_its_record_back_unless_it_is_damaged(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tfrecord", RECORDS)
+    content, offsets = path.read_bytes(), tfrecord.record_offsets(path).tolist()
+    for (start, stop), record in zip(pairwise(offsets), RECORDS, strict=True):
+        assert tfrecord.record_of(content[start:stop]) == record
+    frame = content[offsets[1] : offsets[2]]
+    for place in range(len(frame)):
+        assert tfrecord.record_of(frame[:place] + bytes([frame[place] ^ 1]) + frame[place + 1 :]) is None
+        assert tfrecord.record_of(frame[:place]) is None
+    assert tfrecord.record_of(frame + b"\0") is None
 
 
 def test_encoding_does_not_depend_on_the_order_of_features() -> None:
@@ -74,14 +117,14 @@ def test_we_write_as_tensorflow_does(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
-    assert tfrecord.record_count(write(tmp_path / "x.tfrecord", [])) == 0
+    assert tfrecord.record_offsets(write(tmp_path / "x.tfrecord", [])).tolist() == [0]
 
 
 def test_a_file_compressed_with_gzip_is_named_as_such(tmp_path: Path) -> None:
     path = tmp_path / "x.tfrecord"
     path.write_bytes(gzip.compress(write(tmp_path / "plain.tfrecord", [b"abc"] * 9).read_bytes()))
     with pytest.raises(InvalidInputError, match=r"x\.tfrecord is compressed with gzip: unpack it"):
-        tfrecord.record_count(path)
+        tfrecord.record_offsets(path)
 
 
 @pytest.mark.parametrize("missing", [1, 4, 5, 2_000, 70_000 + 4, 70_000 + 8, 70_000 + 15])
@@ -89,11 +132,11 @@ def test_a_file_cut_short_is_noticed(tmp_path: Path, missing: int) -> None:
     path = write(tmp_path / "x.tfrecord", RECORDS)
     path.write_bytes(path.read_bytes()[:-missing])
     with pytest.raises(InvalidInputError, match=r"x\.tfrecord is cut short: record 2 is incomplete"):
-        tfrecord.record_count(path)
+        tfrecord.record_offsets(path)
 
 
 def test_a_file_cut_between_records_is_shorter_but_sound(tmp_path: Path) -> None:
     """The framing cannot tell; only the manifest's size, count and checksum can."""
     path = write(tmp_path / "x.tfrecord", RECORDS)
     path.write_bytes(path.read_bytes()[: -(70_000 + 16)])
-    assert tfrecord.record_count(path) == 2
+    assert len(tfrecord.record_offsets(path)) == 2 + 1

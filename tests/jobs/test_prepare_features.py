@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 JOB = Path(prepare_features.__file__)
 DAYS = ("2026-01-01", "2026-01-02")
 SEED = 5
-SETTINGS = ("--set", "streams=2", "--set", "events_per_shard=30", "--set", f"seed={SEED}")
+SETTINGS = ("--set", "events_per_shard=24", "--set", f"seed={SEED}")
 UNITS = {
     DAYS[0]: random_units(DAYS[0], {"qcd": 41, "ttbar": 90, "wjets": 75}, files=2, seed=1),
     DAYS[1]: random_units(DAYS[1], {"qcd": 59, "ttbar": 30, "wjets": 80}, files=1, seed=2),
@@ -298,16 +298,16 @@ def test_the_parquet_form_holds_the_same_events(spark: SparkSession, base: Path,
 def test_shards_are_equal_and_listed(dataset: Path) -> None:
     manifest = manifest_of(dataset)
     *shards, scaling = manifest.units
-    # 192 training events in shards of at most 30 are 7, so 8 with two streams.
+    # 192 training events in shards of at most 24, 48 and 60 of the others.
     assert [unit.source for unit in shards] == [
-        f"{split}/{i}" for split, count in (("train", 8), ("validation", 2), ("test", 2)) for i in range(count)
+        f"{split}/{i}" for split, count in (("train", 8), ("validation", 2), ("test", 3)) for i in range(count)
     ]
     for unit in shards:
         for output in unit.outputs:
             manifests.check_listed(key_of(dataset), output)
-        shard, table = (output.path for output in unit.outputs)
-        found = read(dataset / shard)
-        rows = read_table(key_of(dataset) / table, len(found), ["event_id", "is_electron"]).to_pylist()
+        shard, table = unit.outputs
+        found = read(dataset / shard.path)
+        rows = read_table(key_of(dataset) / table.path, len(found), table.checksum).to_pylist()
         assert [row["event_id"] for row in rows] == [f"{file}:{entry}" for file, entry in (r.event for r in found)]
         assert [row["is_electron"] for row in rows] == [
             bool(r.particles[-1, schema.LOW_LEVEL_FEATURES.index("isEle")]) for r in found
@@ -330,7 +330,6 @@ def test_cutflow_goes_from_raw_to_splits(base: Path, dataset: Path) -> None:
         assert counts["balanced"] == KEPT
         assert {split: counts[split] for split in schema.SPLITS} == SIZES
     assert extra["splits"]["train"] == {"events": 192, "qcd": 64, "ttbar": 64, "wjets": 64}
-    assert extra["streams"] == 2
     assert extra["selection"] == SelectionConfig().model_dump(mode="json")
 
 
@@ -407,7 +406,7 @@ def test_damaged_files_come_back_byte_for_byte(copy: Path, caplog: pytest.LogCap
         assert content(run(copy)) == before
     for path in (shard, scaling):
         assert f"{path} is missing or cut short" in caplog.text
-    assert "12 shards: 11 done before, 1 to do" in caplog.text
+    assert "13 shards: 12 done before, 1 to do" in caplog.text
 
 
 def test_damage_that_leaves_the_size_is_found_on_request(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -437,7 +436,7 @@ def test_a_killed_run_is_gone_on_with(copy: Path, caplog: pytest.LogCaptureFixtu
     times = {unit.outputs[0].path: (folder / unit.outputs[0].path).stat().st_mtime_ns for unit in shards[:4]}
     with caplog.at_level(logging.INFO):
         assert content(run(copy)) == before
-    assert "12 shards: 4 done before, 8 to do" in caplog.text
+    assert "13 shards: 4 done before, 9 to do" in caplog.text
     assert {path: (folder / path).stat().st_mtime_ns for path in times} == times
 
 
@@ -445,7 +444,7 @@ def test_everything_is_made_anew_on_request(copy: Path, caplog: pytest.LogCaptur
     before = content(copy / "datasets" / "demo")
     with caplog.at_level(logging.INFO):
         assert content(run(copy, "--recompute")) == before
-    assert "12 shards: 0 done before, 12 to do" in caplog.text
+    assert "13 shards: 0 done before, 13 to do" in caplog.text
     assert "made again, the same as before" in caplog.text
 
 
@@ -453,7 +452,7 @@ def test_the_history_is_shown(copy: Path, capsys: pytest.CaptureFixture[str]) ->
     run(copy, "--history")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{copy / 'datasets' / 'demo'}:"
-    assert "prepare: 13 units, 300 events" in lines[1]
+    assert "prepare: 14 units, 300 events" in lines[1]
 
 
 def test_a_day_need_not_have_every_class_but_the_range_does(tmp_path: Path) -> None:
@@ -606,15 +605,6 @@ def test_an_unknown_sample(copy: Path) -> None:
 def test_a_class_without_events(copy: Path) -> None:
     write_selected(copy, DAYS[0], random_units(DAYS[0], {"qcd": 50, "ttbar": 50}))
     refuse(copy, "no selected events of wjets", days=DAYS[:1])
-
-
-@pytest.mark.parametrize(
-    ("streams", "problem"),
-    [(64, "train would have 24 events for 64 shards"), (7, "validation would have 6 events for 7")],
-)
-def test_too_few_events_for_the_streams(copy: Path, streams: int, problem: str) -> None:
-    write_selected(copy, DAYS[0], random_units(DAYS[0], {"qcd": 12, "ttbar": 12, "wjets": 12}))
-    refuse(copy, problem, "--set", f"streams={streams}", days=DAYS[:1])
 
 
 @pytest.mark.usefixtures("spark")

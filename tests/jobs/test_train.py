@@ -226,7 +226,6 @@ def own_base(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "batch_size=10"], "batch_size 10 is not a multiple of the 4 streams"),
         (["--set", "epoch=3"], "epoch: unknown key"),
         (["--set", "record_keys.label=1"], "record_keys.label: unknown key"),
         (["--dataset", "missing"], "missing does not exist"),
@@ -250,7 +249,7 @@ def test_an_altered_shard_is_refused(own_base: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
     code, output = finish(start_worker(arguments(own_base)))
     assert code == 2, output
-    assert f"{shard.name}: a shard of the train split is damaged" in output
+    assert f"{shard.name}: record 5 is damaged" in output
     assert finished_run(Key(str(run_of(own_base)))) is None
 
 

@@ -93,7 +93,7 @@ def test_what_no_manifest_shows_is_given_to_the_job_and_not_looked_for(build, pa
     assert ingest["config"] == {"entries_per_unit": 10_000}
     assert "effective_events_min" in prepare["arguments"][3]
     assert "effective_events_min" not in prepare["config"]["preparation"]
-    assert "streams" in prepare["config"]["preparation"]
+    assert "events_per_shard" in prepare["config"]["preparation"]
 
 
 def test_partition_key_is_used_without_a_range(build, params: dict[str, Any]) -> None:
@@ -131,21 +131,6 @@ def test_evaluation_gets_the_training_configuration_without_the_model(build, par
     training = json.loads(arguments[arguments.index("--training") + 1])
     assert training["epochs"] == 3
     assert "model" not in training
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"workers": 3}, "workers is 3: it must divide"),
-        ({"training_batch_size": 100}, "training_batch_size is 100"),
-        ({"preparation_streams": 12, "workers": 8}, "workers is 8"),
-    ],
-)
-def test_gangs_that_cannot_share_the_dataset_are_refused(
-    build, params: dict[str, Any], changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(StepError, match=message):
-        build({**params, **changes})
 
 
 def test_output_of_training_and_evaluation_is_checked_too(build, params: dict[str, Any]) -> None:

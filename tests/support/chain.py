@@ -18,7 +18,7 @@ DATASET = "small"
 EVENTS = 60
 INGEST = ("--partition", DAY, "--set", "entries_per_unit=15", "--set", "store_events=true")
 SELECT = ("--partition", DAY)
-PREPARE = ("--partitions", DAY, "--dataset", DATASET, "--set", "streams=2", "--set", "events_per_shard=8")
+PREPARE = ("--partitions", DAY, "--dataset", DATASET, "--set", "events_per_shard=8")
 FOLDERS = {"ingest": f"events/{DAY}", "select": f"selected/{DAY}", "prepare": f"datasets/{DATASET}"}
 UNITS = len(schema.SAMPLES) * EVENTS // 15
 

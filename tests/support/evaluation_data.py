@@ -69,7 +69,6 @@ def write_dataset(
         units=tuple(units),
         notes=("ttbar/day/ttbar-1.root: no MuonTight, Muon is used",),
         extra={
-            "streams": 2,
             "cutflow": {sample: _cutflow(sizes[sample], 1) for sample in schema.SAMPLES},
             "weighted_cutflow": {sample: _cutflow(sizes[sample], 1.25) for sample in schema.SAMPLES},
             "negative_share": {s: dict.fromkeys(_cutflow(0, 1), share) for s, share in NEGATIVE_SHARES.items()},

@@ -33,7 +33,6 @@ SMALL_TRAINING = {
     "workers": 2,
     "training_epochs": 2,
     "training_batch_size": 16,
-    "preparation_streams": 2,
     "evaluation_bootstrap_samples": 10,
 }
 RUN_TIMEOUT_S = 1200

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from toposieve import schema
+from toposieve.io.event_tables import TABLE_SCHEMA, TABLE_SUFFIX, write_table
 from toposieve.io.manifests import Manifest, Unit, describe_file, manifest_name
 from toposieve.io.names import digest
 from toposieve.io.store import Key
-from toposieve.io.tfrecord import encode_example, write_record
+from toposieve.io.tfrecord import encode_example, record_offsets, write_record
 
 
 def key_of(directory: Path) -> Key:
@@ -67,16 +69,19 @@ def write_dataset(
     *,
     train: int = 60,
     validation: int = 24,
-    streams: int = 4,
-    shards: int | None = None,
+    shards: int = 4,
     lengths: tuple[int, int] = (5, 30),
+    tables: bool = False,
 ) -> Path:
-    """Write a dataset with its manifest; event i of a split goes to shard i modulo shards, in :func:`shard_folder`."""
+    """Write a dataset with its manifest; event i of a split goes to shard i modulo shards, in :func:`shard_folder`.
+
+    Without tables it is as older versions have written them.
+    """
     units = []
     for seed, (split, count) in enumerate({"train": train, "validation": validation, "test": 8}.items()):
         events = make_events(count, seed=seed, lengths=lengths)
-        units += _write_split(directory, split, events, shards or streams)
-    save_manifest(directory, units, streams)
+        units += _write_split(directory, split, events, shards, tables=tables)
+    save_manifest(directory, units)
     return directory
 
 
@@ -85,12 +90,18 @@ def shard_folder(directory: Path, split: str) -> Path:
     return directory / digest("dataset") / split
 
 
-def _write_split(directory: Path, split: str, events: list[dict[str, object]], shards: int) -> list[Unit]:
+def _write_split(
+    directory: Path, split: str, events: list[dict[str, object]], shards: int, *, tables: bool
+) -> list[Unit]:
     units = []
     for index in range(shards):
         path = shard_folder(directory, split) / f"shard-{index:05d}-of-{shards:05d}.tfrecord"
         records = [encode(event) for event in events[index::shards]]
         write_records(path, records)
+        files = [path]
+        if tables:
+            files.append(path.with_suffix(TABLE_SUFFIX))
+            write_table(files[1], [_table(events[index::shards], path)])
         units.append(
             Unit(
                 source=f"{split}/{index}",
@@ -98,20 +109,31 @@ def _write_split(directory: Path, split: str, events: list[dict[str, object]], s
                 entry_start=0,
                 entry_stop=len(records),
                 counts={"events": len(records)},
-                outputs=(describe_file(path, path.relative_to(directory).as_posix()),),
+                outputs=tuple(describe_file(file, file.relative_to(directory).as_posix()) for file in files),
             )
         )
     return units
 
 
-def save_manifest(directory: Path, units: list[Unit], streams: int) -> None:
+def _table(events: list[dict[str, object]], path: Path) -> pa.RecordBatch:
+    columns = {
+        "offset": record_offsets(path)[:-1],
+        "event_id": [event["event_id"].decode() for event in events],
+        "label": [event["label"] for event in events],
+        "weight": [event["weight"] for event in events],
+        "is_electron": [False] * len(events),
+        **{name: [event["high_level"][i] for event in events] for i, name in enumerate(schema.HIGH_LEVEL_FEATURES)},
+    }
+    return pa.RecordBatch.from_pydict(columns, TABLE_SCHEMA)
+
+
+def save_manifest(directory: Path, units: list[Unit]) -> None:
     """Write a dataset's manifest."""
     manifest = Manifest(
         stage="preparation",
         config_hash="0" * 16,
         config={},
         units=tuple(units),
-        extra={"streams": streams},
         code_version="test",
     )
     (directory / manifest_name(1)).write_bytes(manifest.to_bytes())

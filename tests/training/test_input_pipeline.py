@@ -1,163 +1,148 @@
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from support.training_data import key_of, make_events, write_dataset
+from support.training_data import encode, key_of, make_events, shard_folder, write_dataset, write_records
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.training.cache import Cache
-from toposieve.training.input_pipeline import Epochs, checked, ordered_batches, training_batches
-from toposieve.training.records import EVENT_ID, RecordReader, reader_for
-from toposieve.training.shards import Dataset, Share, Split, open_dataset
+from toposieve.training.input_pipeline import Epochs, batch_spec, ordered_batches, training_batches
+from toposieve.training.order import Share
+from toposieve.training.records import EVENT_ID, Batch
+from toposieve.training.shards import Shard, Split, open_dataset
+from toposieve.training.sources import open_source
 
-STREAMS = 8
 BATCH_SIZE = 16
-EVENTS = 70  # not a multiple of anything: the last batch is partial, and streams differ in length
-
-Names = list[list[str]]
-"""Event of every row of every batch; an empty string where there is none."""
+EVENTS, SHARDS = 70, 3
+TWO_EPOCHS = Epochs(seed=1, start=0, stop=2)
+ALONE = Share(BATCH_SIZE)
+HIGH_LEVEL, BOTH = ("high_level", EVENT_ID), ("high_level", "particles", EVENT_ID)
 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     directory = tmp_path_factory.mktemp("pipeline") / "d"
-    return opened(write_dataset(directory, train=EVENTS, streams=STREAMS, shards=2 * STREAMS)).train
+    return open_dataset(key_of(write_dataset(directory, train=EVENTS, shards=SHARDS, tables=True))).train
 
 
-def opened(directory: Path) -> Dataset:
-    return open_dataset(key_of(directory))
+@pytest.fixture(scope="module")
+def without_tables(split: Split) -> Split:
+    return Split(split.name, tuple(Shard(shard.key, shard.events, shard.bytes) for shard in split.shards))
 
 
-def path_of(split: Split, index: int) -> Path:
-    return Path(str(split.shards[index].key))
-
-
-def cache_of(split: Split, share: Share, limit_bytes: int = 0) -> Cache:
-    return Cache({shard.key: shard.bytes for shard in split.owned_by(share)}, limit_bytes)
-
-
-def reader_of(split: Split, *inputs: str) -> RecordReader:
-    return reader_for(split.shards[0].key, path_of(split, 0), schema.RECORD_KEYS, inputs)
-
-
-def batches_of(split: Split, share: Share, epochs: Epochs | None, limit_bytes: int = 0) -> Names:
-    reader = reader_of(split, "high_level", EVENT_ID)
-    names = []
-    with cache_of(split, share, limit_bytes) as cache:
+def batches_of(
+    split: Split, epochs: Epochs | None, share: Share = ALONE, inputs: tuple[str, ...] = HIGH_LEVEL
+) -> list[Batch]:
+    with Cache() as cache:
+        source = open_source(split, schema.RECORD_KEYS, inputs, cache)
         batches = (
-            ordered_batches(split, reader, share, cache)
-            if epochs is None
-            else training_batches(split, reader, share, epochs, cache)
+            ordered_batches(split, source, share) if epochs is None else training_batches(split, source, share, epochs)
         )
-        for batch in checked(batches, split, cache):
-            np.testing.assert_array_equal(batch["row"], share.rows)
-            names.append([name.decode() for name in batch[EVENT_ID].numpy()])
-            assert [bool(name) for name in names[-1]] == batch["present"].numpy().tolist()
-    return names
+        return list(batches)
 
 
-def global_batches(split: Split, workers: int, epochs: Epochs | None) -> Names:
-    parts = [batches_of(split, Share(BATCH_SIZE, STREAMS, worker, workers), epochs) for worker in range(workers)]
-    return [list(chain.from_iterable(rows)) for rows in zip(*parts, strict=True)]
+def names_of(batches: list[Batch]) -> list[list[str]]:
+    """Event of every row of every batch; an empty string where there is none."""
+    for batch in batches:
+        assert [bool(name) for name in batch[EVENT_ID]] == batch["present"].tolist()
+    return [[name.decode() for name in batch[EVENT_ID]] for batch in batches]
 
 
-def events_of(batches: Names) -> list[str]:
-    return [name for batch in batches for name in batch if name]
+EVENTS_IN_ORDER = [
+    event["event_id"].decode() for shard in range(SHARDS) for event in make_events(EVENTS)[shard::SHARDS]
+]
 
 
-ALL_EVENTS = sorted(event["event_id"].decode() for event in make_events(EVENTS))
-TWO_EPOCHS = Epochs(seed=1, start=0, stop=2)
-
-
-@pytest.mark.parametrize("workers", [2, 4, 8])
-@pytest.mark.parametrize("epochs", [TWO_EPOCHS, None], ids=["training", "ordered"])
-def test_any_number_of_workers_sees_the_same_global_batches(split: Split, workers: int, epochs: Epochs | None) -> None:
-    assert global_batches(split, workers, epochs) == global_batches(split, 1, epochs)
-
-
-def test_every_epoch_has_every_event_once_in_an_order_of_its_own(split: Split) -> None:
+def test_training_follows_the_order_of_seed_and_epoch(split: Split) -> None:
     steps = split.steps(BATCH_SIZE)
-    batches = global_batches(split, 1, TWO_EPOCHS)
-    first, second = batches[:steps], batches[steps:]
-    assert len(second) == steps
-    assert sorted(events_of(first)) == sorted(events_of(second)) == ALL_EVENTS
-    assert first != second
-    assert events_of(first) != ALL_EVENTS
+    found = names_of(batches_of(split, TWO_EPOCHS))
+    expected = [
+        [EVENTS_IN_ORDER[number] if number >= 0 else "" for number in batch]
+        for epoch in (0, 1)
+        for batch in split.order(1, epoch).batches(0, steps, Share(BATCH_SIZE)).tolist()
+    ]
+    assert found == expected
+    assert found[:steps] != found[steps:]
 
 
-def test_a_batch_takes_equally_many_events_from_each_stream(split: Split) -> None:
-    first = global_batches(split, 1, TWO_EPOCHS)[0]
-    quota = BATCH_SIZE // STREAMS
-    for stream in range(STREAMS):
-        rows = first[stream * quota : (stream + 1) * quota]
-        # The helper puts event i into shard i modulo shards.
-        assert {int(name.split(":")[1]) % STREAMS for name in rows} == {stream}
+def test_a_pass_in_order_keeps_the_order_of_the_shards(split: Split) -> None:
+    names = [name for batch in names_of(batches_of(split, None)) for name in batch if name]
+    assert names == EVENTS_IN_ORDER
 
 
-def test_the_order_comes_from_the_seed_and_the_epoch(split: Split) -> None:
-    def order(seed: int, epoch: int) -> Names:
-        return global_batches(split, 1, Epochs(seed, epoch, epoch + 1))
+@pytest.mark.parametrize("epochs", [TWO_EPOCHS, None], ids=["training", "ordered"])
+def test_workers_see_their_rows_and_some_may_see_none(split: Split, epochs: Epochs | None) -> None:
+    shares = [Share(BATCH_SIZE, worker, 5) for worker in range(5)]  # the last has no row but those beyond the batch
+    parts = [batches_of(split, epochs, share) for share in shares]
+    for part, share in zip(parts, shares, strict=True):
+        assert all(batch["row"].tolist() == list(share.rows) for batch in part)
+    together = [[name for rows in batch for name in rows] for batch in zip(*map(names_of, parts), strict=True)]
+    alone = names_of(batches_of(split, epochs))
+    assert [batch[:BATCH_SIZE] for batch in together] == alone
+    assert not any(batch["present"][1:].any() for batch in parts[-1])
 
-    assert order(1, 1) == order(1, 1) == global_batches(split, 1, TWO_EPOCHS)[split.steps(BATCH_SIZE) :]
-    assert order(1, 1) != order(2, 1)
-    assert order(1, 1) != order(1, 0)
 
-
-@pytest.mark.parametrize("skipped", [1, 3])
+@pytest.mark.parametrize("skipped", [1, 3, 5])
 def test_a_resumed_run_sees_what_is_left(split: Split, skipped: int) -> None:
-    resumed = global_batches(split, 2, Epochs(seed=1, start=0, stop=2, skipped_steps=skipped))
-    assert resumed == global_batches(split, 2, TWO_EPOCHS)[skipped:]
+    resumed = batches_of(split, Epochs(seed=1, start=0, stop=2, skipped_steps=skipped))
+    assert names_of(resumed) == names_of(batches_of(split, TWO_EPOCHS))[skipped:]
 
 
-def test_ordered_batches_keep_the_order_of_the_shards(split: Split) -> None:
-    reader = reader_of(split, "high_level", EVENT_ID)
-    share = Share(BATCH_SIZE, STREAMS)
-    first_stream = [name for batch in batches_of(split, share, None) for name in batch[:2] if name]
-    numbers = [int(name.split(":")[1]) for name in first_stream]
-    assert numbers == [*range(0, EVENTS, 16), *range(8, EVENTS, 16)]
-    with cache_of(split, share) as cache:
-        twice = list(ordered_batches(split, reader, share, cache, passes=2))
-    assert len(twice) == 2 * split.steps(BATCH_SIZE)
+def assert_equal(one: list[Batch], two: list[Batch]) -> None:
+    assert len(one) == len(two)
+    for left, right in zip(one, two, strict=True):
+        assert left.keys() == right.keys()
+        for name, column in left.items():
+            np.testing.assert_array_equal(column, right[name])
+            assert column.dtype == right[name].dtype
 
 
-def test_streams_of_unequal_length_run_to_the_end_of_the_longest(tmp_path: Path) -> None:
-    uneven = opened(write_dataset(tmp_path / "d", train=9, validation=9, streams=8)).train
-    batches = global_batches(uneven, 1, Epochs(1, 0, 1))
-    assert len(batches) == 1
-    assert sorted(events_of(batches)) == sorted(f"file.root:{i}" for i in range(9))
+def test_tables_give_the_batches_of_the_records(split: Split, without_tables: Split) -> None:
+    for epochs in (TWO_EPOCHS, None):
+        assert_equal(batches_of(split, epochs), batches_of(without_tables, epochs))
 
 
-def test_a_worker_reads_only_its_own_shards(tmp_path: Path) -> None:
-    split = opened(write_dataset(tmp_path / "d", train=16, streams=8)).train
-    for index in range(4, 8):
-        path_of(split, index).unlink()
-    assert len(events_of(batches_of(split, Share(8, 8, 0, 2), Epochs(1, 0, 1)))) == 8
-    with pytest.raises(InvalidInputError, match=r"shard-0000\d-of-00008.tfrecord is missing"):
-        batches_of(split, Share(8, 8, 1, 2), Epochs(1, 0, 1))
+def test_tables_are_read_in_place_of_records(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cache, "read", lambda *_: pytest.fail("reads records"))
+    assert len(batches_of(split, None)) == 5
+    other_keys = {**schema.RECORD_KEYS, "weight": "length"}
+    with Cache() as cache, pytest.raises(pytest.fail.Exception, match="reads records"):
+        open_source(split, other_keys, HIGH_LEVEL, cache)
 
 
-def test_a_shard_cut_short_or_altered_is_an_error(tmp_path: Path) -> None:
-    split = opened(write_dataset(tmp_path / "d", train=64, streams=8)).train
-    path = path_of(split, 3)
-    content = path.read_bytes()
-    for damaged in (content[:-10], content[:-10] + bytes(10)):
-        path.write_bytes(damaged)
-        with pytest.raises(
-            InvalidInputError, match=r"shard-00003-of-00008.tfrecord: a shard of the train split is damaged"
-        ):
-            batches_of(split, Share(16, 8), Epochs(1, 0, 1))
+def test_tables_too_large_for_memory_are_mapped_to_it(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = batches_of(split, TWO_EPOCHS)
+    monkeypatch.setattr("toposieve.training.sources.MEMORY_BYTES", 1)
+    assert_equal(batches_of(split, TWO_EPOCHS), expected)
+
+
+@pytest.mark.parametrize("inputs", [HIGH_LEVEL, BOTH])
+def test_a_source_knows_what_its_batches_look_like(split: Split, inputs: tuple[str, ...]) -> None:
+    share = Share(BATCH_SIZE, 0, 3)
+    with Cache() as cache:
+        spec = batch_spec(open_source(split, schema.RECORD_KEYS, inputs, cache), share)
+    [first, *_] = batches_of(split, None, share, inputs)
+    assert spec.keys() == first.keys()
+    for name, column in first.items():
+        assert column.shape == tuple(spec[name].shape)
+        assert spec[name].dtype.as_numpy_dtype == column.dtype
+
+
+def test_a_record_with_bad_values_is_named(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d", train=40)
+    events = make_events(40)[3::4]
+    events[7]["label"] = 3
+    path = shard_folder(directory, "train") / "shard-00003-of-00004.tfrecord"
+    write_records(path, [encode(event) for event in events])
+    split = open_dataset(key_of(directory)).train
+    with pytest.raises(InvalidInputError, match=r"shard-00003-of-00004.tfrecord: record 7 holds bad values \(label"):
+        batches_of(split, TWO_EPOCHS, inputs=BOTH)
 
 
 def test_an_iterator_can_be_left_early(split: Split) -> None:
-    reader, share = reader_of(split, "high_level", "particles"), Share(BATCH_SIZE, STREAMS)
-    with cache_of(split, share) as cache:
-        batches = training_batches(split, reader, share, Epochs(1, 0, 1000), cache)
-        assert len(list(islice(checked(batches, split, cache), 2))) == 2
-
-
-@pytest.mark.parametrize("epochs", [TWO_EPOCHS, None], ids=["training", "ordered"])
-def test_a_cache_that_holds_less_than_is_read_gives_the_same_batches(split: Split, epochs: Epochs | None) -> None:
-    share = Share(BATCH_SIZE, STREAMS)
-    assert batches_of(split, share, epochs, limit_bytes=1) == batches_of(split, share, epochs)
+    with Cache() as cache:
+        source = open_source(split, schema.RECORD_KEYS, BOTH, cache)
+        batches = training_batches(split, source, Share(BATCH_SIZE), Epochs(1, 0, 1000))
+        assert len(list(islice(batches, 2))) == 2

@@ -34,7 +34,7 @@ class TestData:
     directory: Key
     manifest: manifests.Manifest
     split: Split
-    """All test shards as one stream, in order."""
+    """All test shards, in order."""
     counts: dict[str, int]
     """Sample → events that the manifest promises."""
     scaling: Scaling | None
@@ -75,7 +75,7 @@ def open_test_data(directory: Key) -> TestData:
     if manifest is None:
         raise InvalidInputError(f"{directory} holds no dataset: run prepare_features.py first, or check --dataset")
     units = [unit for unit in manifest.units if unit.source.partition("/")[0] == TEST_SPLIT]
-    split = Split(TEST_SPLIT, listed_shards(directory, manifest, TEST_SPLIT, entries), streams=1)
+    split = Split(TEST_SPLIT, listed_shards(directory, manifest, TEST_SPLIT, entries))
     if not split.events:
         raise InvalidInputError(f"{directory} has no test events: prepare it from more events")
     counts = {sample: sum(unit.counts.get(sample, 0) for unit in units) for sample in schema.SAMPLES}

@@ -24,9 +24,11 @@ from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.training.architectures import build_model
 from toposieve.training.cache import Cache
 from toposieve.training.export import scaled_part
-from toposieve.training.input_pipeline import checked, ordered_batches
-from toposieve.training.records import EVENT_ID, Batch, reader_for
-from toposieve.training.shards import Share, signed_factors
+from toposieve.training.input_pipeline import ordered_batches
+from toposieve.training.order import Share
+from toposieve.training.records import EVENT_ID, Batch
+from toposieve.training.shards import signed_factors
+from toposieve.training.sources import open_source
 
 BATCH_EVENTS = 256
 XLA_EVENTS = 20_000
@@ -75,13 +77,12 @@ def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
     xla = data.split.events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
     scorers = {name: make_scorer(model, xla=xla) for name, model in models.items()}
     roles = {name for model in models.values() for name in model.input} | {HIGH_LEVEL}
-    keys, split, share = runs[0].config.record_keys, data.split, Share(BATCH_EVENTS, streams=1)
+    keys, split = runs[0].config.record_keys, data.split
     collected = _Collected(list(models), PARTICLES in roles)
     meter = _Meter(split.events)
-    with Cache({shard.key: shard.bytes for shard in split.shards}) as cache:
-        first = split.shards[0].key
-        reader = reader_for(first, cache.path(first), keys, (*sorted(roles), EVENT_ID))
-        for batch in checked(ordered_batches(split, reader, share, cache), split, cache):
+    with Cache() as cache:
+        source = open_source(split, keys, (*sorted(roles), EVENT_ID), cache)
+        for batch in ordered_batches(split, source, Share(BATCH_EVENTS)):
             inputs = {name: {key: batch[key] for key in model.input} for name, model in models.items()}
             collected.add(batch, inputs, scorers)
             meter.show(collected.events)
@@ -126,18 +127,18 @@ class _Collected:
 
     def add(self, batch: Batch, inputs: Mapping[str, Batch], scorers: Mapping[str, Scorer]) -> None:
         """Score a batch and keep what is needed of its real events."""
-        real = batch["present"].numpy() > 0
+        real = np.asarray(batch["present"]) > 0
         self.events += int(real.sum())
         for name, scorer in scorers.items():
             start = time.monotonic()
             self._scores[name].append(scorer(inputs[name]).numpy()[real])
             self._seconds[name] += time.monotonic() - start
         for name in ("label", "weight", HIGH_LEVEL):
-            self._columns[name].append(batch[name].numpy()[real])
+            self._columns[name].append(np.asarray(batch[name])[real])
         if self._has_particles:
             rows = tf.reduce_any(batch[PARTICLES] != 0.0, axis=-1)  # (batch, padded); padding is zero
             self._columns[PARTICLES].append(tf.math.count_nonzero(rows, axis=-1).numpy()[real])
-        self._event_ids.append(pa.array(batch[EVENT_ID].numpy()[real], pa.binary()).cast(pa.string()))
+        self._event_ids.append(pa.array(np.asarray(batch[EVENT_ID])[real], pa.binary()).cast(pa.string()))
 
     def finish(self, data: TestData) -> Predictions:
         """Everything as whole columns, features in physical units."""

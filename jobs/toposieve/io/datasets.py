@@ -250,7 +250,6 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
         units=(*content.shards, scaling),
         notes=tuple(sorted({note for manifest in inputs.manifests.values() for note in manifest.notes})),
         extra={
-            "streams": config.preparation.streams,
             "splits": {split: {"events": sum(counts.values()), **counts} for split, counts in content.sizes.items()},
             "cutflow": _extended(inputs.cutflow(), _kept_counts(content.sizes)),
             "weighted_cutflow": _each(weights, "total"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.io.manifests import adler32
 from toposieve.io.parquet import event_writer, open_parquet
 from toposieve.io.store import Key
 
@@ -44,24 +45,43 @@ def write_table(path: Path, batches: Sequence[pa.RecordBatch]) -> None:
         writer.write_table(pa.Table.from_batches(batches, TABLE_SCHEMA))
 
 
-def read_table(key: Key, events: int, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a shard's table; of a remote one, little more than these is read.
+def read_offsets(key: Key, events: int) -> NDArray[np.int64]:
+    """Where each record of a shard begins, bytes, (events,); of a remote table, little more is read.
 
     Args:
         key: The table.
         events: How many the shard has.
-        columns: Names among :data:`TABLE_SCHEMA`'s.
 
     Raises:
-        InvalidInputError: It is missing, damaged, or has other columns, or another number of rows.
+        InvalidInputError: The table is missing, damaged, or has other columns, or another number of rows.
     """
-    with open_parquet(key, TABLE_SCHEMA, whole=False) as file:
-        if file.metadata.num_rows != events:
-            raise InvalidInputError(f"{key} has {file.metadata.num_rows} rows, not {events}: prepare the dataset again")
-        return file.read(columns=list(columns), use_threads=False)
-
-
-def read_offsets(key: Key, events: int) -> NDArray[np.int64]:
-    """Where each record of a shard begins, bytes, (events,)."""
-    offsets: NDArray[np.int64] = read_table(key, events, [OFFSET])[OFFSET].to_numpy()
+    offsets: NDArray[np.int64] = _read(key, events, [OFFSET], whole=False)[OFFSET].to_numpy()
     return offsets
+
+
+def read_table(key: Key, events: int, checksum: str) -> pa.Table:
+    """All columns of a shard's table.
+
+    Args:
+        key: The table.
+        events: How many the shard has.
+        checksum: Adler-32 of the table, as its manifest says.
+
+    Raises:
+        InvalidInputError: The table is missing or altered, or has other columns, or another number of rows.
+    """
+    try:
+        with key.fetch() as path:
+            if adler32(path) == checksum:
+                return _read(Key(str(path)), events, TABLE_SCHEMA.names, whole=True)
+    except FileNotFoundError:
+        raise InvalidInputError(f"{key} is missing: prepare the dataset again") from None
+    raise InvalidInputError(f"{key} is altered: remove it, and prepare the dataset again")
+
+
+def _read(key: Key, events: int, columns: Sequence[str], *, whole: bool) -> pa.Table:
+    with open_parquet(key, TABLE_SCHEMA, whole=whole) as file:
+        table = file.read(columns=list(columns), use_threads=False)
+    if not events == file.metadata.num_rows == table.num_rows:
+        raise InvalidInputError(f"{key} has {table.num_rows} rows, not {events}: prepare the dataset again")
+    return table

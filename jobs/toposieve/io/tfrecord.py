@@ -1,4 +1,4 @@
-"""TFRecord files of ``tf.train.Example`` records, written and counted without TensorFlow.
+"""TFRecord files of ``tf.train.Example`` records, written, found and checked without TensorFlow.
 
 The Spark image has no TensorFlow, and its own ``tf.train.Example`` is slow (hundreds of our records a second); this
 encoder lays the few bytes of protocol-buffer framing around the arrays itself.
@@ -21,6 +21,9 @@ from toposieve.errors import InvalidInputError
 
 Value: TypeAlias = "bytes | int | NDArray[np.float32]"
 """One feature: a byte string, an integer, or a flat array of float32."""
+
+Example: TypeAlias = "bytes | memoryview"
+"""A serialised ``tf.train.Example``."""
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
 _LENGTH = struct.Struct("<Q")
@@ -83,7 +86,68 @@ def _varint(number: int) -> bytes:
     return bytes(digits)
 
 
-def _masked_crc(content: bytes) -> int:
+def decode_example(example: Example, names: Mapping[bytes, str] | None = None) -> dict[str, Value]:
+    """Features of a serialised ``tf.train.Example``; of a list of integers or of byte strings, the first.
+
+    Args:
+        example: It.
+        names: Key → name of the features that are wanted; None for all, under their keys.
+
+    Returns:
+        Arrays share the example's memory.
+
+    Raises:
+        ValueError: It is none, or its numbers are not packed.
+    """
+    found: dict[str, Value] = {}
+    try:
+        entry, end = _span(example, 0)
+        while entry < end:
+            position, entry = _span(example, entry)
+            start, stop = _span(example, position)
+            key = bytes(example[start:stop])
+            name = key.decode() if names is None else names.get(key)
+            if name is not None:
+                found[name] = _decoded(example, _span(example, stop)[0])
+    except (IndexError, UnicodeDecodeError):
+        raise ValueError("is no tf.train.Example") from None
+    return found
+
+
+def _span(data: Example, position: int) -> tuple[int, int]:
+    """Where the content of the length-delimited field at a position begins and ends."""
+    length, start = _number(data, position + 1)
+    if data[position] & 7 != 2 or start + length > len(data):
+        raise ValueError("is no tf.train.Example of packed numbers")
+    return start, start + length
+
+
+def _number(data: Example, position: int) -> tuple[int, int]:
+    """The varint at a position, and what follows it."""
+    number = shift = 0
+    while True:
+        digit = data[position]
+        position += 1
+        number |= (digit & 0x7F) << shift
+        if digit < 0x80:
+            return number, position
+        shift += 7
+
+
+def _decoded(data: Example, feature: int) -> Value:
+    """The value of the ``tf.train.Feature`` at a position."""
+    kind = data[feature] >> 3
+    start, stop = _span(data, feature)
+    if kind == _BYTES_LIST:
+        return bytes(data[slice(*_span(data, start))])
+    start, stop = _span(data, start) if start < stop else (start, stop)
+    if kind == _FLOAT_LIST:
+        return np.frombuffer(data, "<f4", (stop - start) // 4, start)
+    number = _number(data, start)[0]
+    return number - (number >> 63 << 64)
+
+
+def _masked_crc(content: Example) -> int:
     crc = crc32c.crc32c(content)
     return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF
 
@@ -95,24 +159,32 @@ def write_record(stream: BinaryIO, record: bytes) -> int:
     return stream.write(b"".join(frame))
 
 
-def record_count(path: Path) -> int:
-    """Count records by walking over their lengths; TensorFlow compares the checksums when it reads them.
+def record_of(frame: bytes) -> Example | None:
+    """The record in what :func:`write_record` appends, not copied; None if its length or a checksum is wrong."""
+    head = _LENGTH.size + _CRC.size
+    content = memoryview(frame)[head : -_CRC.size]
+    length = _LENGTH.pack(len(content))
+    is_sound = frame[:head] == length + _CRC.pack(_masked_crc(length))
+    return content if is_sound and frame[-_CRC.size :] == _CRC.pack(_masked_crc(content)) else None
+
+
+def record_offsets(path: Path) -> NDArray[np.int64]:
+    """Where each record begins, by walking over their lengths, and where the file ends: (records + 1,).
 
     Raises:
         InvalidInputError: The file is compressed with gzip, or ends within a record.
     """
     size = path.stat().st_size
-    records = position = 0
+    offsets = [0]
     with path.open("rb") as stream:
-        while position < size:
-            stream.seek(position)
+        while offsets[-1] < size:
+            stream.seek(offsets[-1])
             header = stream.read(_LENGTH.size)
             length = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else size
-            position += _LENGTH.size + _CRC.size + length + _CRC.size
-            records += 1
-    if position != size:
+            offsets.append(offsets[-1] + _LENGTH.size + _CRC.size + length + _CRC.size)
+    if offsets[-1] != size:
         with path.open("rb") as stream:
             if stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC:
                 raise InvalidInputError(f"{path} is compressed with gzip: unpack it (gunzip -c OLD > NEW)")
-        raise InvalidInputError(f"{path} is cut short: record {records - 1} is incomplete; copy or write it again")
-    return records
+        raise InvalidInputError(f"{path} is cut short: record {len(offsets) - 2} is incomplete; copy or write it again")
+    return np.array(offsets, np.int64)

@@ -73,7 +73,7 @@ def prepare(
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     sizes = class_sizes(available, config)
     splits = split_sizes(sizes, config)
-    plan = ShardPlan([shard_stops(split, sum(splits[split].values()), config) for split in schema.SPLITS])
+    plan = ShardPlan([shard_stops(sum(splits[split].values()), config) for split in schema.SPLITS])
     logger.info("selected events: %s; kept: %s", _listing(available), _listing(sizes))
     keys = read_keys(spark, units)
     logger.info("checked %d selected files", len(units))

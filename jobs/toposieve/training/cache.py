@@ -1,152 +1,72 @@
-"""Shards as local files, for readers that need files.
-
-A shard of this machine is read where it lies. Of any other a copy lies in local scratch while it is wanted: a few
-threads fetch what fits, ahead of its use; beyond that, what was read longest ago makes room. No TensorFlow here.
-"""
+"""Parts of remote shards, kept in local scratch once they are read, as far as there is room. No TensorFlow here."""
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
 import threading
-from collections import defaultdict, deque
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Sequence
 from types import TracebackType
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 
 LIMIT_BYTES = 20 * 10**9
-"""Room for copies, unless half of what is free in local scratch is less."""
+"""Room in scratch, unless half of what is free there is less."""
 
-FETCHERS = 4
-HELD = 2
-"""Files that a reader needs: the one it reads, and the next."""
-
-logger = logging.getLogger(__name__)
+Range = tuple[int, int]
+"""Offset and length."""
 
 
 class Cache:
-    """Local copies of some objects, as long as the block lasts.
+    """Reads parts of files; inside the block, any thread may.
 
     Args:
-        sizes: The objects that will be read and their sizes, in the order in which to fetch them.
-        limit_bytes: Room for the copies; 0 for :data:`LIMIT_BYTES` or half of the free disk. Files that are being read
-            stay, even beyond it.
-
-    Inside the block, any thread may ask for a file.
+        limit_bytes: Room in scratch; 0 for :data:`LIMIT_BYTES` or half of the free disk.
     """
 
-    def __init__(self, sizes: Mapping[Key, int], limit_bytes: int = 0) -> None:
-        """Fetch nothing yet."""
-        self.failure: Exception | None = None
-        """Why a file could not be had, the first time: a reader inside TensorFlow would only pass on its text."""
-        self._sizes = sizes
-        self._limit = limit_bytes or min(LIMIT_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+    def __init__(self, limit_bytes: int = 0) -> None:
+        """Read nothing yet."""
+        self._room = limit_bytes or min(LIMIT_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+        self._size = 0
+        self._places: defaultdict[Key, dict[int, int]] = defaultdict(dict)
+        """File → offset of a part in it → where the part is kept."""
         self._lock = threading.Lock()
-        self._fetches: dict[Key, Future[Path]] = {}
-        self._copies: dict[Key, ExitStack] = {}
-        """Objects that are there, those read longest ago first."""
-        self._used: set[Key] = set()
-        self._is_closed = False
-        self._held: dict[str, deque[Key]] = defaultdict(lambda: deque(maxlen=HELD))
-        self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="cache")
 
     def __enter__(self) -> Cache:
-        """Begin to fetch what fits."""
-        total = 0
-        with self._lock:
-            for key, size in self._sizes.items():
-                total += size
-                if total > self._limit:
-                    break
-                self._fetches[key] = self._pool.submit(self._fetch, key)
+        """Open a scratch file, which has no name: it is gone with the process, whatever ends that."""
+        self._scratch = tempfile.TemporaryFile(prefix="toposieve-")
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Remove the copies; whoever still asks for one is refused."""
-        self._pool.shutdown(cancel_futures=True)
-        with self._lock:
-            self._is_closed = True
-            for copy in self._copies.values():
-                copy.close()
+        """Give the room back."""
+        self._scratch.close()
 
-    def __contains__(self, key: Key) -> bool:
-        """Whether an object's file is there now."""
-        return key in self._copies
-
-    def path(self, key: Key, reader: str = "") -> Path:
-        """An object's file on this machine, waiting for it if need be.
-
-        Args:
-            key: One of the objects that the cache was made for.
-            reader: Who asks; its last :data:`HELD` files stay.
+    def read(self, key: Key, ranges: Sequence[Range]) -> list[bytes]:
+        """Parts of a file; of one that is not on this machine, each is fetched once if there is room to keep it.
 
         Raises:
-            InvalidInputError: The object is gone.
+            InvalidInputError: The file is gone.
         """
-        with self._lock:
-            self._held[reader].append(key)
-            self._used.add(key)
-            fetch, is_mine = self._claim(key)
-        if is_mine:
-            self._finish(fetch, key)
-        return fetch.result()
-
-    def _claim(self, key: Key) -> tuple[Future[Path], bool]:
-        """An object's fetch, and whether it is the caller's to do: in the queue it would wait for others."""
-        fetch = self._fetches.get(key)
-        if fetch is not None and not fetch.cancel():
-            if key in self._copies:
-                self._copies[key] = self._copies.pop(key)
-            return fetch, False
-        fetch = self._fetches[key] = Future()
-        fetch.set_running_or_notify_cancel()
-        return fetch, True
-
-    def read_range(self, key: Key, offset: int, length: int) -> bytes:
-        """Some of an object's bytes."""
-        with self.path(key).open("rb", buffering=0) as stream:
-            return os.pread(stream.fileno(), length, offset)
-
-    def _finish(self, fetch: Future[Path], key: Key) -> None:
         try:
-            fetch.set_result(self._fetch(key))
-        except Exception as error:  # for whoever waits
-            fetch.set_exception(error)
-
-    def _fetch(self, key: Key) -> Path:
-        copy = ExitStack()
-        try:
-            with self._lock:
-                if self._is_closed:
-                    raise RuntimeError(f"{key} is asked for too late")
-                self._make_room(self._sizes[key])
-                self._copies[key] = copy
-            return copy.enter_context(key.fetch())
+            return self._read_remote(key, ranges) if key.is_remote else list(key.read_ranges(ranges))
         except FileNotFoundError:
-            raise self._failed(key, InvalidInputError(f"{key} is missing: prepare the dataset again")) from None
-        except Exception as error:
-            raise self._failed(key, error) from None
+            raise InvalidInputError(f"{key} is missing: prepare the dataset again") from None
 
-    def _failed(self, key: Key, error: Exception) -> Exception:
+    def _read_remote(self, key: Key, ranges: Sequence[Range]) -> list[bytes]:
+        places, scratch = self._places[key], self._scratch.fileno()
+        absent = [each for each in ranges if each[0] not in places]
+        fetched = dict(zip(absent, key.read_ranges(absent) if absent else (), strict=True))
+        for (offset, _), part in fetched.items():
+            self._keep(places, offset, part)
+        return [fetched[each] if each in fetched else os.pread(scratch, each[1], places[each[0]]) for each in ranges]
+
+    def _keep(self, places: dict[int, int], offset: int, part: bytes) -> None:
         with self._lock:
-            self._copies.pop(key, None)
-            self.failure = self.failure or error
-        return error
-
-    def _make_room(self, size: int) -> None:
-        """Remove copies that nobody reads: first those that have been read, then those fetched ahead."""
-        held = {key for keys in self._held.values() for key in keys}
-        free = [key for key in self._copies if key not in held and self._fetches[key].done()]
-        for key in sorted(free, key=lambda key: key not in self._used):
-            if sum(self._sizes[each] for each in self._copies) + size <= self._limit:
-                break
-            self._copies.pop(key).close()
-            del self._fetches[key]
-            self._used.discard(key)
+            if self._size + len(part) > self._room:
+                return
+            place, self._size = self._size, self._size + len(part)
+        os.pwrite(self._scratch.fileno(), part, place)
+        places[offset] = place

@@ -31,14 +31,16 @@ from toposieve.training.checkpoints import (
     save_checkpoint,
 )
 from toposieve.training.gang import Gang
-from toposieve.training.input_pipeline import Epochs, checked, ordered_batches, training_batches
+from toposieve.training.input_pipeline import Epochs, batch_spec, ordered_batches, training_batches
 from toposieve.training.layers import describe_layers
 from toposieve.training.logs import EpochLog
-from toposieve.training.records import Batch, reader_for
+from toposieve.training.order import Share
+from toposieve.training.records import Batch
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY, shorter_runs
 from toposieve.training.schedules import learning_rate
 from toposieve.training.seeds import folded
-from toposieve.training.shards import Dataset, Share, Split
+from toposieve.training.shards import Dataset, Split
+from toposieve.training.sources import open_source
 from toposieve.training.steps import SUM_NAMES, Spec, Steps, build_steps, sum_over_workers
 
 LOG_SECONDS = 5.0
@@ -59,12 +61,12 @@ class Task:
     check_sole: Callable[[], None] = lambda: None
     """Raises where another process has taken the run over; called before each checkpoint."""
     cache_bytes: int = 0
-    """Room for copies of shards; 0 for a default (:class:`~toposieve.training.cache.Cache`)."""
+    """Room for copies of records; 0 for a default (:class:`~toposieve.training.cache.Cache`)."""
 
     @property
     def share(self) -> Share:
         """This worker's part of every global batch."""
-        return Share(self.config.batch_size, self.dataset.streams, self.gang.index, self.gang.workers)
+        return Share(self.config.batch_size, self.gang.index, self.gang.workers)
 
     @property
     def train_steps(self) -> int:
@@ -127,23 +129,17 @@ def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable
         InvalidInputError: The dataset is damaged, does not hold what its manifest says, or the loss is not finite.
         RuntimeError: The workers begin from different checkpoints.
     """
-    with _cache(task) as cache:
+    with Cache(task.cache_bytes) as cache:
         return _train(task, strategy, when_connected, cache)
-
-
-def _cache(task: Task) -> Cache:
-    splits = (task.dataset.train, task.dataset.validation)
-    sizes = {shard.key: shard.bytes for split in splits for shard in split.owned_by(task.share)}
-    return Cache(sizes, task.cache_bytes)
 
 
 def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None], cache: Cache) -> Trained:
     config, share, train_split, validation_split = task.config, task.share, task.dataset.train, task.dataset.validation
-    first = train_split.owned_by(share)[0].key
-    reader = reader_for(first, cache.path(first), config.record_keys, ARCHITECTURES[config.model].inputs)
-    # One iterator for all epochs: making a new one costs .1 s.
-    validation_set = ordered_batches(validation_split, reader, share, cache, config.epochs)
-    state = new_state(task, strategy, validation_set.element_spec)
+    train_source, validation_source = (
+        open_source(split, config.record_keys, ARCHITECTURES[config.model].inputs, cache)
+        for split in (train_split, validation_split)
+    )
+    state = new_state(task, strategy, batch_spec(train_source, share))
     _resume(state, task)
     _begin_together(state, task, strategy)
     if task.gang.is_chief and not state.has_checkpoint:  # else what lies there would be newer than what comes
@@ -151,8 +147,8 @@ def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callabl
     when_connected()
     if not _is_finished(state.progress, config):
         epochs = Epochs(config.seed, state.progress.epoch, config.epochs, state.progress.step)
-        training = checked(training_batches(train_split, reader, share, epochs, cache), train_split, cache)
-        validation = checked(validation_set, validation_split, cache)
+        training = training_batches(train_split, train_source, share, epochs)
+        validation = ordered_batches(validation_split, validation_source, share, config.epochs)
         with ExitStack() as stack:
             log = stack.enter_context(EpochLog(task.run_directory)) if task.gang.is_chief else None
             while not _is_finished(state.progress, config):

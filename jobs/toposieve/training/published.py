@@ -152,7 +152,7 @@ def dataset_manifest(units: Sequence[Unit], config: ImportConfig) -> Manifest:
         config=config.model_dump(mode="json"),
         code=CODE_NUMBERS[IMPORT_STAGE],
         units=tuple(units),
-        extra={"streams": 1, "splits": {split: {"events": _events(found)} for split, found in splits.items()}},
+        extra={"splits": {split: {"events": _events(found)} for split, found in splits.items()}},
         code_version=code_version(),
     )
 

@@ -1,29 +1,47 @@
-"""TFRecord examples → padded tensors, for our own records and for the published ones.
+"""TFRecord examples → padded arrays, for our own records and for the published ones. No TensorFlow here.
 
-Which key plays which role is configurable. Where a record has no weight it is 1, and where it has no length the
-trailing particles that are all zero are padding.
+Which key plays which role is configurable. Where a record has no weight it is 1. Particles that are all zero at its end
+are padding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
-import tensorflow as tf
+from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
-from toposieve.io.tfrecord import Value, encode_example
+from toposieve.io.tfrecord import Example, Value, decode_example
 from toposieve.models import HIGH_LEVEL, PARTICLES
 
 PARTICLE_FEATURES = len(schema.LOW_LEVEL_FEATURES)
 CLASSES = len(schema.LABELS)
 EVENT_ID = "event_id"
 
-Batch = dict[str, tf.Tensor]
+Batch: TypeAlias = dict[str, Any]
+"""Role → array or tensor, a row for each event."""
+
+Floats = NDArray[np.float32]
+
+
+class BadRecordError(ValueError):
+    """A record cannot be used.
+
+    Args:
+        place: Which of those that were to be read.
+        cause: What is wrong with it.
+    """
+
+    def __init__(self, place: int, cause: str) -> None:
+        """Keep the place; the cause is the text."""
+        super().__init__(cause)
+        self.place = place
 
 
 @dataclass(frozen=True)
@@ -32,70 +50,90 @@ class RecordReader:
 
     keys: Mapping[str, str]
     """Role → key; roles that neither the records have nor the model takes are left out."""
-    one_hot_label: bool
 
-    def read(self, serialized: tf.Tensor) -> Batch:
-        """Parse (batch,) serialised examples; an empty string becomes an event that counts for nothing.
+    @cached_property
+    def _roles(self) -> dict[bytes, str]:
+        return {key.encode(): role for role, key in self.keys.items()}
+
+    def read(self, examples: Sequence[Example]) -> Batch:
+        """Parse serialised examples; an empty string becomes an event that counts for nothing.
 
         Returns:
             The model's inputs among ``high_level`` (batch, 14) and ``particles`` (batch, 801, 19), and ``label``
             int64, ``weight`` float32 and ``present`` float32 (0 for an event that is not there), (batch,) each;
             ``event_id`` bytes, (batch,), where asked for.
+
+        Raises:
+            BadRecordError: A record lacks a key, or holds what training cannot use.
         """
-        present = tf.strings.length(serialized) > 0
-        parsed = tf.io.parse_example(tf.where(present, serialized, self._filler()), self._features())
-        by_role = {role: parsed[key] for role, key in self.keys.items()}
-        weight = by_role.get("weight", tf.ones_like(present, tf.float32))
-        batch = {
-            "label": self._labels(by_role["label"]),
-            "weight": tf.where(present, _finite(weight, "weight"), 0.0),
-            "present": tf.cast(present, tf.float32),
-        }
-        if HIGH_LEVEL in by_role:
-            batch[HIGH_LEVEL] = _finite(by_role[HIGH_LEVEL], HIGH_LEVEL)
-        if PARTICLES in by_role:
-            batch[PARTICLES] = _padded(by_role[PARTICLES], by_role.get("length"))
-        if EVENT_ID in by_role:
-            batch[EVENT_ID] = by_role[EVENT_ID]
+        batch = self._nothing(len(examples))
+        for place, example in enumerate(examples):
+            try:
+                if example:
+                    self._fill(batch, place, example)
+            except (ValueError, TypeError) as error:
+                raise BadRecordError(place, str(error)) from None
         return batch
 
-    def _features(self) -> dict[str, object]:
-        label = tf.io.FixedLenFeature((CLASSES,), tf.float32) if self.one_hot_label else _scalar(tf.int64)
-        kinds = {
-            HIGH_LEVEL: tf.io.FixedLenFeature((len(schema.HIGH_LEVEL_FEATURES),), tf.float32),
-            PARTICLES: tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64),
-            "length": _scalar(tf.int64),
-            "label": label,
-            "weight": _scalar(tf.float32),
-            EVENT_ID: _scalar(tf.string),
-        }
-        return {key: kinds[role] for role, key in self.keys.items()}
+    def _nothing(self, rows: int) -> Batch:
+        """Events that count for nothing, with one particle each: no recurrent layer sees an event without any."""
+        batch: Batch = {name: np.zeros(rows, np.float32) for name in ("weight", "present")}
+        batch["label"] = np.zeros(rows, np.int64)
+        if HIGH_LEVEL in self.keys:
+            batch[HIGH_LEVEL] = np.zeros((rows, len(schema.HIGH_LEVEL_FEATURES)), np.float32)
+        if PARTICLES in self.keys:
+            batch[PARTICLES] = np.zeros((rows, schema.MAX_PARTICLES, PARTICLE_FEATURES), np.float32)
+            batch[PARTICLES][:, 0] = 1.0
+        if EVENT_ID in self.keys:
+            batch[EVENT_ID] = np.full(rows, b"", object)
+        return batch
 
-    def _labels(self, stored: tf.Tensor) -> tf.Tensor:
-        labels = tf.argmax(stored, axis=-1) if self.one_hot_label else stored
-        tf.debugging.assert_non_negative(labels, "label out of range")
-        tf.debugging.assert_less(labels, tf.constant(CLASSES, tf.int64), "label out of range")
-        return labels
-
-    def _filler(self) -> bytes:
-        """A valid example with one particle: no recurrent layer sees an event without any."""
-        values: dict[str, Value] = {
-            HIGH_LEVEL: np.zeros(len(schema.HIGH_LEVEL_FEATURES), np.float32),
-            PARTICLES: np.ones(PARTICLE_FEATURES, np.float32),
-            "length": 1,
-            "label": np.eye(CLASSES, dtype=np.float32)[0] if self.one_hot_label else 0,
-            "weight": np.zeros(1, np.float32),
-            EVENT_ID: b"",
-        }
-        return encode_example({key: values[role] for role, key in self.keys.items()})
+    def _fill(self, batch: Batch, place: int, example: Example) -> None:
+        values = decode_example(example, self._roles)
+        missing = self.keys.keys() - values.keys()
+        if missing:
+            raise ValueError(f"no key {', '.join(sorted(self.keys[role] for role in missing))}")
+        batch["label"][place] = _label(values["label"])
+        batch["weight"][place] = _floats(values, "weight")[0] if "weight" in values else 1.0
+        batch["present"][place] = 1.0
+        if HIGH_LEVEL in batch:
+            batch[HIGH_LEVEL][place] = _floats(values, HIGH_LEVEL)
+        if PARTICLES in batch:
+            _fill_particles(batch[PARTICLES][place], _floats(values, PARTICLES), values.get("length"))
+        if EVENT_ID in batch:
+            batch[EVENT_ID][place] = values[EVENT_ID]
 
 
-def reader_for(shard: Key, path: Path, keys: Mapping[str, str], inputs: tuple[str, ...]) -> RecordReader:
-    """Look at a shard's first record and say how to read it.
+def _label(stored: Value) -> int:
+    label = int(np.argmax(stored)) if isinstance(stored, np.ndarray) else int(stored)
+    if not 0 <= label < CLASSES:
+        raise ValueError("label out of range")
+    return label
+
+
+def _floats(values: Mapping[str, Value], role: str) -> Floats:
+    floats = values[role]
+    if not isinstance(floats, np.ndarray) or not np.isfinite(floats).all():
+        raise ValueError(f"NaN, infinity or no number in {role}")
+    return floats
+
+
+def _fill_particles(row: Floats, stored: Floats, length: Value | None) -> None:
+    """Write an event's particles to its row, (801, 19); padding is zero on the right."""
+    if length is not None and stored.size != length * PARTICLE_FEATURES:
+        raise ValueError("length is not the number of stored particles")
+    if stored[row.size :].any():
+        raise ValueError("too many particles")
+    row[0] = 0.0
+    row.reshape(-1)[: stored.size] = stored[: row.size]
+
+
+def reader_for(shard: Key, first: Example, keys: Mapping[str, str], inputs: tuple[str, ...]) -> RecordReader:
+    """Look at a record and say how to read all like it.
 
     Args:
-        shard: A TFRecord file of the dataset.
-        path: It, or its copy on this machine.
+        shard: Where it is from.
+        first: It.
         keys: Role → key, as configured.
         inputs: Roles that the model takes; ``event_id`` too, by whoever wants it.
 
@@ -109,10 +147,13 @@ def reader_for(shard: Key, path: Path, keys: Mapping[str, str], inputs: tuple[st
         )
     optional = ("weight", "length") if PARTICLES in inputs else ("weight",)
     wanted = {role: keys[role] for role in (*inputs, "label", *optional) if role in keys}
-    record = _first_record(shard, path).features.feature
     for role in (*inputs, "label"):
         if role not in wanted:
             raise InvalidInputError(f"record_keys names no key for {role}, which the model needs")
+    try:
+        record = decode_example(first)
+    except ValueError as error:
+        raise InvalidInputError(f"{shard}: its first record {error}; write it again") from None
     for role, key in wanted.items():
         if key not in record:
             has = ", ".join(sorted(record))
@@ -120,52 +161,19 @@ def reader_for(shard: Key, path: Path, keys: Mapping[str, str], inputs: tuple[st
                 f"{shard}: no key {key!r} ({role}) in its records, which have {has}; set record_keys"
             )
     _check_widths(shard, wanted, record)
-    return RecordReader(wanted, one_hot_label=bool(record[wanted["label"]].float_list.value))
+    return RecordReader(wanted)
 
 
-def _first_record(shard: Key, path: Path) -> tf.train.Example:
-    try:
-        for serialized in tf.data.TFRecordDataset(str(path)).take(1):
-            return tf.train.Example.FromString(serialized.numpy())
-    except tf.errors.OpError as error:
-        raise InvalidInputError(f"{shard} cannot be read: {error.message}; write it again") from None
-    raise InvalidInputError(f"{shard} holds no records: write it again")
-
-
-def _check_widths(shard: Key, wanted: Mapping[str, str], record: Mapping[str, tf.train.Feature]) -> None:
+def _check_widths(shard: Key, wanted: Mapping[str, str], record: Mapping[str, Value]) -> None:
     if HIGH_LEVEL in wanted:
-        found = len(record[wanted[HIGH_LEVEL]].float_list.value)
+        found = np.size(record[wanted[HIGH_LEVEL]])
         if found != len(schema.HIGH_LEVEL_FEATURES):
             raise InvalidInputError(
                 f"{shard}: key {wanted[HIGH_LEVEL]!r} holds {found} floats, not {len(schema.HIGH_LEVEL_FEATURES)}"
             )
     if PARTICLES in wanted:
-        found = len(record[wanted[PARTICLES]].float_list.value)
+        found = np.size(record[wanted[PARTICLES]])
         if found == 0 or found % PARTICLE_FEATURES:
             raise InvalidInputError(
                 f"{shard}: key {wanted[PARTICLES]!r} holds {found} floats, not a multiple of {PARTICLE_FEATURES}"
             )
-
-
-def _padded(flat: tf.RaggedTensor, length: tf.Tensor | None) -> tf.Tensor:
-    """(batch, particles * 19) ragged → (batch, 801, 19), zeros on the right."""
-    rows = tf.reshape(_finite(flat.flat_values, PARTICLES), (-1, PARTICLE_FEATURES))  # (particles of the batch, 19)
-    particles = tf.RaggedTensor.from_row_splits(rows, flat.row_splits // PARTICLE_FEATURES)
-    stored = particles.row_lengths()
-    if length is None:
-        real = tf.cast(tf.reduce_any(rows != 0.0, axis=-1), tf.int64)
-        place = tf.range(tf.shape(rows, tf.int64)[0]) - tf.gather(particles.row_starts(), particles.value_rowids()) + 1
-        length = tf.math.unsorted_segment_max(real * place, particles.value_rowids(), tf.shape(stored)[0])
-        length = tf.maximum(length, 0)
-    else:
-        tf.debugging.assert_equal(stored, length, "length is not the number of stored particles")
-    tf.debugging.assert_less_equal(length, tf.constant(schema.MAX_PARTICLES, tf.int64), "too many particles")
-    return particles.to_tensor(shape=(None, schema.MAX_PARTICLES, PARTICLE_FEATURES))
-
-
-def _finite(values: tf.Tensor, role: str) -> tf.Tensor:
-    return tf.debugging.check_numerics(values, f"in {role}")
-
-
-def _scalar(dtype: tf.DType) -> tf.io.FixedLenFeature:
-    return tf.io.FixedLenFeature((), dtype)

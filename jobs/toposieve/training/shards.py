@@ -1,32 +1,29 @@
-"""The TFRecord shards of a dataset: which there are, and which stream each belongs to.
-
-The shards of a split form a fixed number of streams (shard i belongs to stream i modulo streams). Every global batch
-takes equally many events from each stream, and a worker owns a contiguous range of streams, so that the batches do not
-depend on the number of workers.
-"""
+"""The TFRecord shards of a dataset: which there are, and where their records begin. No TensorFlow here."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.io import tfrecord
 from toposieve.io.datasets import SCALING_SOURCE
-from toposieve.io.manifests import Manifest, OutputFile, adler32, check_listed, read_manifest_if_any
+from toposieve.io.event_tables import TABLE_SUFFIX, read_offsets
+from toposieve.io.manifests import Manifest, OutputFile, Unit, check_listed, read_manifest_if_any
 from toposieve.io.names import is_ours
 from toposieve.io.store import Key, Stat
-from toposieve.io.tfrecord import record_count
 from toposieve.preprocessing import Scaling
+from toposieve.training.order import Order
 from toposieve.training.runs import dataset_fingerprint
 from toposieve.weights import signed_factor
 
 TRAINING_SPLITS = ("train", "validation")
 ADLER_DIGITS = 8
-FOREIGN_STREAMS = 8
-"""Most streams of a dataset that has no manifest to say."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,11 @@ class Shard:
     key: Key
     events: int
     bytes: int
-    file: OutputFile | None = None
-    """Its entry in the manifest; None in a dataset without one."""
+    table: Key | None = None
+    """The table beside it; None in a dataset of an older version, or of others."""
+    table_checksum: str = ""
+    offsets: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
+    """Of its records, and of its end, where they are known already: (events + 1,)."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,19 @@ class Split:
 
     name: str
     shards: tuple[Shard, ...]
-    streams: int
 
     @property
     def events(self) -> int:
         """Events in all shards."""
         return sum(shard.events for shard in self.shards)
 
-    def stream(self, index: int) -> tuple[Shard, ...]:
-        """Shards of one stream, in order."""
-        return self.shards[index :: self.streams]
-
-    def owned_by(self, share: Share) -> list[Shard]:
-        """Shards of a worker's streams, in order."""
-        return [shard for number, shard in enumerate(self.shards) if number % self.streams in share.owned]
+    def order(self, *seed: int) -> Order:
+        """The order of one pass: that of a seed, or of the shards."""
+        return Order([shard.events for shard in self.shards], seed or None)
 
     def steps(self, batch_size: int) -> int:
-        """Global batches in one pass: as many as the longest stream needs."""
-        quota = batch_size // self.streams
-        longest = max(sum(shard.events for shard in self.stream(index)) for index in range(self.streams))
-        return -(-longest // quota)
+        """Global batches in one pass."""
+        return self.order().steps(batch_size)
 
 
 @dataclass(frozen=True)
@@ -82,38 +75,6 @@ class Dataset:
     scaling: Scaling | None = None
     """How its features were scaled; None where no manifest says."""
 
-    @property
-    def streams(self) -> int:
-        """Streams of each split."""
-        return self.train.streams
-
-
-@dataclass(frozen=True)
-class Share:
-    """One worker's part of every global batch."""
-
-    batch_size: int
-    """Events in a global batch."""
-    streams: int
-    worker: int = 0
-    workers: int = 1
-
-    @property
-    def quota(self) -> int:
-        """Events that each stream gives to a batch."""
-        return self.batch_size // self.streams
-
-    @property
-    def owned(self) -> range:
-        """The worker's streams."""
-        per_worker = self.streams // self.workers
-        return range(self.worker * per_worker, (self.worker + 1) * per_worker)
-
-    @property
-    def rows(self) -> range:
-        """The worker's rows of a global batch."""
-        return range(self.owned.start * self.quota, self.owned.stop * self.quota)
-
 
 def open_dataset(directory: Key) -> Dataset:
     """Find the training and validation shards of a dataset: by its manifest, or in file order when it has none.
@@ -126,9 +87,10 @@ def open_dataset(directory: Key) -> Dataset:
     manifest = read_manifest_if_any(directory)
     if manifest is None:
         _check_foreign(directory, entries)
-        train, validation = _foreign_splits(directory, entries)
+        found = {name: _foreign_shards(directory / name, entries) for name in TRAINING_SPLITS}
     else:
-        train, validation = _listed_splits(directory, manifest, entries)
+        found = {name: listed_shards(directory, manifest, name, entries) for name in TRAINING_SPLITS}
+    train, validation = (_checked_split(directory, name, shards) for name, shards in found.items())
     known = dataset_fingerprint(manifest, entries), train, validation
     return Dataset(directory, *known, signed_factors(manifest), read_scaling(directory, manifest))
 
@@ -170,16 +132,6 @@ def _check_foreign(directory: Key, entries: Mapping[str, Stat]) -> None:
         raise InvalidInputError(f"{directory} is unfinished: run prepare_features.py again")
 
 
-def _listed_splits(directory: Key, manifest: Manifest, entries: Mapping[str, Stat]) -> list[Split]:
-    streams = manifest.extra.get("streams")
-    if not isinstance(streams, int) or streams < 1:
-        raise InvalidInputError(f"{directory}: its manifest names no number of streams; it is not a dataset's")
-    return [
-        _checked_split(directory, name, listed_shards(directory, manifest, name, entries), streams)
-        for name in TRAINING_SPLITS
-    ]
-
-
 def listed_shards(directory: Key, manifest: Manifest, split: str, entries: Mapping[str, Stat]) -> tuple[Shard, ...]:
     """Shards of a split, as a manifest lists them; their content is checked by whoever reads them.
 
@@ -193,25 +145,22 @@ def listed_shards(directory: Key, manifest: Manifest, split: str, entries: Mappi
         InvalidInputError: A shard is missing or has another size.
     """
     return tuple(
-        Shard(_checked(directory, file, entries), unit.counts["events"], file.bytes, file)
-        for unit in manifest.units
-        if unit.source.partition("/")[0] == split
-        for file in unit.outputs
-        if file.path.endswith(".tfrecord")
+        _listed_shard(directory, unit, entries) for unit in manifest.units if unit.source.partition("/")[0] == split
     )
+
+
+def _listed_shard(directory: Key, unit: Unit, entries: Mapping[str, Stat]) -> Shard:
+    [file] = (file for file in unit.outputs if file.path.endswith(".tfrecord"))
+    shard = Shard(_checked(directory, file, entries), unit.counts["events"], file.bytes)
+    for table in (file for file in unit.outputs if file.path.endswith(TABLE_SUFFIX)):
+        return replace(shard, table=_checked(directory, table, entries), table_checksum=table.checksum)
+    return shard
 
 
 def _checked(directory: Key, file: OutputFile, entries: Mapping[str, Stat]) -> Key:
     if file.path in entries and entries[file.path].size == file.bytes:
         return directory / file.path
     return check_listed(directory, file)
-
-
-def _foreign_splits(directory: Key, entries: Mapping[str, Stat]) -> list[Split]:
-    found = {name: _foreign_shards(directory / name, entries) for name in TRAINING_SPLITS}
-    fewest = min(len(shards) for shards in found.values())
-    streams = next((n for n in (FOREIGN_STREAMS, 4, 2) if n <= fewest), 1)
-    return [_checked_split(directory, name, shards, streams) for name, shards in found.items()]
 
 
 def _foreign_shards(folder: Key, entries: Mapping[str, Stat]) -> tuple[Shard, ...]:
@@ -221,51 +170,41 @@ def _foreign_shards(folder: Key, entries: Mapping[str, Stat]) -> tuple[Shard, ..
     names = sorted(
         name for name in below if "/" not in name and not name.startswith(("_", ".")) and below[name].size >= 0
     )
-    return tuple(Shard(folder / name, _count(folder / name), below[name].size) for name in names)
+    return tuple(_foreign_shard(folder / name) for name in names)
 
 
-def _count(shard: Key) -> int:
+def _foreign_shard(key: Key) -> Shard:
+    offsets = _walk(key)
+    return Shard(key, len(offsets) - 1, int(offsets[-1]), offsets=offsets)
+
+
+def _walk(shard: Key) -> NDArray[np.int64]:
     with shard.fetch() as path:
-        return record_count(path)
+        return tfrecord.record_offsets(path)
 
 
-def _checked_split(directory: Key, name: str, shards: tuple[Shard, ...], streams: int) -> Split:
-    split = Split(name, shards, streams)
+def _checked_split(directory: Key, name: str, shards: tuple[Shard, ...]) -> Split:
+    split = Split(name, shards)
     if split.events == 0:
         raise InvalidInputError(f"{directory} has no events in its {name} split: prepare it from more events")
     return split
 
 
-def is_altered(path: Path, file: OutputFile | None) -> bool:
-    """Whether a local file's content is not what a manifest says; older manifests have checksums of another kind."""
-    return file is not None and len(file.checksum) == ADLER_DIGITS and adler32(path) != file.checksum
-
-
-def check_share(dataset: Dataset, batch_size: int, workers: int) -> None:
-    """Check that batches divide into streams, streams into workers, and that every worker has something to do.
+def record_offsets(shard: Shard) -> NDArray[np.int64]:
+    """Where each record of a shard begins, and where the shard ends, bytes: (events + 1,).
 
     Raises:
-        InvalidInputError: They do not; the message names the key or number to change.
+        InvalidInputError: The table beside it, or, where there is none, the shard is missing or damaged, or holds
+            another number of events.
     """
-    streams = dataset.streams
-    if batch_size % streams:
+    if shard.offsets is not None:
+        return shard.offsets
+    if shard.table is not None:
+        return np.append(read_offsets(shard.table, shard.events), shard.bytes)
+    offsets = _walk(shard.key)
+    if len(offsets) != shard.events + 1:
         raise InvalidInputError(
-            f"batch_size {batch_size} is not a multiple of the {streams} streams of {dataset.directory}"
+            f"{shard.key} holds {len(offsets) - 1} events, not the {shard.events} that its manifest lists: "
+            "prepare the dataset again"
         )
-    if streams % workers:
-        raise InvalidInputError(
-            f"{workers} workers cannot share {streams} streams evenly: use a number of workers that divides {streams}"
-        )
-    for split in (dataset.train, dataset.validation):
-        _check_enough(dataset.directory, split, Share(batch_size, streams, workers=workers))
-
-
-def _check_enough(directory: Key, split: Split, share: Share) -> None:
-    for worker in range(share.workers):
-        owned = Share(share.batch_size, share.streams, worker, share.workers).owned
-        if not any(shard.events for index in owned for shard in split.stream(index)):
-            raise InvalidInputError(
-                f"{directory} is too small for {share.workers} workers: its {split.name} split has "
-                f"{split.events} events in {len(split.shards)} shards, none for worker {worker}; "
-                "use fewer workers or more events"
-            )
+    return offsets
