@@ -50,7 +50,7 @@ class Run:
         optimizer = keras.optimizers.SGD(0.5, momentum=0.9)  # Adam would hide a constant factor
         optimizer.build(model.trainable_variables)
         spec = {key: tf.TensorSpec(values.shape, values.dtype) for key, values in self.batches[0].items()}
-        of = {"batch_size": ROWS, "seed": 1, "event_weights": "absolute", "signed_factors": (1.0,) * 3, **options}
+        of = {"seed": 1, "event_weights": "absolute", "signed_factors": (1.0,) * 3, **options}
         self.state = State(
             model, optimizer, describe_layers(model), build_steps(model, optimizer, strategy, spec, **of)
         )

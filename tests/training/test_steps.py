@@ -42,7 +42,7 @@ def build(event_weights: str = "absolute", precision: str = "float32") -> tuple[
     optimizer.build(model.trainable_variables)
     spec = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in batch_of().items()}
     strategy = tf.distribute.get_strategy()
-    options = {"batch_size": ROWS, "seed": 1, "event_weights": event_weights, "signed_factors": FACTORS}
+    options = {"seed": 1, "event_weights": event_weights, "signed_factors": FACTORS}
     return model, build_steps(model, optimizer, strategy, spec, **options)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -17,12 +18,17 @@ class DropoutKeys:
     """What the choice of one step depends on."""
 
     seed: int
+    """Of any size, 0 or more."""
     step: tf.Tensor
-    """Number of the step in the run: int64 scalar."""
+    """Number of the step in the run, below 2**31: int64 scalar."""
     rows: tf.Tensor
     """Rows of the global batch that are at hand: int32 (local batch,)."""
-    batch_size: int
-    """Rows of the global batch."""
+
+    def of_rows(self, stream: int) -> tf.Tensor:
+        """A key for each row at hand and one layer: int64 (local batch, 2)."""
+        layer = np.random.SeedSequence(self.seed, spawn_key=(stream,)).generate_state(1, np.uint64).astype(np.int64)[0]
+        places = tf.bitwise.left_shift(self.step, 32) + tf.cast(self.rows, tf.int64)
+        return tf.stack([tf.fill(tf.shape(places), layer), places], axis=1)
 
 
 _KEYS: ContextVar[DropoutKeys | None] = ContextVar("dropout_keys", default=None)
@@ -40,7 +46,7 @@ def dropout_keys(keys: DropoutKeys) -> Iterator[None]:
 
 @keras.saving.register_keras_serializable("toposieve")
 class EventDropout(keras.layers.Layer):  # type: ignore[misc]
-    """Dropout on (batch, units): draws for the whole global batch, then takes the rows at hand.
+    """Dropout on (batch, …), drawn for the rows at hand only.
 
     At inference it does nothing. In training it must be called within :func:`dropout_keys`.
     """
@@ -65,12 +71,18 @@ class EventDropout(keras.layers.Layer):  # type: ignore[misc]
         keys = _KEYS.get()
         if keys is None:
             raise RuntimeError(f"{self.name} needs dropout_keys() around a call with training=True")
-        seed = tf.stack([tf.constant(keys.seed * 1009 + self.stream, tf.int64), keys.step])
-        shape = (keys.batch_size, inputs.shape[-1])
-        draws = tf.random.stateless_uniform(shape, seed, alg="philox")  # (global batch, units)
-        kept = tf.gather(draws, keys.rows) >= self.rate  # (batch, units)
-        return tf.where(kept, inputs / (1.0 - self.rate), 0.0)
+        kept = _draws(keys.of_rows(self.stream), tuple(inputs.shape[1:])) >= self.rate  # (batch, …)
+        return inputs * tf.cast(kept, inputs.dtype) / (1.0 - self.rate)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
         return {**super().get_config(), "rate": self.rate, "stream": self.stream}
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+def _draws(keys: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+    """Uniform numbers of ``shape`` for each key, (keys, …); compiled, or a GPU would start each row by itself."""
+    signature = tf.TensorSpec(shape, tf.float32)
+    return tf.map_fn(
+        lambda key: tf.random.stateless_uniform(shape, key, alg="philox"), keys, fn_output_signature=signature
+    )

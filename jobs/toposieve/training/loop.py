@@ -196,7 +196,6 @@ def new_state(task: Task, strategy: tf.distribute.Strategy, spec: Spec) -> State
         optimizer,
         strategy,
         spec,
-        batch_size=config.batch_size,
         seed=folded(config.seed),
         micro_batch_size=config.micro_batch_size,
         event_weights=config.event_weights,

@@ -46,7 +46,6 @@ def build_steps(
     strategy: tf.distribute.Strategy,
     spec: Spec,
     *,
-    batch_size: int,
     seed: int,
     event_weights: str,
     signed_factors: Sequence[float],
@@ -59,7 +58,6 @@ def build_steps(
         optimizer: Built for the model's trainable variables.
         strategy: One replica per worker.
         spec: Shapes and types of a worker's rows of a batch.
-        batch_size: Events in a global batch.
         seed: Seed of the dropout.
         event_weights: What an event counts: ``absolute``, ``signed`` or ``none``.
         signed_factors: For each label, what makes its signed weights count as much as its absolute ones would.
@@ -77,7 +75,7 @@ def build_steps(
     sizes = [len(SUM_NAMES), *(math.prod(variable.shape) for variable in variables)]
 
     def gradients(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        with dropout_keys(DropoutKeys(seed, step, batch["row"], batch_size)), tf.GradientTape() as tape:
+        with dropout_keys(DropoutKeys(seed, step, batch["row"])), tf.GradientTape() as tape:
             sums = _sums(scores(_inputs(model, batch), training=True), batch, counted(batch))
             loss = sums[0]
         return _packed([tf.stack(sums), *tape.gradient(loss, variables)])
