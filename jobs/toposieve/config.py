@@ -196,8 +196,6 @@ class TrainingConfig(StageConfig):
     """What an event counts in the loss: its weight's size, its weight as it is (may diverge), or 1."""
     seed: int = Field(default=1, ge=0)
     """Seed of initial weights, event order and dropout."""
-    record_keys: dict[str, str] = Field(default_factory=lambda: dict(schema.RECORD_KEYS))
-    """Role → key in the TFRecord examples; change it to train on published files."""
     hlf_units: tuple[Units, ...] = (50, 20, 10)
     """Units of the layers of hlf, one after the other."""
     gru_units: Units = 50

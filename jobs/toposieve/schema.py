@@ -160,10 +160,3 @@ RECORD_KEYS: dict[str, str] = {
     "event_id": "event_id",  # bytes: "{file id}:{entry}"
 }
 """Role → key of our TFRecord examples."""
-
-PUBLISHED_RECORD_KEYS: dict[str, str] = {
-    "high_level": "HLF_input",  # float[14]
-    "particles": "GRU_input",  # float[801 * 19], zero-padded
-    "label": "encoded_label",  # float[3], one-hot
-}
-"""Role → key of the TFRecord files published with arXiv:1909.10389."""

@@ -9,7 +9,6 @@ from benchmarks.bare_loop import limits
 from benchmarks.inputs import Bench
 from benchmarks.preparation import dataset
 from benchmarks.table import Figure
-from toposieve import schema
 from toposieve.io.store import root_key
 from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import Epochs, training_batches
@@ -25,12 +24,12 @@ def rows(bench: Bench) -> Iterator[Figure]:
     split = open_dataset(root_key("--base", str(dataset(bench)))).train
     speed = limits(bench.base).speed
     with Cache() as cache:
-        records = open_source(split, schema.RECORD_KEYS, ("high_level", "particles"), cache)
+        records = open_source(split, ("high_level", "particles"), cache)
         rate = _rate(split, records, 128)
         yield Figure(
             "records read and parsed, batch 128", rate, "events/s", must=20_000 * speed, stretch=30_000 * speed
         )
-        tables = open_source(split, schema.RECORD_KEYS, ("high_level",), cache)
+        tables = open_source(split, ("high_level",), cache)
         for batch_size in (128, 1024):
             yield Figure(f"rows of tables in batches of {batch_size:,}", _rate(split, tables, batch_size), "events/s")
 

@@ -71,16 +71,12 @@ def write_dataset(
     validation: int = 24,
     shards: int = 4,
     lengths: tuple[int, int] = (5, 30),
-    tables: bool = False,
 ) -> Path:
-    """Write a dataset with its manifest; event i of a split goes to shard i modulo shards, in :func:`shard_folder`.
-
-    Without tables it is as older versions have written them.
-    """
+    """Write a dataset with its manifest; event i of a split goes to shard i modulo shards, in :func:`shard_folder`."""
     units = []
     for seed, (split, count) in enumerate({"train": train, "validation": validation, "test": 8}.items()):
         events = make_events(count, seed=seed, lengths=lengths)
-        units += _write_split(directory, split, events, shards, tables=tables)
+        units += _write_split(directory, split, events, shards)
     save_manifest(directory, units)
     return directory
 
@@ -90,18 +86,14 @@ def shard_folder(directory: Path, split: str) -> Path:
     return directory / digest("dataset") / split
 
 
-def _write_split(
-    directory: Path, split: str, events: list[dict[str, object]], shards: int, *, tables: bool
-) -> list[Unit]:
+def _write_split(directory: Path, split: str, events: list[dict[str, object]], shards: int) -> list[Unit]:
     units = []
     for index in range(shards):
         path = shard_folder(directory, split) / f"shard-{index:05d}-of-{shards:05d}.tfrecord"
         records = [encode(event) for event in events[index::shards]]
         write_records(path, records)
-        files = [path]
-        if tables:
-            files.append(path.with_suffix(TABLE_SUFFIX))
-            write_table(files[1], [_table(events[index::shards], path)])
+        files = [path, path.with_suffix(TABLE_SUFFIX)]
+        write_table(files[1], [_table(events[index::shards], path)])
         units.append(
             Unit(
                 source=f"{split}/{index}",
@@ -137,21 +129,3 @@ def save_manifest(directory: Path, units: list[Unit]) -> None:
         code_version="test",
     )
     (directory / manifest_name(1)).write_bytes(manifest.to_bytes())
-
-
-def write_published_dataset(directory: Path, *, train: int = 24, validation: int = 12, files: int = 2) -> Path:
-    """Zero-padded records with a one-hot label and neither length, weight nor manifest, as published."""
-    for seed, (split, count) in enumerate({"train": train, "validation": validation}.items()):
-        events = [as_published(event) for event in make_events(count, seed=seed)]
-        for index in range(files):
-            records = [encode(event, schema.PUBLISHED_RECORD_KEYS) for event in events[index::files]]
-            write_records(directory / split / f"part-r-{index:05d}", records)
-    return directory
-
-
-def as_published(event: Mapping[str, object]) -> dict[str, object]:
-    """The same event with 801 zero-padded particles and a one-hot label."""
-    particles = np.asarray(event["particles"])
-    padded = np.zeros((schema.MAX_PARTICLES, particles.shape[1]), np.float32)
-    padded[: len(particles)] = particles
-    return {**event, "particles": padded, "label": np.eye(len(schema.LABELS), dtype=np.float32)[event["label"]]}

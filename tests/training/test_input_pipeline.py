@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 
 from support.training_data import encode, key_of, make_events, shard_folder, write_dataset, write_records
-from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import Epochs, batch_spec, ordered_batches, training_batches
 from toposieve.training.order import Share
 from toposieve.training.records import EVENT_ID, Batch
-from toposieve.training.shards import Shard, Split, open_dataset
+from toposieve.training.shards import Split, open_dataset
 from toposieve.training.sources import open_source
 
 BATCH_SIZE = 16
@@ -24,19 +23,14 @@ HIGH_LEVEL, BOTH = ("high_level", EVENT_ID), ("high_level", "particles", EVENT_I
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     directory = tmp_path_factory.mktemp("pipeline") / "d"
-    return open_dataset(key_of(write_dataset(directory, train=EVENTS, shards=SHARDS, tables=True))).train
-
-
-@pytest.fixture(scope="module")
-def without_tables(split: Split) -> Split:
-    return Split(split.name, tuple(Shard(shard.key, shard.events, shard.bytes) for shard in split.shards))
+    return open_dataset(key_of(write_dataset(directory, train=EVENTS, shards=SHARDS))).train
 
 
 def batches_of(
     split: Split, epochs: Epochs | None, share: Share = ALONE, inputs: tuple[str, ...] = HIGH_LEVEL
 ) -> list[Batch]:
     with Cache() as cache:
-        source = open_source(split, schema.RECORD_KEYS, inputs, cache)
+        source = open_source(split, inputs, cache)
         batches = (
             ordered_batches(split, source, share) if epochs is None else training_batches(split, source, share, epochs)
         )
@@ -99,17 +93,17 @@ def assert_equal(one: list[Batch], two: list[Batch]) -> None:
             assert column.dtype == right[name].dtype
 
 
-def test_tables_give_the_batches_of_the_records(split: Split, without_tables: Split) -> None:
+def test_tables_give_the_batches_of_the_records(split: Split) -> None:
     for epochs in (TWO_EPOCHS, None):
-        assert_equal(batches_of(split, epochs), batches_of(without_tables, epochs))
+        of_records = batches_of(split, epochs, inputs=BOTH)
+        for batch in of_records:
+            del batch["particles"]
+        assert_equal(batches_of(split, epochs), of_records)
 
 
 def test_tables_are_read_in_place_of_records(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cache, "read", lambda *_: pytest.fail("reads records"))
     assert len(batches_of(split, None)) == 5
-    other_keys = {**schema.RECORD_KEYS, "weight": "length"}
-    with Cache() as cache, pytest.raises(pytest.fail.Exception, match="reads records"):
-        open_source(split, other_keys, HIGH_LEVEL, cache)
 
 
 def test_tables_too_large_for_memory_are_mapped_to_it(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +116,7 @@ def test_tables_too_large_for_memory_are_mapped_to_it(split: Split, monkeypatch:
 def test_a_source_knows_what_its_batches_look_like(split: Split, inputs: tuple[str, ...]) -> None:
     share = Share(BATCH_SIZE, 0, 3)
     with Cache() as cache:
-        spec = batch_spec(open_source(split, schema.RECORD_KEYS, inputs, cache), share)
+        spec = batch_spec(open_source(split, inputs, cache), share)
     [first, *_] = batches_of(split, None, share, inputs)
     assert spec.keys() == first.keys()
     for name, column in first.items():
@@ -143,6 +137,6 @@ def test_a_record_with_bad_values_is_named(tmp_path: Path) -> None:
 
 def test_an_iterator_can_be_left_early(split: Split) -> None:
     with Cache() as cache:
-        source = open_source(split, schema.RECORD_KEYS, BOTH, cache)
+        source = open_source(split, BOTH, cache)
         batches = training_batches(split, source, Share(BATCH_SIZE), Epochs(1, 0, 1000))
         assert len(list(islice(batches, 2))) == 2

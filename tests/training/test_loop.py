@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from support.training_data import key_of, write_dataset, write_published_dataset
-from toposieve import schema
+from support.training_data import key_of, write_dataset
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import manifest_name
@@ -146,13 +145,6 @@ def test_the_best_epoch_is_the_first_of_the_lowest_validation_loss() -> None:
     assert best_epoch(Progress(history=history)) == 1
 
 
-def test_published_files_train_as_they_are(tmp_path: Path) -> None:
-    directory = write_published_dataset(tmp_path / "d", train=24, validation=12, files=2)
-    config = CONFIG.model_copy(update={"record_keys": schema.PUBLISHED_RECORD_KEYS, "epochs": 1})
-    trained = train(task_of(directory, tmp_path / "run", config))
-    assert np.isfinite(trained.progress.history[0]["validation_loss"])
-
-
 def change_manifest(directory: Path, old: str, new: str) -> None:
     path = directory / manifest_name(1)
     path.write_text(path.read_text().replace(old, new))
@@ -161,7 +153,7 @@ def change_manifest(directory: Path, old: str, new: str) -> None:
 def test_a_manifest_that_counts_other_events_is_refused(tmp_path: Path) -> None:
     directory = write_dataset(tmp_path / "d", train=40, validation=12)
     change_manifest(directory, '"events": 10', '"events": 11')
-    with pytest.raises(InvalidInputError, match=r"shard-00000-of-00004.tfrecord holds 10 events, not the 11"):
+    with pytest.raises(InvalidInputError, match=r"shard-00000-of-00004.events.parquet has 10 rows, not 11"):
         train(task_of(directory, tmp_path / "run", CONFIG.model_copy(update={"model": "hlf"})))
 
 
@@ -214,7 +206,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_replaced_if_asked_for(
         before.setattr(loop, "build_model", lambda _: hlf_with("tanh"))
         train(task)
     with pytest.raises(
-        InvalidInputError, match=r"another model: dense \(Dense 14x50 50 \w+\) is now dense .*--replace"
+        InvalidInputError, match=r"another model: dense \(Dense 14x50 50 \w+\) is now hidden .*--replace"
     ):
         train(task)
     anew = train(replace(task, replace=True))

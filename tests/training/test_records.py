@@ -1,16 +1,12 @@
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 
-from support.training_data import as_published, encode, make_events
+from support.training_data import encode, make_events
 from toposieve import schema
-from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
-from toposieve.training.records import BadRecordError, Batch, RecordReader, reader_for
+from toposieve.training.records import BadRecordError, Batch, RecordReader
 
 OURS = schema.RECORD_KEYS
-PUBLISHED = schema.PUBLISHED_RECORD_KEYS
 BOTH = ("high_level", "particles")
 SHARD = Key("/d") / "shard.tfrecord"
 
@@ -20,13 +16,9 @@ def events() -> list[dict[str, object]]:
     return make_events(6, lengths=(5, 30))
 
 
-def reader_of(records: list[bytes], keys: Mapping[str, str], inputs: tuple[str, ...]) -> RecordReader:
-    return reader_for(SHARD, records[0], keys, inputs)
-
-
 def read_ours(events: list[dict[str, object]], inputs: tuple[str, ...] = BOTH) -> Batch:
     records = [encode(event) for event in events]
-    return reader_of(records, OURS, inputs).read(records)
+    return RecordReader(inputs).read(records)
 
 
 def test_our_records_are_read_whole(events: list[dict[str, object]]) -> None:
@@ -53,35 +45,17 @@ def test_a_model_without_particles_does_not_read_them(events: list[dict[str, obj
 
 def test_an_empty_record_counts_for_nothing(events: list[dict[str, object]]) -> None:
     records = [encode(event) for event in events]
-    batch = reader_of(records, OURS, BOTH).read([b"", records[1]])
+    batch = RecordReader(BOTH).read([b"", records[1]])
     np.testing.assert_array_equal(batch["present"], [0.0, 1.0])
     np.testing.assert_allclose(batch["weight"], [0.0, events[1]["weight"]])
     assert batch["particles"][0, 0].all()  # one particle: cuDNN takes no empty sequence
     assert not batch["particles"][0, 1:].any()
 
 
-def test_published_records_give_the_same_as_ours(events: list[dict[str, object]]) -> None:
-    records = [encode(as_published(event), PUBLISHED) for event in events]
-    batch = reader_of(records, PUBLISHED, BOTH).read([*records, b""])
-    ours = read_ours(events)
-    for name in ("high_level", "particles", "label"):
-        np.testing.assert_array_equal(batch[name][:-1], ours[name])
-    np.testing.assert_array_equal(batch["weight"], [1.0] * len(events) + [0.0])
-
-
-def test_zeros_between_particles_are_kept(events: list[dict[str, object]]) -> None:
-    event = as_published(events[0])
-    event["particles"] = event["particles"].copy()
-    event["particles"][70] = 1.0
-    records = [encode(event, PUBLISHED)]
-    batch = reader_of(records, PUBLISHED, BOTH).read(records)
-    assert batch["particles"][0, 70].all()
-
-
 def test_an_event_without_any_particle_is_read(events: list[dict[str, object]]) -> None:
     event = {**events[0], "particles": np.zeros((0, 19)), "length": 0}
     records = [encode(events[1]), encode(event)]
-    batch = reader_of(records, OURS, BOTH).read(records)
+    batch = RecordReader(BOTH).read(records)
     assert not batch["particles"][1].any()
     assert batch["present"][1] == 1.0
 
@@ -102,29 +76,9 @@ def test_bad_values_are_refused(events: list[dict[str, object]], change: dict[st
         read_ours([events[0], {**events[1], **change}])
 
 
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({**OURS, "hlf": "hlf"}, "unknown role hlf"),
-        ({"label": "label"}, "no key for high_level"),
-        ({**OURS, "label": "target"}, r"no key 'target' \(label\).*hlf, label, length, particles, weight"),
-        ({**OURS, "high_level": "particles"}, "'particles' holds .* floats, not 14"),
-        ({**OURS, "particles": "hlf"}, "'hlf' holds 14 floats, not a multiple of 19"),
-    ],
-)
-def test_keys_that_do_not_fit_are_refused(events: list[dict[str, object]], keys: dict[str, str], message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        reader_of([encode(events[0])], keys, BOTH)
-
-
-def test_what_is_no_example_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"shard.tfrecord: its first record is no tf.train.Example"):
-        reader_of([b"something else"], OURS, BOTH)
-
-
 def test_a_record_unlike_the_first_is_named(events: list[dict[str, object]]) -> None:
     other = {role: key for role, key in OURS.items() if role != "weight"}
     records = [encode(events[0]), encode(events[1]), encode(events[2], other)]
     with pytest.raises(BadRecordError, match="no key weight") as caught:
-        reader_of(records, OURS, BOTH).read(records)
+        RecordReader(BOTH).read(records)
     assert caught.value.place == 2

@@ -2,14 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from support.training_data import key_of, write_dataset, write_published_dataset
+from support.training_data import key_of, write_dataset
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
-from toposieve.io.manifests import Manifest, Unit, describe_file, manifest_name, read_manifest
+from toposieve.io.manifests import Manifest, Unit, describe_file, fingerprint, manifest_name, read_manifest
 from toposieve.io.store import Key
 from toposieve.training.runs import (
     copy_metrics,
-    dataset_fingerprint,
     finished_run,
     results_of,
     run_directory,
@@ -24,11 +23,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def fingerprint_of(dataset: Path) -> str:
-    return dataset_fingerprint(read_manifest(key_of(dataset)), {})
-
-
-def foreign_fingerprint(dataset: Path) -> str:
-    return dataset_fingerprint(None, key_of(dataset).list())
+    return fingerprint(read_manifest(key_of(dataset)))
 
 
 def change_manifest(dataset: Path, old: str, new: str) -> None:
@@ -45,7 +40,7 @@ def test_run_id_is_stable_and_sixteen_digits() -> None:
     int(first, 16)
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"model": "hlf"}, {"epochs": 7}, {"record_keys": {"label": "x"}}])
+@pytest.mark.parametrize("change", [{"seed": 2}, {"model": "hlf"}, {"epochs": 7}])
 def test_run_id_changes_with_the_configuration(change: dict[str, object]) -> None:
     assert run_id("dataset", TrainingConfig(**change)) != run_id("dataset", TrainingConfig())
 
@@ -63,15 +58,6 @@ def test_a_dataset_is_known_by_its_manifest_less_the_code_version(dataset: Path)
     assert fingerprint_of(dataset) == before
     change_manifest(dataset, '"events": 15', '"events": 14')
     assert fingerprint_of(dataset) != before
-
-
-def test_a_dataset_without_a_manifest_is_known_by_its_files(tmp_path: Path) -> None:
-    dataset = write_published_dataset(tmp_path / "datasets" / "foreign")
-    before = foreign_fingerprint(dataset)
-    (dataset / ".tmp-0123").write_bytes(b"being written")
-    assert foreign_fingerprint(dataset) == before
-    (dataset / "train" / "part-r-00002").write_bytes(b"more")
-    assert foreign_fingerprint(dataset) != before
 
 
 def test_run_directory_names_model_and_run() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.training_data import key_of, shard_folder, write_dataset, write_published_dataset
+from support.training_data import key_of, shard_folder, write_dataset
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import manifest_name, parse_manifest
 from toposieve.io.store import Key
@@ -39,12 +39,6 @@ def test_files_that_the_manifest_does_not_list_are_not_read(tmp_path: Path) -> N
     assert len(open_dataset(directory).train.shards) == 4
 
 
-def test_a_dataset_without_a_manifest_is_read_in_file_order(tmp_path: Path) -> None:
-    dataset = open_dataset(write_published_dataset(tmp_path / "d", train=9, validation=9, files=4))
-    assert [shard.key.name for shard in dataset.train.shards] == [f"part-r-{i:05d}" for i in range(4)]
-    assert [shard.events for shard in dataset.train.shards] == [3, 2, 2, 2]
-
-
 def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="nowhere does not exist"):
         open_dataset(tmp_path / "nowhere")
@@ -53,13 +47,6 @@ def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
 def test_a_dataset_without_validation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="no events in its validation split"):
         open_dataset(write_dataset(tmp_path / "d", validation=0))
-
-
-def test_a_folder_without_the_splits_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "other.txt").write_bytes(b"")
-    with pytest.raises(InvalidInputError, match="train is missing"):
-        open_dataset(tmp_path / "d")
 
 
 def test_a_missing_or_shortened_shard_is_named(tmp_path: Path) -> None:
@@ -74,21 +61,17 @@ def test_a_missing_or_shortened_shard_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["_records/a.json", "_heartbeats/b.json", "0123456789ab/train/shard-00000.tfrecord"])
-def test_a_dataset_that_preparation_has_not_finished_is_not_foreign(tmp_path: Path, name: str) -> None:
-    directory = write_published_dataset(tmp_path / "d")
-    open_dataset(directory)
+def test_a_dataset_that_preparation_has_not_finished_is_no_published_one(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "d"
+    for each in ("train/part-r-00000", "202601011230/notes"):
+        (directory / each).parent.mkdir(parents=True)
+        (directory / each).touch()
+    with pytest.raises(InvalidInputError, match=r"has no manifest: .* import_dataset\.py"):
+        open_dataset(directory)
     (directory / name).parent.mkdir(parents=True)
-    (directory / name).write_bytes(b"")
+    (directory / name).touch()
     with pytest.raises(InvalidInputError, match=r"unfinished: run prepare_features\.py again"):
         open_dataset(directory)
-
-
-def test_a_foreign_folder_named_by_a_date_is_none_of_ours(tmp_path: Path) -> None:
-    directory = write_published_dataset(tmp_path / "d")
-    expected = open_dataset(directory)
-    (tmp_path / "d/202601011230").mkdir()
-    (tmp_path / "d/202601011230/notes").touch()
-    assert open_dataset(directory).train == expected.train
 
 
 def test_a_listing_that_is_too_old_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,28 +82,27 @@ def test_a_listing_that_is_too_old_is_made_good(tmp_path: Path, monkeypatch: pyt
     assert open_dataset(directory).train.events == 60
 
 
-def test_a_foreign_file_cut_short_is_named(tmp_path: Path) -> None:
-    directory = write_published_dataset(tmp_path / "d")
-    path = directory / "train" / "part-r-00001"
-    for kept in (path.stat().st_size - 1, 5):
-        path.write_bytes(path.read_bytes()[:kept])
-        with pytest.raises(InvalidInputError, match="part-r-00001 is cut short"):
-            open_dataset(directory)
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d")
+    (shard_folder(directory, "train") / "shard-00001-of-00004.events.parquet").unlink()
+    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00004.events.parquet.*missing"):
+        open_dataset(directory)
 
 
-@pytest.mark.parametrize("tables", [True, False], ids=["by its table", "by walking"])
-def test_records_are_found(tmp_path: Path, tables: bool) -> None:
-    [shard, _] = open_dataset(write_dataset(tmp_path / "d", train=9, shards=2, tables=tables)).train.shards
-    assert (shard.table is not None) == tables
+def test_records_are_found(tmp_path: Path) -> None:
+    [shard, _] = open_dataset(write_dataset(tmp_path / "d", train=9, shards=2)).train.shards
     expected = record_offsets(Path(str(shard.key)))
     np.testing.assert_array_equal(shards.record_offsets(shard), expected)
     assert len(expected) == 5 + 1
-    with pytest.raises(InvalidInputError, match=r"has 5 rows, not 6" if tables else r"holds 5 events, not the 6"):
+    with pytest.raises(InvalidInputError, match="has 5 rows, not 6"):
         shards.record_offsets(replace(shard, events=6))
 
 
-def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    directory = write_dataset(tmp_path / "d", tables=True)
-    (shard_folder(directory, "train") / "shard-00001-of-00004.events.parquet").unlink()
-    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00004.events.parquet.*missing"):
+def test_a_dataset_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    directory = write_dataset(tmp_path / "d")
+    path = directory / manifest_name(1)
+    manifest = parse_manifest(path.read_bytes(), key_of(path))
+    units = tuple(unit.model_copy(update={"outputs": unit.outputs[:1]}) for unit in manifest.units)
+    path.write_bytes(manifest.model_copy(update={"units": units}).to_bytes())
+    with pytest.raises(InvalidInputError, match=r"older version: run prepare_features\.py again"):
         open_dataset(directory)

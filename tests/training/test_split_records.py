@@ -18,7 +18,7 @@ WANTED = np.array([21, 0, 7, 8, 3, 21, 5])
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    return write_dataset(tmp_path / "d", train=EVENTS, shards=SHARDS, tables=True)
+    return write_dataset(tmp_path / "d", train=EVENTS, shards=SHARDS)
 
 
 def read(split: Split, numbers: np.ndarray = WANTED) -> list[bytes]:
@@ -31,7 +31,7 @@ def test_records_come_by_their_numbers_in_any_order(directory: Path) -> None:
 
 
 def test_an_empty_shard_has_no_numbers(tmp_path: Path) -> None:
-    split = open_dataset(key_of(write_dataset(tmp_path / "d", train=3, validation=3, shards=7, tables=True))).train
+    split = open_dataset(key_of(write_dataset(tmp_path / "d", train=3, validation=3, shards=7))).train
     assert read(split, np.arange(3)) == [encode(event) for event in make_events(3)]
 
 

@@ -77,11 +77,11 @@ def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
     xla = data.split.events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
     scorers = {name: make_scorer(model, xla=xla) for name, model in models.items()}
     roles = {name for model in models.values() for name in model.input} | {HIGH_LEVEL}
-    keys, split = runs[0].config.record_keys, data.split
+    split = data.split
     collected = _Collected(list(models), PARTICLES in roles)
     meter = _Meter(split.events)
     with Cache() as cache:
-        source = open_source(split, keys, (*sorted(roles), EVENT_ID), cache)
+        source = open_source(split, (*sorted(roles), EVENT_ID), cache)
         for batch in ordered_batches(split, source, Share(BATCH_EVENTS)):
             inputs = {name: {key: batch[key] for key in model.input} for name, model in models.items()}
             collected.add(batch, inputs, scorers)

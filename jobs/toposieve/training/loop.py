@@ -136,8 +136,7 @@ def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable
 def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None], cache: Cache) -> Trained:
     config, share, train_split, validation_split = task.config, task.share, task.dataset.train, task.dataset.validation
     train_source, validation_source = (
-        open_source(split, config.record_keys, ARCHITECTURES[config.model].inputs, cache)
-        for split in (train_split, validation_split)
+        open_source(split, ARCHITECTURES[config.model].inputs, cache) for split in (train_split, validation_split)
     )
     state = new_state(task, strategy, batch_spec(train_source, share))
     _resume(state, task)

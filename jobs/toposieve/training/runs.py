@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-from collections.abc import Mapping
 
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import Manifest, OutputFile, check_listed, fingerprint, read_manifest_if_any
-from toposieve.io.store import Key, Stat
-from toposieve.io.store.file import TEMPORARY_PREFIX
+from toposieve.io.manifests import Manifest, OutputFile, check_listed, read_manifest_if_any
+from toposieve.io.store import Key
 
 MODELS_DIRECTORY = "models"
 MODEL_FILE = "model.keras"
@@ -23,20 +20,6 @@ CHECKPOINTS_DIRECTORY = "checkpoints"
 TENSORBOARD_DIRECTORY = "tensorboard"
 
 logger = logging.getLogger(__name__)
-
-
-def dataset_fingerprint(manifest: Manifest | None, entries: Mapping[str, Stat]) -> str:
-    """Thirty-two hexadecimal digits that change with a dataset's content.
-
-    Args:
-        manifest: Its manifest; a folder of TFRecord files without one is known by the names and sizes of its files.
-        entries: A listing of it.
-    """
-    if manifest is not None:
-        return fingerprint(manifest)
-    sizes = {path: stat.size for path, stat in entries.items() if TEMPORARY_PREFIX not in path}
-    canonical = json.dumps({"files": sizes}, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
 def run_id(dataset: str, config: TrainingConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Protocol, TypeVar
@@ -17,10 +17,10 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.event_tables import read_table
 from toposieve.io.tfrecord import Example
-from toposieve.training.cache import Cache
 from toposieve.models import HIGH_LEVEL
+from toposieve.training.cache import Cache
 from toposieve.training.order import NOBODY, Numbers
-from toposieve.training.records import EVENT_ID, BadRecordError, Batch, reader_for
+from toposieve.training.records import EVENT_ID, BadRecordError, Batch, RecordReader
 from toposieve.training.shards import Shard, Split
 from toposieve.training.split_records import SplitRecords
 
@@ -60,32 +60,28 @@ class Source(Protocol):
         ...
 
 
-def open_source(split: Split, keys: Mapping[str, str], inputs: tuple[str, ...], cache: Cache) -> Source:
+def open_source(split: Split, inputs: tuple[str, ...], cache: Cache) -> Source:
     """The cheapest source that has what is wanted; both give the same batches.
 
     Args:
         split: The events.
-        keys: Role → key in the records, as configured.
         inputs: Roles that the model takes; ``event_id`` too, by whoever wants it.
         cache: What reads records.
 
     Raises:
-        InvalidInputError: The records do not fit the keys, or a file is missing or damaged.
+        InvalidInputError: A table is missing or damaged.
     """
-    is_in_tables = {HIGH_LEVEL, EVENT_ID}.issuperset(inputs) and all(shard.table for shard in split.shards)
-    if is_in_tables and all(keys.get(role) == schema.RECORD_KEYS[role] for role in (*inputs, "label", "weight")):
+    if {HIGH_LEVEL, EVENT_ID}.issuperset(inputs):
         return _Tables(split, EVENT_ID in inputs)
-    return _Records(split, keys, inputs, cache)
+    return _Records(split, inputs, cache)
 
 
 class _Records:
     """Reads the records of the batches asked for, and parses them."""
 
-    def __init__(self, split: Split, keys: Mapping[str, str], inputs: tuple[str, ...], cache: Cache) -> None:
+    def __init__(self, split: Split, inputs: tuple[str, ...], cache: Cache) -> None:
         self._records = SplitRecords(split, cache)
-        [first] = self._records.read(np.zeros(1, np.int64))
-        shard = next(shard for shard in split.shards if shard.events)
-        self._reader = reader_for(shard.key, first, keys, inputs)
+        self._reader = RecordReader(inputs)
         self.spec = _spec(self._reader.read([b""]))
 
     def batches(self, blocks: Iterator[Numbers]) -> Iterator[Batch]:
@@ -149,7 +145,6 @@ def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
 
 
 def _fill(shard: Shard, rows: NDArray[np.void], event_ids: NDArray[np.object_] | None) -> None:
-    assert shard.table is not None
     table = read_table(shard.table, shard.events, shard.table_checksum)
     for place, name in enumerate(schema.HIGH_LEVEL_FEATURES):
         rows[HIGH_LEVEL][:, place] = table[name]
