@@ -68,12 +68,19 @@ def test_an_event_without_any_particle_is_read(events: list[dict[str, object]]) 
         ({"length": 4}, "length is not the number of stored particles"),
         ({"high_level": np.full(14, np.nan)}, "in high_level"),
         ({"particles": np.full((5, 19), np.inf), "length": 5}, "in particles"),
+        ({"particles": np.diag([*[1] * 17, np.inf, -np.inf]), "length": 19}, "NaN or infinity in particles"),
         ({"weight": float("nan")}, "in weight"),
     ],
 )
 def test_bad_values_are_refused(events: list[dict[str, object]], change: dict[str, object], message: str) -> None:
     with pytest.raises(BadRecordError, match=message):
         read_ours([events[0], {**events[1], **change}])
+
+
+def test_numbers_whose_sum_overflows_are_finite(events: list[dict[str, object]]) -> None:
+    large = np.full((5, 19), 3e38, np.float32)
+    batch = read_ours([{**events[1], "particles": large, "length": 5}])
+    np.testing.assert_array_equal(batch["particles"][0, :5], large)
 
 
 def test_a_record_unlike_the_first_is_named(events: list[dict[str, object]]) -> None:

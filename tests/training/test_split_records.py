@@ -59,6 +59,15 @@ def test_a_flipped_bit_is_noticed_where_it_is(directory: Path, place: int) -> No
         read(split, np.arange(EVENTS))
 
 
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_shard_cut_short_is_noticed(directory: Path, kept: int) -> None:
+    split = open_dataset(key_of(directory)).train
+    path = shard_folder(directory, "train") / "shard-00003-of-00005.tfrecord"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InvalidInputError, match=r"shard-00003-of-00005.tfrecord: record 0 is damaged"):
+        read(split, np.arange(EVENTS))
+
+
 def offsets_or_complaint(shard: Shard) -> str:
     try:
         return str(record_offsets(shard))

@@ -116,10 +116,13 @@ def decode_example(example: Example, names: Mapping[bytes, str] | None = None) -
 
 def _span(data: Example, position: int) -> tuple[int, int]:
     """Where the content of the length-delimited field at a position begins and ends."""
-    length, start = _number(data, position + 1)
-    if data[position] & 7 != 2 or start + length > len(data):
+    length, start = data[position + 1], position + 2
+    if length > 0x7F:
+        length, start = _number(data, position + 1)
+    stop = start + length
+    if data[position] & 7 != 2 or stop > len(data):
         raise ValueError("is no tf.train.Example of packed numbers")
-    return start, start + length
+    return start, stop
 
 
 def _number(data: Example, position: int) -> tuple[int, int]:
@@ -159,7 +162,7 @@ def write_record(stream: BinaryIO, record: bytes) -> int:
     return stream.write(b"".join(frame))
 
 
-def record_of(frame: bytes) -> Example | None:
+def record_of(frame: Example) -> Example | None:
     """The record in what :func:`write_record` appends, not copied; None if its length or a checksum is wrong."""
     head = _LENGTH.size + _CRC.size
     content = memoryview(frame)[head : -_CRC.size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from types import TracebackType
 
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
+from toposieve.io.tfrecord import Example
 
 LIMIT_BYTES = 20 * 10**9
 """Room in scratch, unless half of what is free there is less."""
@@ -44,14 +46,14 @@ class Cache:
         """Give the room back."""
         self._scratch.close()
 
-    def read(self, key: Key, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, key: Key, ranges: Sequence[Range]) -> Sequence[Example]:
         """Parts of a file; of one that is not on this machine, each is fetched once if there is room to keep it.
 
         Raises:
             InvalidInputError: The file is gone.
         """
         try:
-            return self._read_remote(key, ranges) if key.is_remote else list(key.read_ranges(ranges))
+            return self._read_remote(key, ranges) if key.is_remote else _mapped(key, ranges)
         except FileNotFoundError:
             raise InvalidInputError(f"{key} is missing: prepare the dataset again") from None
 
@@ -70,3 +72,11 @@ class Cache:
             place, self._size = self._size, self._size + len(part)
         os.pwrite(self._scratch.fileno(), part, place)
         places[offset] = place
+
+
+def _mapped(key: Key, ranges: Sequence[Range]) -> list[memoryview]:
+    """Parts of a file of this machine, not copied."""
+    with key.fetch() as path, path.open("rb") as stream:
+        is_empty = not os.fstat(stream.fileno()).st_size  # cut short, then: it cannot be mapped
+        content = memoryview(b"" if is_empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    return [content[offset : offset + length] for offset, length in ranges]

@@ -75,7 +75,7 @@ class SplitRecords:
         frames = self._cache.read(shard.key, [(start, stop - start) for start, stop in zip(starts, stops, strict=True)])
         return [self._checked(frame, number) for frame, number in zip(frames, numbers.tolist(), strict=True)]
 
-    def _checked(self, frame: bytes, number: int) -> Example:
+    def _checked(self, frame: Example, number: int) -> Example:
         record = record_of(frame)
         if record is None:
             raise InvalidInputError(f"{self.where(number)} is damaged: prepare the dataset again")
