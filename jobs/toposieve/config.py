@@ -187,7 +187,7 @@ class TrainingConfig(StageConfig):
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss before training stops; the best epoch's weights are kept."""
     checkpoint_steps: int = Field(default=200, ge=1, exclude=True)
-    """Steps between checkpoints, besides one at every epoch's end."""
+    """Steps between checkpoints, besides one at every epoch's end; more where a step takes less time than they do."""
     micro_batch_size: int | None = Field(default=None, ge=1, exclude=True)
     """Most events that a worker computes at a time, to spare memory; empty computes all that it has of a batch."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"

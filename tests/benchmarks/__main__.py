@@ -31,6 +31,7 @@ from benchmarks import (
     reading,
     selection,
     simulation,
+    steps,
     stores,
     training,
 )
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "stores": stores.rows,
     "reading": reading.rows,
     "training": training.rows,
+    "steps": steps.rows,
     "pods": pods.durations,
 }
 """In order: each finds the data of those before it under the same base."""

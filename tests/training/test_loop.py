@@ -26,6 +26,11 @@ from toposieve.training.steps import Steps
 CONFIG = TrainingConfig(model="inclusive", epochs=3, batch_size=8, checkpoint_steps=2)
 
 
+@pytest.fixture(autouse=True)
+def _as_many_checkpoints_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 1.0)
+
+
 @pytest.fixture(scope="module")
 def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("loop") / "d", train=44, validation=12)
@@ -91,6 +96,16 @@ def test_the_same_run_gives_the_same_result(
 
 class Killed(BaseException):
     """Ends a run as a signal would."""
+
+
+def test_checkpoints_take_a_small_part_of_the_time(
+    dataset_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 1e-6)
+    with caplog.at_level(logging.INFO):
+        train(task_of(dataset_dir, tmp_path, CONFIG.model_copy(update={"model": "hlf", "epochs": 2})))
+    assert caplog.text.count("checkpoint at") == 1
+    assert max((tmp_path / "checkpoints").iterdir()).name.startswith("epoch-000002-step-000000000")
 
 
 @pytest.mark.parametrize("steps_before_the_end", [3, 5, 9])

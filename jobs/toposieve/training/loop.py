@@ -44,6 +44,8 @@ from toposieve.training.sources import open_source
 from toposieve.training.steps import SUM_NAMES, Spec, Steps, build_steps, sum_over_workers
 
 LOG_SECONDS = 5.0
+CHECKPOINT_SHARE = 0.1
+"""Of the time in an epoch, what checkpoints may take: a small model would do little else."""
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,8 @@ class State:
     steps: Steps
     progress: Progress = field(default_factory=Progress)
     best: Sequence[np.ndarray] = ()
+    next_checkpoint: float = 0.0
+    """Not before this time of the monotonic clock, if not at an epoch's end."""
     has_checkpoint: bool = False
     """Whether it goes on from a checkpoint of its own."""
     is_compiled: bool = False
@@ -296,7 +300,7 @@ def _train_steps(state: State, task: Task, training: Iterator[Batch], started: f
         meter.note_first_step(state)
         progress.sums = sums.tolist()
         progress.running_seconds = time.monotonic() - started
-        if progress.step == stop and stop < steps:
+        if progress.step == stop and stop < steps and time.monotonic() >= state.next_checkpoint:
             _save(state, task)
             logger.info("checkpoint at epoch %d step %d/%d", progress.epoch + 1, progress.step, steps)
         meter.show(progress)
@@ -304,11 +308,14 @@ def _train_steps(state: State, task: Task, training: Iterator[Batch], started: f
 
 def _save(state: State, task: Task) -> None:
     """Write a checkpoint, if the run can go on from it."""
+    begun = time.monotonic()
     checkpoint = state.checkpoint()
     _check_finite([checkpoint.progress.sums, *checkpoint.model, *checkpoint.optimizer], checkpoint.progress, task)
     if task.gang.is_chief:
         task.check_sole()
         save_checkpoint(task.run_directory / CHECKPOINTS_DIRECTORY, checkpoint)
+    now = time.monotonic()
+    state.next_checkpoint = now + (now - begun) * (1 / CHECKPOINT_SHARE - 1)
 
 
 def _means(sums: Sequence[float] | np.ndarray, split: Split) -> dict[str, float]:

@@ -43,7 +43,7 @@ class Rehearsal:
 
 def rehearse(task: Task) -> Rehearsal:
     """Do two calls of each kind of step with this worker's part of a batch, on its own."""
-    batch = _typical_batch(len(task.share.rows), ARCHITECTURES[task.config.model].inputs)
+    batch = typical_batch(len(task.share.rows), ARCHITECTURES[task.config.model].inputs)
     spec = {name: tf.TensorSpec(values.shape, values.dtype) for name, values in batch.items()}
     steps = new_state(task, tf.distribute.get_strategy(), spec).steps
     batches, sums = [batch] * steps.per_call, np.zeros(len(SUM_NAMES))
@@ -63,7 +63,8 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
-def _typical_batch(rows: int, inputs: tuple[str, ...]) -> Batch:
+def typical_batch(rows: int, inputs: tuple[str, ...]) -> Batch:
+    """Some rows with these inputs, as many particles in them as the published selection has, by chance."""
     rng = np.random.default_rng(1)
     lengths = np.clip(rng.normal(MEAN_PARTICLES, PARTICLES_SPREAD, rows), 1, schema.MAX_PARTICLES)
     real = np.arange(schema.MAX_PARTICLES) < lengths[:, np.newaxis]  # (rows, 801)
