@@ -38,7 +38,6 @@ from toposieve.training.order import Share
 from toposieve.training.records import Batch
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY, shorter_runs
 from toposieve.training.schedules import learning_rate
-from toposieve.training.seeds import folded
 from toposieve.training.shards import Dataset, Split
 from toposieve.training.sources import open_source
 from toposieve.training.steps import SUM_NAMES, Spec, Steps, build_steps, sum_over_workers
@@ -199,7 +198,7 @@ def new_state(task: Task, strategy: tf.distribute.Strategy, spec: Spec) -> State
         optimizer,
         strategy,
         spec,
-        seed=folded(config.seed),
+        seed=config.seed,
         micro_batch_size=config.micro_batch_size,
         event_weights=config.event_weights,
         signed_factors=_signed_factors(task),
