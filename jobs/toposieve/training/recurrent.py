@@ -113,31 +113,34 @@ class _GRUCell:
         return _gathered(rows, at_input), _gathered(outputs, at_state), _summed(at_input), _summed(at_state)
 
 
-@dataclass(frozen=True)
 class _LSTMCell:
     """The same of an LSTM: columns for input, forget, candidate, output. A state is output and carry."""
 
-    kernel: tf.Tensor
-    recurrent_kernel: tf.Tensor
-    bias: tf.Tensor
-    STATES: ClassVar[int] = 2
+    STATES = 2
+
+    def __init__(self, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor) -> None:
+        self.recurrent_kernel = recurrent_kernel
+        self._both = tf.concat([kernel, recurrent_kernel], axis=0)  # (features + units, 4 units): one product, not two
+        self._bias = bias
 
     def project(self, rows: tf.Tensor) -> tf.Tensor:
-        return _product(rows, self.kernel) + self.bias
+        return rows
 
-    def _gates(self, projected: tf.Tensor, output: tf.Tensor, carry: tf.Tensor) -> Tensors:
+    def _gates(self, rows: tf.Tensor, output: tf.Tensor, carry: tf.Tensor) -> Tensors:
         """Input, forget, candidate, output; and the carry after them."""
-        sums = tf.split(projected + _product(output, self.recurrent_kernel), 4, axis=-1)
-        taken, kept, shown = (tf.sigmoid(sums[gate]) for gate in (0, 1, 3))
-        candidate = tf.tanh(sums[2])
+        units = self.recurrent_kernel.shape[0]
+        doubled = tf.constant([1.0] * (2 * units) + [2.0] * units + [1.0] * units)  # tanh(x) is 2 sigmoid(2x) - 1
+        sums = _product(tf.concat([rows, output], axis=-1), self._both) + self._bias
+        taken, kept, half, shown = tf.split(tf.sigmoid(sums * doubled), 4, axis=-1)
+        candidate = 2.0 * half - 1.0
         return taken, kept, candidate, shown, kept * carry + taken * candidate
 
-    def after(self, projected: tf.Tensor, output: tf.Tensor, carry: tf.Tensor) -> Tensors:
-        _, _, _, shown, carry = self._gates(projected, output, carry)
+    def after(self, rows: tf.Tensor, output: tf.Tensor, carry: tf.Tensor) -> Tensors:
+        _, _, _, shown, carry = self._gates(rows, output, carry)
         return shown * tf.tanh(carry), carry
 
-    def factors(self, projected: tf.Tensor, output: tf.Tensor, carry: tf.Tensor) -> Tensors:
-        taken, kept, candidate, shown, after = self._gates(projected, output, carry)
+    def factors(self, rows: tf.Tensor, output: tf.Tensor, carry: tf.Tensor) -> Tensors:
+        taken, kept, candidate, shown, after = self._gates(rows, output, carry)
         size = tf.tanh(after)
         at_taken, at_kept = candidate * taken * (1.0 - taken), carry * kept * (1.0 - kept)
         at_candidate, at_shown = taken * (1.0 - candidate**2), size * shown * (1.0 - shown)
@@ -154,7 +157,8 @@ class _LSTMCell:
         return through_gates, carry * factors[2]
 
     def gathered(self, rows: tf.Tensor, outputs: tf.Tensor, at_input: tf.Tensor, at_state: tf.Tensor) -> Tensors:
-        return _gathered(rows, at_input), _gathered(outputs, at_state), _summed(at_input)
+        both = _gathered(tf.concat([rows, outputs], axis=-1), at_input)
+        return both[: rows.shape[-1]], both[rows.shape[-1] :], _summed(at_input)
 
 
 class _Work(NamedTuple):
