@@ -102,7 +102,7 @@ def _step(name: str, batch: dict[str, np.ndarray]) -> Callable[[], object]:
 
 
 def _published_step(name: str, batch: dict[str, np.ndarray]) -> Callable[[], object]:
-    from support.published import PUBLISHED
+    from support.published_definitions import PUBLISHED
 
     _, build = PUBLISHED[name]
     model = build()

@@ -1,45 +1,18 @@
-"""The published models (arXiv:1909.10389) in plain Keras: what ours are compared with."""
+"""What a folder of output holds, as its newest manifest says. Needs neither of the two environments."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
-import keras
+import json
+from pathlib import Path
+from typing import Any
 
 
-def dense(units: int, activation: str = "relu") -> keras.layers.Dense:
-    return keras.layers.Dense(units, activation=activation)
+def newest_manifest(folder: Path) -> dict[str, Any]:
+    """Content of the manifest with the highest number."""
+    manifest: dict[str, Any] = json.loads(max(folder.glob("manifest-*.json")).read_text())
+    return manifest
 
 
-def dropout() -> keras.layers.Dropout:
-    return keras.layers.Dropout(0.2)
-
-
-def published_hlf() -> keras.Model:
-    features = keras.Input((14,), name="high_level")
-    hidden = dense(10)(dense(20)(dense(50)(features)))
-    return keras.Model({"high_level": features}, dense(3, "softmax")(hidden))
-
-
-def published_sequence(layer: keras.layers.Layer) -> keras.Model:
-    particles = keras.Input((None, 19), name="particles")
-    summary = dropout()(layer(keras.layers.Masking()(particles)))
-    return keras.Model({"particles": particles}, dense(3, "softmax")(summary))
-
-
-def published_inclusive(layer: keras.layers.Layer) -> keras.Model:
-    particles = keras.Input((None, 19), name="particles")
-    features = keras.Input((14,), name="high_level")
-    summary = dropout()(layer(keras.layers.Masking()(particles)))
-    hidden = dense(25)(keras.layers.Concatenate()([summary, dropout()(features)]))
-    return keras.Model({"high_level": features, "particles": particles}, dense(3, "softmax")(hidden))
-
-
-PUBLISHED: dict[str, tuple[int, Callable[[], keras.Model]]] = {
-    "hlf": (2013, published_hlf),
-    "particle_sequence": (10_803, lambda: published_sequence(keras.layers.GRU(50, activation="tanh"))),
-    "inclusive": (12_353, lambda: published_inclusive(keras.layers.GRU(50, activation="tanh"))),
-    "particle_sequence_lstm": (14_153, lambda: published_sequence(keras.layers.LSTM(50))),
-    "inclusive_lstm": (15_703, lambda: published_inclusive(keras.layers.LSTM(50))),
-}
-"""Model → number of its parameters, and how it was published."""
+def published_files(folder: Path) -> dict[str, Path]:
+    """Name of each published file → where it is; for folders in which no name occurs twice."""
+    units = newest_manifest(folder)["units"]
+    paths = [folder / output["path"] for unit in units for output in unit["outputs"]]
+    return {path.name: path for path in paths}

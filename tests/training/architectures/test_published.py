@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from support.published import PUBLISHED
+from support.published_definitions import PUBLISHED
 from toposieve.config import TrainingConfig
 from toposieve.training.architectures import build_model
 from toposieve.training.export import standard
