@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import keras
 import tensorflow as tf
 
-BLOCK = 32
+BLOCK = 16
 """Most events in a block."""
 STEPS = 4
 """Steps in a chunk. They are written out: XLA does not vectorise what is sliced by a variable number of a step."""
