@@ -202,6 +202,16 @@ class TrainingConfig(StageConfig):
     """Units of the GRU that reads the particles."""
     lstm_units: Units = 50
     """Units of the LSTM that reads the particles."""
+    transformer_heads: Units = 8
+    """Heads of attention of the published Transformer."""
+    set_units: Units = 32
+    """Numbers that stand for a particle between the layers of the Transformers that see a set of particles."""
+    set_heads: Units = 4
+    """Heads of attention of these, which share the units."""
+    set_blocks: Units = 2
+    """Blocks of attention of these."""
+    leading_particles: Units = 128
+    """Particles, those of highest pt, that the Particle Transformer looks at."""
     joined_units: Units = 25
     """Units of the layer that joins the particles' summary with the high-level features."""
     dropout_rate: float = Field(default=0.2, ge=0, lt=1)

@@ -24,6 +24,7 @@ class Architecture:
 
 
 _JOINED = ("joined_units", "dropout_rate")
+_SET = ("set_units", "set_heads", "set_blocks", *_JOINED)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "hlf": Architecture((HIGH_LEVEL,), ("hlf_units",)),
@@ -31,6 +32,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "inclusive": Architecture((HIGH_LEVEL, PARTICLES), ("gru_units", *_JOINED)),
     "particle_sequence_lstm": Architecture((PARTICLES,), ("lstm_units", "dropout_rate")),
     "inclusive_lstm": Architecture((HIGH_LEVEL, PARTICLES), ("lstm_units", *_JOINED)),
+    "particle_sequence_transformer": Architecture((PARTICLES,), ("transformer_heads", "dropout_rate")),
+    "inclusive_transformer": Architecture((HIGH_LEVEL, PARTICLES), ("transformer_heads", *_JOINED)),
+    "inclusive_masked_transformer": Architecture((HIGH_LEVEL, PARTICLES), _SET),
+    "particle_transformer": Architecture((HIGH_LEVEL, PARTICLES), ("leading_particles", *_SET)),
 }
 """In the order of reports and forms."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import keras
 
+ROWS = 801
+
 
 def dense(units: int, activation: str = "relu") -> keras.layers.Dense:
     return keras.layers.Dense(units, activation=activation)
@@ -35,6 +37,29 @@ def published_inclusive(layer: keras.layers.Layer) -> keras.Model:
     return keras.Model({"high_level": features, "particles": particles}, dense(3, "softmax")(hidden))
 
 
+def published_transformer() -> keras.Model:
+    """The particles alone, ``ROWS`` of them."""
+    particles, branch = _transformer()
+    return keras.Model({"particles": particles}, dense(3, "softmax")(branch))
+
+
+def published_inclusive_transformer() -> keras.Model:
+    """As in the authors' notebook TensorFlow_Inclusive_Classifier_Transformer_TFRecord."""
+    particles, branch = _transformer()
+    features = keras.Input((14,), name="high_level")
+    hidden = dense(25)(keras.layers.Concatenate()([branch, dropout()(features)]))
+    return keras.Model({"high_level": features, "particles": particles}, dense(3, "softmax")(hidden))
+
+
+def _transformer() -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Input and branch."""
+    particles = keras.Input((ROWS, 19), name="particles")
+    attended = keras.layers.MultiHeadAttention(num_heads=8, key_dim=19)(particles, particles, particles)
+    kept = dropout()(keras.layers.LayerNormalization(epsilon=1e-6)(attended))
+    each = dense(20)(kept)  # TimeDistributed there, which Keras 3 would unroll 801 times
+    return particles, dense(10)(keras.layers.Flatten()(each))
+
+
 PUBLISHED: dict[str, tuple[int, Callable[[], keras.Model]]] = {
     "hlf": (2013, published_hlf),
     "particle_sequence": (10_803, lambda: published_sequence(keras.layers.GRU(50, activation="tanh"))),
@@ -43,3 +68,9 @@ PUBLISHED: dict[str, tuple[int, Callable[[], keras.Model]]] = {
     "inclusive_lstm": (15_703, lambda: published_inclusive(keras.layers.LSTM(50))),
 }
 """Model → number of its parameters, and how it was published."""
+
+TRANSFORMERS: dict[str, tuple[int, Callable[[], keras.Model]]] = {
+    "particle_sequence_transformer": (172_708, published_transformer),
+    "inclusive_transformer": (173_378, published_inclusive_transformer),
+}
+"""The same of those that see all rows, padding too."""

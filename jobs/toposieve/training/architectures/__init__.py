@@ -9,10 +9,10 @@ from __future__ import annotations
 import keras
 
 from toposieve.config import TrainingConfig
-from toposieve.training.architectures import dense, recurrent
+from toposieve.training.architectures import dense, particle_transformer, recurrent, transformer
 from toposieve.training.seeds import folded
 
-_FAMILIES = (dense, recurrent)
+_FAMILIES = (dense, recurrent, transformer, particle_transformer)
 
 
 def build_model(config: TrainingConfig) -> keras.Model:
