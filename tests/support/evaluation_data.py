@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from support.training_data import write_shard
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import EvaluationConfig, PreparationConfig, SelectionConfig, TrainingConfig
@@ -16,7 +17,6 @@ from toposieve.evaluation import performance
 from toposieve.io import datasets, manifests
 from toposieve.io.names import digest
 from toposieve.io.store import Key, root_key
-from toposieve.io.tfrecord import encode_example, write_record
 from toposieve.preprocessing import Scaling
 from toposieve.training import runs
 
@@ -30,26 +30,26 @@ SCALE = 50.0
 """Of every high-level feature; the offset is a tenth of it."""
 
 
-def make_records(sizes: dict[str, int], seed: int, *, particles: int = 6) -> list[bytes]:
-    """Scaled records of three separable classes, in random order."""
+def make_events(sizes: dict[str, int], seed: int, *, particles: int = 6) -> list[dict[str, object]]:
+    """Scaled events of three separable classes, in random order."""
     random = np.random.default_rng(seed)
-    records = []
+    events = []
     for sample, count in sizes.items():
         label = schema.LABELS[sample]
         for number in range(count):
             length = int(random.integers(2, particles + 1))
             high_level = random.uniform(0, 1, HIGH) + 0.7 * (np.arange(HIGH) == label)
             rows = random.normal(size=(length, LOW)) + 0.8 * (np.arange(LOW) == label)
-            example = {
-                "hlf": high_level.astype(np.float32),
-                "particles": rows.astype(np.float32).ravel(),
+            event = {
+                "high_level": high_level.astype(np.float32),
+                "particles": rows.astype(np.float32),
                 "length": length,
                 "label": label,
-                "weight": np.array([random.uniform(0.5, 1.5)], np.float32),
+                "weight": random.uniform(0.5, 1.5),
                 "event_id": f"{sample}/day/{sample}-{seed}.root:{number}".encode(),
             }
-            records.append(encode_example(example))
-    return [records[place] for place in random.permutation(len(records))]
+            events.append(event)
+    return [events[place] for place in random.permutation(len(events))]
 
 
 def write_dataset(
@@ -99,23 +99,22 @@ def make_scaling() -> Scaling:
 
 
 def _write_split(directory: Path, split: str, sizes: dict[str, int], seed: int) -> list[manifests.Unit]:
-    (directory / DIGITS / split).mkdir(parents=True)
     units = []
     for shard in range(2):
         part = {sample: count // 2 + (count % 2 if shard else 0) for sample, count in sizes.items()}
         name = f"{DIGITS}/{split}/shard-{shard:05d}-of-00002.tfrecord"
-        records = make_records(part, 10 * seed + shard)
-        with (directory / name).open("wb") as stream:
-            for record in records:
-                write_record(stream, record)
-        file = manifests.describe_file(directory / name, name)
-        units.append(_unit(f"{split}/{shard}", len(records), {"events": len(records), **part}, file))
+        events = make_events(part, 10 * seed + shard)
+        files = [
+            manifests.describe_file(path, path.relative_to(directory).as_posix())
+            for path in write_shard(directory / name, events)
+        ]
+        units.append(_unit(f"{split}/{shard}", len(events), {"events": len(events), **part}, *files))
     return units
 
 
-def _unit(source: str, events: int, counts: dict[str, int], file: manifests.OutputFile) -> manifests.Unit:
+def _unit(source: str, events: int, counts: dict[str, int], *files: manifests.OutputFile) -> manifests.Unit:
     return manifests.Unit(
-        source=source, source_checksum="", entry_start=0, entry_stop=events, counts=counts, outputs=(file,)
+        source=source, source_checksum="", entry_start=0, entry_stop=events, counts=counts, outputs=files
     )
 
 

@@ -89,22 +89,27 @@ def shard_folder(directory: Path, split: str) -> Path:
 def _write_split(directory: Path, split: str, events: list[dict[str, object]], shards: int) -> list[Unit]:
     units = []
     for index in range(shards):
-        path = shard_folder(directory, split) / f"shard-{index:05d}-of-{shards:05d}.tfrecord"
-        records = [encode(event) for event in events[index::shards]]
-        write_records(path, records)
-        files = [path, path.with_suffix(TABLE_SUFFIX)]
-        write_table(files[1], [_table(events[index::shards], path)])
+        part = events[index::shards]
+        files = write_shard(shard_folder(directory, split) / f"shard-{index:05d}-of-{shards:05d}.tfrecord", part)
         units.append(
             Unit(
                 source=f"{split}/{index}",
                 source_checksum="",
                 entry_start=0,
-                entry_stop=len(records),
-                counts={"events": len(records)},
+                entry_stop=len(part),
+                counts={"events": len(part)},
                 outputs=tuple(describe_file(file, file.relative_to(directory).as_posix()) for file in files),
             )
         )
     return units
+
+
+def write_shard(path: Path, events: list[dict[str, object]]) -> list[Path]:
+    """Write records and the table beside them; both files."""
+    write_records(path, [encode(event) for event in events])
+    table = path.with_suffix(TABLE_SUFFIX)
+    write_table(table, [_table(events, path)])
+    return [path, table]
 
 
 def _table(events: list[dict[str, object]], path: Path) -> pa.RecordBatch:
