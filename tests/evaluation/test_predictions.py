@@ -124,7 +124,7 @@ def test_a_shard_cut_short_after_the_check_is_refused(tmp_path):
     data, runs = open_all(tmp_path, models=("hlf",))
     path = Path(str(data.split.shards[1].table))
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00002\.events\.parquet is damaged"):
+    with pytest.raises(InvalidInputError, match=r"shard-00001-of-00002\.events\.parquet is altered"):
         predictions.predict(data, runs)
 
 
