@@ -1,4 +1,4 @@
-"""A few steps of plain gradient descent on every model, by one worker or by each of a gang.
+"""A few steps of plain gradient descent on some models, by one worker or by each of a gang.
 
     python gang_steps.py FOLDER
 
@@ -25,6 +25,9 @@ from toposieve.training.layers import describe_layers
 from toposieve.training.loop import State
 from toposieve.training.records import Batch
 from toposieve.training.steps import SUM_NAMES, build_steps
+
+MODELS = ("hlf", "inclusive", "inclusive_lstm", "inclusive_transformer", "particle_transformer")
+"""One for each way to read particles: what else there is has the same layers."""
 
 ROWS = 8
 PRESENT = (7, 8, 2)
@@ -84,10 +87,10 @@ def _batches() -> list[Batch]:
 
 
 def main(folder: Path) -> None:
-    """Train every model, and write what this worker has."""
+    """Train each model, and write what this worker has."""
     gang = gang_from_environment(os.environ)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    for name in ARCHITECTURES:
+    for name in MODELS:
         run = Run(name, strategy, gang.index)
         sums = run.train()
         np.savez(folder / f"{name}-{gang.index}.npz", *run.state.weights, sums=sums)
