@@ -196,12 +196,12 @@ class Commands:
 
     def train(self, dataset: str, model: str, patience_s: int) -> Step:
         """Train one model."""
-        config = {"model": model, **self._schema.of_model(self.config("training"), model)}
+        training = self._schema.of_model(self.config("training"), model)
         step = self._step(
             model,
             ["--dataset", dataset, "--startup-timeout", str(patience_s)],
-            config,
-            shows=config,
+            {"model": model, **training},
+            shows={"model": model, **self._schema.shown(training, "training")},
             inputs=[self._below("datasets", dataset)],
             outputs=[self._below("models", model)],
         )
@@ -270,7 +270,6 @@ def topology_classifier_steps(
         StepError: A sample is missing, or none can be written.
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
-    training = commands.config("training")
     commands.check_samples()
     if params["simulate"]:
         commands.check_raw()
@@ -281,7 +280,7 @@ def topology_classifier_steps(
     }
     dataset = dataset_name(partitions, made_of)
     models = params["models"]
-    report = report_name(dataset, {"training": training, "evaluation": commands.config("evaluation")})
+    report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {
         "days": partitions,
         "simulated_days": partitions if params["simulate"] else [],

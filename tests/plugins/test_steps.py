@@ -88,12 +88,15 @@ def test_keys_of_one_sample_are_not_looked_for_in_the_manifests_of_all(build, pa
 
 def test_what_no_manifest_shows_is_given_to_the_job_and_not_looked_for(build, params: dict[str, Any]) -> None:
     steps = build(params)
-    prepare, ingest = steps["prepare"], steps["ingest"]
+    prepare, ingest, train = steps["prepare"], steps["ingest"], steps["train"][0]
     assert '"store_events": false' in ingest["arguments"][3]
     assert ingest["config"] == {"entries_per_unit": 10_000}
     assert "effective_events_min" in prepare["arguments"][3]
     assert "effective_events_min" not in prepare["config"]["preparation"]
     assert "events_per_shard" in prepare["config"]["preparation"]
+    assert '"checkpoint_steps": 200' in train["arguments"][3]
+    assert "checkpoint_steps" not in train["config"]
+    assert "epochs" in train["config"]
 
 
 def test_partition_key_is_used_without_a_range(build, params: dict[str, Any]) -> None:
