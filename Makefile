@@ -101,7 +101,7 @@ TWICE = $(JOBS)/python $(PYTEST) $(1) $(if $(CI),|| $(JOBS)/python $(PYTEST) $(1
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
-demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (ten minutes)
+demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (seven minutes)
 	@$(AIRFLOW)/python -m toposieve_airflow.local.demo
 
 airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
