@@ -44,7 +44,7 @@ def rows(bench: Bench) -> list[Figure]:
     for name in set(costs) & {*STARTING}:
         costs[name] = replace(costs[name], fixed=costs[name].fixed + start_seconds(bench))
     save_costs(costs)
-    print(f"calibrated {', '.join(costs)}: {calibration_path()}")
+    print(f"calibrated {', '.join(costs) or 'nothing'}: {calibration_path()}")
     return figures
 
 
@@ -55,9 +55,13 @@ def fit(observed: Sequence[Observation]) -> dict[str, Costs]:
     >>> costs = fit([Observation({"prepare": each}, 1 + each.events / 1000) for each in work])["prepare"]
     >>> round(costs.fixed, 6), round(costs.event, 6)
     (1.0, 0.001)
+    >>> fit([])
+    {}
     """
     seen = Counter(name for each in observed for name, work in each.works.items() if work.units)
     names = [name for name in TERMS if seen[name] > len(TERMS[name])]
+    if not names:  # scipy's nnls writes past its arrays where a matrix is empty
+        return {}
     columns = [(name, term) for name in names for term in ("fixed", *TERMS[name])]
     counts = np.array([[_count(each.works.get(name, Work()), term) for name, term in columns] for each in observed])
     scale = np.maximum(counts.max(axis=0), 1)

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from benchmarks.bare_loop import limits
@@ -53,9 +52,8 @@ def _epoch_rate(folder: Path, workers: int) -> float:
         command = [sys.executable, JOBS_FOLDER / "train.py", "--base", base, "--dataset", folder.name, *settings]
         processes = [
             subprocess.Popen(
-                command,
+                ["taskset", "--cpu-list", str(core), *command],
                 env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_CONFIG": tf_config(addresses, index)},
-                preexec_fn=partial(os.sched_setaffinity, 0, {core}),
             )
             for index, core in zip(range(workers), sorted(os.sched_getaffinity(0)), strict=False)
         ]
