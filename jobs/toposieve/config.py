@@ -206,7 +206,7 @@ class TrainingConfig(StageConfig):
     """Heads of attention of the published Transformer."""
     set_units: Units = 32
     """Numbers that stand for a particle between the layers of the Transformers that see a set of particles."""
-    set_heads: Units = 4
+    set_heads: Units = 2
     """Heads of attention of these, which share the units."""
     set_blocks: Units = 2
     """Blocks of attention of these."""
