@@ -67,6 +67,11 @@ def check_decoded(example: tfrecord.Example, features: dict[str, tfrecord.Value]
         np.testing.assert_array_equal(alone, value)
 
 
+def test_records_of_another_kind_and_the_same_size_are_told_apart() -> None:
+    for features in ({"ab": b"1234"}, {"ac": b"1234"}, {"ab": np.ones(1, np.float32)}, {"ab": b"1234"}):
+        check_decoded(tfrecord.encode_example(features), features)
+
+
 @pytest.mark.parametrize("content", [b"abc", b"\x0a\xff", b"\x0a\x05\x0a\x03\x0a\x01", b"\x08\x01", b"\x0a"])
 def test_what_is_no_example_is_not_decoded(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"is no tf\.train\.Example"):

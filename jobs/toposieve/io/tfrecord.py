@@ -101,17 +101,41 @@ def decode_example(example: Example, names: Mapping[bytes, str] | None = None) -
     """
     found: dict[str, Value] = {}
     try:
-        entry, end = _span(example, 0)
-        while entry < end:
-            position, entry = _span(example, entry)
-            start, stop = _span(example, position)
-            key = bytes(example[start:stop])
+        start, end = _span(example, 0)
+        while start < end:
+            inside, stop = _span(example, start)
+            head, key, kind = _HEADS.get((start, stop), _NO_HEAD)
+            content, last = start + len(head), stop
+            if not head or example[start:content] != head:
+                key, kind, content, last = _read_head(example, inside)
+                if last == stop:
+                    _HEADS[start, stop] = bytes(example[start:content]), key, kind
             name = key.decode() if names is None else names.get(key)
             if name is not None:
-                found[name] = _decoded(example, _span(example, stop)[0])
+                found[name] = _decoded(example, kind, content, last)
+            start = stop
     except (IndexError, UnicodeDecodeError):
         raise ValueError("is no tf.train.Example") from None
+    if len(_HEADS) > _MOST_HEADS:
+        _HEADS.clear()
     return found
+
+
+_NO_HEAD = (b"", b"", 0)
+_MOST_HEADS = 2**16
+_HEADS: dict[tuple[int, int], tuple[bytes, bytes, int]] = {}
+"""Where an entry begins and ends → what such a one had before its content, its key, and the field of its list.
+
+Heads of our records repeat: to compare is quicker than to read lengths within lengths.
+"""
+
+
+def _read_head(example: Example, inside: int) -> tuple[bytes, int, int, int]:
+    """Key of an entry, the field of its list, and where the content of that begins and ends."""
+    start, stop = _span(example, inside)
+    key, feature = bytes(example[start:stop]), _span(example, stop)[0]
+    kind, (start, stop) = example[feature] >> 3, _span(example, feature)
+    return key, kind, *(_span(example, start) if start < stop or kind == _BYTES_LIST else (start, stop))
 
 
 def _span(data: Example, position: int) -> tuple[int, int]:
@@ -137,13 +161,10 @@ def _number(data: Example, position: int) -> tuple[int, int]:
         shift += 7
 
 
-def _decoded(data: Example, feature: int) -> Value:
-    """The value of the ``tf.train.Feature`` at a position."""
-    kind = data[feature] >> 3
-    start, stop = _span(data, feature)
+def _decoded(data: Example, kind: int, start: int, stop: int) -> Value:
+    """The value of a list of some kind, whose content begins and ends there."""
     if kind == _BYTES_LIST:
-        return bytes(data[slice(*_span(data, start))])
-    start, stop = _span(data, start) if start < stop else (start, stop)
+        return bytes(data[start:stop])
     if kind == _FLOAT_LIST:
         return np.frombuffer(data, "<f4", (stop - start) // 4, start)
     number = _number(data, start)[0]

@@ -86,7 +86,9 @@ class _Records:
 
     def batches(self, blocks: Iterator[Numbers]) -> Iterator[Batch]:
         read = ((numbers, self._records.read(numbers[numbers != NOBODY])) for numbers in blocks)
-        return _ahead((batch for each in _ahead(read, 1) for batch in self._parsed(*each)), BATCHES_AHEAD)
+        # A thread more costs more than it saves where nothing has to be waited for.
+        early = _ahead(read, 1) if self._records.is_remote else read
+        return _ahead((batch for each in early for batch in self._parsed(*each)), BATCHES_AHEAD)
 
     def _parsed(self, numbers: Numbers, records: Iterable[Example]) -> Iterator[Batch]:
         left = iter(records)

@@ -33,6 +33,11 @@ class SplitRecords:
         self._offsets: dict[int, Numbers] = {}
         """Of the shards that have been read from."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether an answer takes its time."""
+        return self._split.shards[0].key.is_remote
+
     def read(self, numbers: Numbers) -> list[Example]:
         """Serialised examples of some records, in any order.
 
@@ -59,7 +64,7 @@ class SplitRecords:
         return np.searchsorted(self._starts, numbers, side="right") - 1
 
     def _map(self, read: Callable[[Numbers], list[Example]], groups: Iterable[Numbers]) -> Iterable[list[Example]]:
-        if not self._split.shards[0].key.is_remote:
+        if not self.is_remote:
             return map(read, groups)
         with ThreadPoolExecutor(REQUESTS) as pool:
             return list(pool.map(read, groups))
