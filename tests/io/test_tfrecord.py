@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 
-from toposieve.errors import InvalidInputError
+from support.training_data import record_offsets
 from toposieve.io import tfrecord
 
 RECORDS = [b"", b"first", b"x" * 70_000]
@@ -80,7 +79,7 @@ def test_what_is_no_example_is_not_decoded(content: bytes) -> None:
 
 def test_a_frame_gives_its_record_back_unless_it_is_damaged(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tfrecord", RECORDS)
-    content, offsets = path.read_bytes(), tfrecord.record_offsets(path).tolist()
+    content, offsets = path.read_bytes(), record_offsets(path).tolist()
     for (start, stop), record in zip(pairwise(offsets), RECORDS, strict=True):
         assert tfrecord.record_of(content[start:stop]) == record
     frame = content[offsets[1] : offsets[2]]
@@ -119,29 +118,3 @@ def test_we_write_as_tensorflow_does(tmp_path: Path) -> None:
         for record in RECORDS:
             writer.write(record)
     assert path.read_bytes() == write(tmp_path / "ours.tfrecord", RECORDS).read_bytes()
-
-
-def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
-    assert tfrecord.record_offsets(write(tmp_path / "x.tfrecord", [])).tolist() == [0]
-
-
-def test_a_file_compressed_with_gzip_is_named_as_such(tmp_path: Path) -> None:
-    path = tmp_path / "x.tfrecord"
-    path.write_bytes(gzip.compress(write(tmp_path / "plain.tfrecord", [b"abc"] * 9).read_bytes()))
-    with pytest.raises(InvalidInputError, match=r"x\.tfrecord is compressed with gzip: unpack it"):
-        tfrecord.record_offsets(path)
-
-
-@pytest.mark.parametrize("missing", [1, 4, 5, 2_000, 70_000 + 4, 70_000 + 8, 70_000 + 15])
-def test_a_file_cut_short_is_noticed(tmp_path: Path, missing: int) -> None:
-    path = write(tmp_path / "x.tfrecord", RECORDS)
-    path.write_bytes(path.read_bytes()[:-missing])
-    with pytest.raises(InvalidInputError, match=r"x\.tfrecord is cut short: record 2 is incomplete"):
-        tfrecord.record_offsets(path)
-
-
-def test_a_file_cut_between_records_is_shorter_but_sound(tmp_path: Path) -> None:
-    """The framing cannot tell; only the manifest's size, count and checksum can."""
-    path = write(tmp_path / "x.tfrecord", RECORDS)
-    path.write_bytes(path.read_bytes()[: -(70_000 + 16)])
-    assert len(tfrecord.record_offsets(path)) == 2 + 1

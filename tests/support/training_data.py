@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from toposieve.io.event_tables import TABLE_SCHEMA, TABLE_SUFFIX, write_table
 from toposieve.io.manifests import Manifest, Unit, describe_file, manifest_name
 from toposieve.io.names import digest
 from toposieve.io.store import Key
-from toposieve.io.tfrecord import encode_example, record_offsets, write_record
+from toposieve.io.tfrecord import encode_example, write_record
 
 
 def key_of(directory: Path) -> Key:
@@ -110,6 +111,15 @@ def write_shard(path: Path, events: list[dict[str, object]]) -> list[Path]:
     table = path.with_suffix(TABLE_SUFFIX)
     write_table(table, [_table(events, path)])
     return [path, table]
+
+
+def record_offsets(path: Path) -> np.ndarray:
+    """Where each record of a file begins, and where the file ends: (records + 1,)."""
+    content, offsets = path.read_bytes(), [0]
+    while offsets[-1] < len(content):
+        (length,) = struct.unpack_from("<Q", content, offsets[-1])
+        offsets.append(offsets[-1] + length + 16)
+    return np.array(offsets)
 
 
 def _table(events: list[dict[str, object]], path: Path) -> pa.RecordBatch:

@@ -4,11 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.training_data import key_of, shard_folder, write_dataset
+from support.training_data import key_of, record_offsets, shard_folder, write_dataset
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import manifest_name, parse_manifest
 from toposieve.io.store import Key
-from toposieve.io.tfrecord import record_offsets
 from toposieve.training import shards
 from toposieve.training.shards import Dataset
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.io import tfrecord
-from toposieve.io.event_tables import TABLE_SCHEMA, write_table
+from toposieve.io.event_tables import TABLE_SCHEMA, TABLE_SUFFIX, write_table
+from toposieve.io.manifests import Unit, describe_file
+from toposieve.io.store import Key
+from toposieve.io.units import write_record
 
 BUFFER_BYTES = 1 << 20
 """Written at a time: records one by one, at no border of pages, take the kernel twice as long."""
@@ -88,6 +92,32 @@ def table_batch(batch: ShardBatch, offsets: NDArray[np.int64]) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(
         [pa.array(column) for column in (*columns, *batch.high_level.T)], schema=TABLE_SCHEMA
     )
+
+
+def write_unit(
+    folder: Key, name: str, batches: Iterator[ShardBatch], *, parquet: bool = False, **identity: Any
+) -> Unit:
+    """Write a shard and the table beside it, and leave its record.
+
+    Args:
+        folder: The dataset's.
+        name: The TFRecord file, relative to the folder.
+        batches: The events, in the shard's order.
+        parquet: Write it as Parquet too.
+        **identity: Of the unit: source, checksum and first entry.
+    """
+    stem = name.removesuffix(".tfrecord")
+    names = [name, stem + TABLE_SUFFIX, *([f"{stem}.parquet"] if parquet else [])]
+    with ExitStack() as stack:
+        paths = [stack.enter_context((folder / each).create()) for each in names]
+        counts = write_shard(paths[0], paths[1], paths[2] if parquet else None, batches)
+        files = tuple(describe_file(path, each) for path, each in zip(paths, names, strict=True))
+    events = sum(counts.values())
+    unit = Unit(
+        entry_stop=identity["entry_start"] + events, counts={"events": events, **counts}, outputs=files, **identity
+    )
+    write_record(folder, name, unit)
+    return unit
 
 
 def write_shard(

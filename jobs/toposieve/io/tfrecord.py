@@ -10,14 +10,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 import crc32c
 import numpy as np
 from numpy.typing import NDArray
-
-from toposieve.errors import InvalidInputError
 
 Value: TypeAlias = "bytes | int | NDArray[np.float32]"
 """One feature: a byte string, an integer, or a flat array of float32."""
@@ -29,7 +26,6 @@ _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _CRC_MASK_DELTA = 0xA282EAD8
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def encode_example(features: Mapping[str, Value]) -> bytes:
@@ -190,25 +186,3 @@ def record_of(frame: Example) -> Example | None:
     length = _LENGTH.pack(len(content))
     is_sound = frame[:head] == length + _CRC.pack(_masked_crc(length))
     return content if is_sound and frame[-_CRC.size :] == _CRC.pack(_masked_crc(content)) else None
-
-
-def record_offsets(path: Path) -> NDArray[np.int64]:
-    """Where each record begins, by walking over their lengths, and where the file ends: (records + 1,).
-
-    Raises:
-        InvalidInputError: The file is compressed with gzip, or ends within a record.
-    """
-    size = path.stat().st_size
-    offsets = [0]
-    with path.open("rb") as stream:
-        while offsets[-1] < size:
-            stream.seek(offsets[-1])
-            header = stream.read(_LENGTH.size)
-            length = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else size
-            offsets.append(offsets[-1] + _LENGTH.size + _CRC.size + length + _CRC.size)
-    if offsets[-1] != size:
-        with path.open("rb") as stream:
-            if stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC:
-                raise InvalidInputError(f"{path} is compressed with gzip: unpack it (gunzip -c OLD > NEW)")
-        raise InvalidInputError(f"{path} is cut short: record {len(offsets) - 2} is incomplete; copy or write it again")
-    return np.array(offsets, np.int64)

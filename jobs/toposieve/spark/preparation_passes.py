@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -24,13 +23,12 @@ from toposieve import schema
 from toposieve.assignment import NOT_KEPT, TRAIN, Cuts, shuffle_keys
 from toposieve.event_keys import Keys
 from toposieve.io.datasets import SelectedUnit
-from toposieve.io.event_tables import TABLE_SUFFIX
-from toposieve.io.manifests import Unit, describe_file
+from toposieve.io.manifests import Unit
 from toposieve.io.names import RECORDS, sample_of
 from toposieve.io.selected import PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
-from toposieve.io.shards import ShardBatch, write_shard
+from toposieve.io.shards import ShardBatch, write_unit
 from toposieve.io.store import Key
-from toposieve.io.units import find_unit, write_record
+from toposieve.io.units import find_unit
 from toposieve.physics.features import BLOCK, sequence_order
 from toposieve.physics.moments import Moments
 from toposieve.physics.sequences import scaled_features
@@ -287,25 +285,19 @@ def _shard_writer(
 
 
 def _write(plan: ShardPlan, shard: int, events: ShardEvents, output: ShardOutput) -> Unit:
-    name = f"{output.content}/{plan.name(shard)}"
-    stem = name.removesuffix(".tfrecord")
-    names = [name, stem + TABLE_SUFFIX, *([f"{stem}.parquet"] if output.parquet else [])]
-    with ExitStack() as stack:
-        paths = [stack.enter_context((output.dataset / each).create()) for each in names]
-        counts = write_shard(paths[0], paths[1], paths[2] if output.parquet else None, _scaled(events, output.scaling))
-        files = tuple(describe_file(path, each) for path, each in zip(paths, names, strict=True))
     split, number = plan.shards[shard]
     start, stop = plan.events(shard)
-    unit = Unit(
+    if len(events.sources) != stop - start:
+        raise RuntimeError(f"{plan.name(shard)}: {len(events.sources)} events came, not {stop - start}")
+    return write_unit(
+        output.dataset,
+        f"{output.content}/{plan.name(shard)}",
+        _scaled(events, output.scaling),
+        parquet=output.parquet,
         source=f"{schema.SPLITS[split]}/{number}",
         source_checksum="",
         entry_start=start,
-        entry_stop=stop,
-        counts={"events": sum(counts.values()), **counts},
-        outputs=files,
     )
-    write_record(output.dataset, name, unit)
-    return unit
 
 
 def _scaled(events: ShardEvents, scaling: Scaling) -> Iterator[ShardBatch]:

@@ -19,8 +19,7 @@ from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
-from toposieve.training.architectures import build_model
-from toposieve.training.architectures.particle_transformer import set_scaling
+from toposieve.training.architectures import build_model, set_scaling
 from toposieve.training.cache import Cache
 from toposieve.training.checkpoints import (
     Checkpoint,

@@ -24,13 +24,12 @@ from toposieve.config import ImportConfig
 from toposieve.errors import InvalidInputError
 from toposieve.event_keys import digest64, event_keys, mix
 from toposieve.io.datasets import IMPORT_STAGE
-from toposieve.io.event_tables import TABLE_SUFFIX
-from toposieve.io.manifests import Manifest, Unit, adler32, describe_file
+from toposieve.io.manifests import Manifest, Unit, adler32
 from toposieve.io.names import digest, unit_name
 from toposieve.io.publication import Publication
-from toposieve.io.shards import ShardBatch, write_shard
+from toposieve.io.shards import ShardBatch, write_unit
 from toposieve.io.store import Key
-from toposieve.io.units import find_unit, write_record
+from toposieve.io.units import find_unit
 from toposieve.version import code_version
 
 BATCH_EVENTS = 256
@@ -120,7 +119,15 @@ def import_files(
                 unit = kept.get(name) or (find_unit(publication.folder, name) if adopt else None)
                 if unit is None:
                     batches = _batches(path, source, config, split)
-                    unit = _write(publication.folder, name, f"{split}/{source.name}", (source.bytes, checksum), batches)
+                    unit = write_unit(
+                        publication.folder,
+                        name,
+                        batches,
+                        source=f"{split}/{source.name}",
+                        source_bytes=source.bytes,
+                        source_checksum=checksum,
+                        entry_start=0,
+                    )
                     new += unit.counts["events"]
                 units += [unit] if unit.counts["events"] else []
         logger.info("%s: file %d of %d, %s events so far", source.key, number, len(sources), f"{_events(units):,}")
@@ -155,25 +162,6 @@ def dataset_manifest(units: Sequence[Unit], config: ImportConfig) -> Manifest:
         extra={"splits": {split: {"events": _events(found)} for split, found in splits.items()}},
         code_version=code_version(),
     )
-
-
-def _write(folder: Key, name: str, source: str, identity: tuple[int, str], batches: Iterator[ShardBatch]) -> Unit:
-    names = [name, name.removesuffix(".tfrecord") + TABLE_SUFFIX]
-    with (folder / names[0]).create() as path, (folder / names[1]).create() as table:
-        counts = write_shard(path, table, None, batches)
-        files = tuple(describe_file(*each) for each in zip((path, table), names, strict=True))
-    events = sum(counts.values())
-    unit = Unit(
-        source=source,
-        source_bytes=identity[0],
-        source_checksum=identity[1],
-        entry_start=0,
-        entry_stop=events,
-        counts={"events": events, **counts},
-        outputs=files,
-    )
-    write_record(folder, name, unit)
-    return unit
 
 
 def _batches(path: Path, source: Source, config: ImportConfig, split: str) -> Iterator[ShardBatch]:

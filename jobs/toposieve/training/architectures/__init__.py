@@ -10,7 +10,10 @@ import keras
 
 from toposieve.config import TrainingConfig
 from toposieve.training.architectures import dense, particle_transformer, recurrent, transformer
+from toposieve.training.architectures.particle_transformer import set_scaling
 from toposieve.training.seeds import folded
+
+__all__ = ["build_model", "set_scaling"]
 
 _FAMILIES = (dense, recurrent, transformer, particle_transformer)
 
