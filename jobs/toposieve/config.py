@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -23,13 +23,15 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from toposieve import schema
+from toposieve.classes import CLASSES
 from toposieve.errors import InvalidInputError
 from toposieve.models import ARCHITECTURES, models_with
 
-Sample = Literal["qcd", "ttbar", "wjets"]
 if TYPE_CHECKING:
+    Sample = str
     ModelName = str
 else:
+    Sample = Literal[tuple(CLASSES)]
     ModelName = Literal[tuple(ARCHITECTURES)]
 Units = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1)]
@@ -56,7 +58,7 @@ class StageConfig(BaseModel):
 class SimulationConfig(StageConfig):
     """What to simulate: Pythia 8.3 events, pile-up and a fast CMS-like detector."""
 
-    samples: tuple[Sample, ...] = get_args(Sample)
+    samples: tuple[Sample, ...] = tuple(CLASSES)
     """Processes to generate."""
     selected_events: int = Field(default=1000, ge=1, le=100_000_000)
     """Events per sample that pass the default selection; generation stops at the first file that reaches it."""
@@ -105,7 +107,7 @@ class SelectionConfig(StageConfig):
     """A track at ΔR up to this from a lepton is that lepton's own."""
     jet_lepton_dr: float = Field(default=0.4, ge=0)
     """Jets at ΔR below this from the lepton are left out of HT, nJets and nBjets; 0 keeps all, as published."""
-    btag_mask: dict[Sample, BitMask] = Field(default={"qcd": 1, "ttbar": 1, "wjets": 1})
+    btag_mask: dict[Sample, BitMask] = Field(default={name: each.btag_mask for name, each in CLASSES.items()})
     """Bits of Jet.BTag that count as b-tagged, per sample (cards with several taggers use other bits)."""
 
     @model_validator(mode="after")

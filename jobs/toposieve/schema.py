@@ -5,9 +5,11 @@ Units are GeV, mm and radians throughout. Access features by name through the tu
 
 from __future__ import annotations
 
+from toposieve.classes import CLASSES
+
 # --- samples -----------------------------------------------------------------------------------------------------
 
-LABELS: dict[str, int] = {"qcd": 0, "ttbar": 1, "wjets": 2}
+LABELS: dict[str, int] = {name: label for label, name in enumerate(CLASSES)}
 """Class label of each sample."""
 
 SAMPLES: tuple[str, ...] = tuple(LABELS)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toposieve.classes import CLASSES
 from toposieve.simulation.generator import (
-    PROCESSES,
     TABLES,
     events_with_lepton,
     final_particles,
@@ -87,7 +87,7 @@ def test_particles_are_physical(wjets):
 
 
 def test_energy_and_charge_of_whole_events_are_those_of_the_beams():
-    pythia = make_pythia(PROCESSES["wjets"], seed=9)
+    pythia = make_pythia(CLASSES["wjets"].process, seed=9)
     table = final_particles(pythia, pythia.nextBatch(3))
     assert np.bincount(table["event"], table["energy"]) == pytest.approx([13000.0] * 3, rel=1e-5)
     assert np.bincount(table["event"], table["charge"]) == pytest.approx([2.0] * 3)
@@ -126,7 +126,7 @@ def test_events_whose_leptons_come_from_hadrons_alone_have_the_weight_of_those_n
 
 
 def test_quarks_are_central_c_and_b():
-    pythia = make_pythia(PROCESSES["ttbar"], seed=9)
+    pythia = make_pythia(CLASSES["ttbar"].process, seed=9)
     quarks = heavy_quarks(pythia.nextBatch(4))
     assert set(quarks["flavour"]) <= {4, 5}
     assert set(quarks["event"]) <= {0, 1, 2, 3}
@@ -153,4 +153,4 @@ def test_the_tables_are_what_pythia_works_out(tmp_path: Path, request: pytest.Fi
 def test_a_start_without_tables_is_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toposieve.simulation.generator.TABLES", tmp_path / "none.txt")
     with pytest.raises(RuntimeError, match="Pythia cannot start"):
-        make_pythia(PROCESSES["ttbar"], seed=1)
+        make_pythia(CLASSES["ttbar"].process, seed=1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import pythia8mc
 
-from toposieve.simulation.generator import PROCESSES, events_with_lepton, final_particles, make_pythia
+from toposieve.classes import CLASSES
+from toposieve.simulation.generator import events_with_lepton, final_particles, make_pythia
 from toposieve.simulation.prompt_leptons import (
     HADRONIC_SHARE,
     PromptLepton,
@@ -68,7 +69,7 @@ class Watched(PromptLeptonVeto):
 @pytest.mark.parametrize("sample", ["wjets", "ttbar"])
 def test_what_is_dropped_half_way_would_not_have_had_a_prompt_lepton_in_the_end(sample):
     veto = Watched(np.random.default_rng(1))
-    pythia = make_pythia(PROCESSES[sample], 3, veto)
+    pythia = make_pythia(CLASSES[sample].process, 3, veto)
     batch = pythia.nextBatch(60)
     dropped = {event for event, answers in enumerate(veto.chances) if not all(answers)}
     particles = final_particles(pythia, batch)

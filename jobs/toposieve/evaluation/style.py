@@ -14,11 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toposieve import schema
+from toposieve.classes import CLASSES
 
-CLASS_COLOURS = {"qcd": "#D55E00", "ttbar": "#0072B2", "wjets": "#009E73"}
-"""From the palette of Okabe and Ito, which every kind of colour vision tells apart."""
-
-CLASS_LABELS = {"qcd": "QCD", "ttbar": r"$t\bar{t}$", "wjets": r"$W$+jets"}
+CLASS_COLOURS = {name: each.colour for name, each in CLASSES.items()}
+CLASS_LABELS = {name: each.title for name, each in CLASSES.items()}
 
 MODEL_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#000000", "linestyle": (0, (1, 1)), "marker": "s"},

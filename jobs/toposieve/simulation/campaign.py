@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from toposieve import schema
+from toposieve.classes import CLASSES
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import Sample, SimulationConfig
 from toposieve.io.manifests import Manifest, Unit, in_order
@@ -25,10 +27,6 @@ from toposieve.version import code_version
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-SLOWEST_FIRST: tuple[Sample, ...] = ("qcd", "ttbar", "wjets")
-FILE_SHARE: dict[str, float] = {"qcd": 0.4, "ttbar": 1.0, "wjets": 1.0}
-"""Events in a sample's files, in units of ``events_per_file``: an event of qcd takes four times as long."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class Campaign:
     @property
     def samples(self) -> list[Sample]:
         """Its samples, slow ones first."""
-        return [sample for sample in SLOWEST_FIRST if sample in self.config.samples]
+        return sorted(self.config.samples, key=lambda sample: (CLASSES[sample].file_share, schema.LABELS[sample]))
 
     def directory(self, sample: str) -> Key:
         """Output folder of a sample."""
@@ -59,8 +57,8 @@ class Campaign:
         return self.config.model_copy(update={"samples": (sample,), "qcd_fast": qcd_fast})
 
     def events_in_file(self, sample: str) -> int:
-        """Events in each file of a sample (see :data:`FILE_SHARE`)."""
-        return max(1, round(self.config.events_per_file * FILE_SHARE[sample]))
+        """Events in each file of a sample (see :class:`~toposieve.classes.EventClass`)."""
+        return max(1, round(self.config.events_per_file * CLASSES[sample].file_share))
 
     def task(self, sample: Sample, index: int, library: LibraryFiles | None) -> FileTask:
         """One file of a sample."""

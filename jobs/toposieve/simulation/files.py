@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toposieve.classes import CLASSES
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import Sample, SelectionConfig, SimulationConfig
 from toposieve.io.manifests import Unit
@@ -117,7 +118,7 @@ def date_of(partition: str) -> datetime:
 
 
 def _generator(task: FileTask) -> Iterator[TruthEvents]:
-    if task.sample == "qcd":
+    if CLASSES[task.sample].leptons == "heavy_flavour":
         return generate_qcd(task.seed, fast=task.config.qcd_fast)
     return generate(task.sample, task.seed)
 

@@ -17,6 +17,7 @@ import numpy as np
 import pythia8mc
 from numpy.typing import NDArray
 
+from toposieve.classes import CLASSES
 from toposieve.simulation.columns import Columns, keep_events, take
 from toposieve.simulation.detector import ELECTRON_EFFICIENCY, MUON_EFFICIENCY
 from toposieve.simulation.kinematics import eta_of
@@ -30,11 +31,7 @@ COMMON_SETTINGS: tuple[str, ...] = (
     "ParticleDecays:limitTau0 = on",
     "ParticleDecays:tau0Max = 10",
 )
-PROCESSES: dict[str, tuple[str, ...]] = {
-    "wjets": ("WeakSingleBoson:ffbar2W = on", "24:onMode = off", "24:onIfAny = 11 13 15"),
-    "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
-    "minbias": ("SoftQCD:inelastic = on",),
-}
+MINIMUM_BIAS: tuple[str, ...] = ("SoftQCD:inelastic = on",)
 
 TABLES = resources.files("toposieve.simulation").joinpath("multiparton_tables.txt")
 """What Pythia works out about multiparton interactions before any event, in its own format: else 4.7 s of a start with
@@ -89,7 +86,7 @@ def make_pythia(settings: tuple[str, ...], seed: int, hooks: Any = None) -> Any:
 
 def write_tables(path: Path) -> None:
     """Write :data:`TABLES`, for another version of Pythia."""
-    _start(PROCESSES["minbias"], path, SAVE)
+    _start(MINIMUM_BIAS, path, SAVE)
 
 
 def _start(settings: tuple[str, ...], tables: Path, use_of_tables: int, hooks: Any = None) -> Any:
@@ -113,9 +110,9 @@ def _databases() -> Any:
 
 
 def generate(sample: str, seed: int) -> Iterator[TruthEvents]:
-    """Endless chunks of wjets or ttbar events with a generator lepton (see :func:`events_with_lepton`)."""
+    """Endless chunks of a sample's events with a prompt lepton (see :func:`events_with_lepton`)."""
     veto = PromptLeptonVeto(np.random.default_rng([seed, 3]))
-    pythia = make_pythia(PROCESSES[sample], seed, veto)
+    pythia = make_pythia(CLASSES[sample].process, seed, veto)
     while True:
         batch, tried = next_batch(pythia, veto)
         particles = final_particles(pythia, batch)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toposieve.classes import CLASSES
 from toposieve.simulation.columns import Columns, concatenate, keep_events, pairs, take
 from toposieve.simulation.decays import (
     HEAVY_HADRONS,
@@ -37,7 +38,6 @@ from toposieve.simulation.kinematics import delta_phi, eta_of
 from toposieve.simulation.seeds import series_seed
 from toposieve.simulation.veto import Veto
 
-QCD_SETTINGS: tuple[str, ...] = ("HardQCD:all = on", "PhaseSpace:pTHatMin = 25")
 QCD_FAST_SETTINGS: tuple[str, ...] = (
     "HardQCD:hardbbbar = on",
     "HardQCD:hardccbar = on",
@@ -100,7 +100,7 @@ def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
         fast: Only hard bb̄ and cc̄ (:data:`QCD_FAST_SETTINGS`): an approximation.
     """
     veto = HeavyQuarkVeto()
-    pythia = make_pythia(QCD_FAST_SETTINGS if fast else QCD_SETTINGS, seed, veto)
+    pythia = make_pythia(QCD_FAST_SETTINGS if fast else CLASSES["qcd"].process, seed, veto)
     let_decay(pythia, HEAVY_HADRONS, False)
     # Other random numbers than this file's collisions have: those of a file of about 5,082 days later.
     decayer = make_decayer(series_seed(seed, "decays"))

@@ -15,7 +15,7 @@ from toposieve.io.names import digest
 from toposieve.io.store import Key
 from toposieve.simulation.columns import Columns, concatenate, ranges, take
 from toposieve.simulation.detector import INVISIBLE
-from toposieve.simulation.generator import PROCESSES, final_particles, make_pythia
+from toposieve.simulation.generator import MINIMUM_BIAS, final_particles, make_pythia
 from toposieve.simulation.kinematics import eta_of
 
 BLOCK_EVENTS = 2500
@@ -52,7 +52,7 @@ class PileupLibrary:
 
 def generate_block(seed: int, n_events: int) -> NDArray[np.void]:
     """Particles of so many minimum-bias events, as an array of :data:`LIBRARY_DTYPE`."""
-    pythia = make_pythia(PROCESSES["minbias"], seed)
+    pythia = make_pythia(MINIMUM_BIAS, seed)
     parts, made = [], 0
     while made < n_events:
         batch = pythia.nextBatch(min(BATCH, n_events - made))

@@ -211,7 +211,7 @@ def select_unit(item: SelectItem) -> Finished:
 
 
 def _write_selected(item: SelectItem, path: Path) -> Unit:
-    source, tally = item.source, Tally(item.config.btag_mask[sample_of(item.source.source)])  # type: ignore[index]
+    source, tally = item.source, Tally(item.config.btag_mask[sample_of(item.source.source)])
 
     def passed() -> Iterator[SelectedBatch]:
         for batch in item.batches():
