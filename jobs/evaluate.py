@@ -36,7 +36,7 @@ from toposieve.evaluation.table import format_table
 from toposieve.io.content_folders import upload
 from toposieve.io.manifests import Manifest, Unit
 from toposieve.io.names import path_key
-from toposieve.io.publication import TIMING_NAME, Publication, check_same_config, is_up_to_date
+from toposieve.io.publication import Publication, check_same_config, is_up_to_date, write_timing
 from toposieve.io.store import Key, root_key
 from toposieve.models import ARCHITECTURES
 from toposieve.version import code_version
@@ -155,8 +155,7 @@ def _make(
     manifest = _manifest(config, fingerprints, unit)
     if not is_up_to_date(publication.previous, manifest):
         manifest = publication.publish(manifest)
-    times = {"seconds": time.monotonic() - start, "events": data.split.events, "scoring": predicted.seconds}
-    (folder / TIMING_NAME).write_text(_json(times))
+    write_timing(folder, seconds=time.monotonic() - start, events=data.split.events)
     return manifest
 
 
@@ -174,12 +173,15 @@ def _manifest(config: EvaluationConfig, fingerprints: dict[str, str], unit: Unit
 
 def _write_page(base: Key, directory: Key, manifest: Manifest, data: TestData, runs: Sequence[ModelRun]) -> None:
     """Write what people look at from what is published: the page shows times too, so no manifest lists it."""
-    from toposieve.evaluation import inputs, report
+    from toposieve.evaluation import inputs, predictions, report
 
     files = {key.name: key for key in (directory / file.path for file in manifest.outputs())}
     metrics = files[METRICS_NAME].read_text()
     images = {name.removesuffix(".png"): key.read_bytes() for name, key in files.items() if name.endswith(".png")}
-    times = [*inputs.stage_times(base, data, runs), *inputs.report_times(base, directory)]
+    times = [
+        *inputs.stage_times(base, data, runs),
+        *inputs.report_times(base, directory, [predictions.scores_of(data, run) for run in runs]),
+    ]
     page = report.render(json.loads(metrics), times, images)
     (directory / REPORT_NAME).write_text(page)
     (directory / METRICS_NAME).write_text(metrics)  # last: it says which report the page is

@@ -22,6 +22,7 @@ ENTRIES = {
     "prepare": ["toposieve.spark.preparation"],
     "import": ["toposieve.training.published"],
     "train": ["toposieve.training.loop", "toposieve.training.results"],
+    "score": ["toposieve.evaluation.scoring"],
     "evaluate": [
         f"toposieve.evaluation.{name}" for name in ("inputs", "content", "performance", "predictions", "report")
     ],

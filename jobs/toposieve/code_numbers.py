@@ -7,5 +7,14 @@ fails when one changes, until the number is raised here, or the change is confir
 
 from __future__ import annotations
 
-CODE_NUMBERS = {"simulate": 3, "ingest": 3, "select": 3, "prepare": 4, "import": 1, "train": 2, "evaluate": 3}
+CODE_NUMBERS = {
+    "simulate": 3,
+    "ingest": 3,
+    "select": 3,
+    "prepare": 5,
+    "import": 2,
+    "train": 2,
+    "score": 1,
+    "evaluate": 4,
+}
 """Stage → its number."""

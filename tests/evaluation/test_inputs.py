@@ -175,10 +175,12 @@ def test_a_broken_time_is_left_out_and_said(tmp_path, dataset, caplog):
 
 
 def test_times_of_a_report_are_those_of_scoring_and_its_own(tmp_path):
-    directory = base_key(tmp_path) / "reports" / "demo"
-    assert inputs.report_times(base_key(tmp_path), directory) == []
-    (directory / "timing.json").write_text('{"seconds": 4.5, "events": 9, "scoring": {"hlf": 1.5}}')
-    assert inputs.report_times(base_key(tmp_path), directory) == [
-        inputs.StageTime("scoring", "hlf", 1.5, 9),
+    base = base_key(tmp_path)
+    directory, scores = base / "reports" / "demo", [base / "scores" / "demo" / "test" / "hlf" / "1"]
+    assert inputs.report_times(base, directory, scores) == []
+    (directory / "timing.json").write_text('{"seconds": 4.5, "events": 9}')
+    (scores[0] / "timing.json").write_text('{"seconds": 1.5, "events": 9}')
+    assert inputs.report_times(base, directory, scores) == [
+        inputs.StageTime("scores", "scores/demo/test/hlf/1", 1.5, 9),
         inputs.StageTime("reports", "reports/demo", 4.5, 9),
     ]

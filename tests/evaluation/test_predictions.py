@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from support import evaluation_data
+from support.training_data import key_of
 from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
-from toposieve.evaluation import inputs, predictions
+from toposieve.evaluation import inputs, predictions, scoring
 from toposieve.training.architectures import build_model
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
@@ -41,7 +42,7 @@ def open_all(base, models=("hlf", "inclusive")):
 @pytest.fixture(scope="module")
 def predicted(base):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictions, "BATCH_EVENTS", 16)  # the last batch is not full
+        patch.setattr(scoring, "BATCH_EVENTS", dict.fromkeys((True, False), 16))  # the last batch is not full
         return predictions.predict(*open_all(base))
 
 
@@ -86,18 +87,33 @@ def test_scores_are_the_models_own_event_by_event(base, predicted, name):
     np.testing.assert_allclose(predicted.scores[name].sum(axis=1), 1, rtol=1e-5)
 
 
-def test_without_sequence_models_particles_are_not_read(base):
+def test_scores_are_made_once(base, predicted, monkeypatch):
+    made = []
+    monkeypatch.setattr(scoring, "score", lambda *arguments: made.append(arguments))
+    again = predictions.predict(*open_all(base))
+    assert not made
+    for name, scores in predicted.scores.items():
+        np.testing.assert_array_equal(again.scores[name], scores)
+
+
+def test_models_without_particles_read_none(base, tmp_path, monkeypatch):
     data, runs = open_all(base, models=("hlf",))
-    predicted = predictions.predict(data, runs)
-    assert len(predicted.particles) == 0
-    assert len(predicted.labels) == EVENTS
-    assert set(predicted.seconds) == {"hlf"}
+    monkeypatch.setattr(predictions, "scores_of", lambda *_: key_of(tmp_path / "scores" / "test" / "hlf" / "1"))
+    records = [Path(str(shard.key)) for shard in data.split.shards]
+    kept = [path.read_bytes() for path in records]
+    try:
+        for path in records:
+            path.unlink()
+        assert len(predictions.predict(data, runs).labels) == EVENTS
+    finally:
+        for path, content in zip(records, kept, strict=True):
+            path.write_bytes(content)
 
 
 def test_xla_gives_the_same_scores():
     model = build_model(TrainingConfig())
     event = {"high_level": tf.random.normal((2, 14), seed=1), "particles": tf.random.normal((2, 5, 19), seed=2)}
-    plain, compiled = (predictions.make_scorer(model, xla=xla)(event).numpy() for xla in (False, True))
+    plain, compiled = (scoring.make_scorer(model, xla=xla)(event).numpy() for xla in (False, True))
     np.testing.assert_allclose(plain, compiled, rtol=1e-5)
 
 

@@ -135,7 +135,7 @@ def test_page_shows_the_numbers_of_the_metrics(evaluated):
     assert "<odd>" not in page
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
     assert "reports/demo" in page  # its own time
-    assert page.count("<td>scoring</td>") == 2
+    assert page.count("<td>scores</td>") == 2
 
 
 def test_a_second_run_redoes_nothing_and_shows_the_table(copy, caplog):

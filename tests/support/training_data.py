@@ -128,6 +128,7 @@ def _table(events: list[dict[str, object]], path: Path) -> pa.RecordBatch:
         "event_id": [event["event_id"].decode() for event in events],
         "label": [event["label"] for event in events],
         "weight": [event["weight"] for event in events],
+        "particles": [event["length"] for event in events],
         "is_electron": [False] * len(events),
         **{name: [event["high_level"][i] for event in events] for i, name in enumerate(schema.HIGH_LEVEL_FEATURES)},
     }

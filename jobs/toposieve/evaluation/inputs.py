@@ -163,13 +163,10 @@ def _upstream(base: Key, manifest: manifests.Manifest) -> Iterator[tuple[Key, ma
         level = [each for _, each in present]
 
 
-def report_times(base: Key, directory: Key) -> list[StageTime]:
-    """Times of a report itself: of scoring with each model, and of all of it."""
-    own = _read_time(base, directory)
-    if own is None:
-        return []
-    scoring = json.loads((directory / TIMING_NAME).read_text()).get("scoring", {})
-    return [*(StageTime("scoring", model, float(seconds), own.events) for model, seconds in scoring.items()), own]
+def report_times(base: Key, directory: Key, scores: Sequence[Key]) -> list[StageTime]:
+    """Times of a report itself: of scoring with each model, where its scores lie, and of all of it."""
+    times = (_read_time(base, each) for each in (*scores, directory))
+    return [time for time in times if time is not None]
 
 
 def _read_time(base: Key, directory: Key) -> StageTime | None:

@@ -31,6 +31,7 @@ TABLE_SCHEMA = pa.schema(
             "event_id": pa.string(),
             "label": pa.int8(),
             "weight": pa.float32(),
+            "particles": pa.int32(),  # how many it has
             "is_electron": pa.bool_(),  # the lepton, if it is no muon
             **dict.fromkeys(schema.HIGH_LEVEL_FEATURES, pa.float32()),  # scaled
         }.items()

@@ -88,7 +88,8 @@ def parquet_batch(batch: ShardBatch) -> pa.RecordBatch:
 def table_batch(batch: ShardBatch, offsets: NDArray[np.int64]) -> pa.RecordBatch:
     """Rows of the table beside a TFRecord file, in which the events' records begin at some offsets, (events,)."""
     leptons = batch.particles[batch.offsets[1:] - 1]  # the last in sequence order, (events, 19)
-    columns = [offsets, batch.event_ids, batch.labels.astype(np.int8), batch.weights, leptons[:, _IS_ELECTRON] > 0]
+    lengths, is_electron = np.diff(batch.offsets).astype(np.int32), leptons[:, _IS_ELECTRON] > 0
+    columns = [offsets, batch.event_ids, batch.labels.astype(np.int8), batch.weights, lengths, is_electron]
     return pa.RecordBatch.from_arrays(
         [pa.array(column) for column in (*columns, *batch.high_level.T)], schema=TABLE_SCHEMA
     )
