@@ -130,11 +130,12 @@ def _make(
     missing: Sequence[str],
 ) -> Manifest:
     """Score, measure and draw in scratch, and publish the files; then tell how long it took."""
-    from toposieve.evaluation import content, performance, predictions
+    from toposieve.evaluation import content, inputs, performance, predictions
 
     start, folder = time.monotonic(), publication.folder
+    validation = predictions.predict(inputs.open_test_data(data.directory, inputs.VALIDATION_SPLIT), runs)
     predicted = predictions.predict(data, runs)
-    measured = performance.measure(predicted.labels, predicted.weights, predicted.scores, config)
+    measured = performance.measure(validation.sample, predicted.sample, config)
     metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing)
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)

@@ -235,7 +235,13 @@ class EvaluationConfig(StageConfig):
     """What the report computes."""
 
     working_points: tuple[Fraction, ...] = (0.90, 0.95, 0.99)
-    """True-positive rates at which the false-positive rate is reported."""
+    """True-positive rates at which thresholds are chosen on the validation split, and false-positive rates reported."""
+    cross_sections: dict[Sample, Positive] = Field(default={})
+    """Cross-section of the selected events of a sample, pb, in place of what the dataset says."""
+    luminosity: Positive = 2e34
+    """Instantaneous luminosity that turns cross-sections into rates, cm⁻² s⁻¹."""
+    rate_budgets: tuple[Positive, ...] = (20.0, 100.0)
+    """Rates of all samples together, Hz, that thresholds are to stay within."""
     bootstrap_samples: int = Field(default=200, ge=2)
     """Bootstrap resamplings behind every error."""
     seed: int = Field(default=1, ge=0)

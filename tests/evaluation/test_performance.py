@@ -22,13 +22,21 @@ def sample(events_per_class=100, seed=0):
     return labels, random.uniform(0.5, 1.5, len(labels)), scores
 
 
+def make(events_per_class=100, seed=0):
+    return performance.Sample(*sample(events_per_class, seed))
+
+
+TEST, VALIDATION = make(), make(seed=1)
+CROSS_SECTIONS = {"qcd": 4000.0, "ttbar": 50.0, "wjets": 500.0}
+
+
 @pytest.fixture(scope="module")
 def measured():
-    return performance.measure(*sample(), CONFIG)
+    return performance.measure(VALIDATION, TEST, CONFIG, CROSS_SECTIONS)
 
 
 def test_values_are_the_measured_ones_and_errors_those_of_the_resamplings(measured):
-    models = performance.summarise_models(measured, *sample())
+    models = performance.summarise_models(measured, TEST)
     for place, model in enumerate(("hlf", "inclusive")):
         for name, label in schema.LABELS.items():
             quantity = models[model]["auc"][name]
@@ -37,38 +45,95 @@ def test_values_are_the_measured_ones_and_errors_those_of_the_resamplings(measur
         assert models[model]["accuracy"]["value"] == measured.nominal.accuracy[place]
 
 
-def test_working_points_reach_their_target_at_the_threshold_they_name(measured):
-    labels, weights, scores = sample()
-    models = performance.summarise_models(measured, labels, weights, scores)
-    for model, values in models.items():
-        for name, label in schema.LABELS.items():
-            for point in values["working_points"][name]:
-                passes = scores[model][:, label] >= point["threshold"]
-                wanted = labels == label
-                assert weights[passes & wanted].sum() / weights[wanted].sum() == pytest.approx(
-                    point["true_positive_rate"]
-                )
-                assert weights[passes & ~wanted].sum() / weights[~wanted].sum() == pytest.approx(
-                    point["false_positive_rate"]
-                )
-                assert point["true_positive_rate"] >= point["target"]
-                assert point["error"] > 0 or point["false_positive_rate"] == 0
+def passing(sample, model, wanted, threshold, process):
+    """Share of a process that passes, straight from the scores."""
+    passes, own = sample.scores[model][:, wanted] >= threshold, sample.labels == process
+    return sample.weights[passes & own].sum() / sample.weights[own].sum()
+
+
+def points_of(measured, key="working_points"):
+    """Every point with its model's place and name, its class, and its place among the points."""
+    models = performance.summarise_models(measured, TEST)
+    return [
+        (place, model, schema.LABELS[name], number, point)
+        for place, (model, values) in enumerate(models.items())
+        for name, points in values[key].items()
+        for number, point in enumerate(points)
+    ]
+
+
+def test_thresholds_are_of_validation_and_rates_of_test(measured):
+    points = points_of(measured)
+    assert len(points) == 2 * 3 * 2
+    for _, model, wanted, _, point in points:
+        threshold = point["threshold"]
+        assert threshold in VALIDATION.scores[model][:, wanted]
+        assert passing(VALIDATION, model, wanted, threshold, wanted) >= point["target"]
+        assert point["true_positive_rate"] == pytest.approx(passing(TEST, model, wanted, threshold, wanted))
+        for name, measured_rate in point["background"].items():
+            rate = passing(TEST, model, wanted, threshold, schema.LABELS[name])
+            assert measured_rate["false_positive_rate"] == pytest.approx(rate)
+            assert measured_rate["rejection"] == (pytest.approx(1 / rate) if rate else None)
+    assert any(point["true_positive_rate"] < point["target"] for *_, point in points)  # as chance has it
+
+
+def test_errors_are_those_of_the_same_model_class_and_background(measured):
+    for place, _, wanted, key, point in points_of(measured):
+        resampled = measured.resampled.passing[:, place, wanted, key]
+        assert point["true_positive_error"] == pytest.approx(resampled[:, wanted].std(ddof=1))
+        assert point["error"] == pytest.approx(resampled[:, -1].std(ddof=1))
+        for name, rate in point["background"].items():
+            assert rate["error"] == pytest.approx(resampled[:, schema.LABELS[name]].std(ddof=1))
+
+
+def test_the_rate_adds_up_every_process_by_its_own_cross_section(measured):
+    before = {name: pb * 1e-36 * 2e34 for name, pb in CROSS_SECTIONS.items()}
+    for _, model, wanted, _, point in points_of(measured):
+        rates = {
+            name: before[name] * passing(TEST, model, wanted, point["threshold"], label)
+            for name, label in schema.LABELS.items()
+        }
+        assert point["rate"]["processes"] == pytest.approx(rates)
+        assert point["rate"]["total"]["value"] == pytest.approx(sum(rates.values()))
+        assert 0 < point["rate"]["total"]["error"] < sum(rates.values())
+
+
+def test_budgets_hold_on_validation_and_one_that_none_meets_has_no_threshold():
+    config = CONFIG.model_copy(update={"rate_budgets": (1e-6, 30.0)})
+    points = points_of(performance.measure(VALIDATION, TEST, config, CROSS_SECTIONS), "rate_budgets")
+    for _, model, wanted, number, point in points:
+        if number == 0:
+            assert point == {"budget": 1e-6, "threshold": None}
+            continue
+        total = sum(
+            pb * 0.02 * passing(VALIDATION, model, wanted, point["threshold"], schema.LABELS[name])
+            for name, pb in CROSS_SECTIONS.items()
+        )
+        assert total <= 30
+
+
+def test_configured_cross_sections_come_first_and_unknown_ones_give_no_rate():
+    config = CONFIG.model_copy(update={"cross_sections": {"qcd": 100.0}})
+    measured = performance.measure(VALIDATION, TEST, config, {"qcd": 4000.0, "ttbar": None})
+    np.testing.assert_allclose(measured.hertz, [2.0, np.nan, np.nan])
+    assert all(point["rate"]["total"] == {"value": None, "error": None} for *_, point in points_of(measured))
+    assert all(point["threshold"] is None for *_, point in points_of(measured, "rate_budgets"))
 
 
 def test_a_working_point_without_background_gets_an_upper_limit():
     labels = np.repeat(np.arange(3), 10)
-    perfect = np.eye(3)[labels] * 0.9
-    measured = performance.measure(labels, np.ones(30), {"hlf": perfect}, CONFIG)
-    point = performance.summarise_models(measured, labels, np.ones(30), {"hlf": perfect})["hlf"]["working_points"][
-        "qcd"
-    ][0]
+    perfect = performance.Sample(labels, np.ones(30), {"hlf": np.eye(3)[labels] * 0.9})
+    measured = performance.measure(perfect, perfect, CONFIG)
+    point = performance.summarise_models(measured, perfect)["hlf"]["working_points"]["qcd"][0]
     assert point["false_positive_rate"] == 0
     assert point["upper_limit_95"] == pytest.approx(1 - 0.05 ** (1 / 20))
+    assert point["background"]["ttbar"]["upper_limit_95"] == pytest.approx(1 - 0.05 ** (1 / 10))
+    assert point["background"]["ttbar"]["rejection"] is None
 
 
 def test_confusion_matrices_count_and_weigh_every_event(measured):
-    labels, weights, scores = sample()
-    confusion = performance.summarise_models(measured, labels, weights, scores)["hlf"]["confusion"]
+    labels, weights = TEST.labels, TEST.weights
+    confusion = performance.summarise_models(measured, TEST)["hlf"]["confusion"]
     np.testing.assert_array_equal(np.sum(confusion["events"], axis=1), [100, 100, 100])
     np.testing.assert_allclose(np.sum(confusion["weights"], axis=1), [weights[labels == k].sum() for k in range(3)])
 
@@ -82,20 +147,26 @@ def test_differences_are_paired(measured):
             measured.nominal.auc[1, label] - measured.nominal.auc[0, label]
         )
         assert difference["auc"][name]["error"] == pytest.approx(paired.std(ddof=1))
+        for key, point in enumerate(difference["working_points"][name]):
+            for other, value in point["background"].items():
+                own = (label, key, schema.LABELS[other])
+                both = measured.resampled.passing[:, 1, *own] - measured.resampled.passing[:, 0, *own]
+                nominal = measured.nominal.passing[1, *own] - measured.nominal.passing[0, *own]
+                assert value == {"value": pytest.approx(nominal), "error": pytest.approx(both.std(ddof=1))}
     assert difference["accuracy"]["value"] == pytest.approx(measured.nominal.accuracy[1] - measured.nominal.accuracy[0])
 
 
 def test_a_model_does_not_differ_from_its_copy():
-    labels, weights, scores = sample()
-    twins = {"hlf": scores["hlf"], "inclusive": scores["hlf"]}
-    (difference,) = performance.summarise_differences(performance.measure(labels, weights, twins, CONFIG))
+    hlf = TEST.scores["hlf"]
+    twins = performance.Sample(TEST.labels, TEST.weights, {"hlf": hlf, "inclusive": hlf})
+    (difference,) = performance.summarise_differences(performance.measure(twins, twins, CONFIG))
     assert all(quantity == {"value": 0.0, "error": 0.0} for quantity in difference["auc"].values())
 
 
 def test_every_pair_of_models_is_compared_with_the_one_before():
-    labels, weights, scores = sample()
-    three = {"hlf": scores["hlf"], "particle_sequence": scores["hlf"], "inclusive": scores["inclusive"]}
-    pairs = performance.summarise_differences(performance.measure(labels, weights, three, CONFIG))
+    scores = {"hlf": TEST.scores["hlf"], "particle_sequence": TEST.scores["hlf"], "inclusive": TEST.scores["inclusive"]}
+    three = performance.Sample(TEST.labels, TEST.weights, scores)
+    pairs = performance.summarise_differences(performance.measure(three, three, CONFIG))
     assert [(pair["model"], pair["reference"]) for pair in pairs] == [
         ("particle_sequence", "hlf"),
         ("inclusive", "hlf"),
@@ -104,7 +175,7 @@ def test_every_pair_of_models_is_compared_with_the_one_before():
 
 
 def test_roc_curves_come_with_every_resampling(measured):
-    rate, resampled = measured.roc("inclusive", 1)
+    rate, resampled = measured.roc("inclusive", 1, 0)
     assert rate.shape == performance.ROC_GRID.shape
     assert resampled.shape == (CONFIG.bootstrap_samples, *performance.ROC_GRID.shape)
     assert (np.diff(rate) >= 0).all()
@@ -112,11 +183,11 @@ def test_roc_curves_come_with_every_resampling(measured):
 
 
 def test_an_absent_class_is_undefined_but_valid_json():
-    labels, weights, scores = sample()
-    kept = labels != 2
-    labels, weights, scores = labels[kept], weights[kept], {name: value[kept] for name, value in scores.items()}
-    measured = performance.measure(labels, weights, scores, CONFIG)
-    models = performance.summarise_models(measured, labels, weights, scores)
+    kept = TEST.labels != 2
+    scores = {name: value[kept] for name, value in TEST.scores.items()}
+    two = performance.Sample(TEST.labels[kept], TEST.weights[kept], scores)
+    measured = performance.measure(two, two, CONFIG)
+    models = performance.summarise_models(measured, two)
     assert models["hlf"]["auc"]["wjets"] == {"value": None, "error": None}
     assert models["hlf"]["working_points"]["wjets"] == []
     assert models["hlf"]["auc"]["qcd"]["value"] > 0.5

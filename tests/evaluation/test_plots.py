@@ -15,8 +15,9 @@ def measured():
     random = np.random.default_rng(1)
     labels = np.repeat(np.arange(3), 30)
     scores = {name: random.dirichlet(np.ones(3), 90) + np.eye(3)[labels] * 0.3 for name in ("hlf", "inclusive")}
-    measured = performance.measure(labels, np.ones(90), scores, CONFIG)
-    return measured, performance.summarise_models(measured, labels, np.ones(90), scores)
+    events = performance.Sample(labels, np.ones(90), scores)
+    measured = performance.measure(events, events, CONFIG, dict.fromkeys(schema.SAMPLES, 1000.0))
+    return measured, performance.summarise_models(measured, events)
 
 
 def as_metrics(models):
@@ -29,28 +30,50 @@ def test_plots_do_not_look_as_the_user_has_set_up_matplotlib():
         assert not mpl.rcParams["axes.grid"]
 
 
-def test_roc_has_a_log_axis_and_a_curve_for_each_model_and_class(measured):
+PAIRS = [(wanted, other) for wanted in range(3) for other in range(3) if other != wanted]
+
+
+def test_roc_has_a_log_axis_and_a_curve_for_each_model_and_pair_of_classes(measured):
     with style.page_style():
         figure = plots.roc_curves(measured[0])
+    names = list(style.CLASS_LABELS.values())
     assert [axis.get_title() for axis in figure.axes] == [
-        f"{name} against the rest" for name in style.CLASS_LABELS.values()
+        f"{names[own]} against {names[other]}" for own, other in PAIRS
     ]
-    for label, axis in enumerate(figure.axes):
+    for pair, axis in zip(PAIRS, figure.axes, strict=True):
         assert axis.get_yscale() == "log"
-        positive = measured[0].nominal.false_positive_rate[measured[0].nominal.false_positive_rate > 0]
-        assert axis.get_ylim() == (pytest.approx(0.6 * min(positive.min(), 0.1)), 1)
+        rates = measured[0].nominal.curve[..., :-1]
+        assert axis.get_ylim() == (pytest.approx(0.6 * min(rates[rates > 0].min(), 0.1)), 1)
         curves = {line.get_label(): line.get_ydata() for line in axis.lines if len(line.get_xdata()) > 10}
         assert set(curves) == {"hlf", "inclusive"}
-        np.testing.assert_array_equal(np.nan_to_num(curves["inclusive"]), measured[0].roc("inclusive", label)[0])
+        np.testing.assert_array_equal(np.nan_to_num(curves["inclusive"]), measured[0].roc("inclusive", *pair)[0])
+
+
+def test_roc_bands_hold_the_middle_68_per_cent(measured):
+    with style.page_style():
+        figure = plots.roc_curves(measured[0])
+    (band, _), middle = figure.axes[0].collections, 100
+    edges = [y for x, y in band.get_paths()[0].vertices if x == performance.ROC_GRID[middle]]
+    resampled = measured[0].roc("hlf", *PAIRS[0])[1][:, middle]
+    assert (min(edges), max(edges)) == pytest.approx(tuple(np.quantile(resampled, [0.16, 0.84])))
 
 
 def test_roc_markers_are_the_working_points(measured):
     with style.page_style():
         figure = plots.roc_curves(measured[0])
     markers = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(CONFIG.working_points)]
-    assert [tuple(line.get_xdata()) for line in markers] == [CONFIG.working_points] * 2
-    expected = [point["false_positive_rate"] for point in measured[1]["hlf"]["working_points"]["qcd"]]
+    points = measured[1]["hlf"]["working_points"]["qcd"]
+    assert list(markers[0].get_xdata()) == [point["true_positive_rate"] for point in points]
+    expected = [point["background"]["ttbar"]["false_positive_rate"] for point in points]
     np.testing.assert_array_equal(np.nan_to_num(markers[0].get_ydata()), expected)
+
+
+def test_rate_curves_add_up_all_processes_and_show_the_budgets(measured):
+    with style.page_style():
+        figure = plots.rate_curves(measured[0])
+    curve, *_ = figure.axes[1].lines
+    np.testing.assert_allclose(curve.get_ydata(), 20 * measured[0].nominal.curve[0, 1, :, :3].sum(axis=1))
+    assert [line.get_ydata()[0] for line in figure.axes[1].lines[-2:]] == list(CONFIG.rate_budgets)
 
 
 def test_auc_summary_shows_values_and_the_published_ones(measured):
@@ -93,8 +116,9 @@ def test_many_models_fill_rows_of_three():
 def test_undefined_metrics_can_be_drawn(tmp_path):
     labels = np.array([0, 1, 0])
     scores = {"hlf": np.full((3, 3), 1 / 3)}
-    measured = performance.measure(labels, np.ones(3), scores, CONFIG)
-    models = performance.summarise_models(measured, labels, np.ones(3), scores)
+    events = performance.Sample(labels, np.ones(3), scores)
+    measured = performance.measure(events, events, CONFIG)
+    models = performance.summarise_models(measured, events)
     with style.page_style():
         style.save(plots.auc_summary(as_metrics(models)), tmp_path / "auc.png")
         style.save(plots.roc_curves(measured), tmp_path / "roc.png")

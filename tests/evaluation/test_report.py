@@ -72,16 +72,35 @@ def test_a_model_that_is_missing_is_named_before_the_results(metrics):
 def test_working_points_equal_the_metrics(metrics):
     rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "roc"))
     point = metrics["models"]["hlf"]["working_points"]["ttbar"][1]
-    expected = f"{point['false_positive_rate']:.4f} ± {point['error']:.4f}"
-    assert any(row[:2] == ["hlf", "0.95"] and row[4] == expected for row in rows if row)
+    (row,) = [row for row in rows if row[:3] == ["hlf", "0.95", f"{point['threshold']:.4g}"]]
+    assert row[3] == f"{point['true_positive_rate']:.4f} ± {point['true_positive_error']:.4f}"
+    for cell, name in zip(row[4:], ("qcd", "wjets"), strict=True):
+        rate = point["background"][name]["false_positive_rate"]
+        low, high = point["background"][name]["interval"]
+        assert cell == f"{rate:.4f} [{low:.4f}, {high:.4f}], 1 in {1 / rate:.3g}"
 
 
 def test_a_working_point_without_background_shows_its_limit(metrics):
     point = metrics["models"]["hlf"]["working_points"]["qcd"][0]
-    point |= {"false_positive_rate": 0.0, "error": 0.0, "upper_limit_95": 0.0123}
-    text = section_of(report.render(metrics, TIMES, IMAGES), "roc")
-    assert "0 (&lt; 0.0123 at 95 %)" in text
-    assert "none passes" in text
+    point["background"]["wjets"] |= {"false_positive_rate": 0.0, "upper_limit_95": 0.0123}
+    assert "0 (&lt; 0.0123 at 95 %), none passes" in section_of(report.render(metrics, TIMES, IMAGES), "roc")
+
+
+def test_rates_within_a_budget_and_budgets_that_none_meets(metrics):
+    first, second = metrics["models"]["hlf"]["rate_budgets"]["ttbar"]
+    second |= {"threshold": None}
+    text = section_of(report.render(metrics, TIMES, IMAGES), "rates")
+    total = first["rate"]["total"]
+    (row,) = [row for row in cells_of(text) if row[:3] == ["hlf", "ttbar", "20"]]
+    assert row[5] == f"{total['value']:,.4g} ± {total['error']:.3g}"
+    assert "No threshold of hlf for ttbar stays within 100 Hz." in text
+
+
+def test_an_unknown_cross_section_is_named_in_place_of_rates(metrics):
+    metrics["hertz"]["wjets"] = None
+    text = section_of(report.render(metrics, TIMES, IMAGES), "rates")
+    assert "No rates: the cross-section of wjets is not known." in text
+    assert "<table" not in text
 
 
 def test_cutflow_shows_events_and_weights(metrics):

@@ -51,7 +51,7 @@ def test_scores_that_are_not_finite_are_refused(folder):
 
 def test_probabilities_are_the_softmax():
     powers = np.exp(SCORES.logits.astype(np.float64))
-    np.testing.assert_allclose(SCORES.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(SCORES.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-6, atol=1e-30)
 
 
 def test_logarithms_of_probabilities_give_them_back_and_are_finite():

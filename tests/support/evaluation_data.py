@@ -198,18 +198,17 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         name: random.dirichlet(np.ones(3), len(labels)) + 0.4 * np.eye(3)[labels] for name in ("hlf", "inclusive")
     }
     config = EvaluationConfig(bootstrap_samples=20)
-    measured = performance.measure(labels, weights, scores, config)
+    events = performance.Sample(labels, weights, scores)
+    measured = performance.measure(events, events, config, dict.fromkeys(schema.SAMPLES, 1000.0))
     run = {"run": "0123456789abcdef", "training": RUN_METRICS, "history": HISTORY}
     return {
         "report": "demo",
         "dataset": "demo",
         "classes": list(schema.SAMPLES),
         "test": performance.summarise_test_events(labels, weights, weights),
-        "models": {
-            model: values | run
-            for model, values in performance.summarise_models(measured, labels, weights, scores).items()
-        },
+        "models": {model: values | run for model, values in performance.summarise_models(measured, events).items()},
         "missing": [],
+        "hertz": dict.fromkeys(schema.SAMPLES, 20.0),
         "differences": performance.summarise_differences(measured),
         "cutflow": [
             {

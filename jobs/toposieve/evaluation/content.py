@@ -9,11 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
-from toposieve.evaluation import distributions, performance, plots, style
+from toposieve.evaluation import distributions, performance, plots, style, working_points
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
@@ -34,6 +35,7 @@ PACKAGES = (
     "pydantic",
     "pyspark",
     "pythia8mc",
+    "scipy",
     "tensorflow",
     "tensorflow-cpu",
     "uproot",
@@ -64,7 +66,7 @@ def summarise(
         missing: Models that were asked for but are not trained.
     """
     labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
-    models = performance.summarise_models(measured, labels, weights, predictions.scores)
+    models = performance.summarise_models(measured, predictions.sample)
     return {
         "report": report,
         "dataset": data.directory.name,
@@ -72,6 +74,7 @@ def summarise(
         "test": performance.summarise_test_events(labels, weights, predictions.stored_weights),
         "models": {run.config.model: models[run.config.model] | _describe_run(run) for run in runs},
         "missing": list(missing),
+        "hertz": {sample: working_points.number(measured.hertz[label]) for sample, label in schema.LABELS.items()},
         "differences": performance.summarise_differences(measured),
         "cutflow": _cutflow(extra),
         "quarantined": [{"source": bad["source"], "reason": bad["reason"]} for bad in extra.get("quarantined", ())],
@@ -156,6 +159,7 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Per
     figures = {
         "auc": plots.auc_summary(metrics),
         "roc": plots.roc_curves(measured),
+        **({"rates": plots.rate_curves(measured)} if np.isfinite(measured.hertz).all() else {}),
         "confusion": plots.confusion_matrices(metrics),
         "learning": plots.learning_curves(histories),
         "scores": distributions.score_distributions(predictions.scores, labels, weights),

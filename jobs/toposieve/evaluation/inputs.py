@@ -20,7 +20,7 @@ from toposieve.preprocessing import Scaling
 from toposieve.training import runs
 from toposieve.training.shards import Split, listed_shards, read_listed, read_scaling
 
-TEST_SPLIT = schema.SPLITS[-1]
+VALIDATION_SPLIT, TEST_SPLIT = schema.SPLITS[1:]
 
 logger = logging.getLogger(__name__)
 
@@ -64,20 +64,20 @@ class StageTime:
     events: int | None
 
 
-def open_test_data(directory: Key) -> TestData:
-    """Open a dataset: its test shards, which are checked when they are read, and its scaling.
+def open_test_data(directory: Key, name: str = TEST_SPLIT) -> TestData:
+    """Open a split of a dataset: its shards, which are checked when they are read, and its scaling.
 
     Raises:
-        InvalidInputError: There is no such dataset, it has no test events, or a file is missing or altered.
+        InvalidInputError: There is no such dataset, the split has no events, or a file is missing or altered.
     """
     entries = directory.list()
     manifest = manifests.read_manifest_if_any(directory)
     if manifest is None:
         raise InvalidInputError(f"{directory} holds no dataset: run prepare_features.py first, or check --dataset")
-    units = [unit for unit in manifest.units if unit.source.partition("/")[0] == TEST_SPLIT]
-    split = Split(TEST_SPLIT, listed_shards(directory, manifest, TEST_SPLIT, entries))
+    units = [unit for unit in manifest.units if unit.source.partition("/")[0] == name]
+    split = Split(name, listed_shards(directory, manifest, name, entries))
     if not split.events:
-        raise InvalidInputError(f"{directory} has no test events: prepare it from more events")
+        raise InvalidInputError(f"{directory} has no {name} events: prepare it from more events")
     counts = {sample: sum(unit.counts.get(sample, 0) for unit in units) for sample in schema.SAMPLES}
     scaling = read_scaling(directory, manifest)
     if scaling is None and manifest.stage != IMPORT_STAGE:

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy.typing as npt
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
-from toposieve.evaluation import metrics
-from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray, Measurement
+from toposieve.evaluation import metrics, rates, working_points
+from toposieve.evaluation.metrics import FloatArray, IntArray, Measurement
 from toposieve.weights import WeightSums
 
 ROC_GRID = np.linspace(0.5, 1.0, 201)
@@ -25,45 +26,95 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Events of one split with every model's scores."""
+
+    labels: IntArray
+    """(events,)."""
+    weights: FloatArray
+    """(events,) signed."""
+    scores: Mapping[str, npt.NDArray[np.floating]]
+    """Model → (events, classes)."""
+
+
+@dataclass(frozen=True)
 class Performance:
     """Measured metrics of all models, and of every bootstrap resampling."""
 
     models: tuple[str, ...]
-    working_points: tuple[float, ...]
+    config: EvaluationConfig
+    hertz: FloatArray
+    """(classes,) rate of each before any cut on scores; NaN where its cross-section is not known."""
+    thresholds: FloatArray
+    """(models, classes, working points, then rate budgets), chosen on validation; NaN where there is none."""
     nominal: Measurement
-    """Its targets are the working points, then :data:`ROC_GRID`."""
+    """Its targets are :data:`ROC_GRID`."""
     resampled: Measurement
-    evaluator: metrics.Evaluator
+    sums: tuple[WeightSums, ...]
+    """Of each class's weights."""
 
-    def roc(self, model: str, label: int) -> tuple[FloatArray, FloatArray]:
-        """False-positive rate on :data:`ROC_GRID`: (201,), and of every resampling: (resamplings, 201)."""
-        place, grid = self.models.index(model), slice(len(self.working_points), None)
-        return (
-            self.nominal.false_positive_rate[place, label, grid],
-            self.resampled.false_positive_rate[:, place, label, grid],
-        )
+    def roc(self, model: str, label: int, background: int) -> tuple[FloatArray, FloatArray]:
+        """Share of a background that passes, on :data:`ROC_GRID`: (201,), and of each resampling, (resamplings, 201).
+
+        Args:
+            model: Its name.
+            label: The class that is wanted.
+            background: Another class, or -1 for all others together.
+        """
+        place = self.models.index(model)
+        return self.nominal.curve[place, label, :, background], self.resampled.curve[:, place, label, :, background]
+
+
+def choose_thresholds(validation: Sample, hertz: FloatArray, config: EvaluationConfig) -> FloatArray:
+    """Thresholds of every model for each class's working points and rate budgets, from validation events alone.
+
+    Args:
+        validation: The validation split.
+        hertz: (classes,) rate of each before the cut; NaN where it is not known.
+        config: Working points and budgets.
+
+    Returns:
+        (models, classes, working points + budgets); NaN where there is none.
+    """
+    labels, weights, targets = validation.labels, validation.weights, np.asarray(config.working_points)
+    chosen = []
+    for scores in validation.scores.values():
+        budgets = [
+            [rates.budget_threshold(labels, weights, scores[:, label], hertz, budget) for budget in config.rate_budgets]
+            for label in schema.LABELS.values()
+        ]
+        chosen.append(np.hstack([metrics.choose_thresholds(labels, weights, scores, targets), budgets]))
+    return np.stack(chosen)
 
 
 def measure(
-    labels: IntArray, weights: FloatArray, scores: Mapping[str, npt.NDArray[np.floating]], config: EvaluationConfig
+    validation: Sample,
+    test: Sample,
+    config: EvaluationConfig,
+    cross_sections: Mapping[str, float | None] = MappingProxyType({}),
 ) -> Performance:
-    """Measure every model, then again on each resampling of the events.
+    """Choose thresholds on validation and measure every model on test, then again on each resampling of its events.
 
     Args:
-        labels: (events,).
-        weights: (events,).
-        scores: Model → (events, classes).
-        config: Working points and bootstrap.
+        validation: Scores of the same models.
+        test: The events that all numbers are from.
+        config: Working points, rates and bootstrap.
+        cross_sections: Class → that of its selected events, pb, where it is known; those of ``config`` come first.
     """
-    targets = np.concatenate([config.working_points, ROC_GRID])
-    evaluator = metrics.Evaluator(labels, scores, targets)
+    known = dict(cross_sections) | dict(config.cross_sections)
+    picobarn = np.array([known.get(sample) or np.nan for sample in schema.SAMPLES])
+    hertz = rates.process_rates(picobarn, config.luminosity)
+    thresholds = choose_thresholds(validation, hertz, config)
+    evaluator = metrics.Evaluator(test.labels, test.scores, ROC_GRID, thresholds)
     resampled = []
-    for done, measurement in enumerate(evaluator.bootstrap(weights, config.bootstrap_samples, config.seed), start=1):
+    resamplings = evaluator.bootstrap(test.weights, config.bootstrap_samples, config.seed)
+    for done, measurement in enumerate(resamplings, start=1):
         resampled.append(measurement)
         if done % 50 == 0 or done == config.bootstrap_samples:
             logger.info("bootstrap: %d of %d resamplings", done, config.bootstrap_samples)
-    nominal = evaluator.measure(weights)
-    return Performance(tuple(scores), config.working_points, nominal, metrics.stack(resampled), evaluator)
+    sums = tuple(WeightSums.of(test.weights[test.labels == label].tolist()) for label in schema.LABELS.values())
+    nominal = evaluator.measure(test.weights)
+    return Performance(tuple(test.scores), config, hertz, thresholds, nominal, metrics.stack(resampled), sums)
 
 
 def summarise_test_events(
@@ -88,28 +139,25 @@ def summarise_test_events(
     }
 
 
-def summarise_models(
-    performance: Performance,
-    labels: IntArray,
-    weights: FloatArray,
-    scores: Mapping[str, npt.NDArray[np.floating]],
-) -> dict[str, dict[str, Any]]:
-    """Model → its AUCs, accuracy, working points and confusion matrices, ready for JSON (undefined values are None)."""
+def summarise_models(performance: Performance, test: Sample) -> dict[str, dict[str, Any]]:
+    """Model → its AUCs, accuracy, working points, rates and confusion matrices, ready for JSON (undefined is None)."""
     return {
         model: {
             **_summarise(performance.nominal, performance.resampled, place),
             "working_points": {
-                sample: _working_points(performance, place, label, labels == label, weights)
-                for sample, label in schema.LABELS.items()
+                sample: working_points.at_targets(performance, place, label) for sample, label in schema.LABELS.items()
             },
-            "confusion": _confusion(labels, weights, scores[model]),
+            "rate_budgets": {
+                sample: working_points.at_budgets(performance, place, label) for sample, label in schema.LABELS.items()
+            },
+            "confusion": _confusion(test.labels, test.weights, test.scores[model]),
         }
         for place, model in enumerate(performance.models)
     }
 
 
 def summarise_differences(performance: Performance) -> list[dict[str, Any]]:
-    """AUC and accuracy of each model less those of each model before it, with the errors of paired resamplings."""
+    """AUC, accuracy and rates of each model less those of each before it, with the errors of paired resamplings."""
     pairs = itertools.combinations(range(len(performance.models)), 2)
     return [
         {
@@ -120,6 +168,10 @@ def summarise_differences(performance: Performance) -> list[dict[str, Any]]:
                 _difference(performance.resampled, after, before, axis=1),
                 0,
             ),
+            "working_points": {
+                sample: working_points.differences(performance, after, before, label)
+                for sample, label in schema.LABELS.items()
+            },
         }
         for before, after in pairs
     ]
@@ -137,41 +189,11 @@ def _summarise(nominal: Measurement, resampled: Measurement, place: int) -> dict
     accuracy_error = metrics.standard_error(resampled.accuracy)[place]
     return {
         "auc": {
-            sample: _with_error(nominal.auc[place, label], auc_error[label]) for sample, label in schema.LABELS.items()
+            sample: working_points.with_error(nominal.auc[place, label], auc_error[label])
+            for sample, label in schema.LABELS.items()
         },
-        "accuracy": _with_error(nominal.accuracy[place], accuracy_error),
+        "accuracy": working_points.with_error(nominal.accuracy[place], accuracy_error),
     }
-
-
-def _with_error(value: float, error: float) -> dict[str, float | None]:
-    return {"value": _number(value), "error": _number(error)}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _working_points(
-    performance: Performance, place: int, label: int, is_positive: BoolArray, weights: FloatArray
-) -> list[dict[str, float | None]]:
-    ranking = performance.evaluator.rankings[place][label]
-    roc = metrics.roc_curve(ranking, weights)
-    if not roc.is_defined:
-        return []
-    errors = metrics.standard_error(performance.resampled.false_positive_rate)[place, label]
-    limit = metrics.rate_upper_limit(WeightSums.of(weights[~is_positive].tolist()).effective_events)
-    points = metrics.working_point_index(roc, np.asarray(performance.working_points))
-    return [
-        {
-            "target": target,
-            "threshold": float(ranking.thresholds[point - 1]),
-            "true_positive_rate": float(roc.true_positive_rate[point]),
-            "false_positive_rate": float(roc.false_positive_rate[point]),
-            "error": _number(errors[position]),
-            "upper_limit_95": limit if roc.false_positive_rate[point] == 0 else None,
-        }
-        for position, (target, point) in enumerate(zip(performance.working_points, points, strict=True))
-    ]
 
 
 def _confusion(labels: IntArray, weights: FloatArray, scores: npt.NDArray[np.floating]) -> dict[str, list[list[float]]]:

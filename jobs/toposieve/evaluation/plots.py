@@ -13,13 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from toposieve import schema
+from toposieve.evaluation.intervals import ONE_SIGMA
 from toposieve.evaluation.metrics import FloatArray
 from toposieve.evaluation.performance import ROC_GRID, Performance
 from toposieve.evaluation.published import PUBLISHED
+from toposieve.evaluation.rates import total_rate
 from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS, figure_legend, model_label, model_style, panels
 
-ONE_SIGMA = (0.16, 0.84)
-"""Quantiles of the bootstrap between which 68 % of the resamplings lie."""
 COLUMNS = 3
 """Panels side by side where each model has one."""
 
@@ -59,25 +59,29 @@ def _auc_point(axis: Axes, place: int, quantity: Mapping[str, float | None], col
 
 
 def roc_curves(performance: Performance) -> Figure:
-    """False-positive rate (log) against true-positive rate, one panel for each class, all models in each."""
-    rates = performance.nominal.false_positive_rate
+    """False-positive rate (log) against true-positive rate, a panel for each class and background, every model."""
+    pairs = [(wanted, other) for wanted in schema.SAMPLES for other in schema.SAMPLES if other != wanted]
+    rates = performance.nominal.curve[..., :-1]
     smallest = float(np.min(rates[rates > 0], initial=0.1))
-    figure, axes = panels(1, len(schema.SAMPLES), 3.9, sharey=True)
-    for (sample, label), axis in zip(schema.LABELS.items(), axes, strict=True):
+    figure, axes = panels(len(schema.SAMPLES), len(schema.SAMPLES) - 1, 3.6, sharex=True, sharey=True)
+    for (wanted, other), axis in zip(pairs, axes, strict=True):
+        label, background = schema.LABELS[wanted], schema.LABELS[other]
         for place, model in enumerate(performance.models):
-            _roc_curve(axis, *performance.roc(model, label), model_label(model), model_style(place))
-            _roc_points(axis, performance, place, label)
-        axis.set(
-            xlim=(ROC_GRID[0], ROC_GRID[-1]),
-            yscale="log",
-            ylim=(0.6 * smallest, 1),
-            title=f"{CLASS_LABELS[sample]} against the rest",
-        )
-        axis.set_xlabel("true-positive rate (efficiency)")
+            _roc_curve(axis, *performance.roc(model, label, background), model_label(model), model_style(place))
+            _roc_points(axis, performance, place, label, background)
+        title = f"{CLASS_LABELS[wanted]} against {CLASS_LABELS[other]}"
+        axis.set(xlim=(ROC_GRID[0], ROC_GRID[-1]), yscale="log", ylim=(0.6 * smallest, 1), title=title)
         axis.grid()
-    axes[0].set_ylabel("false-positive rate")
+    _label_edges(axes, len(schema.SAMPLES) - 1, "true-positive rate (efficiency)", "false-positive rate")
     figure_legend(figure, axes[0], columns=min(len(performance.models), 5))
     return figure
+
+
+def _label_edges(axes: Sequence[Axes], columns: int, below: str, left: str) -> None:
+    for axis in axes[-columns:]:
+        axis.set_xlabel(below)
+    for axis in axes[::columns]:
+        axis.set_ylabel(left)
 
 
 def _roc_curve(axis: Axes, rate: FloatArray, resampled: FloatArray, name: str, style: dict[str, Any]) -> None:
@@ -89,10 +93,26 @@ def _roc_curve(axis: Axes, rate: FloatArray, resampled: FloatArray, name: str, s
     axis.plot(ROC_GRID, shown, **{**style, "marker": ""}, label=name)
 
 
-def _roc_points(axis: Axes, performance: Performance, place: int, label: int) -> None:
-    rates = performance.nominal.false_positive_rate[place, label, : len(performance.working_points)]
-    style = {**model_style(place), "linestyle": ""}
-    axis.plot(performance.working_points, np.where(rates > 0, rates, np.nan), **style, clip_on=False)
+def _roc_points(axis: Axes, performance: Performance, place: int, label: int, background: int) -> None:
+    passing = performance.nominal.passing[place, label, : len(performance.config.working_points)]
+    rates = np.where(passing[:, background] > 0, passing[:, background], np.nan)
+    axis.plot(passing[:, label], rates, **{**model_style(place), "linestyle": ""}, clip_on=False)
+
+
+def rate_curves(performance: Performance) -> Figure:
+    """Rate of all processes together (log, Hz) against the efficiency for each class, with the budgets as lines."""
+    figure, axes = panels(1, len(schema.SAMPLES), 3.9, sharey=True)
+    for (sample, label), axis in zip(schema.LABELS.items(), axes, strict=True):
+        for place, model in enumerate(performance.models):
+            hertz = total_rate(performance.nominal.curve[place, label, :, :-1], performance.hertz)
+            axis.plot(ROC_GRID, hertz, **{**model_style(place), "marker": ""}, label=model_label(model))
+        for budget in performance.config.rate_budgets:
+            axis.axhline(budget, color="0.6", linestyle=":", linewidth=1)
+        axis.set(xlim=(ROC_GRID[0], ROC_GRID[-1]), yscale="log", title=f"kept for {CLASS_LABELS[sample]}")
+        axis.grid()
+    _label_edges(axes, len(schema.SAMPLES), "true-positive rate (efficiency)", "rate of all processes [Hz]")
+    figure_legend(figure, axes[0], columns=min(len(performance.models), 5))
+    return figure
 
 
 def confusion_matrices(metrics: Mapping[str, Any]) -> Figure:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData
+from toposieve.evaluation.performance import Sample
 from toposieve.io.event_tables import read_table
 from toposieve.io.manifests import fingerprint
 from toposieve.io.scores import Scores, publish_scores, read_scores, scores_folder
@@ -44,9 +45,14 @@ class Predictions:
     scores: dict[str, npt.NDArray[np.float32]]
     """Model → probabilities, (events, classes)."""
 
+    @property
+    def sample(self) -> Sample:
+        """The part that performance is measured from."""
+        return Sample(self.labels, self.weights, self.scores)
+
 
 def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
-    """The events of the test split with the scores of each model, which are kept for the next time.
+    """The events of a split with the scores of each model, which are kept for the next time.
 
     Raises:
         InvalidInputError: A shard is damaged, its events are not those the manifest counts, or a score is not finite.
