@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from toposieve.evaluation import calibration
+
+
+def sample(events=4000, sharpness=1.0, seed=0):
+    """Labels that follow the probabilities, and the logits of those, sharpened."""
+    random = np.random.default_rng(seed)
+    logits = 2 * random.normal(size=(events, 3))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (random.uniform(size=(events, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
+    return sharpness * logits, labels, random.uniform(0.5, 1.5, events)
+
+
+def plain(logits, labels, weights):
+    """Expected calibration error, Brier score and cross-entropy, event by event."""
+    bins = {}
+    brier = loss = 0.0
+    for row, label, weight in zip(logits, labels, weights, strict=True):
+        exponents = [math.exp(value) for value in row]
+        probabilities = [value / sum(exponents) for value in exponents]
+        highest = max(probabilities)
+        place = bins.setdefault(min(int(highest * 15), 14), [0.0, 0.0, 0.0])
+        for key, value in enumerate((1.0, highest, float(probabilities.index(highest) == label))):
+            place[key] += weight * value
+        brier += weight * sum((p - (k == label)) ** 2 for k, p in enumerate(probabilities))
+        loss -= weight * math.log(probabilities[label])
+    total = sum(weights)
+    return sum(abs(right - sure) for _, sure, right in bins.values()) / total, brier / total, loss / total
+
+
+def test_errors_and_scores_agree_with_plain_python():
+    events = sample(300, sharpness=2.0)
+    measured = calibration.calibrate(*events)
+    assert (measured.expected_error, measured.brier, measured.loss) == pytest.approx(plain(*events))
+    assert measured.share.sum() == pytest.approx(1)
+
+
+def test_cross_entropy_agrees_with_sklearn():
+    logits, labels, weights = sample(500)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = log_loss(labels, probabilities, sample_weight=weights)
+    assert calibration.calibrate(logits, labels, weights).loss == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_sharpening(temperature):
+    fitted = calibration.fit_temperature(*sample(sharpness=temperature))
+    assert fitted == pytest.approx(temperature, rel=0.06)
+
+
+def test_a_fitted_temperature_mends_other_events():
+    temperature = calibration.fit_temperature(*sample(sharpness=3.0))
+    logits, labels, weights = sample(sharpness=3.0, seed=1)
+    before = calibration.calibrate(logits, labels, weights)
+    after = calibration.calibrate(logits / temperature, labels, weights)
+    assert after.expected_error < before.expected_error / 3
+    assert after.brier < before.brier
+    assert after.loss < before.loss
+
+
+def test_without_weight_nothing_is_defined():
+    logits, labels, _ = sample(4)
+    for weights in (np.zeros(4), -np.ones(4)):
+        measured = calibration.calibrate(logits, labels, weights)
+        assert np.isnan([measured.expected_error, measured.brier, measured.loss]).all()
+        assert np.isnan(calibration.fit_temperature(logits, labels, weights))
