@@ -23,7 +23,6 @@ def make_predictions(models):
         features=random.uniform(0, 3, (len(labels), len(schema.HIGH_LEVEL_FEATURES))).astype(np.float32),
         particles=np.empty(0, np.int64),
         scores={model: random.dirichlet(np.ones(3), len(labels)).astype(np.float32) for model in models},
-        seconds=dict.fromkeys(models, 1.0),
     )
 
 
