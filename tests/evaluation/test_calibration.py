@@ -69,3 +69,14 @@ def test_without_weight_nothing_is_defined():
         measured = calibration.calibrate(logits, labels, weights)
         assert np.isnan([measured.expected_error, measured.brier, measured.loss]).all()
         assert np.isnan(calibration.fit_temperature(logits, labels, weights))
+
+
+def test_a_summary_has_the_figures_before_and_after():
+    logits, labels, weights = sample(500, sharpness=3.0)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    summary = calibration.summarise(probabilities, labels, weights, 3.0)
+    assert summary["temperature"] == 3
+    before, after = (calibration.calibrate(values, labels, weights) for values in (logits, logits / 3))
+    assert summary["as_trained"]["brier"] == pytest.approx(before.brier, rel=1e-3)  # logits have a floor
+    assert summary["with_temperature"]["brier"] == pytest.approx(after.brier, rel=1e-3)
+    assert None in summary["as_trained"]["accuracy"]  # none is below a third

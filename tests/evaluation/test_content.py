@@ -101,6 +101,7 @@ def test_packages_that_are_not_installed_are_left_out(monkeypatch):
 def test_every_plot_of_the_report_is_drawn(sources, tmp_path):
     metrics, predicted, measured = summarise(sources)
     paths = content.draw(tmp_path, metrics, predicted, measured)
+    assert metrics["slices"].keys() == {"LepPt", "LepEta", "LepIsEle", "nJets"}
     assert paths.keys() == report.EXPLANATIONS.keys()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths.values())
     assert {path.stem for path in paths.values()} == paths.keys()

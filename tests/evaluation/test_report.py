@@ -103,6 +103,27 @@ def test_an_unknown_cross_section_is_named_in_place_of_rates(metrics):
     assert "<table" not in text
 
 
+def test_calibration_is_shown_before_and_after(metrics):
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "calibration"))
+    measured = metrics["models"]["hlf"]["calibration"]
+    (row,) = [row for row in rows if row[:1] == ["hlf"]]
+    assert row[1] == f"{measured['as_trained']['expected_error']:.4f}"
+    after = measured["with_temperature"]
+    assert row[5:] == [f"{value:.4f}" for value in (after["brier"], after["loss"], measured["temperature"])]
+
+
+def test_seeds_are_shown_with_their_spread_and_differences_with_both_errors(metrics):
+    assert "over seeds" not in report.render(metrics, TIMES, IMAGES)
+    value = {"mean": 0.9, "spread": 0.02}
+    both = {"value": 0.1, "error": 0.01, "training_error": 0.02, "total_error": 0.0224}
+    auc = dict.fromkeys(metrics["classes"], value)
+    metrics["seeds"] = [{"labels": ["hlf", "inclusive"], "auc": auc, "accuracy": value}]
+    metrics["differences"][0] |= {"auc": dict.fromkeys(metrics["classes"], both), "accuracy": both}
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "results"))
+    assert ["hlf, inclusive", "2", *["0.9000 ± 0.0200"] * 4] in rows
+    assert ["inclusive - hlf", *["+0.1000 ± 0.0224"] * 4] in rows
+
+
 def test_cutflow_shows_events_and_weights(metrics):
     rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "events"))
     assert ["raw events", "120,000", "900", "800"] in rows

@@ -28,3 +28,55 @@ def test_an_error_that_is_not_known_makes_the_whole_unknown():
     assert seeds.in_quadrature(0.3, 0.4) == pytest.approx(0.5)
     assert seeds.in_quadrature(0.3, 0.4, 1.2) == pytest.approx(1.3)
     assert seeds.in_quadrature(0.3, None) is None
+
+
+def results(auc, rate):
+    """What ``metrics.json`` has of a model, with one class and one background."""
+    point = {"target": 0.9, "background": {"qcd": {"false_positive_rate": rate}}}
+    return {
+        "auc": {"ttbar": {"value": auc, "error": 0.1}},
+        "accuracy": {"value": auc / 2, "error": 0.1},
+        "working_points": {"ttbar": [point]},
+    }
+
+
+def difference(model, reference):
+    return {
+        "model": model,
+        "reference": reference,
+        "auc": {"ttbar": {"value": 0.1, "error": 0.004}},
+        "accuracy": {"value": 0.1, "error": 0.006},
+    }
+
+
+@pytest.fixture
+def groups():
+    models = {"a": results(0.90, 0.1), "b": results(0.96, 0.3), "c": results(0.80, 0.2), "d": results(0.88, None)}
+    return seeds.summarise(models, [["a", "b"], ["c", "d"]])
+
+
+def test_groups_have_the_mean_and_spread_of_each_result(groups):
+    first, second = groups
+    assert first["labels"] == ["a", "b"]
+    assert first["auc"]["ttbar"] == {"mean": pytest.approx(0.93), "spread": pytest.approx(0.06 / 2**0.5)}
+    assert first["accuracy"] == {"mean": pytest.approx(0.465), "spread": pytest.approx(0.03 / 2**0.5)}
+    rate = {"mean": pytest.approx(0.2), "spread": pytest.approx(0.2 / 2**0.5)}
+    assert first["false_positive_rate"] == {"ttbar": [{"target": 0.9, "qcd": rate}]}
+    assert second["false_positive_rate"]["ttbar"][0]["qcd"] == {"mean": 0.2, "spread": None}
+
+
+def test_differences_have_both_errors_in_quadrature(groups):
+    (with_errors,) = seeds.with_training_errors([difference("a", "c")], groups)
+    training = (0.06**2 / 2 + 0.08**2 / 2) ** 0.5
+    measured = with_errors["auc"]["ttbar"]
+    assert measured["training_error"] == pytest.approx(training)
+    assert measured["total_error"] == pytest.approx((training**2 + 0.004**2) ** 0.5)
+    assert with_errors["accuracy"]["total_error"] == pytest.approx((training**2 / 4 + 0.006**2) ** 0.5)
+
+
+def test_a_run_without_other_seeds_has_no_known_error_of_training(groups):
+    for pair in (("a", "single"), ("single", "a"), ("single", "other")):
+        (with_errors,) = seeds.with_training_errors([difference(*pair)], groups)
+        unknown = {"training_error": None, "total_error": None}
+        assert with_errors["auc"]["ttbar"] == {"value": 0.1, "error": 0.004} | unknown
+        assert with_errors["accuracy"] == {"value": 0.1, "error": 0.006} | unknown

@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from toposieve.evaluation import slices
@@ -49,3 +50,35 @@ def test_too_few_events_and_weights_that_cancel_have_no_share():
     np.testing.assert_allclose(measured.events, [[9, 0]])
     for column in (measured.share, measured.low, measured.high):
         assert np.isnan(column).all()
+
+
+def test_quantities_are_those_that_the_events_have():
+    ids = pa.array(["qcd/2026-01-02/simulated/a.root:1", "wjets/2026-01-01/b.root:7", "qcd/2026-01-02/c.root:0"])
+    unknown = np.full(3, np.nan)
+    columns = {"LepIsEle": np.array([0.99999994, 1e-8, 1.0]), "pileup": unknown, "HT": np.ones(3)}
+    sliced = slices.quantities(columns, ids)
+    assert sliced.keys() == {"LepIsEle", "day"}
+    np.testing.assert_array_equal(sliced["LepIsEle"].values, [1, 0, 1])
+    assert sliced["LepIsEle"].names == ("muon", "electron")
+    assert sliced["day"].names == ("2026-01-01", "2026-01-02")
+    np.testing.assert_array_equal(sliced["day"].values, [1, 0, 1])
+
+
+def test_events_of_files_outside_a_day_are_not_sliced_by_it():
+    assert slices.quantities({}, pa.array(["part-1:3", "qcd/day/a.root:1"])) == {}
+
+
+def test_every_slice_has_a_name():
+    columns = dict.fromkeys(slices.EDGES, np.ones(2))
+    for quantity in slices.quantities(columns, pa.array(["a/b/c:1", "a/b/c:2"])).values():
+        assert len(quantity.names) == len(quantity.edges) - 1
+
+
+def test_summaries_are_by_quantity_and_process():
+    values = np.repeat([25.0, 35.0, 45.0], 20)
+    sliced = {"LepPt": slices.Quantity(values, EDGES, ("low", "high"))}
+    labels = np.tile([0, 1], 30)
+    measured = slices.summarise(sliced, (values > 30) & (labels == 1), labels, np.ones(60))["LepPt"]
+    assert measured["ttbar"]["share"] == [0.0, 1.0]
+    assert measured["qcd"]["share"] == [0.0, 0.0]
+    assert measured["wjets"] == {"events": [0.0, 0.0]} | {key: [None, None] for key in ("share", "low", "high")}

@@ -209,6 +209,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         "models": {model: values | run for model, values in performance.summarise_models(measured, events).items()},
         "missing": [],
         "hertz": dict.fromkeys(schema.SAMPLES, 20.0),
+        "seeds": [],
         "differences": performance.summarise_differences(measured),
         "cutflow": [
             {

@@ -7,16 +7,20 @@ than 0, the bin is left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from toposieve.evaluation.metrics import FloatArray, IntArray
+from toposieve.evaluation.metrics import FloatArray, IntArray, number
 
 BINS = 15
 """Of equal width in the probability, as Guo et al. have it."""
+
+FLOOR = 1e-7
+"""Of a probability."""
 
 MOST = 20.0
 """Temperatures from 1 / MOST to MOST are tried."""
@@ -86,6 +90,39 @@ def fit_temperature(logits: npt.NDArray[np.floating], labels: IntArray, weights:
         lambda log: _loss(logits / np.exp(log), labels, weights), bounds=(-end, end), method="bounded"
     )
     return float(np.exp(found.x))
+
+
+def summarise(
+    scores: npt.NDArray[np.floating], labels: IntArray, weights: FloatArray, temperature: float
+) -> dict[str, Any]:
+    """How well the test events' probabilities are meant, as they are and with the temperature, for JSON.
+
+    Args:
+        scores: (events, classes) probabilities.
+        labels: (events,).
+        weights: (events,).
+        temperature: As fitted on validation.
+    """
+    logits = as_logits(scores)
+    return {
+        "temperature": number(temperature),
+        "as_trained": _describe(calibrate(logits, labels, weights)),
+        "with_temperature": _describe(calibrate(logits / temperature, labels, weights)),
+    }
+
+
+def as_logits(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Logarithms of probabilities, none below that of :data:`FLOOR`."""
+    logits: npt.NDArray[np.floating] = np.log(np.maximum(scores, FLOOR))
+    return logits
+
+
+def _describe(calibration: Calibration) -> dict[str, Any]:
+    """Scalars as they are, bins as lists."""
+    return {
+        name: [number(one) for one in value] if isinstance(value, np.ndarray) else number(value)
+        for name, value in vars(calibration).items()
+    }
 
 
 def _loss(logits: npt.NDArray[np.floating], labels: IntArray, weights: FloatArray) -> float:

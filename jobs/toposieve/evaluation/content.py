@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
-from toposieve.evaluation import distributions, performance, plots, style, working_points
+from toposieve.evaluation import distributions, metrics, performance, plots, seeds, slices, style
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
@@ -67,6 +67,11 @@ def summarise(
     """
     labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
     models = performance.summarise_models(measured, predictions.sample)
+    sliced = slices.quantities(predictions.columns, predictions.event_ids)
+    for model, stable in _stability(measured, predictions, sliced).items():
+        models[model]["stability"] = stable
+    configurations = {run.config.model: run.config.model_dump(mode="json") for run in runs}
+    groups = seeds.summarise(models, seeds.seed_groups(configurations))
     return {
         "report": report,
         "dataset": data.directory.name,
@@ -74,8 +79,10 @@ def summarise(
         "test": performance.summarise_test_events(labels, weights, predictions.stored_weights),
         "models": {run.config.model: models[run.config.model] | _describe_run(run) for run in runs},
         "missing": list(missing),
-        "hertz": {sample: working_points.number(measured.hertz[label]) for sample, label in schema.LABELS.items()},
-        "differences": performance.summarise_differences(measured),
+        "hertz": {sample: metrics.number(measured.hertz[label]) for sample, label in schema.LABELS.items()},
+        "seeds": groups,
+        "differences": seeds.with_training_errors(performance.summarise_differences(measured), groups),
+        "slices": {name: quantity.names for name, quantity in sliced.items()},
         "cutflow": _cutflow(extra),
         "quarantined": [{"source": bad["source"], "reason": bad["reason"]} for bad in extra.get("quarantined", ())],
         "notes": [*data.manifest.notes, *_left_out(data.manifest)],
@@ -93,6 +100,23 @@ def summarise(
             "evaluation": code_version(),
         },
         "packages": package_versions(),
+    }
+
+
+def _stability(
+    measured: Performance, predictions: Predictions, sliced: Mapping[str, slices.Quantity]
+) -> dict[str, dict[str, Any]]:
+    """Model → class → what passes its first working point, slice by slice."""
+    sample = predictions.sample
+    return {
+        model: {
+            name: slices.summarise(
+                sliced, scores[:, label] >= measured.thresholds[place, label, 0], sample.labels, sample.weights
+            )
+            for name, label in schema.LABELS.items()
+            if np.isfinite(measured.thresholds[place, label, 0])
+        }
+        for place, (model, scores) in enumerate(sample.scores.items())
     }
 
 
@@ -160,6 +184,8 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Per
         "auc": plots.auc_summary(metrics),
         "roc": plots.roc_curves(measured),
         **({"rates": plots.rate_curves(measured)} if np.isfinite(measured.hertz).all() else {}),
+        "stability": plots.stability(metrics),
+        "calibration": plots.reliability(metrics),
         "confusion": plots.confusion_matrices(metrics),
         "learning": plots.learning_curves(histories),
         "scores": distributions.score_distributions(predictions.scores, labels, weights),

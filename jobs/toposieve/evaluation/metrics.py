@@ -305,3 +305,8 @@ def standard_error(resampled: FloatArray) -> FloatArray:
     mean = values.sum(axis=0) / np.maximum(count, 1)
     squares = np.where(finite, values - mean, 0.0) ** 2
     return np.where(count > 1, np.sqrt(squares.sum(axis=0) / np.maximum(count - 1, 1)), np.nan)
+
+
+def number(value: float) -> float | None:
+    """A number as JSON has it: None where it is NaN or infinite."""
+    return float(value) if np.isfinite(value) else None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
-from toposieve.evaluation import metrics, rates, working_points
+from toposieve.evaluation import calibration, metrics, rates, working_points
 from toposieve.evaluation.metrics import FloatArray, IntArray, Measurement
 from toposieve.weights import WeightSums
 
@@ -52,6 +52,8 @@ class Performance:
     resampled: Measurement
     sums: tuple[WeightSums, ...]
     """Of each class's weights."""
+    temperatures: FloatArray
+    """(models,) that calibrate each best on validation."""
 
     def roc(self, model: str, label: int, background: int) -> tuple[FloatArray, FloatArray]:
         """Share of a background that passes, on :data:`ROC_GRID`: (201,), and of each resampling, (resamplings, 201).
@@ -114,7 +116,13 @@ def measure(
             logger.info("bootstrap: %d of %d resamplings", done, config.bootstrap_samples)
     sums = tuple(WeightSums.of(test.weights[test.labels == label].tolist()) for label in schema.LABELS.values())
     nominal = evaluator.measure(test.weights)
-    return Performance(tuple(test.scores), config, hertz, thresholds, nominal, metrics.stack(resampled), sums)
+    temperatures = [
+        calibration.fit_temperature(calibration.as_logits(scores), validation.labels, validation.weights)
+        for scores in validation.scores.values()
+    ]
+    return Performance(
+        tuple(test.scores), config, hertz, thresholds, nominal, metrics.stack(resampled), sums, np.array(temperatures)
+    )
 
 
 def summarise_test_events(
@@ -150,6 +158,9 @@ def summarise_models(performance: Performance, test: Sample) -> dict[str, dict[s
             "rate_budgets": {
                 sample: working_points.at_budgets(performance, place, label) for sample, label in schema.LABELS.items()
             },
+            "calibration": calibration.summarise(
+                test.scores[model], test.labels, test.weights, performance.temperatures[place]
+            ),
             "confusion": _confusion(test.labels, test.weights, test.scores[model]),
         }
         for place, model in enumerate(performance.models)

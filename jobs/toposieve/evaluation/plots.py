@@ -18,7 +18,15 @@ from toposieve.evaluation.metrics import FloatArray
 from toposieve.evaluation.performance import ROC_GRID, Performance
 from toposieve.evaluation.published import PUBLISHED
 from toposieve.evaluation.rates import total_rate
-from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS, figure_legend, model_label, model_style, panels
+from toposieve.evaluation.style import (
+    CLASS_COLOURS,
+    CLASS_LABELS,
+    feature_label,
+    figure_legend,
+    model_label,
+    model_style,
+    panels,
+)
 
 COLUMNS = 3
 """Panels side by side where each model has one."""
@@ -113,6 +121,53 @@ def rate_curves(performance: Performance) -> Figure:
     _label_edges(axes, len(schema.SAMPLES), "true-positive rate (efficiency)", "rate of all processes [Hz]")
     figure_legend(figure, axes[0], columns=min(len(performance.models), 5))
     return figure
+
+
+def stability(metrics: Mapping[str, Any]) -> Figure:
+    """Efficiency for each class at its first working point, in slices: a row of panels for each quantity."""
+    slices, classes = metrics["slices"], metrics["classes"]
+    figure, axes = panels(max(1, len(slices)), len(classes), 2.9, sharey="row")
+    cells = [(quantity, sample) for quantity in slices for sample in classes]
+    for (quantity, sample), axis in zip(cells, axes, strict=False):
+        for place, model in enumerate(metrics["models"]):
+            if sample in metrics["models"][model]["stability"]:
+                _efficiencies(axis, metrics["models"][model]["stability"][sample][quantity][sample], place, model)
+        names = slices[quantity]
+        axis.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+        axis.tick_params(axis="x", which="minor", bottom=False, top=False)
+        axis.set(title=f"{CLASS_LABELS[sample]} kept", xlabel=feature_label(quantity, quantity))
+        axis.grid(axis="y")
+    for axis in axes[:: len(classes)]:
+        axis.set_ylabel("efficiency")
+    figure_legend(figure, axes[0], columns=min(len(metrics["models"]), 5))
+    return figure
+
+
+def _efficiencies(axis: Axes, measured: Mapping[str, Sequence[float | None]], place: int, model: str) -> None:
+    share, low, high = (np.array(measured[key], np.float64) for key in ("share", "low", "high"))
+    shift = 0.08 * place  # so that error bars stand side by side
+    style = {**model_style(place), "linestyle": ""}
+    ends = np.abs([share - low, high - share])
+    axis.errorbar(np.arange(len(share)) + shift, share, yerr=ends, **style, label=model_label(model))
+
+
+def reliability(metrics: Mapping[str, Any]) -> Figure:
+    """How often the likeliest class is right against its probability, as trained and with the fitted temperature."""
+    figure, axes = panels(1, 2, 4.2, sharex=True, sharey=True)
+    for axis, (key, title) in zip(axes, _CALIBRATIONS.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
+        for place, (model, values) in enumerate(metrics["models"].items()):
+            measured = values["calibration"][key]
+            confidence, accuracy = (np.array(measured[name], np.float64) for name in ("confidence", "accuracy"))
+            axis.plot(confidence, accuracy, **model_style(place), label=model_label(model))
+        axis.set(title=title, xlabel="probability of the likeliest class", xlim=(1 / len(metrics["classes"]), 1))
+        axis.grid()
+    axes[0].set(ylabel="how often it is right", ylim=(0, 1))
+    figure_legend(figure, axes[0], columns=min(len(metrics["models"]), 5))
+    return figure
+
+
+_CALIBRATIONS = {"as_trained": "as trained", "with_temperature": "with the temperature fitted on validation"}
 
 
 def confusion_matrices(metrics: Mapping[str, Any]) -> Figure:

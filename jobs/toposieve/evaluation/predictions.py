@@ -50,6 +50,12 @@ class Predictions:
         """The part that performance is measured from."""
         return Sample(self.labels, self.weights, self.scores)
 
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """What is known of the events: features by name, in physical units, and the number of particles."""
+        known: dict[str, npt.NDArray[Any]] = dict(zip(schema.HIGH_LEVEL_FEATURES, self.features.T, strict=False))
+        return known | ({"particles": self.particles} if len(self.particles) else {})
+
 
 def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
     """The events of a split with the scores of each model, which are kept for the next time.

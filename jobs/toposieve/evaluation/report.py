@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from toposieve.evaluation import html
+from toposieve.evaluation import decision, html
 from toposieve.evaluation.distributions import CUT_LABELS
 from toposieve.evaluation.inputs import StageTime
 from toposieve.evaluation.published import PUBLISHED
@@ -28,6 +28,14 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
     "rates": (
         "What a trigger on this score would take of all processes together, for each kept share of the wanted class.",
         "Lower is better. Dotted lines are the rate budgets; the thresholds below are the loosest that stay within.",
+    ),
+    "stability": (
+        "Efficiency of the first working point's threshold, the same everywhere, in slices of the test events.",
+        "Flat is good; bars are 68 % intervals, and slices worth fewer than ten events are left out.",
+    ),
+    "calibration": (
+        "How often the likeliest class is right, against the probability that the model gave it.",
+        "On the diagonal it means what it says, below it is too sure; a temperature divides all logits by one number.",
     ),
     "confusion": (
         "Every event is assigned to the class with its highest score. Each row is one true class and adds up to 100 %.",
@@ -56,6 +64,8 @@ SECTIONS = {
     "results": "Results",
     "roc": "ROC curves and working points",
     "rates": "Trigger rates",
+    "stability": "Stability of the first working points",
+    "calibration": "Calibration",
     "confusion": "Confusion matrices",
     "scores": "Scores",
     "learning": "Learning curves",
@@ -86,8 +96,10 @@ def render(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> st
     """
     parts = {
         "results": _results(metrics, images),
-        "roc": [_figure(images, "roc"), *_working_points(metrics)],
-        "rates": _rates(metrics, images),
+        "roc": [_figure(images, "roc"), *decision.working_points(metrics)],
+        "rates": decision.rates(metrics, _figure(images, "rates")),
+        "stability": [_figure(images, "stability")],
+        "calibration": [_figure(images, "calibration"), decision.calibration(metrics)],
         "confusion": [_figure(images, "confusion")],
         "scores": [_figure(images, "scores")],
         "learning": [_figure(images, "learning"), _runs(metrics)],
@@ -141,112 +153,16 @@ def _results(metrics: Metrics, images: Images) -> list[str]:
             html.table("Differences between models", header, rows),
             html.paragraph(
                 "Both models are measured on the same events and resamplings, so these errors are smaller than those "
-                "above suggest. A difference below about twice its error may be chance."
+                "above suggest. A difference below about twice its error may be chance. They say nothing of how far "
+                "another training of the same model would be: that takes two seeds of each."
             ),
+            *decision.training_errors(metrics),
         ]
     return parts
 
 
 def _quantities(metrics: Metrics, values: Mapping[str, Any], sign: str = "") -> list[str]:
     return [format_value(q, sign) for q in (*(values["auc"][name] for name in metrics["classes"]), values["accuracy"])]
-
-
-def _working_points(metrics: Metrics) -> list[str]:
-    explanation = (
-        "A working point keeps a chosen share of one class (true-positive rate): events pass if their score is at or "
-        "above a threshold, the tightest that keeps that share of the validation split; everything else is measured on "
-        "the test split. What it lets through of another process is that one's false-positive rate: “1 in 20” means "
-        "that one event in twenty passes. Brackets are 68 % intervals of it."
-    )
-    return [html.paragraph(explanation), *(_points_for(metrics, sample) for sample in metrics["classes"])]
-
-
-def _points_for(metrics: Metrics, sample: str) -> str:
-    others = [name for name in metrics["classes"] if name != sample]
-    rows = [
-        [model, f"{point['target']:.2f}", *_kept(point), *(_background(point["background"][name]) for name in others)]
-        for model, values in metrics["models"].items()
-        for point in values["working_points"][sample]
-    ]
-    header = [
-        "model",
-        "wanted",
-        "threshold",
-        "true-positive rate",
-        *(f"false-positive rate, {name}" for name in others),
-    ]
-    return html.table(f"Working points for {sample}", header, rows)
-
-
-def _kept(point: Mapping[str, Any]) -> list[str]:
-    kept = {"value": point["true_positive_rate"], "error": point["true_positive_error"]}
-    return [f"{point['threshold']:.4g}", format_value(kept)]
-
-
-def _background(measured: Mapping[str, Any]) -> str:
-    rate, limit, interval = (measured[key] for key in ("false_positive_rate", "upper_limit_95", "interval"))
-    if limit is not None:
-        return f"0 (< {limit:.4f} at 95 %), none passes"
-    if rate is None or interval is None:
-        return "n/a"
-    return f"{rate:.4f} [{interval[0]:.4f}, {interval[1]:.4f}], 1 in {1 / rate:.3g}" if rate > 0 else f"{rate:.4f}"
-
-
-def _rates(metrics: Metrics, images: Images) -> list[str]:
-    config, classes = metrics["configuration"]["evaluation"], metrics["classes"]
-    unknown = [name for name, hertz in metrics["hertz"].items() if hertz is None]
-    if unknown:
-        return [
-            html.paragraph(
-                f"No rates: the cross-section of {', '.join(unknown)} is not known. Give it, in pb and of the selected "
-                "events, as cross_sections of the evaluation.",
-                "note",
-            )
-        ]
-    before = ", ".join(f"{name} {hertz:,.3g}" for name, hertz in metrics["hertz"].items())
-    header = [
-        "model",
-        "for",
-        "at most [Hz]",
-        "threshold",
-        "true-positive rate",
-        "all [Hz]",
-        *(f"{c} [Hz]" for c in classes),
-    ]
-    rows = [
-        [model, sample, f"{point['budget']:,.4g}", *_within(point, classes)]
-        for model, values in metrics["models"].items()
-        for sample in classes
-        for point in values["rate_budgets"][sample]
-        if point["threshold"] is not None
-    ]
-    return [
-        html.paragraph(f"At {config['luminosity']:.3g} cm⁻² s⁻¹, Hz after selection and before any cut: {before}."),
-        _figure(images, "rates"),
-        html.table("Thresholds within rate budgets; errors are those of the test sample", header, rows),
-        *_unmet(metrics),
-    ]
-
-
-def _within(point: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
-    total = point["rate"]["total"]
-    error = "?" if total["error"] is None else f"{total['error']:.3g}"
-    each = [_hertz(point["rate"]["processes"][name]) for name in classes]
-    return [*_kept(point), f"{_hertz(total['value'])} ± {error}", *each]
-
-
-def _hertz(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.4g}"
-
-
-def _unmet(metrics: Metrics) -> list[str]:
-    return [
-        html.paragraph(f"No threshold of {model} for {sample} stays within {point['budget']:,.4g} Hz.", "note")
-        for model, values in metrics["models"].items()
-        for sample, points in values["rate_budgets"].items()
-        for point in points
-        if point["threshold"] is None
-    ]
 
 
 def _runs(metrics: Metrics) -> str:

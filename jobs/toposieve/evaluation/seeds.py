@@ -44,3 +44,84 @@ def in_quadrature(*errors: float | None) -> float | None:
     5.0
     """
     return None if None in errors else math.hypot(*(error for error in errors if error is not None))
+
+
+def summarise(models: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Mean and spread of every result of each group, for JSON.
+
+    Args:
+        models: Label → its AUCs, accuracy and working points, as ``metrics.json`` has them.
+        groups: Labels of the seeds of one model and configuration.
+    """
+    return [
+        {
+            "labels": list(labels),
+            "auc": {
+                sample: _mean_and_spread([models[label]["auc"][sample]["value"] for label in labels])
+                for sample in models[labels[0]]["auc"]
+            },
+            "accuracy": _mean_and_spread([models[label]["accuracy"]["value"] for label in labels]),
+            "false_positive_rate": _rates_over(models, labels),
+        }
+        for labels in groups
+    ]
+
+
+def _rates_over(models: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Class → of each working point: background → mean and spread of what passes of it."""
+    points = [models[label]["working_points"] for label in labels]
+    return {
+        sample: [
+            {
+                "target": of_seeds[0]["target"],
+                **{
+                    other: _mean_and_spread([point["background"][other]["false_positive_rate"] for point in of_seeds])
+                    for other in of_seeds[0]["background"]
+                },
+            }
+            for of_seeds in zip(*(of[sample] for of in points), strict=True)
+        ]
+        for sample in points[0]
+    }
+
+
+def _mean_and_spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    defined = [value for value in values if value is not None]
+    return {"mean": float(np.mean(defined)) if defined else None, "spread": spread(values)}
+
+
+def with_training_errors(
+    differences: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Differences between single runs with the error of training, and both errors in quadrature.
+
+    Args:
+        differences: As :func:`toposieve.evaluation.performance.summarise_differences` gives them.
+        groups: As :func:`summarise` gives them; a run in none of them has no known error.
+    """
+    group_of = {label: group for group in groups for label in group["labels"]}
+    return [
+        _with_training_error(one, group_of.get(one["model"]), group_of.get(one["reference"])) for one in differences
+    ]
+
+
+def _with_training_error(
+    difference: Mapping[str, Any], group: Mapping[str, Any] | None, reference: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    both = [one for one in (group, reference) if one is not None]
+    if len(both) < 2:
+        unknown = {"auc": {key: {"spread": None} for key in difference["auc"]}, "accuracy": {"spread": None}}
+        both = [unknown, unknown]
+    return {
+        **difference,
+        "auc": {
+            sample: _with_total(measured, *(one["auc"][sample]["spread"] for one in both))
+            for sample, measured in difference["auc"].items()
+        },
+        "accuracy": _with_total(difference["accuracy"], *(one["accuracy"]["spread"] for one in both)),
+    }
+
+
+def _with_total(measured: Mapping[str, Any], *spreads: float | None) -> dict[str, Any]:
+    training = in_quadrature(*spreads)
+    return {**measured, "training_error": training, "total_error": in_quadrature(measured["error"], training)}

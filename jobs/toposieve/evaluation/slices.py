@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from toposieve import schema
+from toposieve.evaluation.distributions import COUNTED_FEATURES
 from toposieve.evaluation.intervals import clopper_pearson
-from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray
+from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray, number
 
 FEWEST = 10.0
 """Effective events of a process in a slice below which its share is not given."""
@@ -22,6 +29,18 @@ EDGES: Mapping[str, tuple[float, ...]] = {
     "particles": (0, 50, 100, 150, 200, 300, 500, 801),
 }
 """Quantity → edges of its slices, each without its upper one; GeV where it has a unit."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What the events are sliced in."""
+
+    values: FloatArray
+    """(events,); NaN where it is not known."""
+    edges: tuple[float, ...]
+    """(slices + 1,)."""
+    names: tuple[str, ...]
+    """(slices,)."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +79,55 @@ def passing_in_slices(
     share = np.clip(np.divide(passed, total, out=np.full_like(total, np.nan), where=enough), 0, 1)
     low, high = clopper_pearson(events * share, events)
     return Slices(events, share, np.where(enough, low, np.nan), np.where(enough, high, np.nan))
+
+
+def quantities(columns: Mapping[str, npt.NDArray[Any]], event_ids: pa.Array) -> dict[str, Quantity]:
+    """Those of :data:`EDGES` that the events have, and the production day.
+
+    Args:
+        columns: Quantity → (events,) in physical units; NaN where it is not known.
+        event_ids: (events,) ``{sample}/{day}/...:{entry}``; events of other files have no day.
+    """
+    found = {
+        name: Quantity(_values(name, columns[name]), edges, _names(name, edges))
+        for name, edges in EDGES.items()
+        if name in columns and np.isfinite(columns[name]).any()
+    }
+    days = pc.struct_field(pc.extract_regex(event_ids, r"^[^/]+/(?P<day>[^/]+)/"), "day").fill_null("")
+    names, places = np.unique(days.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    if names.all():
+        found["day"] = Quantity(places.astype(np.float64), tuple(range(len(names) + 1)), tuple(names.tolist()))
+    return found
+
+
+def _values(name: str, column: npt.NDArray[Any]) -> FloatArray:
+    """Scaling and back may take a whole number below its edge."""
+    values = column.astype(np.float64)
+    return np.rint(values) if name in COUNTED_FEATURES else values
+
+
+def _names(name: str, edges: tuple[float, ...]) -> tuple[str, ...]:
+    if name == "LepIsEle":
+        return "muon", "electron"
+    return tuple(f"{low:g} to {high:g}" for low, high in pairwise(edges))
+
+
+def summarise(
+    sliced: Mapping[str, Quantity], passes: BoolArray, labels: IntArray, weights: FloatArray
+) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+    """Quantity → process → effective events, share that passes and both ends of its interval, a value for each slice.
+
+    Args:
+        sliced: What to slice in.
+        passes: (events,) at the fixed threshold.
+        labels: (events,).
+        weights: (events,).
+    """
+    found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+    for name, quantity in sliced.items():
+        measured = passing_in_slices(quantity.values, quantity.edges, passes, labels, weights, len(schema.SAMPLES))
+        found[name] = {
+            sample: {key: [number(one) for one in rows[label]] for key, rows in vars(measured).items()}
+            for sample, label in schema.LABELS.items()
+        }
+    return found

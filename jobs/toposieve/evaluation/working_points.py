@@ -8,7 +8,7 @@ import numpy as np
 
 from toposieve import schema
 from toposieve.evaluation import intervals, rates
-from toposieve.evaluation.metrics import FloatArray, standard_error
+from toposieve.evaluation.metrics import FloatArray, number, standard_error
 from toposieve.weights import WeightSums
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ THE_REST = -1
 def with_error(value: float, error: float) -> dict[str, float | None]:
     """A value with its error; None where it is undefined."""
     return {"value": number(value), "error": number(error)}
-
-
-def number(value: float) -> float | None:
-    """A number as JSON has it: None where it is NaN or infinite."""
-    return float(value) if np.isfinite(value) else None
 
 
 def at_targets(performance: Performance, place: int, label: int) -> list[dict[str, Any]]:
