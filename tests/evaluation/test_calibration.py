@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from sklearn.metrics import log_loss
 
 from toposieve.evaluation import calibration
@@ -38,6 +39,9 @@ def test_errors_and_scores_agree_with_plain_python():
     measured = calibration.calibrate(*events)
     assert (measured.expected_error, measured.brier, measured.loss) == pytest.approx(plain(*events))
     assert measured.share.sum() == pytest.approx(1)
+    highest = np.exp(log_softmax(events[0], axis=1)).max(axis=1)
+    last = events[2][highest >= 14 / 15]
+    assert measured.events[-1] == pytest.approx(last.sum() ** 2 / (last**2).sum())
 
 
 def test_cross_entropy_agrees_with_sklearn():

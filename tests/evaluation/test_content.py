@@ -5,7 +5,7 @@ import pytest
 from support import evaluation_data
 from toposieve import schema
 from toposieve.config import EvaluationConfig, TrainingConfig
-from toposieve.evaluation import content, inputs, performance, report
+from toposieve.evaluation import content, inputs, performance, report, slices
 from toposieve.evaluation.predictions import Predictions
 
 CONFIG = EvaluationConfig(bootstrap_samples=4)
@@ -90,6 +90,20 @@ def test_runs_and_configurations_are_recorded(sources):
     assert metrics["configuration"]["dataset"]["partitions"] == ["day"]
     assert metrics["code_versions"]["hlf"] == "def5678"
     assert metrics["report"] == metrics["dataset"] == "demo"
+
+
+def test_slices_are_cut_at_the_first_threshold_of_the_same_model_and_class(sources, monkeypatch):
+    monkeypatch.setattr(slices, "FEWEST", 0.0)
+    metrics, predicted, measured = summarise(sources)
+    electrons = np.rint(predicted.columns["LepIsEle"]) == 1
+    for place, model in enumerate(predicted.scores):
+        for name, label in schema.LABELS.items():
+            passes = predicted.scores[model][:, label] >= measured.thresholds[place, label, 0]
+            for other, process in schema.LABELS.items():
+                own = electrons & (predicted.labels == process)
+                expected = predicted.weights[own & passes].sum() / predicted.weights[own].sum()
+                found = metrics["models"][model]["stability"][name]["LepIsEle"][other]["share"][1]
+                assert found == pytest.approx(expected)
 
 
 def test_packages_that_are_not_installed_are_left_out(monkeypatch):

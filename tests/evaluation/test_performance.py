@@ -5,7 +5,7 @@ import pytest
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
-from toposieve.evaluation import performance
+from toposieve.evaluation import calibration, performance
 
 CONFIG = EvaluationConfig(bootstrap_samples=60, working_points=(0.5, 0.9))
 
@@ -110,6 +110,17 @@ def test_budgets_hold_on_validation_and_one_that_none_meets_has_no_threshold():
             for name, pb in CROSS_SECTIONS.items()
         )
         assert total <= 30
+
+
+def test_the_temperature_is_of_validation_and_its_effect_of_test(measured):
+    models = performance.summarise_models(measured, TEST)
+    for model, values in models.items():
+        logits = calibration.as_logits(VALIDATION.scores[model])
+        temperature = calibration.fit_temperature(logits, VALIDATION.labels, VALIDATION.weights)
+        assert values["calibration"]["temperature"] == temperature
+        scaled = calibration.as_logits(TEST.scores[model]) / temperature
+        expected = calibration.calibrate(scaled, TEST.labels, TEST.weights)
+        assert values["calibration"]["with_temperature"]["brier"] == expected.brier
 
 
 def test_configured_cross_sections_come_first_and_unknown_ones_give_no_rate():

@@ -60,6 +60,7 @@ def test_quantities_are_those_that_the_events_have():
     assert sliced.keys() == {"LepIsEle", "day"}
     np.testing.assert_array_equal(sliced["LepIsEle"].values, [1, 0, 1])
     assert sliced["LepIsEle"].names == ("muon", "electron")
+    assert slices.quantities({"nJets": np.ones(3)}, ids)["nJets"].names[-2:] == ("5", "6 to 7")
     assert sliced["day"].names == ("2026-01-01", "2026-01-02")
     np.testing.assert_array_equal(sliced["day"].values, [1, 0, 1])
 

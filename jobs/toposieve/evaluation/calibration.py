@@ -36,6 +36,8 @@ class Calibration:
     """(bins,) share of events in which it is right."""
     share: FloatArray
     """(bins,) of all the weight."""
+    events: FloatArray
+    """(bins,) effective ones, (Σw)² / Σw²."""
     expected_error: float
     """Expected calibration error: mean of \\|accuracy - confidence\\| over the bins by their share."""
     brier: float
@@ -55,9 +57,9 @@ def calibrate(logits: npt.NDArray[np.floating], labels: IntArray, weights: Float
     probabilities = softmax(np.asarray(logits, np.float64), axis=1)  # (events, classes)
     highest = probabilities.max(axis=1)
     places = np.minimum((highest * BINS).astype(np.intp), BINS - 1)
-    sums, sure, right = (
+    sums, squares, sure, right = (
         np.bincount(places, weights * values, minlength=BINS)
-        for values in (np.ones(len(labels)), highest, probabilities.argmax(axis=1) == labels)
+        for values in (np.ones(len(labels)), weights, highest, probabilities.argmax(axis=1) == labels)
     )
     confidence, accuracy = (np.divide(s, sums, out=np.full(BINS, np.nan), where=sums > 0) for s in (sure, right))
     share = np.where(sums > 0, sums, 0.0) / max(sums.clip(0).sum(), np.finfo(float).tiny)
@@ -66,6 +68,7 @@ def calibrate(logits: npt.NDArray[np.floating], labels: IntArray, weights: Float
         confidence,
         accuracy,
         share,
+        np.divide(sums**2, squares, out=np.zeros(BINS), where=squares > 0),
         expected_error=float(np.nansum(share * abs(accuracy - confidence))) if (sums > 0).any() else float("nan"),
         brier=_mean(distance, weights),
         loss=_loss(logits, labels, weights),
@@ -111,9 +114,9 @@ def summarise(
     }
 
 
-def as_logits(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def as_logits(scores: npt.NDArray[np.floating]) -> FloatArray:
     """Logarithms of probabilities, none below that of :data:`FLOOR`."""
-    logits: npt.NDArray[np.floating] = np.log(np.maximum(scores, FLOOR))
+    logits: FloatArray = np.log(np.maximum(scores, FLOOR), dtype=np.float64)
     return logits
 
 

@@ -13,11 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from toposieve import schema
+from toposieve.evaluation.distributions import FEATURE_SYMBOLS
 from toposieve.evaluation.intervals import ONE_SIGMA
 from toposieve.evaluation.metrics import FloatArray
 from toposieve.evaluation.performance import ROC_GRID, Performance
 from toposieve.evaluation.published import PUBLISHED
 from toposieve.evaluation.rates import total_rate
+from toposieve.evaluation.slices import FEWEST
 from toposieve.evaluation.style import (
     CLASS_COLOURS,
     CLASS_LABELS,
@@ -135,7 +137,10 @@ def stability(metrics: Mapping[str, Any]) -> Figure:
         names = slices[quantity]
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
         axis.tick_params(axis="x", which="minor", bottom=False, top=False)
-        axis.set(title=f"{CLASS_LABELS[sample]} kept", xlabel=feature_label(quantity, quantity))
+        axis.set(
+            title=f"{CLASS_LABELS[sample]} kept",
+            xlabel=feature_label(quantity, FEATURE_SYMBOLS.get(quantity, quantity)),
+        )
         axis.grid(axis="y")
     for axis in axes[:: len(classes)]:
         axis.set_ylabel("efficiency")
@@ -158,7 +163,10 @@ def reliability(metrics: Mapping[str, Any]) -> Figure:
         axis.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
         for place, (model, values) in enumerate(metrics["models"].items()):
             measured = values["calibration"][key]
-            confidence, accuracy = (np.array(measured[name], np.float64) for name in ("confidence", "accuracy"))
+            confidence, accuracy, events = (
+                np.array(measured[name], np.float64) for name in ("confidence", "accuracy", "events")
+            )
+            accuracy[events < FEWEST] = np.nan
             axis.plot(confidence, accuracy, **model_style(place), label=model_label(model))
         axis.set(title=title, xlabel="probability of the likeliest class", xlim=(1 / len(metrics["classes"]), 1))
         axis.grid()

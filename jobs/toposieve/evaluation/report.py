@@ -35,7 +35,7 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
     ),
     "calibration": (
         "How often the likeliest class is right, against the probability that the model gave it.",
-        "On the diagonal it means what it says, below it is too sure; a temperature divides all logits by one number.",
+        "On the diagonal it means what it says, below it is too sure; bins worth fewer than ten events are left out.",
     ),
     "confusion": (
         "Every event is assigned to the class with its highest score. Each row is one true class and adds up to 100 %.",

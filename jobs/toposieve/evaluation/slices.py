@@ -109,6 +109,8 @@ def _values(name: str, column: npt.NDArray[Any]) -> FloatArray:
 def _names(name: str, edges: tuple[float, ...]) -> tuple[str, ...]:
     if name == "LepIsEle":
         return "muon", "electron"
+    if name in COUNTED_FEATURES:
+        return tuple(f"{low:g}" if high == low + 1 else f"{low:g} to {high - 1:g}" for low, high in pairwise(edges))
     return tuple(f"{low:g} to {high:g}" for low, high in pairwise(edges))
 
 
