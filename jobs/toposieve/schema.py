@@ -46,6 +46,15 @@ DELPHES_LEAVES: dict[str, dict[str, str]] = {
 WEIGHT_BRANCH = "Event.Weight"
 """Optional branch of the event weight; 1 where missing."""
 
+PILEUP_BRANCH = "Event.PileUp"
+"""Optional branch of the number of pile-up interactions that overlay the event."""
+
+OPTIONAL_BRANCHES: dict[str, str] = {WEIGHT_BRANCH: "float32", PILEUP_BRANCH: "int32"}
+"""Branch → type of what a file may have beside the leaves it needs, one number an event."""
+
+NO_PILEUP = -1
+"""Number of pile-up interactions in arrays where the file does not say; null in files of ours."""
+
 UNWEIGHTED = f"no {WEIGHT_BRANCH}; each event counts 1"
 """Remark about a file without it."""
 
@@ -147,6 +156,7 @@ PARTICLE_KIND_COLUMN = "kind"
 ENTRY_COLUMN = "entry"  # entry number in its ROOT file
 KEY_COLUMN = "key"  # uint64: hash of file id and entry, which orders a ``selected`` file
 WEIGHT_COLUMN = "weight"
+PILEUP_COLUMN = "pileup"  # int32, null where the file does not say
 HIGH_LEVEL_COLUMN = "hlf"  # fixed_size_list<float32>[14]
 
 # --- datasets ----------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _parts(turned: Iterator[Events], events: int, together: int) -> Iterator[Eve
         part = put_together(next(turned), together)
         part = cut(part, 0, min(len(part["MissingET"]), events - written))
         n = len(part["MissingET"])
-        yield {"Event": event_collection(written, np.ones(n)), **part}
+        yield {"Event": event_collection(written, np.ones(n), np.zeros(n)), **part}
         written += n
 
 

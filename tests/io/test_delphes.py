@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -413,6 +413,27 @@ def test_a_flat_weight_is_asked_for_as_one_number_an_event(tmp_path: Path) -> No
         file.mktree("Delphes", {**branches, schema.WEIGHT_BRANCH: "float64"})
     expected = f"Event.Weight is double, expected float32, an array of one number per event; {NOMINAL}"
     with pytest.raises(InvalidInputError, match=expected):
+        inspected(tmp_path)
+
+
+def with_pileup(path: Path, values: Sequence[float], dtype: type = np.int32) -> None:
+    pileup = Jagged(np.arange(8), {"PileUp": np.array(values, dtype)})
+    write_collections(path, {**collections(EVENTS), "Event": pileup})
+
+
+def test_pileup_is_read_where_a_file_has_it(tmp_path: Path) -> None:
+    with_pileup(tmp_path / "a.root", range(7))
+    write_events(tmp_path / "b.root", EVENTS)
+    for name, expected in {"a.root": list(range(7)), "b.root": [schema.NO_PILEUP] * 7}.items():
+        assert np.concatenate([batch.pileup for batch in read_all(tmp_path, name)]).tolist() == expected
+
+
+def test_pileup_that_is_no_number_of_interactions_is_refused(tmp_path: Path) -> None:
+    with_pileup(tmp_path / "a.root", [3, 0, -1, 2, 2, 2, 2])
+    with pytest.raises(InvalidInputError, match=r"Event.PileUp is -1 in entry 2; it must not be negative; replace"):
+        read_all(tmp_path)
+    with_pileup(tmp_path / "a.root", range(7), np.float32)
+    with pytest.raises(InvalidInputError, match=r"Event.PileUp is .*, expected int32, an array of one number"):
         inspected(tmp_path)
 
 

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.events import edge_cases, from_events, to_events
+from toposieve import schema
 from toposieve.errors import InvalidInputError, UnavailableError
 from toposieve.io.parquet import (
     EVENTS_SCHEMA,
@@ -23,7 +24,10 @@ EVENTS = list(edge_cases().values())
 
 
 def batch_of(start: int, stop: int) -> EventBatch:
-    return EventBatch(start, to_events(EVENTS[start:stop]), np.arange(start, stop, dtype=np.float32))
+    numbers = np.arange(start, stop)
+    return EventBatch(
+        start, to_events(EVENTS[start:stop]), numbers.astype(np.float32), numbers.astype(np.int32) + schema.NO_PILEUP
+    )
 
 
 def write(path: Path, *batches: EventBatch) -> Key:
@@ -39,6 +43,8 @@ def test_events_survive(tmp_path: Path) -> None:
     assert [batch.entry_start for batch in read] == [0, 10]
     assert [from_events(batch.events, row) for batch in read for row in range(len(batch.weight))] == EVENTS
     assert np.concatenate([batch.weight for batch in read]).tolist() == list(range(len(EVENTS)))
+    assert np.concatenate([batch.pileup for batch in read]).tolist() == list(range(-1, len(EVENTS) - 1))
+    assert pq.read_table(str(key))["pileup"].to_pylist() == [None, *range(len(EVENTS) - 1)]
 
 
 def test_no_events_give_a_file_without_rows(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_link_that_leads_nowhere_is_gone_too() -> None:
 @pytest.fixture
 def known(tmp_path: Path) -> SourceFile:
     file_id = f"qcd/{DAY}/a.root"
-    return SourceFile(file_id, key_of(tmp_path / "raw") / file_id, 7, "v1", "0000000a", 12, "Muon", has_weight=True)
+    return SourceFile(file_id, key_of(tmp_path / "raw") / file_id, 7, "v1", "0000000a", 12, "Muon", ("Event.Weight",))
 
 
 def test_what_was_found_can_be_read_back(tmp_path: Path, known: SourceFile) -> None:
@@ -237,7 +237,7 @@ def test_a_damaged_memory_is_forgotten(tmp_path: Path, content: str, caplog: pyt
 def test_a_memory_of_other_fields_is_forgotten(tmp_path: Path, known: SourceFile) -> None:
     write_known(key_of(tmp_path), key_of(tmp_path), [known])
     path = tmp_path / KNOWN_NAME
-    path.write_text(path.read_text().replace("has_weight", "weighted"))
+    path.write_text(path.read_text().replace("optional", "weighted"))
     assert read_known(key_of(tmp_path), key_of(tmp_path)) == {}
 
 

@@ -103,11 +103,13 @@ def test_row_groups_are_bounded_in_particles(key: Key) -> None:
 
 def test_the_selected_of_a_batch_are_those_that_passed() -> None:
     everything = list(edge_cases().values())
-    batch = EventBatch(5, to_events(everything), np.arange(len(everything), dtype=np.float32))
+    numbers = np.arange(len(everything))
+    batch = EventBatch(5, to_events(everything), numbers.astype(np.float32), numbers.astype(np.int32) + 7)
     selected = select_events(batch.events, SelectionConfig(), btag_mask=1)
     found = SelectedBatch.of(batch, selected)
     assert found.entries.tolist() == (5 + selected.rows).tolist()
     assert found.weights.tolist() == selected.rows.tolist()
+    assert found.pileup.tolist() == (selected.rows + 7).tolist()
     assert np.array_equal(found.high_level, selected.high_level.astype(np.float32))
 
 

@@ -50,6 +50,7 @@ def batch(selected: SelectedBatch, scaling: Scaling) -> ShardBatch:
         event_ids=[f"qcd/d/a.root:{entry}" for entry in selected.entries],
         labels=np.zeros(EVENTS, np.int64),
         weights=scaling.apply_weights(["qcd"] * EVENTS, selected.weights),
+        pileup=selected.pileup,
         high_level=scaling.apply_high_level(selected.high_level),
         offsets=selected.offsets,
         particles=scale_particles(selected.particle_records(), selected.offsets, scaling),
@@ -126,7 +127,9 @@ def test_the_table_says_where_each_record_begins_and_all_but_its_particles(tmp_p
         assert [row[name] for name in ("event_id", "label", "weight")] == [batch.event_ids[i], 0, batch.weights[i]]
         assert [row[name] for name in schema.HIGH_LEVEL_FEATURES] == batch.high_level[i].tolist()
         assert row["is_electron"] == (batch.particles[batch.offsets[i + 1] - 1, LOW["isEle"]] == 1)
+        assert row["pileup"] == (None if batch.pileup[i] == schema.NO_PILEUP else batch.pileup[i])
     assert {row["is_electron"] for row in rows} == {True, False}
+    assert None in {row["pileup"] for row in rows}
     with pytest.raises(InvalidInputError, match="has 40 rows, not 41"):
         read_offsets(table, EVENTS + 1)
     with pytest.raises(InvalidInputError, match="table is altered"):
@@ -139,6 +142,7 @@ def part_of(batch: ShardBatch, start: int, stop: int) -> ShardBatch:
         event_ids=batch.event_ids[start:stop],
         labels=batch.labels[start:stop],
         weights=batch.weights[start:stop],
+        pileup=batch.pileup[start:stop],
         high_level=batch.high_level[start:stop],
         offsets=offsets - offsets[0],
         particles=batch.particles[offsets[0] : offsets[-1]],

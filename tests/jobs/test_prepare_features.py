@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 import prepare_features
-from support.selected_files import SelectedUnit, random_units, with_signs, write_selected
+from support.selected_files import SelectedUnit, pileup_of, random_units, with_signs, write_selected
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
@@ -331,6 +331,18 @@ def test_cutflow_goes_from_raw_to_splits(base: Path, dataset: Path) -> None:
         assert {split: counts[split] for split in schema.SPLITS} == SIZES
     assert extra["splits"]["train"] == {"events": 192, "qcd": 64, "ttbar": 64, "wjets": 64}
     assert extra["selection"] == SelectionConfig().model_dump(mode="json")
+
+
+def test_the_tables_know_the_pileup_of_every_event(dataset: Path) -> None:
+    found = {
+        (row["event_id"], row["pileup"])
+        for path in dataset.rglob(f"*{TABLE_SUFFIX}")
+        for row in pq.read_table(path, columns=["event_id", "pileup"]).to_pylist()
+    }
+    entries = np.array([int(event_id.rpartition(":")[2]) for event_id, _ in found])
+    expected = [None if value == schema.NO_PILEUP else value for value in pileup_of(entries).tolist()]
+    assert [value for _, value in found] == expected
+    assert len(found) == 3 * KEPT
 
 
 def test_weighted_cutflow_sums_the_weights_of_the_same_events(dataset: Path, parsed: dict[str, list[Record]]) -> None:

@@ -77,7 +77,7 @@ def test_manifest_counts_what_the_files_hold(simulated, sample):
     manifest = read_manifest(folder_of(simulated, sample))
     listed = {file.path for file in manifest.outputs()}
     assert listed <= {f"simulated/{path.name}" for path in root_files(simulated, sample)}
-    selected = 0
+    selected, pileup = 0, []
     for unit in manifest.units:
         file = inspect_file(Key(str(simulated / "raw")), f"{sample}/{PARTITION}/{unit.outputs[0].path}")
         for batch in read_events(file, 0, unit.entry_stop):
@@ -85,6 +85,8 @@ def test_manifest_counts_what_the_files_hold(simulated, sample):
             found = len(select_events(batch.events, SelectionConfig(), btag_mask=1).rows)
             assert found == unit.counts["selected"]
             selected += found
+            pileup += batch.pileup.tolist()
+    assert np.mean(pileup) == pytest.approx(2, abs=0.7)
     assert selected >= 20
     assert selected - manifest.units[-1].counts["selected"] < 20
 

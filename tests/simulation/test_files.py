@@ -67,6 +67,7 @@ def test_a_file_follows_from_its_task(task, tmp_path):
     assert (tmp_path / "again").read_bytes() == (tmp_path / task.name).read_bytes()
     with uproot.open(tmp_path / task.name) as file:
         assert file["Delphes"]["Event.Number"].array().to_list() == [[number] for number in range(12)]
+        assert file["Delphes"]["Event.PileUp"].array().to_list() == [[0]] * 12
         assert file.created_on == datetime(2026, 1, 1)
 
 

@@ -34,7 +34,7 @@ def library(*sizes):
 
 def test_overlay_keeps_the_hard_event_and_adds_whole_collisions():
     hard = particles(5, px=100.0)
-    mixed = overlay(hard, 1, library(2, 3, 4), 10.0, np.random.default_rng(1))
+    mixed, _ = overlay(hard, 1, library(2, 3, 4), 10.0, np.random.default_rng(1))
     assert mixed["px"][:5].tolist() == [100.0] * 5
     soft = np.hypot(mixed["px"], mixed["py"])[5:]
     for index, size in enumerate((2, 3, 4)):
@@ -45,19 +45,20 @@ def test_overlay_keeps_the_hard_event_and_adds_whole_collisions():
 
 def test_number_of_collisions_is_poisson():
     n = 20_000
-    mixed = overlay(particles(0), n, library(1), 3.0, np.random.default_rng(1))
+    mixed, collisions = overlay(particles(0), n, library(1), 3.0, np.random.default_rng(1))
     counts = np.bincount(mixed["event"], minlength=n)
+    assert collisions.tolist() == counts.tolist()
     assert counts.mean() == pytest.approx(3.0, abs=0.06)
     assert counts.var() == pytest.approx(3.0, rel=0.05)
 
 
 def test_no_pileup_adds_nothing():
-    mixed = overlay(particles(5, px=100.0), 1, library(2), 0.0, np.random.default_rng(1))
+    mixed, _ = overlay(particles(5, px=100.0), 1, library(2), 0.0, np.random.default_rng(1))
     assert len(mixed["px"]) == 5
 
 
 def test_collisions_are_rotated_and_spread_along_the_beam():
-    mixed = overlay(particles(0), 5000, library(1), 2.0, np.random.default_rng(1))
+    mixed, _ = overlay(particles(0), 5000, library(1), 2.0, np.random.default_rng(1))
     phi = np.arctan2(mixed["py"], mixed["px"])
     assert np.histogram(phi, bins=4, range=(-math.pi, math.pi))[0] / len(phi) == pytest.approx([0.25] * 4, abs=0.02)
     assert mixed["z"].std() == pytest.approx(53.0, rel=0.03)
@@ -65,7 +66,7 @@ def test_collisions_are_rotated_and_spread_along_the_beam():
 
 
 def test_particles_of_one_collision_stay_together():
-    mixed = overlay(particles(0), 200, library(3), 1.0, np.random.default_rng(1))
+    mixed, _ = overlay(particles(0), 200, library(3), 1.0, np.random.default_rng(1))
     triples = mixed["z"].reshape(-1, 3)  # (collisions, particles)
     assert np.array_equal(triples[:, 0], triples[:, 2])
     assert len(np.unique(triples[:, 0])) == len(triples)

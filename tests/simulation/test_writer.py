@@ -18,7 +18,7 @@ def write(path, chunks):
     with delphes_file(path, UUID_GIVEN, DATE) as writer:
         for events in chunks:
             n = len(events["MissingET"])
-            writer.add({"Event": event_collection(written, np.ones(n)), **events})
+            writer.add({"Event": event_collection(written, np.ones(n), written + np.arange(n)), **events})
             written += n
     return written
 
@@ -36,6 +36,8 @@ def test_file_has_the_layout_of_delphes(tmp_path):
                 np.testing.assert_array_equal(np.asarray(values.layout.content.data), events[collection].leaves[leaf])
         assert tree["Event.Number"].array()[:, 0].to_list() == list(range(30))
         assert str(tree["Event.Weight"].array().type.content.content) == "float32"
+        assert tree["Event.PileUp"].array()[:, 0].to_list() == list(range(30))
+        assert str(tree["Event.PileUp"].array().type.content.content) == "int32"
 
 
 @pytest.mark.parametrize(("chunk", "chunks"), [(50, 25), (2600, 1)])

@@ -128,12 +128,17 @@ def with_value(unit: SelectedUnit, column: str, position: int, value: float) -> 
     return replace(unit, particles={**unit.particles, column: values})
 
 
+def pileup_of(entries: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Pile-up interactions of the events at some entries, unknown for some."""
+    return np.where(entries % 5, entries % 60, schema.NO_PILEUP).astype(np.int32)
+
+
 def batch_of(unit: SelectedUnit, start: int = 0, stop: int | None = None) -> SelectedBatch:
     """Some of the events, all by default, as the selection passes them on to be written."""
     rows = np.arange(len(unit.entries))[start:stop]
     offsets = unit.offsets[start : start + len(rows) + 1]
     particles = {name: values[offsets[0] : offsets[-1]] for name, values in unit.particles.items()}
-    flat = unit.entries[rows], unit.weights[rows], unit.high_level[rows]
+    flat = unit.entries[rows], unit.weights[rows], pileup_of(unit.entries[rows]), unit.high_level[rows]
     return SelectedBatch(rows, *flat, offsets - offsets[0], particles)
 
 

@@ -131,6 +131,7 @@ def _table(events: list[dict[str, object]], path: Path) -> pa.RecordBatch:
         "particles": [event["length"] for event in events],
         "is_electron": [False] * len(events),
         **{name: [event["high_level"][i] for event in events] for i, name in enumerate(schema.HIGH_LEVEL_FEATURES)},
+        "pileup": [None] * len(events),
     }
     return pa.RecordBatch.from_pydict(columns, TABLE_SCHEMA)
 

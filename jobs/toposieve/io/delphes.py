@@ -61,7 +61,13 @@ class SourceFile:
     entries: int
     muon: str
     """The file's muon collection."""
-    has_weight: bool
+    optional: tuple[str, ...]
+    """Which of ``schema.OPTIONAL_BRANCHES`` it has."""
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether it says what its events weigh."""
+        return schema.WEIGHT_BRANCH in self.optional
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -92,11 +98,11 @@ def inspect_file(raw: Key, file_id: str) -> SourceFile:
             tree = _tree(file_id, root)
             branches = _branches(tree)
             muon = _muon_collection(branches)
-            has_weight = schema.WEIGHT_BRANCH in branches
+            optional = tuple(name for name in schema.OPTIONAL_BRANCHES if name in branches)
             _check_weight_lists(file_id, branches)
-            _check_branches(file_id, tree, branches, _branch_types(muon, has_weight))
+            _check_branches(file_id, tree, branches, _branch_types(muon, optional))
             entries = int(tree.num_entries)
-    return SourceFile(file_id, key, stat.size, stat.version, checksum, entries, muon, has_weight)
+    return SourceFile(file_id, key, stat.size, stat.version, checksum, entries, muon, optional)
 
 
 @contextmanager
@@ -132,7 +138,7 @@ def read_events(file: SourceFile, start: int, stop: int, *, batch_bytes: int = B
         with open_root(file.key) as root:
             tree = _tree(file.id, root)
             branches = _branches(tree)
-            needed = {name: branches[name] for name in _branch_types(file.muon, file.has_weight)}
+            needed = {name: branches[name] for name in _branch_types(file.muon, file.optional)}
             step = max(1, int(batch_bytes / entry_bytes(list(needed.values()), tree.num_entries)))
             first = range(start, stop, step)
             batches = read_arrays(tree, list(needed.values()), start, stop, step)
@@ -141,14 +147,14 @@ def read_events(file: SourceFile, start: int, stop: int, *, batch_bytes: int = B
         _check_unchanged(file)
 
 
-def _branch_types(muon: str, has_weight: bool) -> dict[str, str]:
+def _branch_types(muon: str, optional: Collection[str]) -> dict[str, str]:
     """Branch → type of everything read from a file."""
     types = {
         f"{muon if collection == schema.MUON else collection}.{leaf}": dtype
         for collection, leaves in schema.DELPHES_LEAVES.items()
         for leaf, dtype in leaves.items()
     }
-    return {**types, schema.WEIGHT_BRANCH: "float32"} if has_weight else types
+    return {**types, **{name: schema.OPTIONAL_BRANCHES[name] for name in optional}}
 
 
 def _tree(file_id: str, root: Any) -> Any:
@@ -180,7 +186,7 @@ def _check_branches(
         branch = branches[name]
         content = getattr(branch.interpretation, "content", None)  # None unless the branch is jagged
         if getattr(content, "to_dtype", None) != np.dtype(dtype):
-            count = "an array of one number" if name == schema.WEIGHT_BRANCH else "any number"
+            count = "an array of one number" if name in schema.OPTIONAL_BRANCHES else "any number"
             raise InvalidInputError(
                 f"{file_id}: branch {name} is {branch.typename}, expected {dtype}, {count} per event; {_remedy(name)}"
             )
@@ -234,11 +240,24 @@ def _to_batch(file: SourceFile, entry: int, buffers: Mapping[str, Leaf]) -> Even
         for collection, leaves in schema.DELPHES_LEAVES.items()
     }
     _check_single(file.id, entry, "MissingET", events["MissingET"].offsets)
-    if not file.has_weight:
-        return EventBatch(entry, events, np.ones(len(events["MissingET"]), dtype=np.float32))
-    offsets, weight = buffers[schema.WEIGHT_BRANCH]
-    _check_single(file.id, entry, schema.WEIGHT_BRANCH, offsets)
-    return EventBatch(entry, events, weight[offsets[0] : offsets[-1]])
+    weight = _optional(file, entry, schema.WEIGHT_BRANCH, 1, buffers)
+    pileup = _optional(file, entry, schema.PILEUP_BRANCH, schema.NO_PILEUP, buffers)
+    if schema.PILEUP_BRANCH in file.optional and pileup.min(initial=0) < 0:
+        event = int(pileup.argmin())
+        raise InvalidInputError(
+            f"{file.id}: {schema.PILEUP_BRANCH} is {pileup[event]} in entry {entry + event}; it must not be negative; "
+            f"{REMEDY}"
+        )
+    return EventBatch(entry, events, weight, pileup)
+
+
+def _optional(file: SourceFile, entry: int, name: str, default: int, buffers: Mapping[str, Leaf]) -> NDArray[Any]:
+    """Values of an optional branch, one an event, (events,)."""
+    if name not in file.optional:
+        return np.full(len(buffers["MissingET.MET"][0]) - 1, default, schema.OPTIONAL_BRANCHES[name])
+    offsets, values = buffers[name]
+    _check_single(file.id, entry, name, offsets)
+    return values[offsets[0] : offsets[-1]]
 
 
 def _collection(

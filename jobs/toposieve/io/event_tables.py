@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import adler32
-from toposieve.io.parquet import event_writer, open_parquet
+from toposieve.io.parquet import PILEUP_FIELD, event_writer, open_parquet
 from toposieve.io.store import Key
 
 TABLE_SUFFIX = ".events.parquet"
@@ -36,6 +36,7 @@ TABLE_SCHEMA = pa.schema(
             **dict.fromkeys(schema.HIGH_LEVEL_FEATURES, pa.float32()),  # scaled
         }.items()
     ]
+    + [PILEUP_FIELD]
 )
 """Columns of a table."""
 

@@ -27,13 +27,17 @@ from toposieve.physics.events import EventBatch, Jagged
 _ARROW_TYPES = {"float32": pa.float32(), "int32": pa.int32(), "uint32": pa.uint32(), "int8": pa.int8()}
 
 
+PILEUP_FIELD = pa.field(schema.PILEUP_COLUMN, pa.int32())
+
+
 def _list_of(dtype: str) -> pa.DataType:
     return pa.list_(pa.field("element", _ARROW_TYPES[dtype], nullable=False))
 
 
 def _arrow_schema(columns: dict[str, pa.DataType]) -> pa.Schema:
     identity = {schema.ENTRY_COLUMN: pa.int64(), schema.WEIGHT_COLUMN: pa.float32()}
-    return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in {**identity, **columns}.items()])
+    fields = [pa.field(name, dtype, nullable=False) for name, dtype in {**identity, **columns}.items()]
+    return pa.schema([*fields, PILEUP_FIELD])
 
 
 EVENTS_SCHEMA = _arrow_schema(
@@ -83,6 +87,7 @@ def events_to_arrow(batch: EventBatch) -> pa.RecordBatch:
     columns: dict[str, pa.Array] = {
         schema.ENTRY_COLUMN: pa.array(np.arange(batch.entry_start, batch.entry_start + count, dtype=np.int64)),
         schema.WEIGHT_COLUMN: pa.array(batch.weight),
+        schema.PILEUP_COLUMN: pileup_to_arrow(batch.pileup),
     }
     for collection, jagged in batch.events.items():
         for leaf, values in jagged.leaves.items():
@@ -94,6 +99,7 @@ def selected_to_arrow(
     keys: NDArray[np.uint64],
     entries: NDArray[np.int64],
     weights: NDArray[np.float32],
+    pileup: NDArray[np.int32],
     high_level: NDArray[np.float32],
     offsets: NDArray[np.int64],
     particles: Mapping[str, NDArray[Any]],
@@ -104,6 +110,7 @@ def selected_to_arrow(
         keys: (events,).
         entries: In the ROOT file, (events,).
         weights: (events,).
+        pileup: Pile-up interactions, (events,).
         high_level: (events, 14).
         offsets: Event ``i`` owns particles ``offsets[i]:offsets[i + 1]``, (events + 1,).
         particles: Stored feature → flat array over the particles.
@@ -113,6 +120,7 @@ def selected_to_arrow(
         schema.KEY_COLUMN: pa.array(keys),
         schema.ENTRY_COLUMN: pa.array(entries),
         schema.WEIGHT_COLUMN: pa.array(weights),
+        schema.PILEUP_COLUMN: pileup_to_arrow(pileup),
         schema.HIGH_LEVEL_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(high_level.ravel()), type=dtype),
         **{name: _list_array(offsets, particles[name]) for name in PARTICLE_COLUMNS},
     }
@@ -205,7 +213,19 @@ def read_event_batches(key: Key) -> Iterator[EventBatch]:
 def _to_event_batch(table: pa.Table) -> EventBatch:
     events = {collection: _jagged(table, collection, leaves) for collection, leaves in schema.DELPHES_LEAVES.items()}
     entries = _flat(table, schema.ENTRY_COLUMN)
-    return EventBatch(int(entries[0]) if len(entries) else 0, events, _flat(table, schema.WEIGHT_COLUMN))
+    weight, pileup = _flat(table, schema.WEIGHT_COLUMN), pileup_to_numpy(_single_chunk(table, schema.PILEUP_COLUMN))
+    return EventBatch(int(entries[0]) if len(entries) else 0, events, weight, pileup)
+
+
+def pileup_to_arrow(values: NDArray[np.int32]) -> pa.Array:
+    """Numbers of pile-up interactions as a column, null for ``schema.NO_PILEUP``."""
+    return pa.array(values, pa.int32(), mask=values == schema.NO_PILEUP)
+
+
+def pileup_to_numpy(column: pa.Array) -> NDArray[np.int32]:
+    """The inverse of :func:`pileup_to_arrow`."""
+    values: NDArray[np.int32] = column.fill_null(schema.NO_PILEUP).to_numpy()
+    return values
 
 
 def _jagged(table: pa.Table, collection: str, leaves: dict[str, str]) -> Jagged:

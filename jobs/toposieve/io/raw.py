@@ -149,7 +149,10 @@ def read_known(folder: Key, raw: Key) -> dict[str, SourceFile]:
     try:
         content = json.loads((folder / KNOWN_NAME).read_text())
         files = content["files"] if content["raw"] == str(raw) else {}
-        return {file_id: SourceFile(id=file_id, key=raw / file_id, **values) for file_id, values in files.items()}
+        return {
+            file_id: SourceFile(id=file_id, key=raw / file_id, **{**values, "optional": tuple(values["optional"])})
+            for file_id, values in files.items()
+        }
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -22,7 +22,14 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.event_keys import Keys, event_keys
 from toposieve.io import manifests
-from toposieve.io.parquet import PARTICLE_COLUMNS, SELECTED_SCHEMA, event_writer, open_parquet, selected_to_arrow
+from toposieve.io.parquet import (
+    PARTICLE_COLUMNS,
+    SELECTED_SCHEMA,
+    event_writer,
+    open_parquet,
+    pileup_to_numpy,
+    selected_to_arrow,
+)
 from toposieve.io.store import Key
 
 if TYPE_CHECKING:  # their kernels take a third of a second to import
@@ -47,6 +54,7 @@ class SelectedBatch:
         rows: Their positions in what they come from: a selected file, or a batch of events to select from. (events,)
         entries: Their entries in the ROOT file, (events,).
         weights: (events,).
+        pileup: Pile-up interactions, or ``schema.NO_PILEUP``, (events,).
         high_level: (events, 14).
         offsets: Event ``i`` owns particles ``offsets[i]:offsets[i + 1]``, (events + 1,).
         particles: Stored feature → flat array over the particles.
@@ -55,6 +63,7 @@ class SelectedBatch:
     rows: NDArray[np.int64]
     entries: NDArray[np.int64]
     weights: NDArray[np.float32]
+    pileup: NDArray[np.int32]
     high_level: NDArray[np.float32]
     offsets: NDArray[np.int64]
     particles: Mapping[str, NDArray[Any]]
@@ -63,8 +72,8 @@ class SelectedBatch:
     def of(cls, batch: EventBatch, selected: SelectedEvents) -> SelectedBatch:
         """Those of a batch that were selected."""
         rows, high_level = selected.rows, selected.high_level.astype(np.float32)
-        entries, weights = batch.entry_start + rows, batch.weight[rows]
-        return cls(rows, entries, weights, high_level, selected.offsets, selected.particles)
+        entries, weights, pileup = batch.entry_start + rows, batch.weight[rows], batch.pileup[rows]
+        return cls(rows, entries, weights, pileup, high_level, selected.offsets, selected.particles)
 
     def particle_records(self) -> NDArray[np.void]:
         """The particles, packed, (particles,)."""
@@ -102,8 +111,9 @@ def write_ordered(path: Path, source: str, batches: Iterable[SelectedBatch]) -> 
 def _in_order(source: str, parts: Sequence[SelectedBatch]) -> Iterator[pa.RecordBatch]:
     if not parts:
         return
-    entries, weights, high_level = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("entries", "weights", "high_level")
+    entries, weights, pileup, high_level = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("entries", "weights", "pileup", "high_level")
     )
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     pieces = [(part.particles, *ends) for part in parts for ends in pairwise(part.offsets.tolist())]
@@ -118,7 +128,9 @@ def _in_order(source: str, parts: Sequence[SelectedBatch]) -> Iterator[pa.Record
                 for name in PARTICLE_COLUMNS
             }
             offsets = np.concatenate([[0], np.cumsum(lengths[rows])])
-            yield selected_to_arrow(keys[rows], entries[rows], weights[rows], high_level[rows], offsets, particles)
+            yield selected_to_arrow(
+                keys[rows], entries[rows], weights[rows], pileup[rows], high_level[rows], offsets, particles
+            )
 
 
 def _check_finite(source: str, batch: SelectedBatch) -> None:
@@ -225,6 +237,7 @@ def _to_arrays(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> SelectedBatch:
         rows=rows,
         entries=batch.column(schema.ENTRY_COLUMN).to_numpy(),
         weights=batch.column(schema.WEIGHT_COLUMN).to_numpy(),
+        pileup=pileup_to_numpy(batch.column(schema.PILEUP_COLUMN)),
         high_level=_high_level(batch.column(schema.HIGH_LEVEL_COLUMN)),
         offsets=offsets,
         particles={name: column.flatten().to_numpy() for name, column in lists.items()},

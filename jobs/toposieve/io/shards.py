@@ -17,6 +17,7 @@ from toposieve import schema
 from toposieve.io import tfrecord
 from toposieve.io.event_tables import TABLE_SCHEMA, TABLE_SUFFIX, write_table
 from toposieve.io.manifests import Unit, describe_file
+from toposieve.io.parquet import pileup_to_arrow
 from toposieve.io.store import Key
 from toposieve.io.units import write_record
 
@@ -45,6 +46,7 @@ class ShardBatch:
         event_ids: ``{file id}:{entry}``.
         labels: (events,).
         weights: Normalised, (events,).
+        pileup: Pile-up interactions, or ``schema.NO_PILEUP``, (events,).
         high_level: Scaled, (events, 14).
         offsets: Event ``i`` owns particles ``offsets[i]:offsets[i + 1]``, (events + 1,).
         particles: Scaled, in sequence order, (particles, 19).
@@ -53,6 +55,7 @@ class ShardBatch:
     event_ids: list[str]
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
+    pileup: NDArray[np.int32]
     high_level: NDArray[np.float32]
     offsets: NDArray[np.int64]
     particles: NDArray[np.float32]
@@ -90,9 +93,8 @@ def table_batch(batch: ShardBatch, offsets: NDArray[np.int64]) -> pa.RecordBatch
     leptons = batch.particles[batch.offsets[1:] - 1]  # the last in sequence order, (events, 19)
     lengths, is_electron = np.diff(batch.offsets).astype(np.int32), leptons[:, _IS_ELECTRON] > 0
     columns = [offsets, batch.event_ids, batch.labels.astype(np.int8), batch.weights, lengths, is_electron]
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column) for column in (*columns, *batch.high_level.T)], schema=TABLE_SCHEMA
-    )
+    arrays = [pa.array(column) for column in (*columns, *batch.high_level.T)]
+    return pa.RecordBatch.from_arrays([*arrays, pileup_to_arrow(batch.pileup)], schema=TABLE_SCHEMA)
 
 
 def write_unit(

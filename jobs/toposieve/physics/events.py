@@ -55,11 +55,13 @@ class EventBatch:
         entry_start: Entry of the first event in the file.
         events: The needed leaves; the muon collection is always called ``schema.MUON``.
         weight: (n,) float32, 1 where the file has no weights.
+        pileup: Pile-up interactions, (n,) int32, ``schema.NO_PILEUP`` where the file does not say.
     """
 
     entry_start: int
     events: Events
     weight: NDArray[np.float32]
+    pileup: NDArray[np.int32]
 
 
 class Objects(NamedTuple):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toposieve.classes import CLASSES
 from toposieve.code_numbers import CODE_NUMBERS
@@ -98,9 +99,9 @@ def simulate_file(task: FileTask, path: Path) -> Unit:
     generated = events = selected = 0
     with delphes_file(path, task.uuid, date_of(task.partition)) as writer:
         for truth in truth_chunks(_generator(task), task.events):
-            collections = reconstruct(truth, task, rng)
+            collections, pileup = reconstruct(truth, task, rng)
             selected += count_selected(collections, task.sample)
-            writer.add({"Event": event_collection(events, truth.weights), **collections})
+            writer.add({"Event": event_collection(events, truth.weights, pileup), **collections})
             events += truth.count
             generated += truth.tried
     counts = {"generated": generated, "events": events, "selected": selected}
@@ -150,12 +151,15 @@ def merge(batches: list[TruthEvents], at_most: int) -> TruthEvents:
     return TruthEvents(count, particles, quarks, weights, tried=sum(batch.tried for batch in batches))
 
 
-def reconstruct(truth: TruthEvents, task: FileTask, rng: np.random.Generator) -> dict[str, Jagged]:
-    """Overlay pile-up and simulate the detector."""
+def reconstruct(
+    truth: TruthEvents, task: FileTask, rng: np.random.Generator
+) -> tuple[dict[str, Jagged], NDArray[np.int64]]:
+    """Overlay pile-up and simulate the detector: its collections, and the pile-up interactions of each event, (n,)."""
     particles = place_vertices(truth.particles, truth.count, rng)
+    pileup = np.zeros(truth.count, np.int64)
     if task.library is not None:
-        particles = overlay(particles, truth.count, load_library(task.library), task.config.pileup, rng)
-    return simulate(particles, truth.quarks, truth.count, rng)
+        particles, pileup = overlay(particles, truth.count, load_library(task.library), task.config.pileup, rng)
+    return simulate(particles, truth.quarks, truth.count, rng), pileup
 
 
 def count_selected(collections: dict[str, Jagged], sample: Sample) -> int:

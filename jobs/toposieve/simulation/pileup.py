@@ -107,11 +107,14 @@ def place_vertices(particles: Columns, n_events: int, rng: np.random.Generator) 
 
 def overlay(
     particles: Columns, n_events: int, library: PileupLibrary, mean: float, rng: np.random.Generator
-) -> Columns:
+) -> tuple[Columns, NDArray[np.int64]]:
     """Add pile-up to events.
 
     Each event gets a Poisson-distributed number of library events, each rotated by a random angle around the beam and
     moved to its own place in the luminous region.
+
+    Returns:
+        The particles of all collisions; and how many each event got, (n_events,).
     """
     collisions = rng.poisson(mean, n_events)
     chosen = rng.integers(0, len(library), collisions.sum())
@@ -122,9 +125,8 @@ def overlay(
     px, py = rotate(soft["px"], soft["py"], angle)
     x, y = rotate(soft["x"], soft["y"], angle)
     event = np.repeat(np.repeat(np.arange(n_events), collisions), lengths)
-    return concatenate(
-        [particles, {**soft, "event": event, "px": px, "py": py, "x": x, "y": y, "z": soft["z"] + shift}]
-    )
+    soft = {**soft, "event": event, "px": px, "py": py, "x": x, "y": y, "z": soft["z"] + shift}
+    return concatenate([particles, soft]), collisions
 
 
 def rotate(

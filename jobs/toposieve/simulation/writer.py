@@ -21,7 +21,10 @@ from toposieve.physics.events import Jagged
 
 BASKET_EVENTS = 500
 """Least events in a basket, where the file has as many."""
-EVENT_LEAVES = {"Number": "int64", "Weight": "float32"}
+EVENT_LEAVES = {
+    "Number": "int64",
+    **{branch.removeprefix("Event."): dtype for branch, dtype in schema.OPTIONAL_BRANCHES.items()},
+}
 """Leaves of the ``Event`` collection, of length 1."""
 
 
@@ -95,9 +98,9 @@ def _dated(date: datetime) -> Iterator[None]:
         uproot._util.datetime_to_code = to_code
 
 
-def event_collection(first_number: int, weights: np.ndarray) -> Jagged:
-    """The ``Event`` collection: numbers counted on from ``first_number``, and weights."""
-    values = {"Number": first_number + np.arange(len(weights)), "Weight": weights}
+def event_collection(first_number: int, weights: np.ndarray, pileup: np.ndarray) -> Jagged:
+    """The ``Event`` collection: numbers counted on from ``first_number``, weights, and pile-up interactions."""
+    values = {"Number": first_number + np.arange(len(weights)), "Weight": weights, "PileUp": pileup}
     leaves = {leaf: values[leaf].astype(dtype) for leaf, dtype in EVENT_LEAVES.items()}
     return Jagged(np.arange(len(weights) + 1), leaves)
 

@@ -28,6 +28,7 @@ EVENT_RECORD = np.dtype(
         ("source", np.int32),  # position in the block's file ids
         ("length", np.int32),
         ("weight", np.float32),
+        ("pileup", np.int32),
         ("high_level", np.float32, (len(schema.HIGH_LEVEL_FEATURES),)),
     ]
 )

@@ -267,7 +267,7 @@ def _pieces(unit: SelectedUnit, cuts: Cuts, there: Collection[int]) -> Iterator[
 def _event_records(batch: SelectedBatch, shuffle: Keys) -> Records:
     events = np.zeros(len(batch.rows), EVENT_RECORD)
     events["shuffle_key"], events["entry"], events["length"] = shuffle, batch.entries, np.diff(batch.offsets)
-    events["weight"], events["high_level"] = batch.weights, batch.high_level
+    events["weight"], events["pileup"], events["high_level"] = batch.weights, batch.pileup, batch.high_level
     return events
 
 
@@ -310,6 +310,7 @@ def _scaled(events: ShardEvents, scaling: Scaling) -> Iterator[ShardBatch]:
             event_ids=[f"{source}:{entry}" for source, entry in zip(sources, rows["entry"].tolist(), strict=True)],
             labels=np.array([schema.LABELS[sample] for sample in samples]),
             weights=scaling.apply_weights(samples, rows["weight"]),
+            pileup=rows["pileup"],
             high_level=scaling.apply_high_level(rows["high_level"]),
             offsets=offsets,
             particles=scale_particles(np.concatenate(events.particles[chosen]).view(PARTICLE_RECORD), offsets, scaling),
