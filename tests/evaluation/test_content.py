@@ -21,7 +21,8 @@ def make_predictions(models):
         stored_weights=weights.astype(np.float32),
         weights=weights,
         features=random.uniform(0, 3, (len(labels), len(schema.HIGH_LEVEL_FEATURES))).astype(np.float32),
-        particles=np.empty(0, np.int64),
+        particles=np.full(len(labels), 9),
+        pileup=np.full(len(labels), np.nan),
         scores={model: random.dirichlet(np.ones(3), len(labels)).astype(np.float32) for model in models},
     )
 
@@ -115,7 +116,7 @@ def test_packages_that_are_not_installed_are_left_out(monkeypatch):
 def test_every_plot_of_the_report_is_drawn(sources, tmp_path):
     metrics, predicted, measured = summarise(sources)
     paths = content.draw(tmp_path, metrics, predicted, measured)
-    assert metrics["slices"].keys() == {"LepPt", "LepEta", "LepIsEle", "nJets"}
+    assert metrics["slices"].keys() == {"LepPt", "LepEta", "LepIsEle", "nJets", "particles"}
     assert paths.keys() == report.EXPLANATIONS.keys()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths.values())
     assert {path.stem for path in paths.values()} == paths.keys()

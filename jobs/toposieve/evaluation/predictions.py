@@ -42,6 +42,8 @@ class Predictions:
     """(events, 14) high-level features in physical units; (events, 0) where scaling cannot be undone."""
     particles: npt.NDArray[np.int64]
     """(events,) number of particles."""
+    pileup: npt.NDArray[np.float64]
+    """(events,) number of pile-up interactions; NaN where it is not known."""
     scores: dict[str, npt.NDArray[np.float32]]
     """Model → probabilities, (events, classes)."""
 
@@ -52,9 +54,9 @@ class Predictions:
 
     @property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """What is known of the events: features by name, in physical units, and the number of particles."""
+        """What is known of the events: features by name, in physical units, particles and pile-up."""
         known: dict[str, npt.NDArray[Any]] = dict(zip(schema.HIGH_LEVEL_FEATURES, self.features.T, strict=False))
-        return known | ({"particles": self.particles} if len(self.particles) else {})
+        return known | {"particles": self.particles, "pileup": self.pileup}
 
 
 def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
@@ -77,6 +79,7 @@ def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
         weights=np.multiply(stored, factors[labels], dtype=np.float64),
         features=_features(data, table),
         particles=table["particles"].to_numpy().astype(np.int64),
+        pileup=table["pileup"].to_numpy().astype(np.float64),
         scores={run.config.model: each.probabilities for run, each in zip(runs, scores, strict=True)},
     )
 
