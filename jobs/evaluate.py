@@ -4,7 +4,9 @@
 
 reads {base}/datasets/demo/ and the models' runs under {base}/models/, and writes {base}/reports/demo/: report.html (one
 page that needs nothing else) and metrics.json; and in a folder that the manifest lists, what they are made of:
-metrics.json, predictions.parquet and every plot as PNG. The log ends with the table:
+metrics.json, predictions.parquet and every plot as PNG. Scores of each model are made once and kept under
+{base}/scores/. Thresholds are chosen on the validation split, everything is measured on the test split. The log ends
+with the table:
 
     AUC              qcd               ttbar             wjets             accuracy
     hlf              0.9763 ± 0.0021   0.9842 ± 0.0016   0.9721 ± 0.0023   0.9012 ± 0.0051
