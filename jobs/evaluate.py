@@ -137,7 +137,7 @@ def _make(
     start, folder = time.monotonic(), publication.folder
     validation = predictions.predict(inputs.open_test_data(data.directory, inputs.VALIDATION_SPLIT), runs)
     predicted = predictions.predict(data, runs)
-    measured = performance.measure(validation.sample, predicted.sample, config)
+    measured = performance.measure(validation.sample, predicted.sample, config, inputs.cross_sections(data.manifest))
     metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing)
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)

@@ -41,7 +41,9 @@ def sources(tmp_path):
 
 def summarise(sources):
     predicted = make_predictions(["hlf", "inclusive"])
-    measured = performance.measure(predicted.sample, predicted.sample, CONFIG, dict.fromkeys(schema.SAMPLES, 1000.0))
+    measured = performance.measure(
+        predicted.sample, predicted.sample, CONFIG, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0))
+    )
     return content.summarise("demo", *sources, predicted, measured, CONFIG), predicted, measured
 
 
@@ -74,7 +76,9 @@ def test_a_class_whose_weights_cancel_is_remarked_with_its_own_figures(sources, 
     of_ttbar = predicted.labels == schema.LABELS["ttbar"]
     predicted.stored_weights[of_ttbar] = [1, -1, -1, -1] * 3
     predicted.weights[of_ttbar] = 0
-    measured = performance.measure(predicted.sample, predicted.sample, CONFIG, dict.fromkeys(schema.SAMPLES, 1000.0))
+    measured = performance.measure(
+        predicted.sample, predicted.sample, CONFIG, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0))
+    )
     metrics = content.summarise("demo", data, runs, predicted, measured, CONFIG)
     figures = {"events": 12, "weight": 0, "negative_share": 0.75, "effective_events": 3}
     assert metrics["test"]["ttbar"] == figures

@@ -184,3 +184,10 @@ def test_times_of_a_report_are_those_of_scoring_and_its_own(tmp_path):
         inputs.StageTime("scores", "scores/demo/test/hlf/1", 1.5, 9),
         inputs.StageTime("reports", "reports/demo", 4.5, 9),
     ]
+
+
+def test_cross_sections_are_those_of_the_manifest_where_it_has_them():
+    recorded = {"qcd": {"pb": 4.0, "error": 0.5, "generated": 9}, "ttbar": None}
+    about = {"stage": "prepare", "config_hash": "", "config": {}, "units": (), "code_version": ""}
+    manifest = manifests.Manifest(**about, extra={"cross_sections": recorded})
+    assert inputs.cross_sections(manifest) == {"qcd": (4.0, 0.5), "ttbar": None, "wjets": None}

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def make(events_per_class=100, seed=0):
 
 
 TEST, VALIDATION = make(), make(seed=1)
-CROSS_SECTIONS = {"qcd": 4000.0, "ttbar": 50.0, "wjets": 500.0}
+CROSS_SECTIONS = {"qcd": (4000.0, 400.0), "ttbar": (50.0, 1.0), "wjets": (500.0, 30.0)}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_errors_are_those_of_the_same_model_class_and_background(measured):
 
 
 def test_the_rate_adds_up_every_process_by_its_own_cross_section(measured):
-    before = {name: pb * 1e-36 * 2e34 for name, pb in CROSS_SECTIONS.items()}
+    before = {name: pb * 1e-36 * 2e34 for name, (pb, _) in CROSS_SECTIONS.items()}
     for _, model, wanted, _, point in points_of(measured):
         rates = {
             name: before[name] * passing(TEST, model, wanted, point["threshold"], label)
@@ -96,6 +97,8 @@ def test_the_rate_adds_up_every_process_by_its_own_cross_section(measured):
         assert point["rate"]["processes"] == pytest.approx(rates)
         assert point["rate"]["total"]["value"] == pytest.approx(sum(rates.values()))
         assert 0 < point["rate"]["total"]["error"] < sum(rates.values())
+        parts = [rates[name] * error / pb for name, (pb, error) in CROSS_SECTIONS.items()]
+        assert point["rate"]["total"]["cross_section_error"] == pytest.approx(math.hypot(*parts))
 
 
 def test_budgets_hold_on_validation_and_one_that_none_meets_has_no_threshold():
@@ -107,7 +110,7 @@ def test_budgets_hold_on_validation_and_one_that_none_meets_has_no_threshold():
             continue
         total = sum(
             pb * 0.02 * passing(VALIDATION, model, wanted, point["threshold"], schema.LABELS[name])
-            for name, pb in CROSS_SECTIONS.items()
+            for name, (pb, _) in CROSS_SECTIONS.items()
         )
         assert total <= 30
 
@@ -125,9 +128,10 @@ def test_the_temperature_is_of_validation_and_its_effect_of_test(measured):
 
 def test_configured_cross_sections_come_first_and_unknown_ones_give_no_rate():
     config = CONFIG.model_copy(update={"cross_sections": {"qcd": 100.0}})
-    measured = performance.measure(VALIDATION, TEST, config, {"qcd": 4000.0, "ttbar": None})
+    measured = performance.measure(VALIDATION, TEST, config, {"qcd": (4000.0, 400.0), "ttbar": None})
     np.testing.assert_allclose(measured.hertz, [2.0, np.nan, np.nan])
-    assert all(point["rate"]["total"] == {"value": None, "error": None} for *_, point in points_of(measured))
+    np.testing.assert_allclose(measured.hertz_errors, [0.0, np.nan, np.nan])
+    assert all(point["rate"]["total"]["value"] is None for *_, point in points_of(measured))
     assert all(point["threshold"] is None for *_, point in points_of(measured, "rate_budgets"))
 
 

@@ -16,7 +16,7 @@ def measured():
     labels = np.repeat(np.arange(3), 30)
     scores = {name: random.dirichlet(np.ones(3), 90) + np.eye(3)[labels] * 0.3 for name in ("hlf", "inclusive")}
     events = performance.Sample(labels, np.ones(90), scores)
-    measured = performance.measure(events, events, CONFIG, dict.fromkeys(schema.SAMPLES, 1000.0))
+    measured = performance.measure(events, events, CONFIG, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0)))
     return measured, performance.summarise_models(measured, events)
 
 

@@ -92,7 +92,7 @@ def test_rates_within_a_budget_and_budgets_that_none_meets(metrics):
     text = section_of(report.render(metrics, TIMES, IMAGES), "rates")
     total = first["rate"]["total"]
     (row,) = [row for row in cells_of(text) if row[:3] == ["hlf", "ttbar", "20"]]
-    assert row[5] == f"{total['value']:,.4g} ± {total['error']:.3g}"
+    assert row[5] == f"{total['value']:,.4g} ± {total['error']:.3g} ± {total['cross_section_error']:.3g}"
     assert "No threshold of hlf for ttbar stays within 100 Hz." in text
 
 

@@ -199,7 +199,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
     }
     config = EvaluationConfig(bootstrap_samples=20)
     events = performance.Sample(labels, weights, scores)
-    measured = performance.measure(events, events, config, dict.fromkeys(schema.SAMPLES, 1000.0))
+    measured = performance.measure(events, events, config, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0)))
     run = {"run": "0123456789abcdef", "training": RUN_METRICS, "history": HISTORY}
     return {
         "report": "demo",

@@ -85,16 +85,20 @@ def rates(metrics: Metrics, figure: str) -> list[str]:
     return [
         html.paragraph(f"At {config['luminosity']:.3g} cm⁻² s⁻¹, Hz after selection and before any cut: {before}."),
         figure,
-        html.table("Thresholds within rate budgets; errors are those of the test sample", header, rows),
+        html.table(
+            "Thresholds within rate budgets; errors are those of the test sample, then of the cross-sections",
+            header,
+            rows,
+        ),
         *_unmet(metrics),
     ]
 
 
 def _within(point: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     total = point["rate"]["total"]
-    error = "?" if total["error"] is None else f"{total['error']:.3g}"
+    errors = " ± ".join("?" if total[key] is None else f"{total[key]:.3g}" for key in ("error", "cross_section_error"))
     each = [_hertz(point["rate"]["processes"][name]) for name in classes]
-    return [*_kept(point), f"{_hertz(total['value'])} ± {error}", *each]
+    return [*_kept(point), f"{_hertz(total['value'])} ± {errors}", *each]
 
 
 def _hertz(value: float | None) -> str:

@@ -45,6 +45,8 @@ class Performance:
     config: EvaluationConfig
     hertz: FloatArray
     """(classes,) rate of each before any cut on scores; NaN where its cross-section is not known."""
+    hertz_errors: FloatArray
+    """(classes,) from those of the cross-sections; a configured one is exact."""
     thresholds: FloatArray
     """(models, classes, working points, then rate budgets), chosen on validation; NaN where there is none."""
     nominal: Measurement
@@ -93,7 +95,7 @@ def measure(
     validation: Sample,
     test: Sample,
     config: EvaluationConfig,
-    cross_sections: Mapping[str, float | None] = MappingProxyType({}),
+    cross_sections: Mapping[str, tuple[float, float] | None] = MappingProxyType({}),
 ) -> Performance:
     """Choose thresholds on validation and measure every model on test, then again on each resampling of its events.
 
@@ -101,11 +103,12 @@ def measure(
         validation: Scores of the same models.
         test: The events that all numbers are from.
         config: Working points, rates and bootstrap.
-        cross_sections: Class → that of its selected events, pb, where it is known; those of ``config`` come first.
+        cross_sections: Class → that of its selected events and its error, pb, where it is known; those of ``config``
+            come first.
     """
-    known = dict(cross_sections) | dict(config.cross_sections)
-    picobarn = np.array([known.get(sample) or np.nan for sample in schema.SAMPLES])
-    hertz = rates.process_rates(picobarn, config.luminosity)
+    known = dict(cross_sections) | {sample: (value, 0.0) for sample, value in config.cross_sections.items()}
+    picobarn = np.array([known.get(sample) or (np.nan, np.nan) for sample in schema.SAMPLES])  # (classes, 2)
+    hertz, hertz_errors = rates.process_rates(picobarn, config.luminosity).T
     thresholds = choose_thresholds(validation, hertz, config)
     evaluator = metrics.Evaluator(test.labels, test.scores, ROC_GRID, thresholds)
     resampled = []
@@ -121,7 +124,15 @@ def measure(
         for scores in validation.scores.values()
     ]
     return Performance(
-        tuple(test.scores), config, hertz, thresholds, nominal, metrics.stack(resampled), sums, np.array(temperatures)
+        tuple(test.scores),
+        config,
+        hertz,
+        hertz_errors,
+        thresholds,
+        nominal,
+        metrics.stack(resampled),
+        sums,
+        np.array(temperatures),
     )
 
 

@@ -19,7 +19,7 @@ def process_rates(cross_sections: FloatArray, luminosity: float) -> FloatArray:
     """Rate of each process before any cut on scores, Hz.
 
     Args:
-        cross_sections: (processes,) of the selected events, pb.
+        cross_sections: (processes, ...) of the selected events, pb, or their errors.
         luminosity: cm⁻² s⁻¹.
 
     >>> process_rates(np.array([150.0]), 2e34).round(6).tolist()

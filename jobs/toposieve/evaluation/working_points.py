@@ -79,7 +79,7 @@ def _point(performance: Performance, place: int, label: int, key: int) -> dict[s
         "background": {
             sample: _false_positives(passing, resampled, sums, other) for sample, other in _backgrounds(label)
         },
-        "rate": _rate(passing[:-1], resampled[:, :-1], performance.hertz),
+        "rate": _rate(passing[:-1], resampled[:, :-1], performance),
     }
 
 
@@ -95,11 +95,13 @@ def _false_positives(passing: FloatArray, resampled: FloatArray, sums: list[Weig
     }
 
 
-def _rate(passing: FloatArray, resampled: FloatArray, hertz: FloatArray) -> dict[str, Any]:
-    """Hz of each process and of all; the error is that of the test sample, with none of the cross-sections."""
+def _rate(passing: FloatArray, resampled: FloatArray, performance: Performance) -> dict[str, Any]:
+    """Hz of each process and of all; ``error`` is that of the test sample, apart from those of the cross-sections."""
+    hertz = performance.hertz
     total = rates.total_rate(passing, hertz)
+    of_cross_sections = np.sqrt(np.sum((passing * performance.hertz_errors) ** 2))
     error = standard_error(rates.total_rate(resampled, hertz))
     return {
-        "total": with_error(float(total), float(error)),
+        "total": with_error(float(total), float(error)) | {"cross_section_error": number(float(of_cross_sections))},
         "processes": {sample: number(passing[label] * hertz[label]) for sample, label in schema.LABELS.items()},
     }
