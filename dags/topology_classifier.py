@@ -17,9 +17,9 @@ paused); the run that a backfilled day starts is skipped. Days that are complete
 | `train` | `datasets/{dataset}/` | `models/{model}/{run}/` |
 | `evaluate` | dataset and models | `reports/{report}/report.html` |
 
-The names of dataset, run and report follow from the days and the configuration; a report has every model that is
-trained on its dataset with its configuration, whichever run has trained it. The log of `plan` lists every path of the
-run.
+The names of dataset, run and report follow from the days and the configuration; a run completes the report that is
+there, so that has every model that was trained on its dataset with its configuration. The log of `plan` lists every
+path of the run.
 
 **Selecting many times.** `select` reads the ROOT files. To try one cut after the other, switch `ingest_store_events`
 on: `ingest` then stores every event's needed leaves as Parquet in `events/{day}/`, as large as the ROOT files, and

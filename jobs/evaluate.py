@@ -1,21 +1,23 @@
-"""Evaluate trained models on the test split of a dataset and write a report.
+r"""Evaluate trained models on the test split of a dataset and write a report.
 
-    python jobs/evaluate.py --base DATA --dataset demo --report demo --models hlf inclusive
+    python jobs/evaluate.py --base DATA --dataset demo --report demo \
+        --labels hlf=models/hlf/RUN gru=models/inclusive/RUN
 
-reads {base}/datasets/demo/ and the models' runs under {base}/models/, and writes {base}/reports/demo/: report.html (one
+reads {base}/datasets/demo/ and the runs that the labels name, below the base; writes the networks' scores of validation
+and test events, {base}/scores/demo/{model}/{run}/, unless they are there; and {base}/reports/demo/: report.html (one
 page that needs nothing else) and metrics.json; and in a folder that the manifest lists, what they are made of:
-metrics.json, predictions.parquet and every plot as PNG. Scores of each model are made once and kept under
-{base}/scores/. Thresholds are chosen on the validation split, everything is measured on the test split. The log ends
-with the table:
+metrics.json, predictions.parquet and every plot as PNG. Thresholds are chosen on the validation split, everything is
+measured on the test split. The log ends with the table:
 
-    AUC              qcd               ttbar             wjets             accuracy
-    hlf              0.9763 ± 0.0021   0.9842 ± 0.0016   0.9721 ± 0.0023   0.9012 ± 0.0051
-    inclusive        ...
-    inclusive - hlf  +0.0012 ± 0.0010  ...
+    AUC        qcd               ttbar             wjets             accuracy
+    hlf        0.9763 ± 0.0021   0.9842 ± 0.0016   0.9721 ± 0.0023   0.9012 ± 0.0051
+    gru        ...
+    gru - hlf  +0.0012 ± 0.0010  ...
 
-Models trained with other values than the defaults are found by the same values in --training. A report that is there
-already, from the same dataset, runs and configuration, is left as it is; with other inputs it is made anew. Where some
-of the models are not trained, the report has the others and says so, and the job ends with exit code 2 all the same.
+The log of a training names its run. Labels are free: several runs of one model stand side by side. A report that is
+there already, of the same dataset, labels and configuration, is left as it is; with others it is made anew, with
+--keep-labels together with the labels that it has. Labels given as --missing are not trained: the report says so, and
+the job ends with exit code 2 all the same.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from toposieve import cli
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import EvaluationConfig, TrainingConfig, load_config
+from toposieve.config import EvaluationConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.table import format_table
 from toposieve.io.content_folders import upload
@@ -40,7 +43,6 @@ from toposieve.io.manifests import Manifest, Unit
 from toposieve.io.names import path_key
 from toposieve.io.publication import Publication, check_same_config, is_up_to_date, write_timing
 from toposieve.io.store import Key, root_key
-from toposieve.models import ARCHITECTURES
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -60,19 +62,19 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
     parser.add_argument("--report", required=True, help="name of the report")
     parser.add_argument(
-        "--models",
+        "--labels",
         nargs="+",
-        choices=tuple(ARCHITECTURES),
-        required=True,
-        metavar="MODEL",
-        help="trained models to compare",
+        default=[],
+        metavar="NAME=models/MODEL/RUN",
+        help="runs to compare, and what to call each",
     )
     parser.add_argument(
-        "--with-others", action="store_true", help="compare them with the other models, too, that are trained alike"
+        "--keep-labels", action="store_true", help="compare them with those that the report there has, too"
     )
     parser.add_argument(
-        "--training", metavar="JSON", help="configuration the models were trained with, less the model: JSON, or a file"
+        "--missing", nargs="+", default=[], metavar="NAME", help="labels that the report lacks: their training failed"
     )
+    parser.add_argument("--models", nargs="*", help=argparse.SUPPRESS)
     cli.add_output_arguments(parser)
     return parser
 
@@ -85,23 +87,22 @@ def main(args: argparse.Namespace) -> None:
     if cli.shows_history(args, directory):
         return
     config = cli.stage_config(args, EvaluationConfig)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    names = _labels(args)
     from toposieve.evaluation import inputs
 
-    logger.info("input %s and its models under %s, output %s", dataset, base / "models", directory)
+    logger.info("input %s and the runs %s, output %s", dataset, ", ".join(names.values()), directory)
     data = inputs.open_test_data(dataset)
-    models = tuple(ARCHITECTURES) if args.with_others else args.models
-    configs = [load_config(TrainingConfig, args.training, {"model": name}) for name in ARCHITECTURES if name in models]
-    runs, problems = inputs.open_runs(base, data, configs)
-    missing = {model: problem for model, problem in problems.items() if model in args.models}
+    runs = inputs.open_runs(base, data, names, _kept(directory) if args.keep_labels else {})
+    missing = [label for label in args.missing if label not in (run.label for run in runs)]
     if not runs:
-        raise InvalidInputError("\n".join(missing.values()))
+        raise InvalidInputError(f"nothing to evaluate: the training of {', '.join(missing)} failed; see its log")
+    _score(base, dataset, runs, recompute=args.recompute)
     fingerprints = inputs.input_fingerprints(base, data, runs, missing)
     with cli.publication(args, directory) as publication:
         check_same_config(directory, publication.previous, config.hash, replace=args.replace)
         manifest = None if args.recompute else _finished(publication, config, fingerprints)
         if manifest is None:
-            manifest = _make(publication, config, data, runs, fingerprints, list(missing))
+            manifest = _make(publication, config, data, runs, fingerprints, missing)
             _write_page(base, directory, manifest, data, runs)
         elif not _page_is_there(directory, manifest):
             _write_page(base, directory, manifest, data, runs)
@@ -110,8 +111,50 @@ def main(args: argparse.Namespace) -> None:
     logger.info("results:\n\n%s\n", format_table(json.loads((directory / METRICS_NAME).read_text())))
     logger.info("report: %s", directory / REPORT_NAME)
     if missing:
-        problem = "\n".join(missing.values())
-        raise InvalidInputError(f"{directory / REPORT_NAME} is without {', '.join(missing)}: {problem}")
+        raise InvalidInputError(
+            f"{directory / REPORT_NAME} is without {', '.join(missing)}, whose training failed: "
+            "train it again, and evaluate it with --keep-labels"
+        )
+
+
+def _labels(args: argparse.Namespace) -> dict[str, str]:
+    """Label → folder of its run below the base.
+
+    Raises:
+        InvalidInputError: A label is no name, or is given twice, or what it names cannot be a run.
+    """
+    if args.models is not None:
+        given = " ".join(f"{model}=models/{model}/RUN" for model in args.models)
+        raise InvalidInputError(f"--models is no more: name the runs, as their trainings' logs do, --labels {given}")
+    names: dict[str, str] = {}
+    for text in args.labels:
+        label, _, name = text.partition("=")
+        if not re.fullmatch(r"models/[\w.-]+/[\w.-]+", name) or ".." in name:
+            raise InvalidInputError(
+                f"--labels {text}: expected NAME=models/MODEL/RUN, as a training's log names its run"
+            )
+        if path_key("--labels", label) in names:
+            raise InvalidInputError(f"--labels: {label} is given twice; choose another name for {name}")
+        names[label] = name
+    if not names and not args.missing:
+        raise InvalidInputError("--labels is missing: give NAME=models/MODEL/RUN, as a training's log names its run")
+    return names
+
+
+def _kept(directory: Key) -> dict[str, str]:
+    """Label → folder of its run below the base, of the report that is there."""
+    metrics = directory / METRICS_NAME
+    models = json.loads(metrics.read_text())["models"] if metrics.stat() else {}
+    return {label: f"models/{of['model']}/{of['run']}" for label, of in models.items() if "model" in of}
+
+
+def _score(base: Key, dataset: Key, runs: Sequence[ModelRun], *, recompute: bool) -> None:
+    """Let every network score the dataset that has not."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from toposieve.evaluation import scoring
+
+    for run in runs:
+        scoring.score(base, dataset, run, recompute=recompute)
 
 
 def _finished(publication: Publication, config: EvaluationConfig, fingerprints: dict[str, str]) -> Manifest | None:
@@ -131,7 +174,7 @@ def _make(
     fingerprints: dict[str, str],
     missing: Sequence[str],
 ) -> Manifest:
-    """Score, measure and draw in scratch, and publish the files; then tell how long it took."""
+    """Measure and draw in scratch, and publish the files; then tell how long it took."""
     from toposieve.evaluation import content, inputs, performance, predictions
 
     start, folder = time.monotonic(), publication.folder
@@ -176,15 +219,12 @@ def _manifest(config: EvaluationConfig, fingerprints: dict[str, str], unit: Unit
 
 def _write_page(base: Key, directory: Key, manifest: Manifest, data: TestData, runs: Sequence[ModelRun]) -> None:
     """Write what people look at from what is published: the page shows times too, so no manifest lists it."""
-    from toposieve.evaluation import inputs, predictions, report
+    from toposieve.evaluation import inputs, report
 
     files = {key.name: key for key in (directory / file.path for file in manifest.outputs())}
     metrics = files[METRICS_NAME].read_text()
     images = {name.removesuffix(".png"): key.read_bytes() for name, key in files.items() if name.endswith(".png")}
-    times = [
-        *inputs.stage_times(base, data, runs),
-        *inputs.report_times(base, directory, [predictions.scores_of(data, run) for run in runs]),
-    ]
+    times = inputs.stage_times(base, data, runs, directory)
     page = report.render(json.loads(metrics), times, images)
     (directory / REPORT_NAME).write_text(page)
     (directory / METRICS_NAME).write_text(metrics)  # last: it says which report the page is

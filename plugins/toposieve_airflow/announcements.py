@@ -9,7 +9,7 @@ import msgspec
 
 from toposieve_airflow import assets
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import check_outputs
+from toposieve_airflow.outputs import check_outputs, name_run
 from toposieve_airflow.steps import Step
 from toposieve_airflow.ui.documents import Report
 
@@ -22,7 +22,7 @@ SUMMARIES = {assets.REPORT.name: METRICS, assets.SELECTED.name: CUTFLOW}
 
 
 def check_and_announce(step: Step, jobs: JobsEnvironment, outlets: Sequence[Any], context: Context) -> None:
-    """Check a task's output, then tell its asset events what it is.
+    """Check a task's output, then tell its asset events what it is, and later tasks where a run is.
 
     Args:
         step: What the task has done.
@@ -35,6 +35,7 @@ def check_and_announce(step: Step, jobs: JobsEnvironment, outlets: Sequence[Any]
     """
     names = [asset.name for asset in outlets]
     told = check_outputs(step, jobs, [SUMMARIES[name] for name in names if name in SUMMARIES])
+    name_run(step, context)
     for asset in outlets:
         context["outlet_events"][asset].extra = extra(asset.name, step, told)
 

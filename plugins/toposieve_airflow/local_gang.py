@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.gang import TASK_VARIABLE, local_hosts, worker_environments
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import JobLog, with_run
+from toposieve_airflow.outputs import JobLog, with_run, with_trained
 from toposieve_airflow.processes import JobFailed, JobProcesses, free_ports
 from toposieve_airflow.spark_job import log_places
 
@@ -56,6 +56,7 @@ class LocalGangOperator(BaseOperator):
             AirflowException: A worker failed in another way, or the task was ended from outside.
             OutputError: The job ended well but its output does not hold.
         """
+        self.step = with_trained(self.step, context)
         log_places(self.log.info, self.step)
         workers = self.step["workers"]
         self._gang = JobProcesses([f"worker {index}" for index in range(workers)])

@@ -6,11 +6,17 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.processes import error_line
 from toposieve_airflow.steps import Step
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+RUN_KEY = "run"
+"""XCom of a training: ``label=models/model/run``, as ``evaluate.py --labels`` takes it."""
 
 _WORKER = re.compile(r"\[worker (\d+)\] ")
 _RUN = re.compile(r"results in (/.+|[a-z][a-z0-9]*://.+)")
@@ -76,3 +82,20 @@ def with_run(step: Step, runs: Sequence[str]) -> Step:
     if not runs:
         raise OutputError(f"the job says that it is done but not where in {', '.join(step['outputs'])} its results are")
     return {**step, "outputs": [runs[-1]]}
+
+
+def name_run(step: Step, context: Context) -> None:
+    """Tell the tasks that come later where a run is, if only its job's log names it: :func:`with_run` has looked."""
+    if step["run_in_log"]:
+        name = "/".join(step["outputs"][0].rsplit("/", 3)[1:])
+        context["ti"].xcom_push(key=RUN_KEY, value=f"{step['label']}={name}")
+
+
+def with_trained(step: Step, context: Context) -> Step:
+    """The step with the runs that ``train`` has named on its command line, and the labels that it has not."""
+    if not step.get("runs"):
+        return step
+    found = [run for run in context["ti"].xcom_pull(task_ids=["train"], key=RUN_KEY) if run]
+    missing = sorted({*step["runs"]} - {run.partition("=")[0] for run in found}, key=step["runs"].index)
+    labels = ["--labels", *found] if found else []
+    return {**step, "arguments": [*step["arguments"], *labels, *(["--missing", *missing] if missing else [])]}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Required, TypedDict
+from typing import Any, NotRequired, Required, TypedDict
 
 from toposieve_airflow.naming import dataset_name, report_name
 from toposieve_airflow.params import ConfigurationSchema
@@ -40,6 +40,8 @@ class Step(TypedDict):
     """Whether the job works in a directory under ``outputs`` that only its log names, as ``results in DIRECTORY``."""
     workers: int
     """Processes that share the work."""
+    runs: NotRequired[list[str]]
+    """Labels of the runs of ``train`` that the job takes; where they are, only these tasks say."""
 
 
 ANY_PARTITION = "{partition}"
@@ -208,18 +210,16 @@ class Commands:
         return {**step, "workers": self._params["workers"], "run_in_log": True}
 
     def evaluate(self, dataset: str, models: Sequence[str], report: str) -> Step:
-        """Evaluate these models, and others that are trained alike, and write the report."""
-        training = json.dumps(self.config("training"))
-        arguments = ["--dataset", dataset, "--report", report, "--training", training, "--with-others"]
+        """Evaluate the runs of these models, beside what the report has already, and write the report."""
         step = self._step(
             report,
-            [*arguments, *self._replace(), "--models", *models],
+            ["--dataset", dataset, "--report", report, "--keep-labels", *self._replace()],
             self.config("evaluation"),
             shows=self.config("evaluation"),
             inputs=[self._below("datasets", dataset), *(self._below("models", model) for model in models)],
             outputs=[self._below("reports", report)],
         )
-        return {**step, "files": ["metrics.json", "report.html"]}
+        return {**step, "files": ["metrics.json", "report.html"], "runs": list(models)}
 
     def _below(self, *names: str) -> str:
         return "/".join([self._base.rstrip("/"), *names])

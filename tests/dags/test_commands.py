@@ -16,6 +16,7 @@ from support.dags import load_dags
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.factory import SCRIPTS
 from toposieve_airflow.local_gang import LocalGangOperator
+from toposieve_airflow.outputs import RUN_KEY, with_trained
 from toposieve_airflow.profiles import PROFILE_VARIABLE, load_profile
 from toposieve_airflow.spark_job import SparkJobOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
@@ -56,8 +57,12 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
 
 
 def steps_of(dag: DAG, changes: dict[str, Any], key: str | None) -> Iterator[tuple[str, Step]]:
+    """Steps of a run; evaluation's with the runs that its trainings name."""
     params = {**dag.params.validate(), **changes}
-    return every_step(dag.get_task("plan").build_steps(params, key))
+    named = [f"{model}=models/{model}/0123456789abcdef" for model in params.get("models", ())]
+    context = TaskInstance(pulled={("train", RUN_KEY): named}).context()
+    for task, step in every_step(dag.get_task("plan").build_steps(params, key)):
+        yield task, with_trained(step, context)
 
 
 def command(dag: DAG, task_id: str, step: Step) -> list[str]:
@@ -156,7 +161,7 @@ def test_values_of_the_form_reach_the_jobs(dags: dict[str, DAG]) -> None:
     assert parsed["select"]["config"]["jet_pt_min"] == 41.5
     assert parsed["train"]["config"]["epochs"] == 9
     assert parsed["train"]["config"]["model"] == "hlf"
-    assert parsed["evaluate"]["trained_with"] == [parsed["train"]["training_hash"]]
+    assert parsed["evaluate"]["labels"] == ["hlf=models/hlf/0123456789abcdef"]
     assert parsed["evaluate"]["dataset"] == parsed["train"]["dataset"] == parsed["prepare"]["dataset"]
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -31,12 +33,11 @@ def make_predictions(models):
 def sources(tmp_path):
     """A dataset's test data and two runs on it."""
     dataset = evaluation_data.write_dataset(tmp_path)
-    configs = [TrainingConfig(model=model) for model in ("hlf", "inclusive")]
-    for config in configs:
-        evaluation_data.write_run(tmp_path, dataset, config)
+    configs = {"hlf": TrainingConfig(model="hlf"), "inclusive": TrainingConfig(model="inclusive", seed=2)}
+    names = {label: evaluation_data.write_run(tmp_path, dataset, config) for label, config in configs.items()}
     base = evaluation_data.base_key(tmp_path)
     data = inputs.open_test_data(base / "datasets" / dataset.name)
-    return data, [inputs.open_run(base, data, config) for config in configs]
+    return data, [inputs.open_run(base, data, label, f"models/{label}/{run.name}") for label, run in names.items()]
 
 
 def summarise(sources):
@@ -92,6 +93,8 @@ def test_runs_and_configurations_are_recorded(sources):
     assert metrics["models"]["inclusive"]["run"] == sources[1][1].directory.name
     assert metrics["models"]["hlf"]["training"] == evaluation_data.RUN_METRICS
     assert "model" not in metrics["configuration"]["training"]
+    assert metrics["configuration"]["training"]["batch_size"] == TrainingConfig().batch_size
+    assert metrics["configuration"]["training"]["seed"] == {"hlf": 1, "inclusive": 2}
     assert metrics["configuration"]["dataset"]["partitions"] == ["day"]
     assert metrics["code_versions"]["hlf"] == "def5678"
     assert metrics["report"] == metrics["dataset"] == "demo"
@@ -124,3 +127,9 @@ def test_every_plot_of_the_report_is_drawn(sources, tmp_path):
     assert paths.keys() == report.EXPLANATIONS.keys()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths.values())
     assert {path.stem for path in paths.values()} == paths.keys()
+
+
+def test_what_is_not_trained_in_epochs_has_no_learning_curve(sources, tmp_path):
+    data, runs = sources
+    metrics, predicted, measured = summarise((data, [replace(run, history={}) for run in runs]))
+    assert "learning" not in content.draw(tmp_path, metrics, predicted, measured)

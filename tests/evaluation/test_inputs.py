@@ -1,5 +1,5 @@
-import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ def opened(dataset):
     return inputs.open_test_data(base_key(dataset.parents[1]) / "datasets" / dataset.name)
 
 
-def open_run(base, dataset, config):
-    return inputs.open_run(base_key(base), opened(dataset), config)
+def open_run(base, dataset, directory, label="a"):
+    return inputs.open_run(base_key(base), opened(dataset), label, directory.relative_to(base).as_posix())
 
 
 def manifest_of(directory):
@@ -82,53 +82,73 @@ def test_a_dataset_without_scaling_is_refused(dataset):
         opened(dataset)
 
 
-def test_a_run_is_found_by_its_configuration(tmp_path, dataset):
-    config = TrainingConfig(model="hlf", epochs=2)
-    directory = evaluation_data.write_run(tmp_path, dataset, config)
-    run = open_run(tmp_path, dataset, config)
-    assert str(run.directory) == str(directory)
+def test_a_run_is_opened_under_its_label(tmp_path, dataset):
+    directory = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf", epochs=2))
+    run = open_run(tmp_path, dataset, directory)
+    assert (run.label, run.model, str(run.directory)) == ("a", "hlf", str(directory))
     assert str(run.model_file) == str(run_folder(directory) / "model.keras")
+    assert str(run.scores) == str(tmp_path / "scores" / "demo" / "hlf" / directory.name)
     assert run.history == evaluation_data.HISTORY
     assert run.metrics["best_epoch"] == 2
 
 
-def test_a_missing_run_gives_the_command_that_trains_it(tmp_path, dataset):
-    with pytest.raises(InvalidInputError) as caught:
-        open_run(tmp_path, dataset, TrainingConfig(model="inclusive", epochs=2))
-    command = f"python jobs/train.py --base {tmp_path} --dataset demo --config '"
-    assert command in str(caught.value)
-    changed = str(caught.value).partition("--config '")[2].rstrip("'")
-    assert json.loads(changed) == {"model": "inclusive", "epochs": 2}
+def test_a_run_that_is_not_there_is_named_with_its_label(tmp_path, dataset):
+    with pytest.raises(InvalidInputError, match=r"^a: .*models/hlf/0123 holds no finished run: train it, or check"):
+        open_run(tmp_path, dataset, tmp_path / "models" / "hlf" / "0123")
 
 
-def test_a_run_with_a_model_cut_short_is_refused(tmp_path, dataset, caplog):
-    config = TrainingConfig(model="hlf")
-    (run_folder(evaluation_data.write_run(tmp_path, dataset, config)) / "model.keras").write_bytes(b"")
-    with pytest.raises(InvalidInputError, match=r"no trained hlf .*python jobs/train\.py"):
-        open_run(tmp_path, dataset, config)
-    assert "model.keras is 0 bytes long" in caplog.text
+def test_a_run_on_another_dataset_is_refused(tmp_path, dataset):
+    other = evaluation_data.write_dataset(tmp_path, "other", sizes={"qcd": 4, "ttbar": 4, "wjets": 4})
+    directory = evaluation_data.write_run(tmp_path, other, TrainingConfig(model="hlf"))
+    with pytest.raises(InvalidInputError, match=r"^a: .* was trained on datasets/other, and .*/demo is not that"):
+        open_run(tmp_path, dataset, directory)
+
+
+def test_a_run_with_a_model_cut_short_is_refused(tmp_path, dataset):
+    directory = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"))
+    (run_folder(directory) / "model.keras").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match=r"model\.keras is 0 bytes long"):
+        open_run(tmp_path, dataset, directory)
 
 
 def test_a_run_with_an_altered_history_is_refused(tmp_path, dataset):
-    config = TrainingConfig(model="hlf")
-    path = run_folder(evaluation_data.write_run(tmp_path, dataset, config)) / "history.json"
+    directory = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"))
+    path = run_folder(directory) / "history.json"
     path.write_text(path.read_text().replace("1.1", "1.2"))
     with pytest.raises(InvalidInputError, match=r"history\.json is altered"):
-        open_run(tmp_path, dataset, config)
+        open_run(tmp_path, dataset, directory)
 
 
-def test_fingerprints_change_with_dataset_and_run(tmp_path, dataset):
-    config = TrainingConfig(model="hlf")
-    directory = evaluation_data.write_run(tmp_path, dataset, config)
-    data, run = opened(dataset), open_run(tmp_path, dataset, config)
-    before = inputs.input_fingerprints(base_key(tmp_path), data, [run])
-    assert set(before) == {"datasets/demo", f"models/hlf/{directory.name}"}
+def test_runs_come_in_the_order_of_models_and_those_kept_only_if_they_are_there(tmp_path, dataset, caplog):
+    names = {
+        label: evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model=model, seed=seed))
+        .relative_to(tmp_path)
+        .as_posix()
+        for label, model, seed in [("z", "hlf", 1), ("b", "inclusive", 1), ("a", "hlf", 2)]
+    }
+    kept = {"a": names["a"], "z": "models/hlf/other", "gone": "models/hlf/gone"}
+    chosen = {label: names[label] for label in ("b", "z")}
+    found = inputs.open_runs(base_key(tmp_path), opened(dataset), chosen, kept)
+    assert [run.label for run in found] == ["a", "z", "b"]
+    assert f"models/hlf/{found[1].directory.name}" == names["z"]
+    assert "no longer in the report: gone: " in caplog.text
+
+
+def test_fingerprints_change_with_dataset_run_scores_and_label(tmp_path, dataset):
+    directory = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"))
+    data, run = opened(dataset), open_run(tmp_path, dataset, directory)
+    Path(str(run.scores)).mkdir(parents=True)
+    evaluation_data.save_manifest(Path(str(run.scores)), run.manifest)
+    base, name = base_key(tmp_path), f"models/hlf/{directory.name}"
+    before = inputs.input_fingerprints(base, data, [run])
+    assert set(before) == {"datasets/demo", f"a={name}", run.scores.relative_to(base)}
     edit_manifest(dataset, notes=("read before this note was written",))
     edit_manifest(directory, code_version="other", notes=("another run",))
-    other = replace(run, manifest=manifest_of(directory))
-    after = inputs.input_fingerprints(base_key(tmp_path), data, [other])
-    assert after["datasets/demo"] == before["datasets/demo"]
-    assert after[f"models/hlf/{directory.name}"] != before[f"models/hlf/{directory.name}"]
+    edit_manifest(Path(str(run.scores)), notes=("other scores",))
+    after = inputs.input_fingerprints(base, data, [replace(run, manifest=manifest_of(directory))])
+    assert {name for name in before if after[name] == before[name]} == set()
+    assert inputs.input_fingerprints(base, data, [replace(run, label="b")]).keys() != before.keys()
+    assert inputs.input_fingerprints(base, data, [run], ["c"]).keys() > before.keys()
 
 
 def save_stage(directory, *, upstream=(), sources=(), seconds=None):
@@ -154,40 +174,25 @@ def test_times_of_everything_behind_the_report_in_order(tmp_path, dataset):
     write_timing(base_key(tmp_path) / "raw" / "qcd" / "a", seconds=4, events=7)
     edit_manifest(dataset, inputs={"selected/a": "", "selected/b": ""})
     write_timing(base_key(dataset), seconds=5, events=9)
-    config = TrainingConfig(model="hlf")
-    directory = evaluation_data.write_run(tmp_path, dataset, config)
+    directory = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"))
     (directory / "timing.json").write_text('{"seconds": 6.5, "epoch_seconds": [3, 3.5]}')
-    data, run = opened(dataset), open_run(tmp_path, dataset, config)
-    assert inputs.stage_times(base_key(tmp_path), data, [run]) == [
+    data, run = opened(dataset), open_run(tmp_path, dataset, directory)
+    write_timing(run.scores, seconds=1.5, events=9)
+    report = base_key(tmp_path) / "reports" / "demo"
+    write_timing(report, seconds=4.5, events=9)
+    assert inputs.stage_times(base_key(tmp_path), data, [run], report) == [
         inputs.StageTime("raw", "raw/qcd/a", 4.0, 7),
         inputs.StageTime("events", "events/a", 1.0, 10),
         inputs.StageTime("selected", "selected/a", 2.0, 10),
         inputs.StageTime("selected", "selected/b", 3.0, 10),
         inputs.StageTime("datasets", "datasets/demo", 5.0, 9),
         inputs.StageTime("models", f"models/hlf/{directory.name}", 6.5, None),
+        inputs.StageTime("scores", f"scores/demo/hlf/{directory.name}", 1.5, 9),
+        inputs.StageTime("reports", "reports/demo", 4.5, 9),
     ]
 
 
 def test_a_broken_time_is_left_out_and_said(tmp_path, dataset, caplog):
     (dataset / "timing.json").write_text("{}")
-    assert inputs.stage_times(base_key(tmp_path), opened(dataset), []) == []
+    assert inputs.stage_times(base_key(tmp_path), opened(dataset), [], base_key(tmp_path) / "reports" / "demo") == []
     assert "not a time" in caplog.text
-
-
-def test_times_of_a_report_are_those_of_scoring_and_its_own(tmp_path):
-    base = base_key(tmp_path)
-    directory, scores = base / "reports" / "demo", [base / "scores" / "demo" / "test" / "hlf" / "1"]
-    assert inputs.report_times(base, directory, scores) == []
-    (directory / "timing.json").write_text('{"seconds": 4.5, "events": 9}')
-    (scores[0] / "timing.json").write_text('{"seconds": 1.5, "events": 9}')
-    assert inputs.report_times(base, directory, scores) == [
-        inputs.StageTime("scores", "scores/demo/test/hlf/1", 1.5, 9),
-        inputs.StageTime("reports", "reports/demo", 4.5, 9),
-    ]
-
-
-def test_cross_sections_are_those_of_the_manifest_where_it_has_them():
-    recorded = {"qcd": {"pb": 4.0, "error": 0.5, "generated": 9}, "ttbar": None}
-    about = {"stage": "prepare", "config_hash": "", "config": {}, "units": (), "code_version": ""}
-    manifest = manifests.Manifest(**about, extra={"cross_sections": recorded})
-    assert inputs.cross_sections(manifest) == {"qcd": (4.0, 0.5), "ttbar": None, "wjets": None}

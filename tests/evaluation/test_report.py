@@ -172,7 +172,7 @@ def test_configuration_versions_and_times_are_shown(metrics):
 
 def test_learning_table_describes_the_runs(metrics):
     rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "learning"))
-    assert ["hlf", "2,013", "2", "2", "0.9000", "0.5000", "0123456789abcdef"] in rows
+    assert ["hlf", "2,013", "2", "2", "0.9000", "0.5000", "hlf/0123456789abcdef"] in rows
 
 
 def test_undefined_metrics_are_shown_as_such(metrics):

@@ -1,61 +1,143 @@
-"""Scores that a classifier hands to the evaluation."""
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from support.training_data import key_of
+from support import evaluation_data
+from toposieve import schema
+from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.scores import Scores, logarithms, publish_scores, read_scores, scores_folder
-
-IDS = pa.array(["qcd/day/1.root:0", "ttbar/day/1.root:7"])
-SCORES = Scores(IDS, np.array([[1.0, 2.0, 3.0], [-5.0, 0.0, 90.0]], np.float32))
-INPUTS = {"datasets/demo": "d1", "models/hlf/1": "m1"}
+from toposieve.io import manifests, scores
+from toposieve.io.event_tables import read_tables
+from toposieve.io.scores import SCORED_SPLITS, Scores, publish_scores, read_scores
 
 
 @pytest.fixture
-def folder(tmp_path):
-    base = key_of(tmp_path)
-    folder = scores_folder(base, "demo", "test", base / "models" / "hlf" / "1")
-    publish_scores(folder, INPUTS, SCORES, seconds=1.5)
-    return folder
+def stored(tmp_path):
+    """Base, dataset and a run on it."""
+    dataset = evaluation_data.write_dataset(tmp_path)
+    run = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"))
+    base = evaluation_data.base_key(tmp_path)
+    return base, base / "datasets" / "demo", base / "models" / "hlf" / run.name
 
 
-def test_scores_come_back(tmp_path, folder):
-    assert folder.relative_to(key_of(tmp_path)) == "scores/demo/test/hlf/1"
-    np.testing.assert_array_equal(read_scores(folder, INPUTS, IDS).logits, SCORES.logits)
+def made_scores(dataset):
+    """Scores of every event, each another number."""
+    made = {}
+    for split in SCORED_SPLITS:
+        table = pa.concat_tables(read_tables(dataset, manifests.read_manifest(dataset), split))
+        logits = np.arange(3 * table.num_rows, dtype=np.float32).reshape(-1, 3)
+        ids = table["event_id"].combine_chunks()
+        made[split] = Scores(ids, table["label"].to_numpy().astype(np.int64), logits)
+    return made
 
 
-@pytest.mark.parametrize("name", INPUTS)
-def test_scores_of_another_dataset_or_run_are_none(folder, name):
-    assert read_scores(folder, INPUTS | {name: "other"}, IDS) is None
+@pytest.fixture
+def made(stored):
+    return made_scores(stored[1])
 
 
-def test_scores_that_are_lost_are_none(folder, caplog):
-    [file] = [name for name in folder.list() if name.endswith(".parquet")]
-    (folder / file).delete()
-    assert read_scores(folder, INPUTS, IDS) is None
-    assert "scoring again" in caplog.text
+def files_of(folder):
+    return {name: (folder / name).read_bytes() for name in folder.list() if not name.startswith("_")}
 
 
-def test_scores_of_other_events_are_refused(folder):
-    with pytest.raises(InvalidInputError, match="scores of other events"):
-        read_scores(folder, INPUTS, IDS[::-1])
+def test_what_is_published_is_read_again(stored, made):
+    folder = publish_scores(*stored, made)
+    assert (
+        str(folder)
+        == f"{stored[0]}/scores/demo/hlf/{stored[2].name}"
+        == str(scores.scores_folder(stored[0], "demo", stored[2]))
+    )
+    for split in SCORED_SPLITS:
+        found = read_scores(folder, split)
+        assert found.event_ids.equals(made[split].event_ids)
+        np.testing.assert_array_equal(found.labels, made[split].labels)
+        np.testing.assert_array_equal(found.logits, made[split].logits)
+        assert found.logits.dtype == np.float32
+    manifest = manifests.read_manifest(folder)
+    assert set(manifest.inputs) == {"datasets/demo", f"models/hlf/{stored[2].name}"}
+    assert [unit.source for unit in manifest.units] == list(SCORED_SPLITS)
 
 
-def test_scores_that_are_not_finite_are_refused(folder):
-    bad = Scores(IDS, np.array([[0, 0, 0], [0, np.nan, 0]], np.float32))
-    with pytest.raises(InvalidInputError, match=r"hlf gives NaN .* 1 test events, the first ttbar/day/1.root:7"):
-        publish_scores(folder, INPUTS, bad, seconds=0)
+def test_columns_are_named_by_class(stored, made):
+    folder = publish_scores(*stored, made)
+    [path] = (name for name in folder.list() if name.startswith("test-"))
+    table = pq.read_table(str(folder / path))
+    assert table.column_names == ["event_id", "label", *(f"score_{sample}" for sample in schema.SAMPLES)]
+    np.testing.assert_array_equal(table["score_wjets"].to_numpy(), made["test"].logits[:, 2])
 
 
-def test_probabilities_are_the_softmax():
-    powers = np.exp(SCORES.logits.astype(np.float64))
-    np.testing.assert_allclose(SCORES.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-6, atol=1e-30)
+def test_what_is_there_is_not_made_again(stored, made):
+    folder = publish_scores(*stored, made)
+    before = files_of(folder)
+    publish_scores(*stored, {})  # nothing is asked for
+    assert files_of(folder) == before
 
 
-def test_logarithms_of_probabilities_give_them_back_and_are_finite():
-    probabilities = np.array([[0.25, 0.75, 0.0]])
-    logits = logarithms(probabilities)
-    assert np.isfinite(logits).all()
-    np.testing.assert_allclose(Scores(IDS[:1], logits).probabilities, probabilities, atol=1e-6)
+def test_a_killed_run_goes_on_with_the_split_that_lacks(stored, made):
+    with pytest.raises(KeyError):
+        publish_scores(*stored, {"validation": made["validation"]})
+    folder = publish_scores(*stored, {"test": made["test"]})
+    np.testing.assert_array_equal(read_scores(folder, "validation").logits, made["validation"].logits)
+
+
+def test_recompute_makes_all_anew(stored, made):
+    publish_scores(*stored, made)
+    with pytest.raises(KeyError):
+        publish_scores(*stored, {}, recompute=True)
+
+
+def change(scores_of_split, what):
+    ids, labels, logits = scores_of_split.event_ids, scores_of_split.labels, scores_of_split.logits
+    return {
+        "events": lambda: replace(scores_of_split, event_ids=pa.concat_arrays([ids[1:], ids[:1]])),
+        "labels": lambda: replace(scores_of_split, labels=(labels + 1) % 3),
+        "rows": lambda: Scores(ids[1:], labels[1:], logits[1:]),
+        "classes": lambda: replace(scores_of_split, logits=logits[:, :2]),
+        "nan": lambda: replace(scores_of_split, logits=np.where(logits == 7, np.nan, logits)),
+    }[what]()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("events", "are of other events"),
+        ("labels", "are of other events"),
+        ("rows", "are 53 x 3, not 54 x 3"),
+        ("classes", "are 54 x 2, not 54 x 3"),
+        ("nan", "are NaN or infinite for 1 events, the first "),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused(stored, made, what, message):
+    with pytest.raises(InvalidInputError, match=f"hlf.*demo's test split {message}"):
+        publish_scores(*stored, made | {"test": change(made["test"], what)})
+
+
+def test_scores_of_another_dataset_are_refused(stored, made):
+    folder = publish_scores(*stored, made)
+    path = Path(str(stored[1]))
+    manifest = manifests.read_manifest(stored[1])
+    evaluation_data.save_manifest(path, manifest.model_copy(update={"config": {"preparation": {"seed": 2}}}))
+    with pytest.raises(InvalidInputError, match="scores of another datasets/demo than is there now"):
+        read_scores(folder, "test")
+
+
+def test_another_split_is_refused(stored, made):
+    folder = publish_scores(*stored, made)
+    with pytest.raises(InvalidInputError, match="no scores of the train split"):
+        read_scores(folder, "train")
+
+
+def test_a_missing_class_is_named(stored, made):
+    folder = publish_scores(*stored, made)
+    [unit] = (unit for unit in manifests.read_manifest(folder).units if unit.source == "test")
+    path = Path(str(folder / unit.outputs[0].path))
+    pq.write_table(pq.read_table(path).drop_columns("score_wjets"), path)
+    changed = unit.model_copy(update={"outputs": (manifests.describe_file(path, unit.outputs[0].path),)})
+    manifest = manifests.read_manifest(folder).model_copy(update={"units": (changed,)})
+    evaluation_data.save_manifest(Path(str(folder)), manifest)
+    with pytest.raises(InvalidInputError, match="columns score_wjets are not as expected"):
+        read_scores(folder, "test")

@@ -48,10 +48,16 @@ def copy(evaluated, tmp_path):
     return shutil.copytree(evaluated.parents[1], tmp_path / "base")
 
 
+def runs_of(base):
+    """Model → label and folder of its run, as ``--labels`` takes them."""
+    return {path.parent.name: f"{path.parent.name}={path.relative_to(base)}" for path in base.glob("models/*/*")}
+
+
 def arguments(base, *more):
+    found = runs_of(base)
     return [
-        *("--base", str(base), "--dataset", "demo", "--report", "demo", "--models", "inclusive", "hlf"),
-        *("--training", '{"epochs": 2}', "--set", "bootstrap_samples=10", *more),
+        *("--base", str(base), "--dataset", "demo", "--report", "demo", "--labels", found["inclusive"], found["hlf"]),
+        *("--set", "bootstrap_samples=10", *more),
     ]
 
 
@@ -97,6 +103,8 @@ def test_metrics_follow_from_the_published_predictions(evaluated):
     table = pq.read_table(listed(evaluated)["predictions.parquet"]).to_pandas()
     assert table.weight.max() > 1.3 * table.weight.min()
     assert list(metrics["models"]) == ["hlf", "inclusive"]  # in the project's order, not that of the command line
+    named = {of["model"]: f"{label}=models/{of['model']}/{of['run']}" for label, of in metrics["models"].items()}
+    assert named == runs_of(evaluated.parents[1])
     for model, values in metrics["models"].items():
         for sample, label in schema.LABELS.items():
             expected = roc_auc_score(table.label == label, table[f"{model}_{sample}"], sample_weight=table.weight)
@@ -210,9 +218,31 @@ def test_a_sweep_takes_what_was_replaced(copy):
     assert all(path.exists() for path in new.values())
 
 
-def test_changed_inputs_make_the_report_anew(copy):
-    run_job(copy, "--models", "hlf")
-    assert list(json.loads((copy / "reports" / "demo" / "metrics.json").read_text())["models"]) == ["hlf"]
+def labels_in(base):
+    return list(json.loads((base / "reports" / "demo" / "metrics.json").read_text())["models"])
+
+
+def test_other_labels_make_the_report_anew(copy):
+    run = runs_of(copy)["hlf"].partition("=")[2]
+    run_job(copy, "--labels", f"first={run}", f"second={run}")
+    assert labels_in(copy) == ["first", "second"]
+
+
+def test_a_report_keeps_its_labels_if_asked_to(copy, monkeypatch):
+    monkeypatch.setattr(evaluate, "_make", mark_as_made)
+    run_job(copy, "--labels", runs_of(copy)["hlf"], "--keep-labels")  # nothing to do
+    with pytest.raises(Made):
+        run_job(copy, "--labels", runs_of(copy)["hlf"])
+
+
+def test_scores_are_published_once(copy, monkeypatch):
+    shutil.rmtree(copy / "reports")
+    monkeypatch.setattr("toposieve.evaluation.scoring.load_model", mark_as_made)
+    run_job(copy)
+    assert labels_in(copy) == ["hlf", "inclusive"]
+    shutil.rmtree(copy / "scores")
+    with pytest.raises(Made):
+        run_job(copy)
 
 
 def test_another_configuration_needs_replace(copy):
@@ -226,14 +256,10 @@ def test_another_configuration_needs_replace(copy):
 
 
 def test_a_model_that_is_not_trained_leaves_the_report_on_the_others(copy):
-    shutil.rmtree(copy / "reports")
     with pytest.raises(InvalidInputError) as caught:
-        run_job(copy, "--models", "hlf", "particle_sequence", "inclusive")
+        run_job(copy, "--missing", "particle_sequence")
     report = copy / "reports" / "demo"
-    assert str(caught.value).startswith(
-        f"{report}/report.html is without particle_sequence: no trained particle_sequence"
-    )
-    assert "python jobs/train.py" in str(caught.value)
+    assert str(caught.value).startswith(f"{report}/report.html is without particle_sequence, whose training failed: ")
     metrics = json.loads((report / "metrics.json").read_text())
     assert list(metrics["models"]) == ["hlf", "inclusive"]
     assert metrics["missing"] == ["particle_sequence"]
@@ -243,21 +269,22 @@ def test_a_model_that_is_not_trained_leaves_the_report_on_the_others(copy):
     assert "not in this report" not in (report / "report.html").read_text()
 
 
-def test_a_model_is_compared_with_those_that_are_trained_alike(copy, monkeypatch):
-    monkeypatch.setattr(evaluate, "_make", mark_as_made)
-    run_job(copy, "--models", "hlf", "--with-others")  # inclusive is there, particle_sequence nobody has asked for
-    with pytest.raises(InvalidInputError, match="no trained particle_sequence"):
-        run_job(copy, "--models", "particle_sequence")
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--dataset", "none"], "prepare_features.py"),
         (["--dataset", "../datasets/demo"], "--dataset '../datasets/demo': use letters"),
         (["--report", "a/b"], "--report 'a/b': use letters"),
-        (["--models", "particle_sequence"], "python jobs/train.py"),
-        (["--training", '{"epoch": 2}'], "epoch: unknown key"),
+        (
+            ["--models", "hlf", "gru"],
+            "no more: name the runs, as their trainings' logs do, --labels hlf=models/hlf/RUN",
+        ),
+        (["--labels", "hlf"], "--labels hlf: expected NAME=models/MODEL/RUN"),
+        (["--labels", "a=models/../hlf"], "expected NAME=models/MODEL/RUN"),
+        (["--labels", "a b=models/hlf/0"], "--labels 'a b': use letters"),
+        (["--labels", "a=models/hlf/0", "a=models/hlf/1"], "a is given twice; choose another name for models/hlf/1"),
+        (["--labels", "a=models/hlf/0"], "a: {base}/models/hlf/0 holds no finished run: train it"),
+        (["--labels"], "expected at least one argument"),
         (["--set", "bootstrap=2"], "bootstrap: unknown key"),
     ],
 )
@@ -267,7 +294,14 @@ def test_invalid_input_ends_with_code_2(trained, more, message, monkeypatch, cap
     with pytest.raises(SystemExit) as caught:
         cli.run(evaluate.main, evaluate.arg_parser())
     assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message.replace("{base}", str(trained)) in capsys.readouterr().err
+
+
+def test_a_report_of_nothing_is_refused(trained):
+    command = ["--base", str(trained), "--dataset", "demo", "--report", "other", "--missing", "hlf"]
+    args = evaluate.arg_parser().parse_args(command)
+    with pytest.raises(InvalidInputError, match="nothing to evaluate: the training of hlf failed"):
+        evaluate.main(args)
 
 
 def test_an_altered_shard_ends_with_code_2_and_leaves_no_report(trained, tmp_path, monkeypatch, capsys):
@@ -281,9 +315,3 @@ def test_an_altered_shard_ends_with_code_2_and_leaves_no_report(trained, tmp_pat
     assert caught.value.code == 2
     assert shard.name in capsys.readouterr().err
     assert not (base / "reports").exists()
-
-
-def test_models_are_checked_by_the_parser(capsys):
-    with pytest.raises(SystemExit):
-        evaluate.arg_parser().parse_args(["--base", "b", "--dataset", "d", "--report", "r", "--models", "resnet"])
-    assert "resnet" in capsys.readouterr().err

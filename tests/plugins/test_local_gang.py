@@ -7,9 +7,10 @@ import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.local_gang import LocalGangOperator
-from toposieve_airflow.outputs import OutputError
+from toposieve_airflow.outputs import RUN_KEY, OutputError
 from toposieve_airflow.steps import Step
 
 
@@ -95,7 +96,18 @@ def test_the_run_that_the_log_names_is_checked(make_gang, step: Step, tmp_path: 
         gang.execute({})
     run.mkdir(parents=True)
     (run / "manifest-000001.json").write_text("{}")
-    gang.execute({})
+    instance = TaskInstance()
+    gang.execute(instance.context())
+    assert instance.xcoms == {RUN_KEY: f"{step['label']}=models/hlf/1a2b"}
+
+
+def test_evaluation_is_told_the_runs(make_gang, step: Step, tmp_path: Path) -> None:
+    step["runs"] = ["hlf"]
+    instance = TaskInstance(pulled={("train", RUN_KEY): ["hlf=models/hlf/1a2b"]})
+    make_gang(f"import sys\nopen({str(tmp_path / 'told')!r}, 'w').write(' '.join(sys.argv[-2:]))", 1).execute(
+        instance.context()
+    )
+    assert (tmp_path / "told").read_text() == "--labels hlf=models/hlf/1a2b"
 
 
 def test_a_job_that_names_no_run_is_a_failure(make_gang, step: Step) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from support.airflow_environment import CONFIG_FOLDER
+from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import JobLog, OutputError, check_outputs, with_run
+from toposieve_airflow.outputs import RUN_KEY, JobLog, OutputError, check_outputs, name_run, with_run, with_trained
 from toposieve_airflow.profiles import load_profile
 from toposieve_airflow.steps import Step
 
@@ -84,3 +85,27 @@ def test_other_lines_name_no_run(line: str) -> None:
     log = JobLog(logging.getLogger("task"))
     log(line)
     assert log.runs == []
+
+
+@pytest.mark.parametrize("base", ["/data", "s3://lhc", "hdfs://name:8020/a b"])
+def test_a_training_names_its_run_as_evaluation_takes_it(step: Step, base: str) -> None:
+    instance = TaskInstance()
+    trained: Step = {**step, "label": "hlf", "run_in_log": True, "outputs": [f"{base}/models/hlf/1a2b"]}
+    name_run(trained, instance.context())
+    assert instance.xcoms == {RUN_KEY: "hlf=models/hlf/1a2b"}
+    name_run(step, {})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("found", "more"),
+    [
+        (["a=models/hlf/1", "b=models/gru/2"], ["--labels", "a=models/hlf/1", "b=models/gru/2"]),
+        (["b=models/gru/2"], ["--labels", "b=models/gru/2", "--missing", "a"]),
+        ([None], ["--missing", "a", "b"]),
+    ],
+)
+def test_evaluation_gets_the_runs_that_trainings_name(step: Step, found: list[str | None], more: list[str]) -> None:
+    instance = TaskInstance(pulled={("train", RUN_KEY): found})
+    given = with_trained({**step, "runs": ["a", "b"]}, instance.context())["arguments"]
+    assert given == [*step["arguments"], *more]
+    assert with_trained(step, {}) == step  # type: ignore[typeddict-item]

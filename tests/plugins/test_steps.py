@@ -126,14 +126,8 @@ def test_what_changes_a_report_changes_its_name(build, params: dict[str, Any]) -
 def test_a_model_that_is_trained_alone_completes_the_report_on_all(build, params: dict[str, Any]) -> None:
     alone = build({**params, "models": ["hlf"]})["evaluate"]
     assert alone["outputs"] == build(params)["evaluate"]["outputs"]
-    assert "--with-others" in alone["arguments"]
-
-
-def test_evaluation_gets_the_training_configuration_without_the_model(build, params: dict[str, Any]) -> None:
-    arguments = build({**params, "training_epochs": 3})["evaluate"]["arguments"]
-    training = json.loads(arguments[arguments.index("--training") + 1])
-    assert training["epochs"] == 3
-    assert "model" not in training
+    assert "--keep-labels" in alone["arguments"]
+    assert alone["runs"] == ["hlf"]
 
 
 def test_output_of_training_and_evaluation_is_checked_too(build, params: dict[str, Any]) -> None:

@@ -156,6 +156,7 @@ def write_run(base: Path, dataset: Path, config: TrainingConfig, *, bias: Sequen
             config_hash=config.hash,
             config=config.model_dump(mode="json"),
             code=CODE_NUMBERS["train"],
+            inputs={f"datasets/{dataset.name}": fingerprint},
             units=(unit,),
             code_version="def5678",
         ),
@@ -200,7 +201,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
     config = EvaluationConfig(bootstrap_samples=20)
     events = performance.Sample(labels, weights, scores)
     measured = performance.measure(events, events, config, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0)))
-    run = {"run": "0123456789abcdef", "training": RUN_METRICS, "history": HISTORY}
+    run = {"model": "hlf", "run": "0123456789abcdef", "training": RUN_METRICS, "history": HISTORY}
     return {
         "report": "demo",
         "dataset": "demo",

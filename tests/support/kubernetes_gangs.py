@@ -101,9 +101,14 @@ class TaskInstance:
     try_number: int = 1
     start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
     xcoms: dict[str, Any] = field(default_factory=dict)
+    pulled: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
+    """Task and key → what its instances have pushed."""
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
+
+    def xcom_pull(self, task_ids: list[str], key: str) -> list[Any]:
+        return [value for task_id in task_ids for value in self.pulled[task_id, key]]
 
     def context(self) -> Any:
         """The context of this task instance."""

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from toposieve.cli import stage_config
-from toposieve.config import STAGES, TrainingConfig, load_config
+from toposieve.config import STAGES
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
@@ -23,17 +23,11 @@ def parse(script: str, stage: str, arguments: list[str]) -> dict[str, Any]:
     args = arg_parser(script).parse_args(arguments)
     given = json.loads(args.config)
     config = stage_config(args, STAGES[stage])
-    trained_with = None
-    if stage == "evaluation":
-        trained_with = [load_config(TrainingConfig, args.training, {"model": model}).hash for model in args.models]
-    training = load_config(TrainingConfig, args.config).hash if stage == "training" else None
     return {
         **vars(args),
         "given": given,
         "config": to_jsonable_python(dict(config)),
         "shown": config.model_dump(mode="json"),
-        "training_hash": training,
-        "trained_with": trained_with,
     }
 
 

@@ -172,9 +172,9 @@ def test_the_chain_from_import_to_report_runs_on_published_files(tmp_path):
     config = TrainingConfig(model="inclusive", epochs=1, batch_size=8)
     task = Task(config, dataset, Gang(), run_directory(root_key("--base", str(base)), dataset.fingerprint, config))
     results.publish(task, loop.train(task, tf.distribute.get_strategy(), lambda: None))
-    options = ["--report", "cern", "--models", "inclusive", "--set", "bootstrap_samples=2"]
-    training = ["--training", '{"epochs": 1, "batch_size": 8}']
-    evaluate.main(evaluate.arg_parser().parse_args(["--base", str(base), "--dataset", "cern", *options, *training]))
+    labels = ["--labels", f"ours=models/inclusive/{task.run_directory.name}"]
+    options = ["--report", "cern", *labels, "--set", "bootstrap_samples=2"]
+    evaluate.main(evaluate.arg_parser().parse_args(["--base", str(base), "--dataset", "cern", *options]))
     report = (base / "reports" / "cern" / "report.html").read_text()
     assert "on 30 test events" in report
     assert report.count("The dataset was imported: it does not say.") == 2  # cutflow and features in physical units

@@ -59,25 +59,25 @@ def summarise(
     Args:
         report: Name of the report.
         data: The test split.
-        runs: The models' training runs.
+        runs: The runs, each with its label.
         predictions: Scores of the test events.
         measured: Metrics and their resamplings.
         config: Working points and bootstrap.
-        missing: Models that were asked for but are not trained.
+        missing: Labels that were asked for but are not trained.
     """
     labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
     models = performance.summarise_models(measured, predictions.sample)
     sliced = slices.quantities(predictions.columns, predictions.event_ids)
     for model, stable in _stability(measured, predictions, sliced).items():
         models[model]["stability"] = stable
-    configurations = {run.config.model: run.config.model_dump(mode="json") for run in runs}
+    configurations = {run.label: {"model": run.model, **run.manifest.config} for run in runs}
     groups = seeds.summarise(models, seeds.seed_groups(configurations))
     return {
         "report": report,
         "dataset": data.directory.name,
         "classes": list(schema.SAMPLES),
         "test": performance.summarise_test_events(labels, weights, predictions.stored_weights),
-        "models": {run.config.model: models[run.config.model] | _describe_run(run) for run in runs},
+        "models": {run.label: models[run.label] | _describe_run(run) for run in runs},
         "missing": list(missing),
         "hertz": {sample: metrics.number(measured.hertz[label]) for sample, label in schema.LABELS.items()},
         "seeds": groups,
@@ -88,15 +88,13 @@ def summarise(
         "notes": [*data.manifest.notes, *_left_out(data.manifest)],
         "configuration": {
             "evaluation": config.model_dump(mode="json"),
-            "training": {
-                k: v for run in runs for k, v in run.config.model_dump(mode="json", exclude={"model"}).items()
-            },
+            "training": _training(runs),
             "dataset": data.manifest.config,
             "selection": extra.get("selection", {}),
         },
         "code_versions": {
             "dataset": data.manifest.code_version,
-            **{run.config.model: run.manifest.code_version for run in runs},
+            **{run.label: run.manifest.code_version for run in runs},
             "evaluation": code_version(),
         },
         "packages": package_versions(),
@@ -132,7 +130,19 @@ def _left_out(dataset: Manifest) -> list[str]:
 
 
 def _describe_run(run: ModelRun) -> dict[str, Any]:
-    return {"run": run.directory.name, "training": run.metrics, "history": run.history}
+    return {"model": run.model, "run": run.directory.name, "training": run.metrics, "history": run.history}
+
+
+def _training(runs: Sequence[ModelRun]) -> dict[str, Any]:
+    """Values that all runs were trained with; label → value where they differ, or only some have one."""
+    keys = dict.fromkeys(key for run in runs for key in run.manifest.config if key != "model")
+    found = {key: {run.label: run.manifest.config[key] for run in runs if key in run.manifest.config} for key in keys}
+    return {
+        key: values[runs[0].label]
+        if len(values) == len(runs) and all(value == values[runs[0].label] for value in values.values())
+        else values
+        for key, values in found.items()
+    }
 
 
 def _cutflow(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -179,7 +189,7 @@ def draw(
 
 def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Performance) -> dict[str, Figure]:
     labels, weights = predictions.labels, predictions.weights
-    histories = {model: values["history"] for model, values in metrics["models"].items()}
+    histories = {label: values["history"] for label, values in metrics["models"].items() if values["history"]}
     figures = {
         "auc": plots.auc_summary(metrics),
         "roc": plots.roc_curves(measured),
@@ -187,7 +197,7 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Per
         "stability": plots.stability(metrics),
         "calibration": plots.reliability(metrics),
         "confusion": plots.confusion_matrices(metrics),
-        "learning": plots.learning_curves(histories),
+        **({"learning": plots.learning_curves(histories)} if histories else {}),
         "scores": distributions.score_distributions(predictions.scores, labels, weights),
     }
     if predictions.features.size:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from toposieve import schema
-from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.datasets import IMPORT_STAGE, SCALING_NAME
 from toposieve.io.publication import TIMING_NAME
+from toposieve.io.scores import scores_folder
 from toposieve.io.store import Key
+from toposieve.models import ARCHITECTURES
 from toposieve.preprocessing import Scaling
 from toposieve.training import runs
 from toposieve.training.shards import Split, listed_shards, read_listed, read_scaling
@@ -45,12 +46,27 @@ class TestData:
 class ModelRun:
     """A finished training run."""
 
+    label: str
+    """What the report calls it."""
     directory: Key
-    config: TrainingConfig
+    """``{base}/models/{model}/{run}``."""
+    scores: Key
+    """Folder of its scores of the dataset."""
     manifest: manifests.Manifest
-    model_file: Key
     history: dict[str, list[float]]
+    """Empty where nothing is trained in epochs."""
     metrics: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        """Kind of model."""
+        return self.directory.parent.name
+
+    @property
+    def model_file(self) -> Key | None:
+        """A network's model; other classifiers have none that evaluation could run."""
+        file = runs.results_of(self.manifest).get(runs.MODEL_FILE)
+        return None if file is None else self.directory / file.path
 
 
 @dataclass(frozen=True)
@@ -85,49 +101,62 @@ def open_test_data(directory: Key, name: str = TEST_SPLIT) -> TestData:
     return TestData(directory, manifest, split, counts, scaling)
 
 
-def open_run(base: Key, data: TestData, config: TrainingConfig) -> ModelRun:
-    """Find the run of a model that was trained on a dataset with a configuration.
+def open_run(base: Key, data: TestData, label: str, name: str) -> ModelRun:
+    """Open a finished run of any classifier.
+
+    Args:
+        base: Where all data lives.
+        data: What it is to be evaluated on.
+        label: What the report is to call it.
+        name: Its folder below the base, ``models/{model}/{run}``.
 
     Raises:
-        InvalidInputError: It was not trained, did not finish, or a file of it is missing or altered; the message
-            gives the command that trains it.
+        InvalidInputError: It did not finish, a file of it is missing or altered, or it is of another dataset.
     """
-    directory = runs.run_directory(base, manifests.fingerprint(data.manifest), config)
-    manifest = runs.finished_run(directory)
-    command = _training_command(base, data.directory, config)
+    directory = base / name
+    manifest = manifests.read_manifest_if_any(directory)
     if manifest is None:
-        raise InvalidInputError(f"no trained {config.model} in {directory}: {command}")
+        raise InvalidInputError(f"{label}: {directory} holds no finished run: train it, or check --labels")
+    if manifests.fingerprint(data.manifest) not in manifest.inputs.values():
+        trained_on = ", ".join(manifest.inputs) or "another dataset"
+        raise InvalidInputError(
+            f"{label}: {directory} was trained on {trained_on}, and {data.directory} is not that any more, or another: "
+            "train on it, or check --dataset and --labels"
+        )
     files = runs.results_of(manifest)
     try:
-        history, metrics = (
-            json.loads(read_listed(directory, files[name])) for name in (runs.HISTORY_FILE, runs.METRICS_FILE)
-        )
-        return ModelRun(directory, config, manifest, directory / files[runs.MODEL_FILE].path, history, metrics)
+        metrics = json.loads(read_listed(directory, files[runs.METRICS_FILE]))
+        history = json.loads(read_listed(directory, files[runs.HISTORY_FILE])) if runs.HISTORY_FILE in files else {}
     except (KeyError, ValueError) as error:
-        raise InvalidInputError(f"{directory} holds no results of a training ({error}): {command}") from None
+        raise InvalidInputError(
+            f"{label}: {directory} holds no results of a training ({error}): train it again"
+        ) from None
+    for file in manifest.outputs():
+        manifests.check_listed(directory, file)
+    return ModelRun(label, directory, scores_folder(base, data.directory.name, directory), manifest, history, metrics)
 
 
-def open_runs(base: Key, data: TestData, configs: Sequence[TrainingConfig]) -> tuple[list[ModelRun], dict[str, str]]:
-    """Find the runs of several models.
+def open_runs(base: Key, data: TestData, names: Mapping[str, str], kept: Mapping[str, str]) -> list[ModelRun]:
+    """Open runs, in the order of models and labels.
 
-    Returns:
-        The runs that are there, in order, and model → what is wrong with that of each other one.
+    Args:
+        base: Where all data lives.
+        data: What they are to be evaluated on.
+        names: Label → folder of the run below the base.
+        kept: The same of those that a report there has, which are left out where they are no more what they were.
+
+    Raises:
+        InvalidInputError: One of ``names`` cannot be used.
     """
-    found: list[ModelRun] = []
-    problems: dict[str, str] = {}
-    for config in configs:
-        try:
-            found.append(open_run(base, data, config))
-        except InvalidInputError as error:
-            problems[config.model] = str(error)
-    return found, problems
-
-
-def _training_command(base: Key, dataset: Key, config: TrainingConfig) -> str:
-    changed = config.model_dump(mode="json", exclude_defaults=True) | {"model": config.model}
-    return (
-        f"train it with: python jobs/train.py --base {base} --dataset {dataset.name} --config '{json.dumps(changed)}'"
-    )
+    found = [open_run(base, data, label, name) for label, name in names.items()]
+    for label, name in kept.items():
+        if label not in names:
+            try:
+                found.append(open_run(base, data, label, name))
+            except InvalidInputError as error:
+                logger.warning("no longer in the report: %s", error)
+    known = list(ARCHITECTURES)
+    return sorted(found, key=lambda run: (known.index(run.model) if run.model in known else len(known), run.label))
 
 
 def cross_sections(dataset: manifests.Manifest) -> dict[str, tuple[float, float] | None]:
@@ -141,19 +170,22 @@ def input_fingerprints(
 ) -> dict[str, str]:
     """Folder of every manifest that the report depends on, relative to the base → the manifest's fingerprint.
 
-    Of a model that is missing, its folder → nothing: the report says so.
+    Of a run its label too, which the report shows; of a label that is missing, nothing: the report says so.
     """
-    sources: list[TestData | ModelRun] = [data, *models]
-    absent = {f"{runs.MODELS_DIRECTORY}/{model}": "" for model in missing}
-    return absent | {each.directory.relative_to(base): manifests.fingerprint(each.manifest) for each in sources}
+    absent = {f"{runs.MODELS_DIRECTORY} {label}": "" for label in missing}
+    labelled = {f"{run.label}={run.directory.relative_to(base)}": manifests.fingerprint(run.manifest) for run in models}
+    folders = [data.directory, *(run.scores for run in models)]
+    read = {each.relative_to(base): manifests.fingerprint(manifests.read_manifest(each)) for each in folders}
+    return absent | labelled | read
 
 
-def stage_times(base: Key, data: TestData, models: Sequence[ModelRun]) -> list[StageTime]:
-    """Times of the dataset, of everything upstream of it that is still there, and of the models' training, in order."""
+def stage_times(base: Key, data: TestData, models: Sequence[ModelRun], report: Key) -> list[StageTime]:
+    """Times of the dataset and all upstream of it that is still there, of training, scoring and a report, in order."""
     upstream = list(_upstream(base, data.manifest))
     raw = {base / "raw" / str(PurePosixPath(unit.source).parent) for _, manifest in upstream for unit in manifest.units}
     directories = [*sorted(raw), *(directory for directory, _ in reversed(upstream)), data.directory]
-    directories += [run.directory for run in models]
+    directories += [directory for run in models for directory in (run.directory, run.scores)]
+    directories.append(report)
     times = (_read_time(base, directory) for directory in directories)
     return [time for time in times if time is not None]
 
@@ -167,12 +199,6 @@ def _upstream(base: Key, manifest: manifests.Manifest) -> Iterator[tuple[Key, ma
         present = [(directory, each) for directory, each in found if each is not None]
         yield from present
         level = [each for _, each in present]
-
-
-def report_times(base: Key, directory: Key, scores: Sequence[Key]) -> list[StageTime]:
-    """Times of a report itself: of scoring with each model, where its scores lie, and of all of it."""
-    times = (_read_time(base, each) for each in (*scores, directory))
-    return [time for time in times if time is not None]
 
 
 def _read_time(base: Key, directory: Key) -> StageTime | None:

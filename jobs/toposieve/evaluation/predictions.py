@@ -1,11 +1,9 @@
-"""What the report needs of every test event: from the tables beside the shards, and from scores, made where missing."""
+"""What evaluation takes of each event of a split: its row in the dataset's tables, and every run's scores."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,14 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Sample
-from toposieve.io.event_tables import read_table
-from toposieve.io.manifests import fingerprint
-from toposieve.io.scores import Scores, publish_scores, read_scores, scores_folder
-from toposieve.io.store import Key
+from toposieve.io.event_tables import read_tables
+from toposieve.io.scores import read_scores
 from toposieve.training.shards import signed_factors
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the report needs of every test event, in the order of the shards."""
+    """What the report needs of every event of a split, in the order of the shards."""
 
     event_ids: pa.Array
     """(events,) "file id:entry"."""
@@ -45,7 +39,7 @@ class Predictions:
     pileup: npt.NDArray[np.float64]
     """(events,) number of pile-up interactions; NaN where it is not known."""
     scores: dict[str, npt.NDArray[np.float32]]
-    """Model → probabilities, (events, classes)."""
+    """Label of a run → (events, classes), the probabilities."""
 
     @property
     def sample(self) -> Sample:
@@ -60,34 +54,48 @@ class Predictions:
 
 
 def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
-    """The events of a split with the scores of each model, which are kept for the next time.
+    """Join a split's events and the scores of every run.
 
     Raises:
-        InvalidInputError: A shard is damaged, its events are not those the manifest counts, or a score is not finite.
+        InvalidInputError: A table is damaged, its events are not those the manifest counts, or scores are missing, or
+            of other events.
     """
-    table = pa.concat_tables(
-        read_table(shard.table, shard.events, shard.table_checksum) for shard in data.split.shards
-    ).combine_chunks()
-    labels, stored = table["label"].to_numpy().astype(np.int64), table["weight"].to_numpy()
+    table = pa.concat_tables(read_tables(data.directory, data.manifest, data.split.name)).combine_chunks()
+    labels = table["label"].to_numpy().astype(np.int64)
     _check_counts(data, labels)
-    scores = _scores(data, runs, table["event_id"].combine_chunks())
-    factors = np.array(signed_factors(data.manifest))
+    stored, factors = table["weight"].to_numpy(), np.array(signed_factors(data.manifest))
+    ids = table["event_id"].combine_chunks()
     return Predictions(
-        event_ids=table["event_id"].combine_chunks(),
+        event_ids=ids,
         labels=labels,
         stored_weights=stored,
         weights=np.multiply(stored, factors[labels], dtype=np.float64),
         features=_features(data, table),
         particles=table["particles"].to_numpy().astype(np.int64),
         pileup=table["pileup"].to_numpy().astype(np.float64),
-        scores={run.config.model: each.probabilities for run, each in zip(runs, scores, strict=True)},
+        scores={run.label: _probabilities(data, run, ids) for run in runs},
     )
 
 
 def _features(data: TestData, table: pa.Table) -> npt.NDArray[np.float32]:
-    scaled = np.column_stack([table[name].to_numpy() for name in schema.HIGH_LEVEL_FEATURES])  # (events, 14)
     scaling = data.scaling
-    return scaled * scaling.high_level_scale + scaling.high_level_offset if scaling else scaled[:, :0]
+    if scaling is None:
+        return np.empty((table.num_rows, 0), np.float32)
+    scaled = np.stack([table[name].to_numpy() for name in schema.HIGH_LEVEL_FEATURES], axis=1)  # (events, 14)
+    features: npt.NDArray[np.float32] = scaled * scaling.high_level_scale + scaling.high_level_offset
+    return features
+
+
+def _probabilities(data: TestData, run: ModelRun, event_ids: pa.Array) -> npt.NDArray[np.float32]:
+    """The softmax of a run's scores, (events, classes)."""
+    found = read_scores(run.scores, data.split.name)
+    if not found.event_ids.equals(event_ids):
+        raise InvalidInputError(
+            f"{run.scores} holds scores of other {data.split.name} events than {data.directory}: score it again"
+        )
+    powers = np.exp(found.logits - found.logits.max(axis=1, keepdims=True))
+    probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _check_counts(data: TestData, labels: npt.NDArray[np.int64]) -> None:
@@ -98,36 +106,6 @@ def _check_counts(data: TestData, labels: npt.NDArray[np.int64]) -> None:
                 f"{data.directory}: its {data.split.name} shards hold {found} events of {sample}, its manifest lists "
                 f"{expected}: prepare the dataset again"
             )
-
-
-def _scores(data: TestData, runs: Sequence[ModelRun], event_ids: pa.Array) -> list[Scores]:
-    """Those of each run: read, or made and kept."""
-    folders = [scores_of(data, run) for run in runs]
-    inputs = [_inputs(data, run) for run in runs]
-    found = [read_scores(folder, of, event_ids) for folder, of in zip(folders, inputs, strict=True)]
-    missing = [place for place, each in enumerate(found) if each is None]
-    if missing:
-        from toposieve.evaluation.scoring import reads_particles, score
-
-        missing.sort(key=lambda place: reads_particles(runs[place]))
-        for _, group in groupby(missing, key=lambda place: reads_particles(runs[place])):
-            places = list(group)
-            for place, (scores, seconds) in zip(
-                places, score(data.split, [runs[place] for place in places], event_ids), strict=True
-            ):
-                publish_scores(folders[place], inputs[place], scores, seconds)
-                found[place] = scores
-    return [each for each in found if each is not None]
-
-
-def scores_of(data: TestData, run: ModelRun) -> Key:
-    """Where the scores of a run for a split lie."""
-    return scores_folder(data.directory.parent.parent, data.directory.name, data.split.name, run.directory)
-
-
-def _inputs(data: TestData, run: ModelRun) -> Mapping[str, str]:
-    base = data.directory.parent.parent
-    return {each.directory.relative_to(base): fingerprint(each.manifest) for each in (data, run)}
 
 
 def write_parquet(path: Path, predictions: Predictions) -> None:

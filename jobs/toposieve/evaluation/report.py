@@ -102,7 +102,7 @@ def render(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> st
         "calibration": [_figure(images, "calibration"), decision.calibration(metrics)],
         "confusion": [_figure(images, "confusion")],
         "scores": [_figure(images, "scores")],
-        "learning": [_figure(images, "learning"), _runs(metrics)],
+        "learning": [*([_figure(images, "learning")] if "learning" in images else []), _runs(metrics)],
         "events": [_figure(images, "cutflow"), *_cutflow(metrics)],
         "bad-files": _bad_files(metrics),
         "features": [_figure(images, "features")],
@@ -166,18 +166,18 @@ def _quantities(metrics: Metrics, values: Mapping[str, Any], sign: str = "") -> 
 
 
 def _runs(metrics: Metrics) -> str:
-    header = ["model", "parameters", "epochs", "best epoch", "validation loss", "validation accuracy", "run"]
+    header = ["label", "parameters", "epochs", "best epoch", "validation loss", "validation accuracy", "run"]
     rows = [
         [
-            model,
-            f"{run['parameters']:,}",
-            run["epochs"],
-            run["best_epoch"],
-            f"{run['validation_loss']:.4f}",
-            f"{run['validation_accuracy']:.4f}",
-            values["run"],
+            label,
+            _format(run.get("parameters"), ","),
+            _format(run.get("epochs"), ""),
+            _format(run.get("best_epoch"), ""),
+            _format(run.get("validation_loss"), ".4f"),
+            _format(run.get("validation_accuracy"), ".4f"),
+            f"{values['model']}/{values['run']}",
         ]
-        for model, values in metrics["models"].items()
+        for label, values in metrics["models"].items()
         for run in [values["training"]]
     ]
     return html.table("Training runs; the weights of the best epoch are used", header, rows, [len(header) - 1])

@@ -1,11 +1,13 @@
-"""Scores of trained networks for a split, batch by batch: particles are never held for more than one batch."""
+"""Scores of a dataset's events by a network, batch by batch: particles are never held for more than one batch."""
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import keras
@@ -13,10 +15,14 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from toposieve.config import TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
-from toposieve.evaluation.inputs import ModelRun
-from toposieve.io.scores import Scores
-from toposieve.models import ARCHITECTURES, HIGH_LEVEL, PARTICLES
+from toposieve.evaluation.inputs import ModelRun, TestData, open_test_data
+from toposieve.io.event_tables import read_tables
+from toposieve.io.manifests import read_manifest_if_any
+from toposieve.io.scores import SCORED_SPLITS, Scores, publish_scores
+from toposieve.io.store import Key
+from toposieve.models import PARTICLES
 from toposieve.training.architectures import build_model
 from toposieve.training.architectures.parts import logits_of
 from toposieve.training.cache import Cache
@@ -24,11 +30,11 @@ from toposieve.training.export import scaled_part
 from toposieve.training.input_pipeline import ordered_batches
 from toposieve.training.order import Share
 from toposieve.training.records import Batch
-from toposieve.training.shards import Split
 from toposieve.training.sources import open_source
 
-BATCH_EVENTS = {True: 256, False: 8192}
-"""Whether particles are read → events scored at a time."""
+BATCH_EVENTS = 256
+TABLE_BATCH_EVENTS = 8192
+"""Of a model that takes no particles."""
 XLA_EVENTS = 20_000
 """From this many events on, compiling a model for each padded length (1 s each) pays on CPU, for twice the speed."""
 LOG_SECONDS = 10.0
@@ -44,52 +50,84 @@ class Scorer(Protocol):
         ...
 
 
-def score(split: Split, runs: Sequence[ModelRun], event_ids: pa.Array) -> list[tuple[Scores, float]]:
-    """Score all events of a split with several models, in one pass over it: scores and seconds of each.
+def score(base: Key, dataset: Key, run: ModelRun, *, recompute: bool = False) -> None:
+    """Publish a network's scores of a dataset, unless they are there; other classifiers have published theirs.
 
     Args:
-        split: The events.
-        runs: The models, which all read particles or all do not.
-        event_ids: Of the events, in order.
+        base: Where all data lives.
+        dataset: The dataset's folder.
+        run: A finished training run.
+        recompute: Make them anew.
 
     Raises:
-        InvalidInputError: A shard or a model is damaged.
+        InvalidInputError: The model or a shard is damaged, a score is not finite, or another classifier's are missing.
     """
-    models = [_load_model(run) for run in runs]
-    xla = split.events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
-    scorers = [make_scorer(logits_of(model), xla=xla) for model in models]
-    found: list[list[np.ndarray]] = [[] for _ in models]
-    seconds, meter = [0.0] * len(models), _Meter(split)
-    roles = sorted({name for model in models for name in model.input} | {HIGH_LEVEL})
+    if run.model_file is not None:
+        publish_scores(base, dataset, run.directory, _Scoring(dataset, run), recompute=recompute)
+    elif read_manifest_if_any(run.scores) is None:
+        raise InvalidInputError(
+            f"{run.label}: {run.scores} has no scores of {dataset.name}: run the training of {run.model} again"
+        )
+
+
+@dataclass(frozen=True)
+class _Scoring(Mapping[str, Scores]):
+    """Split → scores, which are made when they are asked for."""
+
+    dataset: Key
+    run: ModelRun
+
+    def __getitem__(self, split: str) -> Scores:
+        return score_split(open_test_data(self.dataset, split), self.run)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SCORED_SPLITS)
+
+    def __len__(self) -> int:
+        return len(SCORED_SPLITS)
+
+
+def score_split(data: TestData, run: ModelRun) -> Scores:
+    """Scores of one split before the softmax, in the order of its shards.
+
+    Raises:
+        InvalidInputError: The model or a shard is damaged.
+    """
+    model, split = logits_of(load_model(run)), data.split
+    takes_particles = PARTICLES in model.input
+    xla = takes_particles and split.events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
+    scorer = make_scorer(model, xla=xla)
+    table = pa.concat_tables(read_tables(data.directory, data.manifest, split.name))
+    meter, labels, logits = _Meter(f"{run.label}: scored", split.events), [], []
+    share = Share(BATCH_EVENTS if takes_particles else TABLE_BATCH_EVENTS)
     with Cache() as cache:
-        source = open_source(split, tuple(roles), cache)
-        for batch in ordered_batches(split, source, Share(BATCH_EVENTS[PARTICLES in roles])):
+        for batch in ordered_batches(split, open_source(split, tuple(sorted(model.input)), cache), share):
             real = np.asarray(batch["present"]) > 0
-            for place, (model, scorer) in enumerate(zip(models, scorers, strict=True)):
-                start = time.monotonic()
-                found[place].append(scorer({key: batch[key] for key in model.input}).numpy()[real])
-                seconds[place] += time.monotonic() - start
-            meter.add(int(real.sum()))
-    return [(Scores(event_ids, np.concatenate(parts)), each) for parts, each in zip(found, seconds, strict=True)]
+            logits.append(scorer({key: batch[key] for key in model.input}).numpy()[real])
+            labels.append(np.asarray(batch["label"])[real])
+            meter.add(len(labels[-1]))
+    return Scores(table["event_id"].combine_chunks(), np.concatenate(labels), np.concatenate(logits))
 
 
-def reads_particles(run: ModelRun) -> bool:
-    """Whether a run's model takes particles."""
-    return PARTICLES in ARCHITECTURES[run.config.model].inputs
+def load_model(run: ModelRun) -> keras.Model:
+    """The model on scaled events, of our own layers: the published ones are slower, and need more memory.
 
-
-def _load_model(run: ModelRun) -> keras.Model:
-    """The model on scaled events, of our own layers: the published ones are slower, and need more memory."""
-    with run.model_file.fetch() as path:
+    Raises:
+        InvalidInputError: The file is damaged.
+    """
+    config = load_config(TrainingConfig, json.dumps(run.manifest.config))
+    model_file = run.model_file
+    assert model_file is not None
+    with model_file.fetch() as path:
         try:
-            published = scaled_part(keras.models.load_model(path, compile=False), run.config.model)
-            model = build_model(run.config)
+            published = scaled_part(keras.models.load_model(path, compile=False), config.model)
+            model = build_model(config.model_copy(update={"precision": "float32"}))
             model.set_weights(published.get_weights())
             return model
         except (zipfile.BadZipFile, ValueError, KeyError, TypeError, OSError) as error:
             raise InvalidInputError(
-                f"{run.model_file} is no model that can be read ({str(error).splitlines()[0]}): "
-                f"remove it, and train {run.config.model} again"
+                f"{model_file} is no model that can be read ({str(error).splitlines()[0]}): "
+                f"remove it, and train {config.model} again"
             ) from None
 
 
@@ -104,15 +142,15 @@ def make_scorer(model: keras.Model, *, xla: bool) -> Scorer:
 class _Meter:
     """Says every few seconds how far the scoring is."""
 
-    def __init__(self, split: Split) -> None:
-        self._split = split
-        self._events = 0
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._events = what, total, 0
         self._start = self._last = time.monotonic()
 
     def add(self, events: int) -> None:
-        """Log the events done so far, unless that was just said."""
+        """Count events, and log those done so far, unless that was just said."""
         self._events += events
-        total, now = self._split.events, time.monotonic()
-        if self._events == total or now - self._last >= LOG_SECONDS:
-            self._last, rate = now, self._events / max(now - self._start, 1e-9)
-            logger.info("scored %d of %d %s events, %.0f events/s", self._events, total, self._split.name, rate)
+        now = time.monotonic()
+        if self._events == self._total or now - self._last >= LOG_SECONDS:
+            self._last = now
+            rate = self._events / max(now - self._start, 1e-9)
+            logger.info("%s %d of %d events, %.0f events/s", self._what, self._events, self._total, rate)

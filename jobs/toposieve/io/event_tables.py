@@ -5,7 +5,7 @@ So a record can be read without those before it, and a model that takes high-lev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
-from toposieve.io.manifests import adler32
+from toposieve.io.manifests import Manifest, adler32
 from toposieve.io.parquet import PILEUP_FIELD, event_writer, open_parquet
 from toposieve.io.store import Key
 
@@ -79,6 +79,24 @@ def read_table(key: Key, events: int, checksum: str) -> pa.Table:
     except FileNotFoundError:
         raise InvalidInputError(f"{key} is missing: prepare the dataset again") from None
     raise InvalidInputError(f"{key} is altered: remove it, and prepare the dataset again")
+
+
+def read_tables(dataset: Key, manifest: Manifest, split: str) -> Iterator[pa.Table]:
+    """The tables of a split's shards, in order.
+
+    Args:
+        dataset: The dataset's folder.
+        manifest: Its manifest.
+        split: Name of the split.
+
+    Raises:
+        InvalidInputError: A table is missing or altered, or has other columns, or another number of rows.
+    """
+    for unit in manifest.units:
+        if unit.source.partition("/")[0] == split:
+            for file in unit.outputs:
+                if file.path.endswith(TABLE_SUFFIX):
+                    yield read_table(dataset / file.path, unit.counts["events"], file.checksum)
 
 
 def _read(key: Key, events: int, columns: Sequence[str], *, whole: bool) -> pa.Table:

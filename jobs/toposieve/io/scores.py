@@ -1,142 +1,157 @@
-"""Scores of a classifier for the events of a dataset: what whoever classifies hands to the evaluation.
+"""Scores of a dataset's events: what any classifier writes, and evaluation reads.
 
-A row an event, in the order of the split's shards; of each class a number, of which the softmax is the probability:
-logits of a network, logarithms of the probabilities of a tree. All else of an event is in the tables beside the shards.
+They are numbers whose softmax is the probability: logits of a network, logarithms of a tree's probabilities. Nothing
+else of the events is here: the dataset's tables have their features, weights and leptons, row for row.
 """
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.errors import InvalidInputError
-from toposieve.io.content_folders import upload
-from toposieve.io.manifests import Manifest, Unit, check_listed, read_manifest_if_any
-from toposieve.io.parquet import open_parquet
-from toposieve.io.publication import Publication, is_up_to_date, write_timing
+from toposieve.io.event_tables import read_tables
+from toposieve.io.manifests import Manifest, Unit, check_listed, fingerprint, read_manifest
+from toposieve.io.names import unit_name
+from toposieve.io.parquet import event_writer, open_parquet
+from toposieve.io.publication import Publication
+from toposieve.io.stages import finish
 from toposieve.io.store import Key
+from toposieve.io.units import Finished, adopt_or_make
 from toposieve.version import code_version
 
 STAGE = "score"
-NAME = "scores.parquet"
-LEAST_PROBABILITY = 1e-7
-"""Of a classifier that gives probabilities, none is taken for less."""
+SCORED_SPLITS = ("validation", "test")
 
 SCORES_SCHEMA = pa.schema(
     [
-        pa.field("event_id", pa.string(), nullable=False),
-        *(pa.field(f"score_{sample}", pa.float32(), nullable=False) for sample in schema.SAMPLES),
+        pa.field(name, dtype, nullable=False)
+        for name, dtype in {
+            "event_id": pa.string(),
+            "label": pa.int8(),
+            **{f"score_{sample}": pa.float32() for sample in schema.SAMPLES},
+        }.items()
     ]
 )
 """Columns of a file of scores."""
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Scores:
-    """A classifier's scores of one split."""
+    """Scores of one split, in the order of its shards."""
 
     event_ids: pa.Array
-    """(events,) ``{file id}:{entry}``."""
+    """(events,) "file id:entry"."""
+    labels: NDArray[np.int64]
+    """(events,)."""
     logits: NDArray[np.float32]
-    """(events, classes)."""
-
-    @property
-    def probabilities(self) -> NDArray[np.float32]:
-        """(events, classes)."""
-        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True), dtype=np.float64)
-        probabilities: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probabilities
+    """(events, classes), of which the softmax is the probability."""
 
 
-def logarithms(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Scores of a classifier that gives probabilities, (events, classes)."""
-    logits: NDArray[np.float32] = np.log(np.maximum(probabilities, LEAST_PROBABILITY)).astype(np.float32)
-    return logits
+def scores_folder(base: Key, dataset: str, run: Key) -> Key:
+    """Where the scores of a run, ``{base}/models/{model}/{run}``, on a dataset are."""
+    return base / "scores" / dataset / run.parent.name / run.name
 
 
-def scores_folder(base: Key, dataset: str, split: str, run: Key) -> Key:
-    """``{base}/scores/{dataset}/{split}/{model}/{run}``: where the scores of a run for a split lie."""
-    return base / "scores" / dataset / split / run.parent.name / run.name
-
-
-def publish_scores(folder: Key, inputs: Mapping[str, str], scores: Scores, seconds: float) -> None:
-    """Write scores.
+def publish_scores(base: Key, dataset: Key, run: Key, scores: Mapping[str, Scores], *, recompute: bool = False) -> Key:
+    """Publish what a run says of a dataset's events, split by split; what is there already is not asked for.
 
     Args:
-        folder: Where (:func:`scores_folder`).
-        inputs: Folder, relative to the base, → fingerprint of its manifest: of dataset and run.
-        scores: Of all events of the split.
-        seconds: How long it took to score them.
+        base: Where all data lives.
+        dataset: The dataset's folder.
+        run: The run's folder, which has a manifest.
+        scores: Each of :data:`SCORED_SPLITS` → its scores, which may be made when they are asked for.
+        recompute: Make all anew.
+
+    Returns:
+        Their folder.
 
     Raises:
-        InvalidInputError: A score is NaN or infinite.
+        InvalidInputError: Dataset or run is not there, or scores are not finite, or not those of the split's events.
     """
-    bad = np.flatnonzero(~np.isfinite(scores.logits).all(axis=1))
-    if len(bad):
-        model, split = folder.parent.name, folder.parent.parent.name
-        raise InvalidInputError(
-            f"{model} gives NaN or infinite scores for {len(bad)} {split} events, the first "
-            f"{scores.event_ids[int(bad[0])]}: train it again"
-        )
-    columns = [scores.event_ids, *(pa.array(column) for column in scores.logits.T)]
-    with Publication(folder) as publication, TemporaryDirectory(prefix="toposieve-") as scratch:
-        pq.write_table(pa.Table.from_arrays(columns, schema=SCORES_SCHEMA), f"{scratch}/{NAME}", compression="zstd")
-        unit = Unit(
-            source=next(iter(inputs)),
-            source_checksum="",
-            entry_start=0,
-            entry_stop=len(scores.logits),
-            counts={"events": len(scores.logits)},
-            outputs=upload(Path(scratch), [NAME], folder),
-        )
+    started, folder = time.monotonic(), scores_folder(base, dataset.name, run)
+    content = read_manifest(dataset)
+    inputs = {dataset.relative_to(base): fingerprint(content), run.relative_to(base): fingerprint(read_manifest(run))}
+    with Publication(folder) as publication:
+        reusable = [] if recompute else publication.reusable("", CODE_NUMBERS[STAGE])
+        kept = {unit.outputs[0].path: Finished(unit, adopted=True) for unit in reusable}
+        finished = []
+        for split in SCORED_SPLITS:
+            name = unit_name(split, CODE_NUMBERS[STAGE], *inputs.values())
+            make = partial(_write, scores, split, dataset, content, run)
+            finished.append(kept.get(name) or adopt_or_make(folder, name, make, adopt=not recompute))
         manifest = Manifest(
             stage=STAGE,
             config_hash="",
             config={},
             code=CODE_NUMBERS[STAGE],
-            inputs=dict(inputs),
-            units=(unit,),
+            inputs=inputs,
+            units=tuple(each.unit for each in finished),
             code_version=code_version(),
         )
-        if not is_up_to_date(publication.previous, manifest):
-            publication.publish(manifest)
-        write_timing(folder, seconds=seconds, events=len(scores.logits))
+        made = sum(each.unit.counts["events"] for each in finished if not each.adopted)
+        finish(publication, manifest, made, started)
+    return folder
 
 
-def read_scores(folder: Key, inputs: Mapping[str, str], event_ids: pa.Array) -> Scores | None:
-    """Scores that are there, of these inputs; None if there are none, or others.
+def _write(scores: Mapping[str, Scores], split: str, dataset: Key, content: Manifest, run: Key, path: Path) -> Unit:
+    """Write a split's file after a check of its events."""
+    found = scores[split]
+    where = f"{run}: its scores of {dataset.name}'s {split} split"
+    _check_events(found, pa.concat_tables(read_tables(dataset, content, split)), where)
+    bad = np.flatnonzero(~np.isfinite(found.logits).all(axis=1))
+    if len(bad):
+        first = found.event_ids[int(bad[0])]
+        raise InvalidInputError(f"{where} are NaN or infinite for {len(bad)} events, the first {first}: train it again")
+    columns = [found.event_ids, pa.array(found.labels, pa.int8()), *map(pa.array, np.ascontiguousarray(found.logits.T))]
+    with event_writer(path, SCORES_SCHEMA) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=SCORES_SCHEMA))
+    events = len(found.labels)
+    return Unit(
+        source=split, source_checksum="", entry_start=0, entry_stop=events, counts={"events": events}, outputs=()
+    )
+
+
+def _check_events(found: Scores, expected: pa.Table, where: str) -> None:
+    shape, wanted = found.logits.shape, (expected.num_rows, len(schema.SAMPLES))
+    if shape != wanted:
+        raise InvalidInputError(f"{where} are {shape[0]} x {shape[1]}, not {wanted[0]} x {wanted[1]}: score it again")
+    same_ids = pa.chunked_array([found.event_ids], pa.string()).equals(expected["event_id"])
+    if not same_ids or not np.array_equal(found.labels, expected["label"].to_numpy()):
+        raise InvalidInputError(f"{where} are of other events, or in another order: score it again")
+
+
+def read_scores(folder: Key, split: str) -> Scores:
+    """Scores of one split.
 
     Args:
-        folder: Where (:func:`scores_folder`).
-        inputs: As for :func:`publish_scores`.
-        event_ids: Of the split's events, in order.
+        folder: As :func:`scores_folder` gives it.
+        split: One of :data:`SCORED_SPLITS`.
 
     Raises:
-        InvalidInputError: They are of other events or classes, or the file is damaged.
+        InvalidInputError: There are none of this split, they are damaged, lack a class, or are of another dataset or
+            run than is there now.
     """
-    manifest = read_manifest_if_any(folder)
-    if manifest is None or manifest.code != CODE_NUMBERS[STAGE] or manifest.inputs != dict(inputs):
-        return None
-    [file] = manifest.outputs()
-    try:
-        key = check_listed(folder, file)
-    except InvalidInputError as error:
-        logger.warning("%s; scoring again", error)
-        return None
-    with open_parquet(key, SCORES_SCHEMA, whole=True) as parquet:
-        table = parquet.read(use_threads=False)
-    if not table["event_id"].combine_chunks().equals(event_ids):
-        raise InvalidInputError(f"{key} has scores of other events than {inputs}: remove {folder}, and score again")
-    return Scores(event_ids, np.column_stack([table[name].to_numpy() for name in SCORES_SCHEMA.names[1:]]))
+    manifest = read_manifest(folder)
+    base = folder.parent.parent.parent.parent
+    for name, known in manifest.inputs.items():
+        if fingerprint(read_manifest(base / name)) != known:
+            raise InvalidInputError(f"{folder} holds scores of another {name} than is there now: score it again")
+    units = [unit for unit in manifest.units if unit.source == split]
+    if manifest.stage != STAGE or not units:
+        raise InvalidInputError(f"{folder} holds no scores of the {split} split: score that, too")
+    with open_parquet(check_listed(folder, units[0].outputs[0]), SCORES_SCHEMA) as file:
+        table = file.read(use_threads=False).combine_chunks()
+    columns = [table[f"score_{sample}"].to_numpy() for sample in schema.SAMPLES]
+    return Scores(
+        table["event_id"].combine_chunks(), table["label"].to_numpy().astype(np.int64), np.stack(columns, axis=1)
+    )

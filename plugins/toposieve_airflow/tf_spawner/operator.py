@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import JobLog, with_run
+from toposieve_airflow.outputs import JobLog, with_run, with_trained
 from toposieve_airflow.spark_job import log_places
 from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
 from toposieve_airflow.tf_spawner.diagnosis import is_suspended, may_be_adopted
@@ -175,6 +175,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             OutputError: The job ended well but its output does not hold.
         """
         if self.step is not None:
+            self.step = with_trained(self.step, context)
             log_places(self.log.info, self.step)
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
         pod, gang = self.pod_and_gang(context)

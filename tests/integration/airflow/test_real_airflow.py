@@ -125,7 +125,7 @@ def test_a_model_that_fails_leaves_the_report_on_the_others(report: Path, errors
     metrics = read(report / "metrics.json")
     assert (list(metrics["models"]), metrics["missing"]) == (MODELS[:1], MODELS[1:])
     assert "task evaluate failed: " in errors.getvalue()
-    assert f"{report}/report.html is without {MODELS[1]}: no trained {MODELS[1]}" in errors.getvalue()
+    assert f"{report}/report.html is without {MODELS[1]}, whose training failed: " in errors.getvalue()
 
 
 def test_report_counts_equal_the_sum_of_the_manifests(backfilled: Path, report: Path) -> None:

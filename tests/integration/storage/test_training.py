@@ -42,9 +42,9 @@ def train(base: Key) -> list[str]:
 
 
 def report(base: Key) -> None:
-    options = ["--dataset", "demo", "--report", "demo", "--models", "hlf", "--set", "bootstrap_samples=10"]
-    training = ["--training", json.dumps(CONFIG)]
-    evaluate.main(evaluate.arg_parser().parse_args(["--base", str(base), *options, *training]))
+    [run] = {name.split("/")[0] for name in (base / "models" / "hlf").list()}
+    options = ["--dataset", "demo", "--report", "demo", "--labels", f"hlf=models/hlf/{run}"]
+    evaluate.main(evaluate.arg_parser().parse_args(["--base", str(base), *options, "--set", "bootstrap_samples=10"]))
 
 
 def test_a_gang_on_s3_gives_the_results_of_one_on_a_disk(
