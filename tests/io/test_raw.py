@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from toposieve import schema
+from toposieve.cross_sections import CrossSection
 from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Manifest, OutputFile, Unit, manifest_name
@@ -30,10 +31,18 @@ def put(raw: Path, *names: str, sample: str = "qcd") -> None:
         path.write_text("content")
 
 
-def publish(raw: Path, *files: OutputFile, number: int = 1) -> None:
+def publish(raw: Path, *files: OutputFile, number: int = 1, cross_section: CrossSection | None = None) -> None:
     """A simulation's manifest."""
     units = [
-        Unit(source=f"file {i}", source_checksum="", entry_start=0, entry_stop=1, counts={}, outputs=(file,))
+        Unit(
+            source=f"file {i}",
+            source_checksum="",
+            entry_start=0,
+            entry_stop=1,
+            counts={},
+            cross_section=cross_section,
+            outputs=(file,),
+        )
         for i, file in enumerate(files)
     ]
     manifest = Manifest(stage="simulate", config_hash="1f", config={}, units=tuple(units), code_version="v1")
@@ -132,11 +141,14 @@ def test_names_that_are_not_utf8_can_be_logged(
 def test_a_manifest_says_what_the_simulation_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(tmp_path, "mine.root", "simulated/qcd-000000-1f.root", "simulated/qcd-000001-2e.root")
     listed = [OutputFile(path=f"simulated/qcd-00000{i}-{i + 1}f.root", bytes=7, checksum="0000000a") for i in (0, 1)]
-    publish(tmp_path, *listed)
+    sigma = CrossSection(3.0, 0.5, 10)
+    publish(tmp_path, *listed, cross_section=sigma)
     files = found(tmp_path)
     assert ids(files) == [f"qcd/{DAY}/{file.path}" for file in listed]
-    assert files[0] == FoundFile(files[0].id, 7, files[0].version, "0000000a")
-    assert files[1] == FoundFile(files[1].id, -1, "", "0000000a"), "one that is gone is still input, to be refused"
+    assert files[0] == FoundFile(files[0].id, 7, files[0].version, "0000000a", sigma)
+    assert files[1] == FoundFile(files[1].id, -1, "", "0000000a", sigma), (
+        "one that is gone is still input, to be refused"
+    )
     assert "left out since the manifest there does not list them: mine.root" in caplog.text
 
 

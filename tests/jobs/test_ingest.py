@@ -20,6 +20,7 @@ from support.events import edge_cases, from_events, random_events
 from support.spark_tasks import FailsAfter
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
+from toposieve.cross_sections import CrossSection
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.manifests import (
     Manifest,
@@ -627,6 +628,7 @@ def test_a_simulated_file_must_be_there_as_its_manifest_lists_it(base: Path, cap
     publish_simulated(base, path)
     manifest = run(base, "--samples", "qcd")
     assert [unit.source for unit in manifest.units] == [f"qcd/{DAY}/simulated/{path.name}"]
+    assert [unit.cross_section for unit in manifest.units] == [SIGMA]
     assert "does not list them: large.root, none.root, small.root" in caplog.text
     write_events(path, EVENTS[:3])
     with pytest.raises(InvalidInputError, match=rf"{path.name}: not the file that the manifest there lists; run simul"):
@@ -636,10 +638,16 @@ def test_a_simulated_file_must_be_there_as_its_manifest_lists_it(base: Path, cap
         run(base)
 
 
+SIGMA = CrossSection(3.0, 0.5, 10)
+
+
 def publish_simulated(base: Path, path: Path) -> None:
     """A simulation's manifest that lists one file."""
     file = OutputFile(path=f"simulated/{path.name}", bytes=path.stat().st_size, checksum=adler32(path))
-    unit = Unit(source="file 0", source_checksum="", entry_start=0, entry_stop=2, counts={}, outputs=(file,))
+    counts: dict[str, int] = {}
+    unit = Unit(
+        source="a", source_checksum="", entry_start=0, entry_stop=2, counts=counts, cross_section=SIGMA, outputs=(file,)
+    )
     manifest = Manifest(stage="simulate", config_hash="1f", config={}, units=(unit,), code_version="v1")
     (raw(base, "") / manifest_name(1)).write_bytes(manifest.to_bytes())
 

@@ -19,17 +19,20 @@ import pytest
 import tensorflow as tf
 
 import prepare_features
-from support.selected_files import SelectedUnit, pileup_of, random_units, with_signs, write_selected
+from support.selected_files import CROSS_SECTION, SelectedUnit, pileup_of, random_units, with_signs, write_selected
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
+from toposieve.cross_sections import CrossSection
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.event_keys import digest64, event_keys, mix
 from toposieve.io import datasets, manifests
 from toposieve.io.event_tables import TABLE_SUFFIX, read_table
 from toposieve.io.publication import TIMING_NAME, Publication
+from toposieve.io.sample_cross_sections import cross_sections
 from toposieve.io.store import Key, root_key
 from toposieve.preprocessing import Scaling
+from toposieve.weights import WeightSums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -355,6 +358,16 @@ def test_weighted_cutflow_sums_the_weights_of_the_same_events(dataset: Path, par
             assert weighted[sample][split] == pytest.approx(sum(weights))
         splits = sum(weighted[sample][split] for split in schema.SPLITS)
         assert weighted[sample]["balanced"] == pytest.approx(splits)
+
+
+def test_the_manifest_says_the_cross_section_of_selected_events(dataset: Path) -> None:
+    units = [unit for units in UNITS.values() for unit in units if unit.sample == "wjets"]
+    weights = WeightSums.of([float(weight) for unit in units for weight in unit.weights])
+    expected = CrossSection.combine([CROSS_SECTION] * len(units)).passing(
+        WeightSums.of([1.0] * 9 * len(units)), weights
+    )
+    found = cross_sections(manifest_of(dataset))
+    assert found == {"qcd": None, "ttbar": None, "wjets": pytest.approx((expected.pb, expected.error))}
 
 
 def test_the_manifest_says_what_the_weights_are_worth(dataset: Path, parsed: dict[str, list[Record]]) -> None:

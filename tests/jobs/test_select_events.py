@@ -26,6 +26,7 @@ from support.spark_tasks import FailsAfter
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
+from toposieve.cross_sections import CrossSection
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import datasets
 from toposieve.io.manifests import BadFile, Manifest, fingerprint, manifest_name, read_manifest, read_manifest_if_any
@@ -240,6 +241,28 @@ def test_cutflow_counts_events_and_weights_of_each_sample(base: Path) -> None:
         assert cutflow["qcd"]["negative_share"][cut] == pytest.approx((absolute - total) / (2 * absolute))
         assert cutflow["qcd"]["effective_events"][cut] == pytest.approx(total**2 / math.fsum(w**2 for w in weights))
     assert cutflow["qcd"]["weighted"]["events"] == sum(range(12)) + 4
+
+
+def test_cutflow_has_the_cross_section_of_a_sample_whose_files_all_say_theirs(base: Path) -> None:
+    said = CrossSection(80.0, 0.0, 100)
+    saying = {f"qcd/{DAY}/a.root", f"wjets/{DAY}/c.root"}
+    publish_events(
+        base,
+        units=tuple(
+            unit.model_copy(update={"cross_section": said}) if unit.source in saying else unit
+            for unit in read_manifest(source(base)).units
+        ),
+    )
+    manifest, cutflow = run(base), cutflow_of(base)
+    counts = reference_cutflow(EVENTS[3:], CONFIG)
+    found = cutflow["wjets"]["cross_section"]
+    assert {cut: each["pb"] for cut, each in found.items()} == pytest.approx(
+        {cut: 80 * counts[cut] / counts["events"] for cut in schema.CUTFLOW}
+    )
+    assert found["events"] == {"pb": 80.0, "error": 0.0, "generated": 100}
+    assert cutflow["qcd"]["cross_section"] == dict.fromkeys(schema.CUTFLOW)
+    remark = f"qcd: no cross-section, since 1 of 2 files do not say theirs (qcd/{DAY}/b.root)"
+    assert remark in manifest.notes
 
 
 def test_a_file_of_which_nothing_passes_is_on_record(tmp_path: Path) -> None:

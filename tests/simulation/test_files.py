@@ -10,6 +10,7 @@ import uproot
 
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import IngestConfig, SimulationConfig
+from toposieve.cross_sections import Production
 from toposieve.io.delphes import inspect_file
 from toposieve.io.manifests import Unit
 from toposieve.io.names import RECORDS
@@ -22,22 +23,22 @@ from toposieve.simulation.pileup import LibraryFiles
 from toposieve.spark.ingestion import plan, store_unit
 
 
-def batch(*weights, tried=10):
+def batch(*weights, tried=0):
     """Events with one particle each, whose px is the event's weight."""
     n = len(weights)
     particles = {"event": np.arange(n), "px": np.array(weights, dtype=float)}
     quarks = {"event": np.repeat(np.arange(n), 2), "eta": np.zeros(2 * n)}
-    return TruthEvents(n, particles, quarks, np.array(weights, dtype=float), tried)
+    return TruthEvents(n, particles, quarks, np.array(weights, dtype=float), Production(tried))
 
 
 def test_batches_merge_and_are_cut():
-    merged = merge([batch(1, 2), batch(), batch(3, 4)], at_most=3)
+    merged = merge([batch(1, 2, tried=10), batch(tried=20), batch(3, 4, tried=30)], at_most=3)
     assert merged.count == 3
     assert merged.weights.tolist() == [1.0, 2.0, 3.0]
     assert merged.particles["event"].tolist() == [0, 1, 2]
     assert merged.particles["px"].tolist() == [1.0, 2.0, 3.0]
     assert merged.quarks["event"].tolist() == [0, 0, 1, 1, 2, 2]
-    assert merged.tried == 30
+    assert merged.so_far.tried == 30
 
 
 @pytest.mark.parametrize(("n_events", "sizes"), [(5, [5]), (7, [7]), (10, [8, 2]), (17, [8, 8, 1])])
@@ -63,7 +64,10 @@ def test_a_file_follows_from_its_task(task, tmp_path):
     assert unit.entry_stop == unit.counts["events"] == 12
     assert unit.counts["selected"] <= 12 <= unit.counts["generated"]
     assert str(task.seed) in unit.source
-    assert simulate_file(task, tmp_path / "again").counts == unit.counts
+    assert 0 < unit.cross_section.error < unit.cross_section.pb
+    assert unit.cross_section.generated == unit.counts["generated"]
+    again = simulate_file(task, tmp_path / "again")
+    assert (again.counts, again.cross_section) == (unit.counts, unit.cross_section)
     assert (tmp_path / "again").read_bytes() == (tmp_path / task.name).read_bytes()
     with uproot.open(tmp_path / task.name) as file:
         assert file["Delphes"]["Event.Number"].array().to_list() == [[number] for number in range(12)]

@@ -8,6 +8,7 @@ import pytest
 
 from toposieve.classes import CLASSES
 from toposieve.simulation.generator import (
+    BATCH,
     TABLES,
     events_with_lepton,
     final_particles,
@@ -17,6 +18,7 @@ from toposieve.simulation.generator import (
     write_tables,
 )
 from toposieve.simulation.prompt_leptons import HADRONIC_SHARE
+from toposieve.weights import WeightSums
 
 
 def particles(*rows):
@@ -70,8 +72,24 @@ def test_same_seed_same_events_whatever_was_made_before(wjets):
 def test_every_event_has_a_lepton_and_no_more_were_kept_than_tried(wjets):
     for chunk in wjets:
         assert events_with_lepton(chunk.particles).tolist() == list(range(chunk.count))
-        assert 0 < chunk.count <= chunk.tried
+        assert 0 < chunk.count <= chunk.so_far.accepted <= chunk.so_far.tried
         assert chunk.weights.tolist() == [1.0] * chunk.count
+
+
+def test_what_was_made_is_counted_on_from_batch_to_batch(wjets, ttbar):
+    for chunks in (wjets, ttbar):
+        for number, chunk in enumerate(chunks, 1):
+            weights = [weight for each in chunks[:number] for weight in each.weights.tolist()]
+            assert chunk.so_far.found == WeightSums.of(weights)
+            assert chunk.so_far.accepted == number * BATCH
+
+
+def test_cross_sections_are_those_of_the_processes(wjets, ttbar):
+    """Leading order at 13 TeV: 510 pb of top pairs, and 45 nb of W → e, µ, τ; two in five with a lepton in reach."""
+    top, w = (chunks[-1].so_far.cross_section() for chunks in (ttbar, wjets))
+    assert top.pb == pytest.approx(200, abs=4 * top.error)
+    assert w.pb == pytest.approx(14e3, abs=4 * w.error)
+    assert 0.03 < top.error / top.pb < 0.2
 
 
 def test_particles_are_physical(wjets):
@@ -103,7 +121,7 @@ def test_top_pairs_have_two_b_quarks_and_a_leptonic_w(ttbar):
     b = chunk.quarks["flavour"] == 5
     assert len(np.unique(chunk.quarks["event"][b])) >= 0.9 * chunk.count  # both may be forward
     assert np.abs(chunk.quarks["eta"]).max() < 2.5
-    assert chunk.tried > chunk.count
+    assert chunk.so_far.tried > chunk.count
 
 
 def hardest_neutrino(chunk):

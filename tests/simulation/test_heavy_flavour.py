@@ -181,7 +181,9 @@ def test_weights_are_numbers_of_successes(qcd):
     assert weights.min() >= 1
     assert weights.max() <= TRIES
     assert np.array_equal(weights, np.round(weights))
-    assert len(weights) < sum(chunk.tried for chunk in qcd)
+    so_far = qcd[-1].so_far
+    assert len(weights) < so_far.accepted <= so_far.tried
+    assert so_far.found.total == pytest.approx(weights.sum() / TRIES)
 
 
 def test_whole_events_conserve_the_energy_of_the_beams(qcd):
@@ -212,5 +214,5 @@ def test_decays_use_other_random_numbers_than_the_collisions(monkeypatch):
 def test_the_full_mixture_tries_more_events_than_the_fast_one(qcd, monkeypatch):
     monkeypatch.setattr(generator, "BATCH", 5)
     chunk = next(generate_qcd(seed=4))
-    assert chunk.tried > 50  # most events of the full hard process have no hard c or b quark
-    assert qcd[0].tried < 5 * generator.BATCH * 10
+    assert chunk.so_far.tried > 50  # most events of the full hard process have no hard c or b quark
+    assert qcd[0].so_far.tried < 5 * generator.BATCH * 10

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
+from toposieve.cross_sections import CrossSection
 from toposieve.io import manifests
 from toposieve.io.names import unit_name
 from toposieve.io.publication import Publication
@@ -22,6 +23,8 @@ from toposieve.io.store import Key, root_key
 from toposieve.weights import WeightSums
 
 KINDS = len(schema.PARTICLE_KINDS)
+CROSS_SECTION = CrossSection(60.0, 3.0, 100)
+"""What every file of wjets says; others do not."""
 NINE, SIX = WeightSums.of([1.0] * 9), WeightSums.of([1.0] * 6)
 
 
@@ -160,5 +163,6 @@ def _write_unit(folder: Key, number: int, unit: SelectedUnit) -> manifests.Unit:
         **manifests.weight_fields(
             {"events": NINE, "lepton_pt": SIX, "isolated_lepton": WeightSums.of(unit.weights.tolist())}
         ),
+        cross_section=CROSS_SECTION if unit.sample == "wjets" else None,
         outputs=(file,),
     )

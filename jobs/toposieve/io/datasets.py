@@ -16,6 +16,7 @@ from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.names import digest, sample_of
 from toposieve.io.publication import Publication
+from toposieve.io.sample_cross_sections import CROSS_SECTIONS, cross_section_notes, sample_cross_section
 from toposieve.io.store import Key
 from toposieve.preprocessing import SplitSizes
 from toposieve.version import code_version
@@ -123,6 +124,19 @@ class SelectedInputs:
     def weighted_cutflow(self) -> WeightedCutflow:
         """Sums of the same events' weights."""
         return self._per_sample(manifests.Unit.weight_sums, WeightSums.merge)
+
+    def cross_sections(self) -> dict[str, dict[str, Any] | None]:
+        """Cross-section of each sample's selected events, pb, its error, and who says so; None where nobody does."""
+        of_sample = {sample: [each.unit for each in self.units if each.sample == sample] for sample in schema.SAMPLES}
+        found = {sample: sample_cross_section(units, schema.CUTFLOW[-1]) for sample, units in of_sample.items()}
+        return {
+            sample: {"pb": each.pb, "error": each.error, "source": "simulation"} if each else None
+            for sample, each in found.items()
+        }
+
+    def remarks(self) -> list[str]:
+        """What a reader should know of all partitions together."""
+        return cross_section_notes(each.unit for each in self.units)
 
     def _per_sample(self, value: Any, add: Any) -> Cutflow:
         units = self.units
@@ -248,13 +262,14 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
         code=CODE_NUMBERS[STAGE],
         inputs=inputs.fingerprints,
         units=(*content.shards, scaling),
-        notes=tuple(sorted({note for manifest in inputs.manifests.values() for note in manifest.notes})),
+        notes=tuple(sorted({*(note for each in inputs.manifests.values() for note in each.notes), *inputs.remarks()})),
         extra={
             "splits": {split: {"events": sum(counts.values()), **counts} for split, counts in content.sizes.items()},
             "cutflow": _extended(inputs.cutflow(), _kept_counts(content.sizes)),
             "weighted_cutflow": _each(weights, "total"),
             "negative_share": _each(weights, "negative_share"),
             "effective_events": _each(weights, "effective_events"),
+            CROSS_SECTIONS: inputs.cross_sections(),
             "selection": inputs.selection,
             "quarantined": [bad.model_dump() for manifest in inputs.manifests.values() for bad in manifest.quarantined],
         },

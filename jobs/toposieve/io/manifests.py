@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from isal import isal_zlib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from toposieve.cross_sections import CrossSection
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io.store import Key, Stat
 from toposieve.weights import WeightSums
@@ -35,7 +36,7 @@ _Name = TypeVar("_Name", str, tuple[str, int, int])
 _Value = TypeVar("_Value")
 
 
-def _is_empty(sums: dict[str, float] | str) -> bool:
+def _is_empty(sums: dict[str, float] | CrossSection | str | None) -> bool:
     # What has none is not said: manifests of before stay as they are, and keep their fingerprints.
     return not sums
 
@@ -73,6 +74,8 @@ class Unit(_Record):
     """Sums of the weights' squares, where the stage knows them."""
     content: str = Field(default="", exclude_if=_is_empty)
     """Digest of the selected events, whatever their file is called; empty where there are none."""
+    cross_section: CrossSection | None = Field(default=None, exclude_if=_is_empty)
+    """Of all events of the input, where it was simulated."""
     outputs: tuple[OutputFile, ...]
     notes: tuple[str, ...] = ()
     """Remarks about the input; the manifest's own notes gather them."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from toposieve.cross_sections import CrossSection
 from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Manifest, read_newest
@@ -34,6 +35,8 @@ class FoundFile:
     version: str
     listed_checksum: str = ""
     """What the simulation's manifest says; empty where there is none."""
+    cross_section: CrossSection | None = None
+    """Of its events, by the same word."""
     problem: str = ""
     """Why it cannot be an input, whatever it holds."""
 
@@ -125,7 +128,9 @@ def _sample_files(raw: Key, sample: str, partition: str) -> list[FoundFile]:
     entries = folder.list()
     own = {name: "" for name in entries if name.endswith(SUFFIX) and "/" not in name and not name.startswith(".")}
     newest = read_newest(folder, entries) if entries else None
+    said: dict[str, CrossSection | None] = {}
     if newest is not None:
+        said = {file.path: unit.cross_section for unit in newest.manifest.units for file in unit.outputs}
         listed = {file.path: file.checksum for file in newest.manifest.outputs()}
         if unlisted := sorted(own.keys() - listed.keys()):
             names = ", ".join(map(printable, unlisted))
@@ -134,14 +139,18 @@ def _sample_files(raw: Key, sample: str, partition: str) -> list[FoundFile]:
         own = {name: checksum if len(checksum) == _ADLER32_DIGITS else "" for name, checksum in listed.items()}
     elif any(name.startswith(f"{SIMULATED}/") for name in entries):
         raise InvalidInputError(f"{folder} holds a simulation that is not finished: run simulate.py for it again")
-    return [_found(f"{sample}/{partition}/{name}", entries.get(name), own[name]) for name in sorted(own)]
+    return [
+        _found(f"{sample}/{partition}/{name}", entries.get(name), own[name], said.get(name)) for name in sorted(own)
+    ]
 
 
-def _found(file_id: str, stat: Stat | None, listed_checksum: str) -> FoundFile:
+def _found(
+    file_id: str, stat: Stat | None, listed_checksum: str, cross_section: CrossSection | None = None
+) -> FoundFile:
     stat = stat or Stat(-1, "", 0.0)
     shown = printable(file_id)
     problem = "" if shown == file_id else f"{shown}: its name is not UTF-8; rename it"
-    return FoundFile(shown, stat.size, stat.version, listed_checksum, problem)
+    return FoundFile(shown, stat.size, stat.version, listed_checksum, cross_section, problem)
 
 
 def read_known(folder: Key, raw: Key) -> dict[str, SourceFile]:

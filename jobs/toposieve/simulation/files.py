@@ -93,19 +93,25 @@ def simulate_file(task: FileTask, path: Path) -> Unit:
 
     Returns:
         The file's record, without outputs: counts ``generated`` (hard collisions tried), ``events`` (written) and
-        ``selected`` (by the default selection).
+        ``selected`` (by the default selection); and the cross-section of what the generator found.
     """
     rng = detector_rng(task.sample, task.seed)
-    generated = events = selected = 0
+    events = selected = 0
     with delphes_file(path, task.uuid, date_of(task.partition)) as writer:
         for truth in truth_chunks(_generator(task), task.events):
             collections, pileup = reconstruct(truth, task, rng)
             selected += count_selected(collections, task.sample)
             writer.add({"Event": event_collection(events, truth.weights, pileup), **collections})
             events += truth.count
-            generated += truth.tried
-    counts = {"generated": generated, "events": events, "selected": selected}
-    return Unit(source=task.source, source_checksum="", entry_start=0, entry_stop=events, counts=counts, outputs=())
+    return Unit(
+        source=task.source,
+        source_checksum="",
+        entry_start=0,
+        entry_stop=events,
+        counts={"generated": truth.so_far.tried, "events": events, "selected": selected},
+        cross_section=truth.so_far.cross_section(),
+        outputs=(),
+    )
 
 
 def date_of(partition: str) -> datetime:
@@ -148,7 +154,7 @@ def merge(batches: list[TruthEvents], at_most: int) -> TruthEvents:
     ]
     particles, quarks = (keep_events(table, np.arange(count), total) for table in tables)
     weights = np.concatenate([batch.weights for batch in batches])[:count]
-    return TruthEvents(count, particles, quarks, weights, tried=sum(batch.tried for batch in batches))
+    return TruthEvents(count, particles, quarks, weights, batches[-1].so_far)
 
 
 def reconstruct(

@@ -18,11 +18,12 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from toposieve.classes import CLASSES
+from toposieve.cross_sections import Production
 from toposieve.simulation.columns import Columns, keep_events, take
 from toposieve.simulation.detector import ELECTRON_EFFICIENCY, MUON_EFFICIENCY
 from toposieve.simulation.kinematics import eta_of
 from toposieve.simulation.prompt_leptons import PromptLeptonVeto, process_weights
-from toposieve.simulation.veto import Veto
+from toposieve.weights import WeightSums
 
 COMMON_SETTINGS: tuple[str, ...] = (
     "Print:quiet = on",
@@ -51,6 +52,9 @@ QUARK_PT_MIN = 1.0
 QUARK_ETA_MAX = 2.5
 """c and b quarks that can give a jet its flavour: PT above, |η| below."""
 
+PICOBARN = 1e9
+"""In Pythia's unit of cross-sections, mb."""
+
 BATCH = 25
 """Events that Pythia makes at a time: few, since what the last batch of a file has too many is lost."""
 
@@ -64,14 +68,14 @@ class TruthEvents:
         particles: Final particles, flat: event, pdg, charge (e), px, py, pz, energy (GeV), x, y, z (production, mm).
         quarks: c and b quarks for the flavour of jets, flat: event, eta, phi, flavour (4 or 5).
         weights: (n,) event weights.
-        tried: Events that the generator made to find these.
+        so_far: What the generator has made of its own, these included.
     """
 
     count: int
     particles: Columns
     quarks: Columns
     weights: NDArray[np.float64]
-    tried: int
+    so_far: Production
 
 
 def make_pythia(settings: tuple[str, ...], seed: int, hooks: Any = None) -> Any:
@@ -113,24 +117,31 @@ def generate(sample: str, seed: int) -> Iterator[TruthEvents]:
     """Endless chunks of a sample's events with a prompt lepton (see :func:`events_with_lepton`)."""
     veto = PromptLeptonVeto(np.random.default_rng([seed, 3]))
     pythia = make_pythia(CLASSES[sample].process, seed, veto)
+    so_far = Production()
     while True:
-        batch, tried = next_batch(pythia, veto)
+        batch = pythia.nextBatch(BATCH)
         particles = final_particles(pythia, batch)
         kept = events_with_lepton(particles)
+        weights = process_weights(batch)[kept]
+        so_far = produced(pythia, so_far, weights)
         yield TruthEvents(
             count=len(kept),
             particles=keep_events(particles, kept, len(batch)),
             quarks=keep_events(heavy_quarks(batch), kept, len(batch)),
-            weights=process_weights(batch)[kept],
-            tried=tried,
+            weights=weights,
+            so_far=so_far,
         )
 
 
-def next_batch(pythia: Any, veto: Veto) -> tuple[Any, int]:
-    """The next :data:`BATCH` events of a generator, and how many it tried to make them."""
-    before = veto.tried
-    batch = pythia.nextBatch(BATCH)
-    return batch, veto.tried - before
+def produced(pythia: Any, before: Production, weights: NDArray[np.float64]) -> Production:
+    """What a generator has made, by its own count, once events of these weights were found in its last batch.
+
+    What a :class:`~toposieve.simulation.veto.Veto` drops is tried, and not accepted; Pythia's cross-section is that of
+    accepted events, and its error has both of its causes.
+    """
+    info = pythia.infoPython()
+    found = WeightSums.merge([before.found, WeightSums.of(weights.tolist())])
+    return Production(info.nSelected(), info.nAccepted(), found, info.sigmaGen() * PICOBARN, info.sigmaErr() * PICOBARN)
 
 
 def final_particles(pythia: Any, batch: Any) -> Columns:

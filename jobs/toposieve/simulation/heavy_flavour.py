@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toposieve.classes import CLASSES
+from toposieve.cross_sections import Production
 from toposieve.simulation.columns import Columns, concatenate, keep_events, pairs, take
 from toposieve.simulation.decays import (
     HEAVY_HADRONS,
@@ -26,13 +27,14 @@ from toposieve.simulation.decays import (
     random_turns,
 )
 from toposieve.simulation.generator import (
+    BATCH,
     LEPTON_ETA_MAX,
     TruthEvents,
     final_particles,
     heavy_quarks,
     lepton_eta_max,
     make_pythia,
-    next_batch,
+    produced,
 )
 from toposieve.simulation.kinematics import delta_phi, eta_of
 from toposieve.simulation.seeds import series_seed
@@ -105,20 +107,23 @@ def generate_qcd(seed: int, *, fast: bool = False) -> Iterator[TruthEvents]:
     # Other random numbers than this file's collisions have: those of a file of about 5,082 days later.
     decayer = make_decayer(series_seed(seed, "decays"))
     rng = np.random.default_rng([seed, 2])
+    so_far = Production()
     while True:
-        batch, tried = next_batch(pythia, veto)
-        yield decay_batch(decayer, batch, rng, tried)
+        events = decay_batch(decayer, pythia, rng, so_far)
+        so_far = events.so_far
+        yield events
 
 
-def decay_batch(decayer: Any, batch: Any, rng: np.random.Generator, tried: int) -> TruthEvents:
+def decay_batch(decayer: Any, pythia: Any, rng: np.random.Generator, before: Production) -> TruthEvents:
     """Decay the c and b hadrons of a batch, keeping the events that get an isolated lepton.
 
     Args:
         decayer: See :func:`make_decayer`.
-        batch: Events with undecayed c and b hadrons.
+        pythia: Makes events with undecayed c and b hadrons.
         rng: Chooses among an event's successful decays.
-        tried: Events that Pythia tried to make the batch.
+        before: What Pythia made before this batch. An event whose decays succeed in all tries stands for one.
     """
+    batch = pythia.nextBatch(BATCH)
     hard, soft, others = split_hadrons(final_particles(decayer, batch))
     rest = concatenate([others, decay(decayer, soft)])
     weights, kept_decays = redecay(decayer, hard, visible_particles(rest), len(batch), rng)
@@ -128,7 +133,7 @@ def decay_batch(decayer: Any, batch: Any, rng: np.random.Generator, tried: int) 
         particles=keep_events(concatenate([rest, kept_decays]), kept, len(batch)),
         quarks=keep_events(heavy_quarks(batch), kept, len(batch)),
         weights=weights[kept],
-        tried=tried,
+        so_far=produced(pythia, before, weights[kept] / TRIES),
     )
 
 

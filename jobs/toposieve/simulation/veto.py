@@ -15,15 +15,10 @@ EARLY_SCALE = 5.0
 
 
 class Veto(pythia8mc.UserHooks):  # type: ignore[misc]
-    """Counts hard collisions, and drops those without a chance in the middle of the shower.
+    """Drops hard collisions without a chance, in the middle of the shower.
 
     Pythia does not keep it alive: whoever makes it must.
     """
-
-    def __init__(self) -> None:
-        """Start counting the collisions that Pythia tries."""
-        super().__init__()
-        self.tried = 0
 
     def begins(self, process: Any) -> bool:
         """Whether to go on with a hard collision, before any shower."""
@@ -38,8 +33,7 @@ class Veto(pythia8mc.UserHooks):  # type: ignore[misc]
         return True
 
     def doVetoProcessLevel(self, process: Any) -> bool:
-        """Count the collision; whether to drop it."""
-        self.tried += 1
+        """Whether to drop the collision."""
         return not self.begins(process)
 
     def canVetoPT(self) -> bool:

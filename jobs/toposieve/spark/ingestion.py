@@ -173,6 +173,8 @@ def ingest_files(
         for number, finished in stored.items():
             units[todo[number]] = finished.unit
         made = [todo[number] for number, finished in stored.items() if not finished.adopted]
+    said = {file.id: file.cross_section for file in files}
+    units = [unit.model_copy(update={"cross_section": said[unit.source]}) for unit in units]
     new_events = sum(items[number].events for number in made)
     return IngestedFiles(in_order(units), new_events, tuple(sorted(bad, key=lambda file: file.source)))
 

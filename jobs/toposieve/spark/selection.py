@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from toposieve.io.manifests import BadFile, Manifest, Unit, fingerprint, gather_
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import read_event_batches
 from toposieve.io.raw import Ingested
+from toposieve.io.sample_cross_sections import cross_section_notes, sample_cross_section
 from toposieve.io.selected import SelectedBatch, write_ordered
 from toposieve.io.stages import Options, warn_of_quarantined
 from toposieve.io.store import Key
@@ -233,6 +234,7 @@ def _write_selected(item: SelectItem, path: Path) -> Unit:
         entry_stop=source.entry_stop,
         counts=tally.counts,
         **weight_fields({cut: WeightSums.of(each) for cut, each in tally.weights.items()}),
+        cross_section=source.cross_section,
         content=tally.content.hexdigest() if tally.counts[schema.CUTFLOW[-1]] else "",
         notes=tally.notes(),
         outputs=(),
@@ -300,13 +302,13 @@ def selected_manifest(events_name: str, events: Manifest, selected: Selected, co
         inputs={events_name: fingerprint(events)},
         units=selected.units,
         quarantined=tuple(quarantined),
-        notes=tuple(sorted({*events.notes, *gather_notes(selected.units)})),
+        notes=tuple(sorted({*events.notes, *gather_notes(selected.units), *cross_section_notes(selected.units)})),
         code_version=code_version(),
     )
 
 
 def cutflow(manifest: Manifest) -> dict[str, Any]:
-    """Content of ``cutflow.json``: per sample, the events after each cut and their weights; the quarantined files."""
+    """Content of ``cutflow.json``: per sample and cut, events, weights and cross-section; the quarantined files."""
     content: dict[str, Any] = {}
     for sample in schema.SAMPLES:
         units = [unit for unit in manifest.units if sample_of(unit.source) == sample]
@@ -316,6 +318,7 @@ def cutflow(manifest: Manifest) -> dict[str, Any]:
             content[sample]["weighted"] = {cut: each.total for cut, each in sums.items()}
             content[sample]["negative_share"] = {cut: each.negative_share for cut, each in sums.items()}
             content[sample]["effective_events"] = {cut: each.effective_events for cut, each in sums.items()}
+            content[sample]["cross_section"] = {cut: sample_cross_section(units, cut) for cut in schema.CUTFLOW}
     content["quarantined"] = [bad.model_dump() for bad in manifest.quarantined]
     return content
 
@@ -326,6 +329,6 @@ def write_cutflow(folder: Key, manifest: Manifest) -> None:
     for sample in schema.SAMPLES:
         if sample in content:
             logger.info("%s: %s", sample, ", ".join(f"{cut} {content[sample][cut]:,}" for cut in schema.CUTFLOW))
-    key, text = folder / CUTFLOW_NAME, json.dumps(content, indent=1) + "\n"
+    key, text = folder / CUTFLOW_NAME, json.dumps(content, indent=1, default=asdict) + "\n"
     if key.stat() is None or key.read_text() != text:
         key.write_text(text)
