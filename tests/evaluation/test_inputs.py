@@ -126,7 +126,7 @@ def test_runs_come_in_the_order_of_models_and_those_kept_only_if_they_are_there(
         .as_posix()
         for label, model, seed in [("z", "hlf", 1), ("b", "inclusive", 1), ("a", "hlf", 2)]
     }
-    kept = {"a": names["a"], "z": "models/hlf/other", "gone": "models/hlf/gone"}
+    kept = {"a": names["a"], "z": names["a"], "gone": "models/hlf/gone"}
     chosen = {label: names[label] for label in ("b", "z")}
     found = inputs.open_runs(base_key(tmp_path), opened(dataset), chosen, kept)
     assert [run.label for run in found] == ["a", "z", "b"]
