@@ -248,6 +248,21 @@ class EvaluationConfig(StageConfig):
     """Seed of the bootstrap."""
 
 
+class PublicationConfig(StageConfig):
+    """Rules by which a candidate is published where nobody decides."""
+
+    auc_min: Fraction = 0.9
+    """Least area under the ROC curve, of every class."""
+    auc_errors: float = Field(default=1.0, ge=0)
+    """Errors of the difference by which an area may be below that of the published model."""
+    rate_class: Sample = "ttbar"
+    """Class whose working point the rate is looked up at."""
+    rate_working_point: Fraction = 0.95
+    """True-positive rate of this working point: one of those of the report."""
+    rate_max: Positive | None = None
+    """Most Hz of all samples together there; empty does not look at rates."""
+
+
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -257,6 +272,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "preparation": PreparationConfig,
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
+    "publication": PublicationConfig,
 }
 """Stage → configuration model, in the order of the pipeline."""
 

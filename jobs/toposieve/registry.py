@@ -1,0 +1,351 @@
+"""Which models were put forward, which one is published, and why: numbered records, made once and never replaced.
+
+Under ``{base}/registry/{name}``: ``versions/000001.json`` says what a version is, ``files/`` holds its files in folders
+named by their content, and ``published/000001.json`` says which version was published, by whom, when and why; the
+highest number is the truth. Dates are in the latter alone, so that the same model is the same version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from toposieve import schema
+from toposieve.errors import InvalidInputError
+from toposieve.io.content_folders import upload
+from toposieve.io.datasets import SCALING_NAME
+from toposieve.io.manifests import Manifest, OutputFile, check_listed, fingerprint, read_finished, read_manifest
+from toposieve.io.store import Key
+from toposieve.models import ARCHITECTURES, HIGH_LEVEL, PARTICLES
+
+REGISTRY_DIRECTORY = "registry"
+VERSIONS, PUBLISHED = "versions", "published"
+METRICS_NAME = "metrics.json"
+FEATURES = {HIGH_LEVEL: schema.HIGH_LEVEL_FEATURES, PARTICLES: schema.LOW_LEVEL_FEATURES}
+"""Input of a model → its features, in order."""
+
+Action = Literal["publish", "rollback"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+class Feature(_Record):
+    """One number that a model takes."""
+
+    name: str
+    unit: str
+
+
+class Version(_Record):
+    """A model that may be published, with all that it takes to use it and to say where it is from."""
+
+    label: str
+    """What its report calls it."""
+    architecture: str
+    files: tuple[OutputFile, ...]
+    """The run's files and the dataset's scaling, by their paths below the registry's folder of this name."""
+    classes: tuple[str, ...]
+    """In the order of the scores."""
+    features: dict[str, tuple[Feature, ...]]
+    """Input → its features in order."""
+    thresholds: dict[str, list[dict[str, Any]]]
+    """Class → working points, as the report has them."""
+    metrics: dict[str, Any]
+    """All else that the report says of the model."""
+    lineage: dict[str, str]
+    """Folders of report, dataset and run, and of all that the report is made of → fingerprints of their manifests."""
+    configuration: dict[str, dict[str, Any]]
+    """Stage → configuration, seeds among them."""
+    code: dict[str, int]
+    """Stage → number of its code."""
+
+
+class Pointer(_Record):
+    """One act of publication."""
+
+    version: int
+    action: Action
+    who: str
+    when: str
+    """UTC, as in ISO 8601."""
+    why: str
+
+
+class Published(NamedTuple):
+    """A pointer and its number."""
+
+    number: int
+    pointer: Pointer
+
+
+RecordT = TypeVar("RecordT", bound=_Record)
+
+
+def registry_folder(base: Key, name: str) -> Key:
+    """``{base}/registry/{name}``."""
+    return base / REGISTRY_DIRECTORY / name
+
+
+def register(base: Key, name: str, report: str, label: str) -> int:
+    """Make a model of a report a version, with copies of its files; the same model stays the version that it is.
+
+    Args:
+        base: Where all data lies.
+        name: What the model is published as, whichever its architecture.
+        report: Name of the report.
+        label: What the report calls the model.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        InvalidInputError: The report has no such model, or the run or the dataset is another one by now.
+    """
+    folder = registry_folder(base, name)
+    version = _describe(base, folder, report, label)
+    while True:
+        known = versions(folder)
+        for number, each in known.items():
+            if each == version:
+                return number
+        number = max(known, default=0) + 1
+        if _append(folder / VERSIONS, number, version):
+            return number
+
+
+def publish(folder: Key, version: int, who: str, why: str, *, after: int | None = None) -> int:
+    """Make a version the published one.
+
+    Args:
+        folder: The registry's folder of a name.
+        version: Its number.
+        who: Who decides.
+        why: The reason.
+        after: Number of the publication that this one was compared with; 0 for none.
+
+    Returns:
+        The number of the publication.
+
+    Raises:
+        InvalidInputError: The version or a file of it is gone, or somebody else has published meanwhile.
+    """
+    return _point(folder, version, "publish", who, why, after)
+
+
+def rollback(folder: Key, who: str, why: str, *, version: int | None = None) -> int:
+    """Publish again what was published before the present version, or the version given; else as :func:`publish`.
+
+    Raises:
+        InvalidInputError: There is none, it is gone, or somebody else has published meanwhile.
+    """
+    past = history(folder)
+    present = past[-1].pointer.version if past else None
+    earlier = [each.pointer.version for each in past if each.pointer.version != present]
+    if not earlier:
+        raise InvalidInputError(f"{folder / PUBLISHED}: nothing was published before; publish another version instead")
+    chosen = earlier[-1] if version is None else version
+    if chosen not in earlier:
+        known = ", ".join(map(str, sorted(set(earlier))))
+        raise InvalidInputError(f"{folder / PUBLISHED}: version {chosen} was not published before; choose of {known}")
+    return _point(folder, chosen, "rollback", who, why, past[-1].number)
+
+
+def history(folder: Key) -> list[Published]:
+    """Every act of publication, in order; the last one is the truth."""
+    return [Published(number, _read(folder / PUBLISHED, number, Pointer)) for number in _numbers(folder / PUBLISHED)]
+
+
+def published(folder: Key) -> Published | None:
+    """The last act of publication."""
+    number = _last(folder / PUBLISHED)
+    return Published(number, _read(folder / PUBLISHED, number, Pointer)) if number else None
+
+
+def versions(folder: Key) -> dict[int, Version]:
+    """Every version, by its number."""
+    return {number: read_version(folder, number) for number in _numbers(folder / VERSIONS)}
+
+
+def read_version(folder: Key, number: int) -> Version:
+    """A version by its number.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    return _read(folder / VERSIONS, number, Version)
+
+
+def open_published(folder: Key) -> tuple[int, Version, dict[str, Key]]:
+    """The published version: its number, what it is, and its files by their plain names.
+
+    Raises:
+        InvalidInputError: Nothing is published, a file is gone, or it takes other features than this project makes.
+    """
+    found = published(folder)
+    if found is None:
+        raise InvalidInputError(f"{folder} has nothing published: run publish_model.py publish first")
+    version = read_version(folder, found.pointer.version)
+    check_features(version, describe_features(tuple(version.features)))
+    return found.pointer.version, version, {key.name: key for key in _files(folder, version)}
+
+
+def describe_features(inputs: tuple[str, ...]) -> dict[str, tuple[Feature, ...]]:
+    """The features of a model's inputs as this project makes them, with units, in order."""
+    return {
+        name: tuple(Feature(name=feature, unit=schema.UNITS[feature]) for feature in FEATURES[name]) for name in inputs
+    }
+
+
+def check_features(version: Version, given: dict[str, tuple[Feature, ...]]) -> None:
+    """Refuse features that a version does not take.
+
+    Args:
+        version: What is to be fed.
+        given: Input → features, in the order in which they come.
+
+    Raises:
+        InvalidInputError: One is missing, in another place or in another unit; the message names the first.
+    """
+    for name, wanted in version.features.items():
+        found = given.get(name, ())
+        if len(found) != len(wanted):
+            raise InvalidInputError(
+                f"{name}: {len(found)} features, but {version.label} takes {len(wanted)}: give these"
+            )
+        for place, (one, other) in enumerate(zip(wanted, found, strict=True)):
+            if one != other:
+                raise InvalidInputError(
+                    f"{name}: feature {place} is {other.name} in {other.unit}, but {version.label} takes {one.name} in "
+                    f"{one.unit} there: put the features into its order and units"
+                )
+
+
+# --- what a version is -----------------------------------------------------------------------------------------------
+
+
+def _describe(base: Key, folder: Key, report: str, label: str) -> Version:
+    reports = base / "reports" / report
+    reported = read_manifest(reports)
+    metrics = json.loads(_listed(reports, reported, METRICS_NAME).read_bytes())
+    model = metrics["models"].get(label)
+    if model is None:
+        raise InvalidInputError(f"{reports} has no model {label}: choose of {', '.join(metrics['models'])}")
+    run = _upstream(base, reports, reported, "models", model["run"].rpartition("/")[2])
+    trained = _unchanged(base, run, reported)
+    dataset = _upstream(base, reports, reported, "datasets", metrics["dataset"])
+    prepared = _unchanged(base, dataset, reported)
+    architecture = run.split("/")[1]
+    takes = ARCHITECTURES[architecture].inputs if architecture in ARCHITECTURES else (HIGH_LEVEL,)
+    sources = [check_listed(base / run, file) for file in trained.outputs()]
+    scaling = [check_listed(base / dataset, f) for f in prepared.outputs() if f.path.endswith(SCALING_NAME)]
+    return Version(
+        label=label,
+        architecture=architecture,
+        files=_copy([*sources, *scaling], folder),
+        classes=tuple(metrics["classes"]),
+        features=describe_features(takes),
+        thresholds=model["working_points"],
+        metrics={key: value for key, value in model.items() if key not in ("working_points", "history")},
+        lineage={**reported.inputs, reports.relative_to(base): fingerprint(reported), **trained.inputs},
+        configuration={each.stage: each.config for each in (prepared, trained, reported)},
+        code={each.stage: each.code for each in (prepared, trained, reported)},
+    )
+
+
+def _listed(folder: Key, manifest: Manifest, name: str) -> Key:
+    for file in manifest.outputs():
+        if file.path.rpartition("/")[2] == name:
+            return check_listed(folder, file)
+    raise InvalidInputError(f"{folder} lists no {name}: run the stage that writes it again")
+
+
+def _upstream(base: Key, reports: Key, reported: Manifest, kind: str, name: str) -> str:
+    """Folder, relative to the base, of an input of the report."""
+    for folder in reported.inputs:
+        if folder.startswith(f"{kind}/") and folder.rpartition("/")[2] == name:
+            return folder
+    raise InvalidInputError(f"{reports} is not made of {base / kind}/.../{name}: evaluate again")
+
+
+def _unchanged(base: Key, folder: str, reported: Manifest) -> Manifest:
+    manifest = read_manifest(base / folder)
+    if fingerprint(manifest) != reported.inputs[folder]:
+        raise InvalidInputError(f"{base / folder} was made anew since the report: evaluate again, then register")
+    return manifest
+
+
+def _copy(sources: list[Key], folder: Key) -> tuple[OutputFile, ...]:
+    with TemporaryDirectory(prefix="toposieve-") as name:
+        for source in sources:
+            (Path(name) / source.name).write_bytes(source.read_bytes())
+        files = upload(Path(name), sorted(source.name for source in sources), folder / "files")
+    return tuple(file.model_copy(update={"path": f"files/{file.path}"}) for file in files)
+
+
+def _files(folder: Key, version: Version) -> list[Key]:
+    return [check_listed(folder, file) for file in version.files]
+
+
+# --- numbered records ------------------------------------------------------------------------------------------------
+
+
+def _point(folder: Key, version: int, action: Action, who: str, why: str, after: int | None) -> int:
+    try:
+        _files(folder, read_version(folder, version))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"version {version} cannot be published, for it is gone ({error})") from None
+    last = _last(folder / PUBLISHED)
+    number = (last if after is None else after) + 1
+    when = datetime.now(UTC).isoformat(timespec="microseconds")
+    pointer = Pointer(version=version, action=action, who=who, when=when, why=why)
+    if number <= last or not _append(folder / PUBLISHED, number, pointer):
+        winner = _read(folder / PUBLISHED, _last(folder / PUBLISHED), Pointer)
+        raise InvalidInputError(
+            f"{folder}: {winner.who} has published version {winner.version} meanwhile ({winner.why}): compare with "
+            "that, and decide again"
+        )
+    return number
+
+
+def _append(folder: Key, number: int, record: _Record) -> bool:
+    """Take a number, if it is free; one that holds these very bytes is ours: the answer to our request was lost."""
+    key, content = folder / _name(number), record.to_bytes()
+    return key.create_if_absent(content) or read_finished(key) == content
+
+
+def _read(folder: Key, number: int, kind: type[RecordT]) -> RecordT:
+    key = folder / _name(number)
+    try:
+        return kind.model_validate_json(read_finished(key))
+    except FileNotFoundError:
+        known = ", ".join(map(str, _numbers(folder))) or "none"
+        raise InvalidInputError(f"{key} is not there: choose one that is ({known})") from None
+    except ValidationError as error:
+        raise InvalidInputError(f"{key} cannot be read ({error.error_count()} problems): restore this file") from None
+
+
+def _numbers(folder: Key) -> list[int]:
+    """Numbers of a folder's records, in increasing order; those that an old listing lacks, too."""
+    found = sorted(int(match[1]) for name in folder.list() if (match := re.fullmatch(r"(\d{6,})\.json", name)))
+    while (folder / _name((found or [0])[-1] + 1)).stat() is not None:
+        found.append((found or [0])[-1] + 1)
+    return found
+
+
+def _last(folder: Key) -> int:
+    return (_numbers(folder) or [0])[-1]
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.json"

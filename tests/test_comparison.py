@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from support.registry_data import write_base
+from toposieve import registry
+from toposieve.comparison import compare, format_comparison
+from toposieve.config import PublicationConfig
+
+
+@pytest.fixture
+def versions(tmp_path):
+    """Function from two models' metrics to their versions."""
+
+    def make(candidate, published):
+        base = write_base(tmp_path, inclusive=candidate, hlf=published)
+        numbers = [registry.register(base, "topology", "r", label) for label in ("inclusive", "hlf")]
+        return [registry.read_version(registry.registry_folder(base, "topology"), number) for number in numbers]
+
+    return make
+
+
+def changes(comparison):
+    return {row["what"]: row["difference"] for row in comparison["changes"]}
+
+
+def test_it_says_what_would_change(versions):
+    found = compare(*versions({"auc": 0.97, "rate": 0.02, "hertz": 30.0}, {}), PublicationConfig())
+    differences = changes(found)
+    assert differences["AUC qcd"] == pytest.approx(0.02)
+    assert differences["ttbar at 0.95: qcd rate"] == pytest.approx(-0.03)
+    assert differences["ttbar at 0.95: wjets rejection"] == pytest.approx(25 - 10)
+    assert differences["ttbar at 0.95: total Hz"] == pytest.approx(-20)
+    assert found["same_events"]
+    json.dumps(found, allow_nan=False)
+    rows = [line.rsplit(maxsplit=3) for line in format_comparison(found).splitlines()]
+    assert ["ttbar at 0.95: qcd rate", "0.02", "0.05", "-0.03"] in rows
+
+
+def test_a_first_candidate_is_compared_with_nobody(versions):
+    candidate, _ = versions({}, {})
+    found = compare(candidate, None, PublicationConfig())
+    assert found["accepted"]
+    assert set(changes(found).values()) == {None}
+    assert found["worse_slices"] == []
+
+
+@pytest.mark.parametrize(
+    ("candidate", "worse"),
+    [
+        ({"rate": 0.08, "low": 0.07, "high": 0.09}, True),
+        ({"rate": 0.06, "low": 0.05, "high": 0.07}, False),
+        ({"rate": 0.02, "low": 0.01, "high": 0.03}, False),
+    ],
+)
+def test_a_slice_is_worse_beyond_both_intervals_only(versions, candidate, worse):
+    found = compare(*versions(candidate, {}), PublicationConfig())
+    expected = [f"ttbar: qcd in slice 1 of nJets, 0.050 to {candidate['rate']:.3f}"]
+    assert found["worse_slices"] == (expected if worse else [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "candidate", "accepted"),
+    [
+        ({}, {"auc": 0.946}, True),  # less by .004, with an error of .0042
+        ({}, {"auc": 0.945}, False),
+        ({"auc_errors": 2}, {"auc": 0.945}, True),
+        ({"auc_min": 0.96}, {}, False),
+        ({"rate_max": 60}, {}, True),
+        ({"rate_max": 40}, {}, False),
+        ({"rate_max": 60}, {"hertz": None}, False),
+        ({"rate_max": 60, "rate_working_point": 0.5}, {}, False),
+    ],
+)
+def test_rules_decide(versions, rules, candidate, accepted):
+    assert compare(*versions(candidate, {}), PublicationConfig(**rules))["accepted"] is accepted
