@@ -30,7 +30,7 @@ from toposieve.io.store import Key
 
 ACTIONS = ("register", "compare", "decide", "publish", "rollback", "list")
 NEEDED = {
-    "register": ("report", "label"),
+    "register": ("report",),
     "compare": ("version",),
     "decide": ("version",),
     "publish": ("version", "who", "why"),
@@ -50,10 +50,13 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("action", choices=ACTIONS, help="what to do")
     parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
     parser.add_argument("--report", help="report that has the model to register")
-    parser.add_argument("--label", help="what the report calls it")
+    parser.add_argument("--label", help="what the report calls it; default: the one with the largest areas")
     parser.add_argument("--version", type=int, help="number of a version")
     parser.add_argument("--who", help="who decides")
     parser.add_argument("--why", help="the reason")
+    parser.add_argument(
+        "--newest", action="store_true", help="publish only if no newer version has been registered since"
+    )
     parser.add_argument(
         "--after", type=int, help="publish only if this is still the number of the last publication (0: none)"
     )
@@ -78,6 +81,9 @@ def main(args: argparse.Namespace) -> None:
     elif args.action == "decide":
         _decide(folder, args, config)
     elif args.action == "publish":
+        newest = max(registry.versions(folder), default=args.version)
+        if args.newest and newest != args.version:
+            raise InvalidInputError(f"version {args.version} was superseded by {newest}: decide on that one")
         _tell(folder, registry.publish(folder, args.version, args.who, args.why, after=args.after))
     else:
         _tell(folder, registry.rollback(folder, args.who, args.why, version=args.version))

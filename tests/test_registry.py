@@ -147,3 +147,8 @@ def test_features_in_another_order_or_unit_are_refused(folder, change, message):
     registry.check_features(version, version.features)
     with pytest.raises(InvalidInputError, match=message):
         registry.check_features(version, {"high_level": change(version.features["high_level"])})
+
+
+def test_a_publication_that_is_tried_again_is_the_same(folder):
+    assert [registry.publish(folder, 1, "ada", "the first", after=0) for _ in range(2)] == [1, 1]
+    assert len(registry.history(folder)) == 1

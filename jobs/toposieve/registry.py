@@ -97,14 +97,14 @@ def registry_folder(base: Key, name: str) -> Key:
     return base / REGISTRY_DIRECTORY / name
 
 
-def register(base: Key, name: str, report: str, label: str) -> int:
+def register(base: Key, name: str, report: str, label: str | None = None) -> int:
     """Make a model of a report a version, with copies of its files; the same model stays the version that it is.
 
     Args:
         base: Where all data lies.
         name: What the model is published as, whichever its architecture.
         report: Name of the report.
-        label: What the report calls the model.
+        label: What the report calls the model; None for that with the largest areas under its ROC curves.
 
     Returns:
         The version's number.
@@ -234,10 +234,11 @@ def check_features(version: Version, given: dict[str, tuple[Feature, ...]]) -> N
 # --- what a version is -----------------------------------------------------------------------------------------------
 
 
-def _describe(base: Key, folder: Key, report: str, label: str) -> Version:
+def _describe(base: Key, folder: Key, report: str, label: str | None) -> Version:
     reports = base / "reports" / report
     reported = read_manifest(reports)
     metrics = json.loads(_listed(reports, reported, METRICS_NAME).read_bytes())
+    label = label or max(metrics["models"], key=lambda each: _area(metrics["models"][each]))
     model = metrics["models"].get(label)
     if model is None:
         raise InvalidInputError(f"{reports} has no model {label}: choose of {', '.join(metrics['models'])}")
@@ -261,6 +262,10 @@ def _describe(base: Key, folder: Key, report: str, label: str) -> Version:
         configuration={each.stage: each.config for each in (prepared, trained, reported)},
         code={each.stage: each.code for each in (prepared, trained, reported)},
     )
+
+
+def _area(model: dict[str, Any]) -> float:
+    return sum(auc["value"] or 0.0 for auc in model["auc"].values())
 
 
 def _listed(folder: Key, manifest: Manifest, name: str) -> Key:
@@ -311,6 +316,8 @@ def _point(folder: Key, version: int, action: Action, who: str, why: str, after:
     pointer = Pointer(version=version, action=action, who=who, when=when, why=why)
     if number <= last or not _append(folder / PUBLISHED, number, pointer):
         winner = _read(folder / PUBLISHED, _last(folder / PUBLISHED), Pointer)
+        if winner == pointer.model_copy(update={"when": winner.when}):  # a run that was killed has done it
+            return _last(folder / PUBLISHED)
         raise InvalidInputError(
             f"{folder}: {winner.who} has published version {winner.version} meanwhile ({winner.why}): compare with "
             "that, and decide again"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Param, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
+from toposieve_airflow.approval import ApproveOperator
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.planning import ListOperator, PlanOperator
@@ -32,6 +33,8 @@ SCRIPTS = {
     "prepare": "prepare_features.py",
     "train": "train.py",
     "evaluate": "evaluate.py",
+    "candidate": "publish_model.py",
+    "publish": "publish_model.py",
 }
 """Task → job script."""
 
@@ -45,6 +48,9 @@ DOCS = {
     "train": "Trains a model on the dataset; each line of the log begins with its worker.",
     "trained": "Waits for all models: one that fails does not cost the report on the others.",
     "evaluate": "Compares the models on the test events, and writes the report.",
+    "candidate": "Puts a report's model into the registry and compares it with the published one; or goes back.",
+    "approve": "Waits for somebody who lets the candidate be published, or asks the configured rules.",
+    "publish": "Makes the candidate the published model.",
     "clean_up": "Removes what the run's tasks have left on Kubernetes.",
 }
 """Task → what it does, in a sentence for Airflow's UI."""
@@ -138,7 +144,7 @@ class Tasks(ABC):
         mapped = self.spark_operator.partial(**self._spark(task_id), **step, **options)
         return mapped.expand(partition=(days or plan).output)
 
-    def gang(self, task_id: str, plan: PlanOperator, **options: Any) -> LocalGangOperator | TFSpawnerOperator:
+    def gang(self, task_id: str, plan: BaseOperator, **options: Any) -> LocalGangOperator | TFSpawnerOperator:
         """A Python task that is not Spark's; arguments as for :meth:`spark`."""
         return self.gang_operator(**self._gang(task_id), step=_step(plan, task_id), **options)
 
@@ -157,6 +163,21 @@ class Tasks(ABC):
         """The task whose result is a list that ``plan`` has under a key, for others to be mapped over."""
         items, limit = _step(plan, key), plan.execution_timeout
         return ListOperator(task_id=task_id, items=items, retries=0, execution_timeout=limit, doc_md=DOCS.get(task_id))
+
+    def approve(self, plan: PlanOperator, candidate: BaseOperator) -> ApproveOperator:
+        """The task that decides on what ``candidate`` has found; its result is the step of the task that publishes."""
+        approval = self.profile.approval
+        return ApproveOperator(
+            task_id="approve",
+            doc_md=DOCS["approve"],
+            comparison=XComArg(candidate),
+            step=_step(plan, "publish"),
+            by_rules=approval.by_rules,
+            params={"why": Param("", type="string", description="Why, for the record.")},
+            assigned_users=[{"id": user, "name": user} for user in approval.users] or None,
+            response_timeout=timedelta(hours=approval.hours),
+            retries=0,
+        )
 
     def clean_up(self) -> BaseOperator | None:
         """The task that ends a run by removing what its tasks may have left, if this profile can leave anything."""
@@ -185,7 +206,7 @@ class Tasks(ABC):
         }
 
 
-def _step(plan: PlanOperator, task_id: str) -> Any:
+def _step(plan: BaseOperator, task_id: str) -> Any:
     """What ``plan`` has for a task; known when the run is under way."""
     return XComArg(plan, task_id)
 

@@ -89,7 +89,7 @@ class KubernetesTasks(Tasks):
     def gang_options(self, task_id: str) -> dict[str, Any]:
         """Workers as pods, with the volume of all data, if there is one."""
         pods, gang = self.pods, self.pods.gang
-        place = pods.evaluation if task_id == "evaluate" else gang
+        place = gang if task_id == "train" else pods.evaluation
         return {
             "image": pods.images.training,
             "image_pull_policy": pods.images.pull_policy,

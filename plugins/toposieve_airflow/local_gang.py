@@ -48,8 +48,11 @@ class LocalGangOperator(BaseOperator):
         self._gang: JobProcesses | None = None
         self._killed = False
 
-    def execute(self, context: Context) -> None:
+    def execute(self, context: Context) -> dict[str, Any] | None:
         """Run the gang to its end, then check its output.
+
+        Returns:
+            What the job has compared, if anything.
 
         Raises:
             AirflowFailException: A worker says that its input or configuration is at fault.
@@ -70,6 +73,7 @@ class LocalGangOperator(BaseOperator):
         step = with_run(self.step, log.runs)
         check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
+        return log.comparison
 
     def on_kill(self) -> None:
         """End every worker."""

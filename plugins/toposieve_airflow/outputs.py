@@ -19,6 +19,7 @@ RUN_KEY = "run"
 """XCom of a training: ``label=models/model/run``, as ``evaluate.py --labels`` takes it."""
 
 _WORKER = re.compile(r"\[worker (\d+)\] ")
+_COMPARISON = re.compile(r"\bcomparison: (\{.*\})$")
 _RUN = re.compile(r"results in (/.+|[a-z][a-z0-9]*://.+)")
 
 
@@ -62,6 +63,8 @@ class JobLog:
         """Nothing is passed on yet."""
         self._log = log
         self.runs: list[str] = []
+        self.comparison: dict[str, Any] | None = None
+        """What would change if a model were published, if the job has compared any."""
 
     def __call__(self, line: str) -> None:
         """Take a line; one of several workers begins with ``[worker 1]``."""
@@ -69,6 +72,8 @@ class JobLog:
         logger = logging.getLogger(f"toposieve.worker.{worker[1]}") if worker else self._log
         logger.info("%s", line)
         self.runs += _RUN.findall(line)
+        if found := _COMPARISON.search(line):
+            self.comparison = json.loads(found[1])
 
 
 def with_run(step: Step, runs: Sequence[str]) -> Step:

@@ -129,6 +129,24 @@ def replace_param() -> Param:
     return switch("Make output of another configuration anew, in place of refusing to touch it.")
 
 
+def publication_params() -> dict[str, Param]:
+    """Params that say which model to publish, or to go back."""
+    fields: dict[str, dict[str, Any]] = {
+        "action": {"default": "publish", "type": "string", "enum": ["publish", "rollback"]}
+        | {"description": "Publish a report's model, or go back to the one that was published before."},
+        "report": _text("Report whose model to publish. Empty: the one that has started the run."),
+        "label": _text("What the report calls the model. Empty: that with the largest areas under the ROC curves."),
+        "version": {"default": None, "type": ["null", "integer"], "minimum": 1}
+        | {"description": "Version to go back to. Empty: the one before."},
+        "why": _text("The reason, for the record of who has gone back, and when."),
+    }
+    return {name: _param(field, section=RUN_SECTION) for name, field in fields.items()}
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"default": None, "type": ["null", "string"], "description": description}
+
+
 def workers_param() -> Param:
     """Param with the size of a training gang."""
     description = "Training workers of one model. Any number gives the same result."

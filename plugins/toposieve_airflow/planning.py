@@ -72,7 +72,7 @@ class PlanOperator(BaseOperator):
         params = context["params"]
         _check_names(params, context["dag"].params)
         try:
-            steps = self.build_steps(params, context.get("partition_key"))
+            steps = self.build_steps(_with_origin(params, context), context.get("partition_key"))
         except (PartitionError, StepError) as error:
             raise AirflowFailException(str(error)) from None
         self._check(self.build_configs(params))
@@ -121,6 +121,16 @@ def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {close[0]}?" if close else f"the params are {', '.join(known)}"
             raise AirflowFailException(f"unknown param {name}: {remedy}")
+
+
+def _with_origin(params: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+    """The params with the report that has started the run, where they ask for one, and with who has started it."""
+    if "report" not in params:
+        return params
+    events = [event for each in context.get("triggering_asset_events", {}).values() for event in each]
+    reports = [str(event.extra["path"]).rpartition("/")[2] for event in events]
+    who = context["dag_run"].triggering_user_name or "Airflow"
+    return {**params, "report": params["report"] or next(reversed(reports), None), "who": who}
 
 
 def _is_backfilled(context: Context) -> bool:

@@ -125,6 +125,19 @@ class Timeouts(_Section):
     prepare: Minutes
     train: Minutes
     evaluate: Minutes
+    candidate: Minutes
+    publish: Minutes
+
+
+class Approval(_Section):
+    """Who decides which model is published."""
+
+    by_rules: bool = False
+    """The configured rules, without asking anybody."""
+    users: tuple[str, ...] = ()
+    """Ids of those who may; empty for everybody who may answer tasks."""
+    hours: int = Field(default=72, ge=1)
+    """How long a candidate waits for them."""
 
 
 class Connections(_Section):
@@ -217,6 +230,7 @@ class Profile(_Section):
     pools: Pools
     training: Training
     timeouts_min: Timeouts
+    approval: Approval = Approval()
     kubernetes: Kubernetes | None = None
 
     @model_validator(mode="after")

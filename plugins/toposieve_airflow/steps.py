@@ -65,6 +65,8 @@ class RunSteps(TypedDict, total=False):
     train: list[Step]
     """One step for each model."""
     evaluate: Step
+    candidate: Step
+    publish: Step
 
 
 def of_partition(step: Step, partition: str) -> Step:
@@ -93,6 +95,9 @@ def every_step(steps: RunSteps) -> Iterator[tuple[str, Step]]:
         yield "prepare", steps["prepare"]
         yield from (("train", step) for step in steps["train"])
         yield "evaluate", steps["evaluate"]
+    if "candidate" in steps:
+        yield "candidate", steps["candidate"]
+        yield "publish", steps["publish"]
 
 
 class StepError(ValueError):
@@ -221,6 +226,24 @@ class Commands:
         )
         return {**step, "files": ["metrics.json", "report.html"], "runs": list(models)}
 
+    def candidate(self, report: str, label: str | None) -> Step:
+        """Register a model of a report, and compare it with the published one."""
+        chosen = [] if label is None else ["--label", label]
+        return self._registry("register", ["--report", report, *chosen], inputs=[self._below("reports", report)])
+
+    def rollback(self, version: int | None, who: str, why: str) -> Step:
+        """Publish again what was published before."""
+        chosen = [] if version is None else ["--version", str(version)]
+        return self._registry("rollback", ["--who", who, "--why", why, *chosen])
+
+    def publish(self) -> Step:
+        """Publish a version; who decides adds which, for whom and why."""
+        return self._registry("publish", [])
+
+    def _registry(self, action: str, arguments: Sequence[str], inputs: Sequence[str] = ()) -> Step:
+        config, outputs = self.config("publication"), [self._below("registry")]
+        return self._step(action, [action, *arguments], config, inputs=inputs, outputs=outputs)
+
     def _below(self, *names: str) -> str:
         return "/".join([self._base.rstrip("/"), *names])
 
@@ -322,6 +345,25 @@ def simulate_events_steps(
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
     commands.check_raw()
     return {"days": partitions, "simulate": commands.simulate()}
+
+
+def publish_model_steps(
+    commands: Commands, params: Mapping[str, Any], partition_key: str | None, profile: Profile
+) -> RunSteps:
+    """Steps that publish a model, or go back to the one before.
+
+    Raises:
+        StepError: The run does not say of which report, or not why to go back.
+    """
+    if params["action"] == "rollback":
+        if not params["why"]:
+            raise StepError("why: empty, but who goes back has to say why: give the reason")
+        first = commands.rollback(params["version"], params["who"], params["why"])
+    elif params["report"] is None:
+        raise StepError("report: empty, and no report has started this run: give the name of one")
+    else:
+        first = commands.candidate(params["report"], params["label"])
+    return {"days": [], "candidate": first, "publish": commands.publish()}
 
 
 def _patience_s(profile: Profile) -> int:

@@ -30,6 +30,8 @@ STAGE_OF = {
     "prepare": "preparation",
     "train": "training",
     "evaluate": "evaluation",
+    "candidate": "publication",
+    "publish": "publication",
 }
 
 RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -51,6 +53,8 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     ),
     "by_asset": ("topology_classifier", {"workers": 1}, "2026-02-01"),
     "one_day": ("build_dataset", {"samples": ["qcd", "wjets"]}, "2026-01-02"),
+    "candidate": ("publish_model", {"report": "r", "label": "hlf", "publication_rate_max": 50}, None),
+    "rollback": ("publish_model", {"action": "rollback", "why": "rate too high", "who": "ada", "version": 2}, None),
     "samples": ("simulate_events", {"partition_start": "2026-01-01", "simulation_pileup": 0}, None),
 }
 """Golden file → DAG, params that differ from the defaults, partition key."""

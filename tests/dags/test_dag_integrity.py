@@ -95,19 +95,24 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
         "topology_classifier": {"simulate", "ingest", "select", "train"},
         "build_dataset": {"ingest", "select"},
         "simulate_events": {"simulate"},
+        "publish_model": set(),
     }
 
 
 def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
     profile = load_profile(CONFIG_FOLDER)
     pools, limits = profile.pools, profile.timeouts_min.model_dump()
-    expected_pool = {"train": pools.training.name, "evaluate": pools.training.name}
+    expected_pool = dict.fromkeys(("train", "evaluate", "candidate", "publish"), pools.training.name)
     for task in dag.tasks:
         given = options(task)
         if task.task_id == "trained":  # nothing runs for it
             assert isinstance(task, EmptyOperator)
             continue
         assert given["owner"] == "toposieve"
+        if task.task_id == "approve":  # it waits without a process
+            assert (given["retries"], given["execution_timeout"]) == (0, None)
+            assert task.response_timeout == timedelta(hours=profile.approval.hours)
+            continue
         plans = task.task_id in ("plan", "simulated_days")
         assert given["execution_timeout"] == timedelta(minutes=limits["plan" if plans else task.task_id])
         if plans:
@@ -138,6 +143,19 @@ def test_nothing_schedules_itself(dags: dict[str, DAG]) -> None:
     own = {outlet for task in dags["topology_classifier"].tasks for outlet in task.outlets}
     assert assets.SELECTED not in own
     assert dags["simulate_events"].schedule is None
+
+
+def test_a_report_asks_for_an_approval(dags: dict[str, DAG]) -> None:
+    dag = dags["publish_model"]
+    assert dag.timetable.asset_condition.objects == (assets.REPORT,)
+    upstream = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
+    assert upstream == {
+        "plan": [],
+        "candidate": ["plan"],
+        "approve": ["candidate", "plan"],
+        "publish": ["approve"],
+    }
+    assert dag.max_active_runs > 1  # one that waits must not keep a newer one from superseding it
 
 
 def test_a_day_is_built_at_midnight_after_it(dags: dict[str, DAG]) -> None:

@@ -67,3 +67,15 @@ def test_a_decision_on_what_is_no_longer_published_is_refused(run):
 def test_an_option_that_is_missing_is_named(run):
     with pytest.raises(InvalidInputError, match="publish needs --who, --why: give it"):
         run("publish", "--version", "1")
+
+
+def test_without_a_label_the_largest_areas_win(run):
+    assert told(run("register", "--report", "r"), "comparison")["label"] == "inclusive"
+
+
+def test_a_newer_candidate_supersedes_one_that_waits(run):
+    run("register", "--report", "r", "--label", "hlf")
+    run("register", "--report", "r", "--label", "inclusive")
+    with pytest.raises(InvalidInputError, match="version 1 was superseded by 2: decide on that one"):
+        run("publish", "--version", "1", "--who", "ada", "--why", "x", "--newest")
+    run("publish", "--version", "2", "--who", "ada", "--why", "x", "--newest")

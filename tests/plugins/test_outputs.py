@@ -109,3 +109,11 @@ def test_evaluation_gets_the_runs_that_trainings_name(step: Step, found: list[st
     given = with_trained({**step, "runs": ["a", "b"]}, instance.context())["arguments"]
     assert given == [*step["arguments"], *more]
     assert with_trained(step, {}) == step  # type: ignore[typeddict-item]
+
+
+def test_what_a_job_has_compared_is_kept() -> None:
+    log = JobLog(logging.getLogger("task"))
+    log("2026-01-01 00:00:00,000 INFO publish_model: version 2 of topology:")
+    assert log.comparison is None
+    log('2026-01-01 00:00:00,000 INFO publish_model: comparison: {"version": 2, "changes": [{"what": "AUC"}]}')
+    assert log.comparison == {"version": 2, "changes": [{"what": "AUC"}]}

@@ -9,7 +9,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow import assets
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.partitions import PartitionError
-from toposieve_airflow.planning import ListOperator, PlanOperator
+from toposieve_airflow.planning import ListOperator, PlanOperator, _with_origin
 from toposieve_airflow.profiles import load_profile
 from toposieve_airflow.steps import ANY_PARTITION, RunSteps, Step
 
@@ -125,3 +125,14 @@ def test_a_check_that_cannot_run_may_be_retried(make_plan, make_script, step: St
 
 def test_list_operator_gives_the_list(step: Step) -> None:
     assert ListOperator(task_id="models", items=[step]).execute({}) == [step]
+
+
+def test_the_report_that_started_the_run_is_taken_where_none_is_given() -> None:
+    event = SimpleNamespace(extra={"path": "/data/reports/r"})
+    given = {
+        "triggering_asset_events": {assets.REPORT: [event]},
+        "dag_run": SimpleNamespace(triggering_user_name="ada"),
+    }
+    assert _with_origin({"report": None}, given) == {"report": "r", "who": "ada"}
+    assert _with_origin({"report": "other"}, given) == {"report": "other", "who": "ada"}
+    assert _with_origin({"models": []}, given) == {"models": []}

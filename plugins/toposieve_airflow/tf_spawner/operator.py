@@ -332,6 +332,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
         log = JobLog(self.log)
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
+        if log.comparison is not None:
+            context["ti"].xcom_push(key="return_value", value=log.comparison)
         return log.runs
 
     def _check(self, runs: list[str], context: Context) -> None:

@@ -1,0 +1,52 @@
+"""Which trained model is the published one: somebody decides, or rules do.
+
+`candidate` → `approve` → `publish`
+
+**When.** A new report starts a run, unless this DAG is paused or the report is that of a run with a partition key; any
+other starts by hand, with the report's name. The report is what there is to decide by: a model alone has no rates.
+
+**Deciding.** `candidate` puts the report's model into the registry and shows what would change against the published
+one: areas, rates, rejections, and the slices that got worse. `approve` then waits, and takes no slot meanwhile: answer
+under *Required Actions*. No answer in time leaves the published model as it is. With `by_rules` in the profile's
+`approval` nobody is asked, and the rules below decide. A newer candidate supersedes one that waits.
+
+**Going back.** A run with `action` *rollback* and the reason publishes again what was published before.
+
+**Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository; what is simulated is
+in `raw/{sample}/{day}/`): `registry/topology/` has the versions with all their files, and who published which, when and
+why. `python jobs/publish_model.py list` shows them.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from airflow.sdk import DAG
+
+from toposieve_airflow import assets, params
+from toposieve_airflow.factory import form, task_defaults, tasks_for
+from toposieve_airflow.steps import publish_model_steps
+
+STAGES = ("publication",)
+
+tasks = tasks_for(Path(__file__).parent / "config")
+
+with DAG(
+    dag_id="publish_model",
+    description="Approve a trained model, publish it, or go back",
+    doc_md=__doc__,
+    schedule=[assets.REPORT],
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=16,  # a run that waits for an answer is active
+    default_args=task_defaults(retries=1),
+    params=form(params.publication_params(), tasks.schema.stage_params(STAGES)),
+    tags=["toposieve"],
+):
+    plan = tasks.plan(STAGES, publish_model_steps)
+    candidate = tasks.gang("candidate", plan)
+    approve = tasks.approve(plan, candidate)
+    publish = tasks.gang("publish", approve)
+
+    plan >> candidate >> approve >> publish
+    if (clean_up := tasks.clean_up()) is not None:
+        [candidate, publish] >> clean_up
