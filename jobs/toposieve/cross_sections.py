@@ -57,8 +57,8 @@ class CrossSection:
     def combine(cls, files: Iterable[CrossSection]) -> CrossSection:
         """The one that several files of a sample, at least one, found independently: each by what it generated.
 
-        >>> CrossSection.combine([CrossSection(6.0, 0.3, 100), CrossSection(9.0, 0.4, 200)])
-        CrossSection(pb=8.0, error=0.28480012484391773, generated=300)
+        >>> CrossSection.combine([CrossSection(6.0, 3.0, 100), CrossSection(9.0, 2.0, 200)])
+        CrossSection(pb=8.0, error=1.6666666666666667, generated=300)
         """
         every = list(files)
         generated = sum(each.generated for each in every)

@@ -103,6 +103,7 @@ def test_reads_a_wide_file(wide_file: Path) -> None:
     batches = read_all(wide_file.parent, wide_file.name, batch=10)
     assert as_lists(batches) == read_naively(wide_file, muon="Muon")
     assert sum(len(batch.weight) for batch in batches) == 25
+    assert {value for batch in batches for value in batch.pileup.tolist()} == {schema.NO_PILEUP}
     with uproot.open(wide_file) as root:
         assert len(root["Delphes"].keys(full_paths=False)) == TRUE_BRANCHES
         weights = root["Delphes/Event.Weight"].array().to_list()
