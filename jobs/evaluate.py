@@ -42,6 +42,7 @@ from toposieve.io.content_folders import upload
 from toposieve.io.manifests import Manifest, Unit
 from toposieve.io.names import path_key
 from toposieve.io.publication import Publication, check_same_config, is_up_to_date, write_timing
+from toposieve.io.sample_cross_sections import cross_sections
 from toposieve.io.store import Key, root_key
 from toposieve.version import code_version
 
@@ -180,7 +181,7 @@ def _make(
     start, folder = time.monotonic(), publication.folder
     validation = predictions.predict(inputs.open_test_data(data.directory, inputs.VALIDATION_SPLIT), runs)
     predicted = predictions.predict(data, runs)
-    measured = performance.measure(validation.sample, predicted.sample, config, inputs.cross_sections(data.manifest))
+    measured = performance.measure(validation.sample, predicted.sample, config, cross_sections(data.manifest))
     metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing)
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)

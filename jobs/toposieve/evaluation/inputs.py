@@ -159,12 +159,6 @@ def open_runs(base: Key, data: TestData, names: Mapping[str, str], kept: Mapping
     return sorted(found, key=lambda run: (known.index(run.model) if run.model in known else len(known), run.label))
 
 
-def cross_sections(dataset: manifests.Manifest) -> dict[str, tuple[float, float] | None]:
-    """Sample → cross-section of its selected events and its error, pb; None where nobody knows."""
-    known = {sample: dataset.extra.get("cross_sections", {}).get(sample) for sample in schema.SAMPLES}
-    return {sample: (each["pb"], each["error"]) if each else None for sample, each in known.items()}
-
-
 def input_fingerprints(
     base: Key, data: TestData, models: Sequence[ModelRun], missing: Iterable[str] = ()
 ) -> dict[str, str]:

@@ -21,7 +21,7 @@ BoolArray = npt.NDArray[np.bool_]
 BINS = 4096
 """Of equal share of a class, and as many of its background, that the scores are sorted into once for all resamplings.
 
-Up to twice as many distinct scores have a bin each, and nothing is lost. Of more, an AUC moves by less than 1e-6, and a
+Up to twice as many distinct scores have a bin each, and nothing is lost. Of more, an AUC moves by about 1e-6, and a
 point of the ROC curve by less than 1 / BINS along it; thresholds lie between bins, so what passes them stays exact.
 """
 
