@@ -310,11 +310,10 @@ def _point(folder: Key, version: int, action: Action, who: str, why: str, after:
         _files(folder, read_version(folder, version))
     except InvalidInputError as error:
         raise InvalidInputError(f"version {version} cannot be published, for it is gone ({error})") from None
-    last = _last(folder / PUBLISHED)
-    number = (last if after is None else after) + 1
+    number = (_last(folder / PUBLISHED) if after is None else after) + 1
     when = datetime.now(UTC).isoformat(timespec="microseconds")
     pointer = Pointer(version=version, action=action, who=who, when=when, why=why)
-    if number <= last or not _append(folder / PUBLISHED, number, pointer):
+    if not _append(folder / PUBLISHED, number, pointer):
         winner = _read(folder / PUBLISHED, _last(folder / PUBLISHED), Pointer)
         if winner == pointer.model_copy(update={"when": winner.when}):  # a run that was killed has done it
             return _last(folder / PUBLISHED)

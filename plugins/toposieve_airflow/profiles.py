@@ -136,7 +136,7 @@ class Approval(_Section):
     """The configured rules, without asking anybody."""
     users: tuple[str, ...] = ()
     """Ids of those who may; empty for everybody who may answer tasks."""
-    hours: int = Field(default=72, ge=1)
+    hours: float = Field(default=72, gt=0)
     """How long a candidate waits for them."""
 
 

@@ -21,7 +21,7 @@ from toposieve_airflow.local.runs import wait_for_dag
 from toposieve_airflow.processes import end_sessions, free_ports
 from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
 
-DAGS = ("topology_classifier", "build_dataset", "simulate_events")
+DAGS = ("topology_classifier", "build_dataset", "simulate_events", "publish_model")
 SMALL_SIMULATION = {
     "simulation_selected_events": 24,
     "simulation_pileup": 0,

@@ -16,5 +16,6 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
     values["base"] = str(folder / "work")
     values["spark"]["master"] = "local[1]"  # two days at a time, in place of two cores for one
     values["pools"]["spark"]["slots"] = 2
+    values["approval"] = {"hours": 0.015}  # who is asked has to answer within a minute, and nobody waits for longer
     with real_airflow(folder, values) as airflow:
         yield airflow

@@ -237,3 +237,47 @@ def test_a_misspelt_param_ends_the_demo(airflow, capsys: pytest.CaptureFixture[s
     assert "task plan failed: unknown param worker: did you mean workers?" in shown.err
     assert "simulate" in shown.out
     assert "upstream_failed" in shown.out
+
+
+@pytest.fixture(scope="module")
+def registry(airflow, report: Path) -> Path:
+    """The registry, once one run has waited for an answer in vain, one was rejected and one approved."""
+    in_vain = airflow.start("publish_model", "in-vain", {"report": report.name})
+    assert in_vain.wait() == "success"
+    for run_id, option in (("rejected", "Reject"), ("approved", "Approve")):
+        run = airflow.start("publish_model", run_id, {"report": report.name})
+        answer(run, option)
+        assert run.wait() == "success"
+        publish = run.tasks("publish")[0]["state"]
+        assert publish == ("success" if option == "Approve" else "skipped")
+    return airflow.base / "registry" / "topology"
+
+
+def answer(run: DagRun, option: str) -> None:
+    """Answer as somebody does under Required Actions, once the task waits."""
+    deadline = time.monotonic() + DEADLINE_S
+    while run.tasks("approve")[0]["state"] != "awaiting_input":
+        assert time.monotonic() < deadline, run.failures()
+        time.sleep(0.2)
+    path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/approve/-1/hitlDetails"
+    run.airflow.api.patch(path, {"chosen_options": [option], "params_input": {"why": "fewer QCD events"}})
+
+
+def test_only_an_approval_publishes(airflow, registry: Path) -> None:
+    states = {run["dag_run_id"]: run["state"] for run in airflow.runs("publish_model")}
+    assert states.keys() >= {"in-vain", "rejected", "approved"}
+    (first,) = (registry / "published").iterdir()
+    pointer = read(first)
+    assert (pointer["version"], pointer["action"], pointer["why"]) == (1, "publish", "fewer QCD events")
+    assert pointer["who"]
+    assert [path.name for path in (registry / "versions").iterdir()] == ["000001.json"]  # of all three runs
+
+
+def test_one_run_goes_back(airflow, registry: Path) -> None:
+    version = read(registry / "versions" / "000001.json") | {"label": "other"}
+    (registry / "versions" / "000002.json").write_text(json.dumps(version, indent=1) + "\n")
+    pointer = read(registry / "published" / "000001.json") | {"version": 2}
+    (registry / "published" / "000002.json").write_text(json.dumps(pointer, indent=1) + "\n")
+    assert airflow.run("publish_model", "back", {"action": "rollback", "why": "rate too high"}) == "success"
+    last = read(registry / "published" / "000003.json")
+    assert (last["version"], last["action"], last["why"]) == (1, "rollback", "rate too high")
