@@ -26,6 +26,7 @@ ENTRIES = {
     "evaluate": [
         f"toposieve.evaluation.{name}" for name in ("inputs", "content", "performance", "predictions", "report")
     ],
+    "tune": ["toposieve.tuning.study"],
 }
 """Modules that make a stage's results; what they import belongs to them."""
 

@@ -100,6 +100,11 @@ def add_spark_arguments(parser: argparse.ArgumentParser) -> None:
         const=len(os.sched_getaffinity(0)),
         help="only show what there is to do and what it takes, on so many cores (default: those of this machine)",
     )
+    add_master_argument(parser)
+
+
+def add_master_argument(parser: argparse.ArgumentParser) -> None:
+    """Option of whatever runs on Spark."""
     parser.add_argument("--master", help="Spark master, for example local[4]; default: spark-submit's own, or local[*]")
 
 

@@ -16,5 +16,6 @@ CODE_NUMBERS = {
     "train": 2,
     "score": 1,
     "evaluate": 4,
+    "tune": 1,
 }
 """Stage → its number."""

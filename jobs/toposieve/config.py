@@ -263,6 +263,30 @@ class PublicationConfig(StageConfig):
     """Most Hz of all samples together there; empty does not look at rates."""
 
 
+class SearchConfig(StageConfig):
+    """A search for a model's best configuration; not a stage of the DAG."""
+
+    model: ModelName = "hlf"
+    """Architecture whose configuration is searched for."""
+    space: Literal["published", "better"] = "better"
+    """published: 243 candidates for hlf in 5 folds, all; better: learning rate, its schedule, batch size and the
+    model's own keys, drawn, and given up early where others do better."""
+    trials: int = Field(default=200, ge=1)
+    """Configurations to draw in the space better."""
+    batch_trials: int = Field(default=25, ge=1)
+    """Trials that are drawn, and compared, at a time."""
+    epochs: tuple[Epochs, ...] = ()
+    """Epochs after which trials are compared, rising; empty takes those of the space."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of the draws, and of every training."""
+
+    @model_validator(mode="after")
+    def _rising_epochs(self) -> Self:
+        if list(self.epochs) != sorted(set(self.epochs)):
+            raise ValueError("epochs must rise, for example [1, 3, 9]")
+        return self
+
+
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 STAGES: dict[str, type[StageConfig]] = {

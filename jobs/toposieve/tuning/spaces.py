@@ -1,0 +1,108 @@
+"""Where a search looks: values of keys of the training configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from toposieve.config import SearchConfig, TrainingConfig
+from toposieve.errors import InvalidInputError
+from toposieve.models import ARCHITECTURES
+
+Range = tuple[float, float]
+"""Lowest and highest value, on a logarithmic scale."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Values to try, and how."""
+
+    axes: Mapping[str, Sequence[Any] | Range]
+    """Key → its values, a list, or a range, a tuple."""
+    epochs: tuple[int, ...]
+    """Epochs after which trials are compared."""
+    folds: int
+    """Parts of the training split, each of which validates the rest once; 1: the validation split does."""
+    kept: float
+    """Share of a batch's trials that goes on after each comparison. If all do, epochs are an axis as well."""
+    is_grid: bool = False
+    """Try every combination, instead of so many that are drawn."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which something is decided."""
+        return self.epochs[-1:] if self.kept == 1 else self.epochs
+
+    def grid(self) -> list[dict[str, Any]]:
+        """All combinations, in order."""
+        return [dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values())]
+
+
+_PUBLISHED = Space(
+    axes={
+        "batch_size": [64, 100, 200],
+        "hlf_units": [list(units) for units in product((50, 100, 150), (20, 50, 100), (10, 20, 50))],
+    },
+    epochs=(10, 30, 50),
+    folds=5,
+    kept=1,
+    is_grid=True,
+)
+"""243 candidates of arXiv:1909.10389."""
+
+_COMMON: dict[str, Sequence[Any] | Range] = {
+    "learning_rate": (3e-4, 1e-2),
+    "learning_rate_schedule": ["constant", "cosine"],
+    "batch_size": [128, 256],
+}
+
+_MODEL_AXES: dict[str, Sequence[Any]] = {
+    "hlf_units": [[50, 20, 10], [64, 64], [64, 64, 64], [128, 128]],
+    "gru_units": [32, 50, 64],
+    "lstm_units": [32, 50, 64],
+    "transformer_heads": [4, 8],
+    "set_units": [16, 32, 64],
+    "set_heads": [2, 4],
+    "set_blocks": [1, 2, 3],
+    "leading_particles": [64, 128],
+    "joined_units": [25, 50],
+    "dropout_rate": [0.0, 0.1, 0.2],
+}
+"""Few values: each combination of them is another graph to compile."""
+
+
+def space_of(config: SearchConfig) -> Space:
+    """The space of a search.
+
+    Raises:
+        InvalidInputError: The published one is asked for and the model is not hlf.
+    """
+    if config.space == "published" and config.model != "hlf":
+        raise InvalidInputError(f"the published space is of hlf, not of {config.model}: set space to better")
+    keys = ARCHITECTURES[config.model].parameters
+    better = Space(_COMMON | {key: _MODEL_AXES[key] for key in keys}, epochs=(1, 3, 9), folds=1, kept=1 / 3)
+    space = _PUBLISHED if config.space == "published" else better
+    return Space(space.axes, config.epochs or space.epochs, space.folds, space.kept, space.is_grid)
+
+
+def training_config(config: SearchConfig, values: Mapping[str, Any], epochs: int) -> TrainingConfig:
+    """How a trial is trained, and its best again: all its epochs."""
+    fixed = {"model": config.model, "seed": config.seed, "epochs": epochs, "patience": epochs}
+    return TrainingConfig.model_validate(fixed | dict(values))
+
+
+def to_text(value: Any) -> Any:
+    """A value as an optimiser takes it: text for what has parts."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def from_text(value: Any) -> Any:
+    """The value of :func:`to_text`.
+
+    >>> from_text(to_text([50, 20])), from_text("cosine")
+    ([50, 20], 'cosine')
+    """
+    return json.loads(value) if isinstance(value, str) and value.startswith("[") else value

@@ -1,0 +1,65 @@
+"""Search for a model's best configuration, on Spark.
+
+    python jobs/tune.py --base data --dataset demo --study first --set space=published
+
+Trains one configuration after the other on {base}/datasets/{dataset}, many at a time, and keeps what came of each in
+{base}/studies/{study}/: a search that was killed goes on. Writes best.json there, for train.py --config, and ends with
+the best ones and, for example, "done: 200 trials; best validation loss 0.1234".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from toposieve import cli
+from toposieve.config import SearchConfig
+from toposieve.io.names import path_key
+
+if TYPE_CHECKING:
+    from toposieve.tuning.study import Candidate
+
+SHOWN = 10
+
+logger = logging.getLogger("tune")
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """The job's command line."""
+    parser = cli.job_parser(__doc__ or "", SearchConfig)
+    parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
+    parser.add_argument("--study", required=True, help="name of the search, a folder under {base}/studies")
+    cli.add_master_argument(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Search, and write the best configuration."""
+    from toposieve.spark.session import SparkOnDemand
+    from toposieve.training.shards import open_dataset
+    from toposieve.tuning.study import BEST_FILE, Search
+
+    config, base = cli.stage_config(args, SearchConfig), cli.base_key(args)
+    dataset = open_dataset(base / "datasets" / path_key("--dataset", args.dataset))
+    search = Search(base / "studies" / path_key("--study", args.study), dataset, config)
+    search.claim()
+    logger.info("searching for %s on %s, results in %s", config.model, dataset.directory, search.folder)
+    with SparkOnDemand("tune", args.master) as spark:
+        candidates = search.run(spark)
+    _show(candidates)
+    best = search.best_config(candidates[0])
+    (search.folder / BEST_FILE).write_text(best.model_dump_json(indent=1) + "\n")
+    logger.info("done; best validation loss %.4f; train.py --config takes %s", candidates[0].loss, BEST_FILE)
+
+
+def _show(candidates: Sequence[Candidate]) -> None:
+    logger.info("best of %d candidates: validation loss, trial, epochs, values", len(candidates))
+    for each in candidates[:SHOWN]:
+        logger.info("  %.4f  %5d  %4d  %s", each.loss, each.trial.number, each.epochs, json.dumps(each.trial.values))
+
+
+if __name__ == "__main__":
+    cli.run(main, arg_parser())

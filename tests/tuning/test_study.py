@@ -1,0 +1,137 @@
+"""Searches in this process; with Spark, see tests/jobs/test_tune.py."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from support.on_spark import run_here
+from support.training_data import key_of, write_dataset
+from toposieve.config import SearchConfig
+from toposieve.errors import InvalidInputError
+from toposieve.io.store import Key
+from toposieve.training import loop
+from toposieve.training.gang import gang_from_environment
+from toposieve.training.order import Share
+from toposieve.training.shards import Dataset, open_dataset
+from toposieve.tuning import study, trials
+from toposieve.tuning.fits import fold_of
+from toposieve.tuning.spaces import space_of, training_config
+from toposieve.tuning.study import Candidate, Search
+from toposieve.tuning.trials import Fitted, Group, Trial
+
+CONFIG = SearchConfig(trials=4, batch_trials=4, epochs=(1, 2))
+VALUES = {"learning_rate": 0.003, "learning_rate_schedule": "cosine", "batch_size": 32, "hlf_units": [8]}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    directory = tmp_path_factory.mktemp("base") / "datasets" / "demo"
+    return open_dataset(key_of(write_dataset(directory, train=150, validation=60, lengths=(2, 4))))
+
+
+@pytest.fixture(autouse=True)
+def small_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two graphs to compile, in this process."""
+    monkeypatch.setattr(study, "run_on_spark", run_here)
+    small = {"learning_rate": (3e-4, 1e-2), "learning_rate_schedule": ["constant", "cosine"], "batch_size": [32]}
+    monkeypatch.setattr("toposieve.tuning.spaces._COMMON", small)
+    monkeypatch.setattr("toposieve.tuning.spaces._MODEL_AXES", {"hlf_units": [[8]]})
+
+
+def search(folder: Path, dataset: Dataset, config: SearchConfig = CONFIG) -> list[Candidate]:
+    made = Search(Key(str(folder)), dataset, config)
+    made.claim()
+    return made.run(lambda: None)  # type: ignore[arg-type, return-value]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.json")}
+
+
+def test_a_search_gives_up_what_is_worse_and_goes_on_after_a_kill(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = search(tmp_path / "whole", dataset)
+    records = files(tmp_path / "whole")
+    assert sorted(name[-9:] for name in records if "trials" in name) == 4 * ["0001.json"] + 2 * ["0002.json"]
+    first = {n: json.loads(records[f"trials/{n:05d}-0001.json"]) for n in range(4)}
+    losses = {n: record["histories"][0][0]["validation_loss"] for n, record in first.items()}
+    assert {each.trial.number for each in whole} == set(sorted(losses, key=losses.__getitem__)[:2])
+    assert whole[0].loss <= whole[1].loss
+
+    calls = []
+
+    def killed(_: Any, function: Callable[[Any], Any], items: Any, **__: Any) -> None:
+        calls.append(function(items[0]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_on_spark", killed)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "killed", dataset)
+    kept = files(tmp_path / "killed")
+    assert 0 < len(kept) < len(records)
+    monkeypatch.setattr(study, "run_on_spark", run_here)
+    assert search(tmp_path / "killed", dataset) == whole
+    assert files(tmp_path / "killed") == records
+
+
+def test_a_trial_is_what_training_would_do(tmp_path: Path, dataset: Dataset) -> None:
+    config = training_config(CONFIG, VALUES, 2)
+    task = loop.Task(config, dataset, gang_from_environment({}), Key(str(tmp_path / "run")))
+    trained = loop.train(task, tf.distribute.get_strategy(), lambda: None)
+    trial, folder = Trial(0, VALUES), Key(str(tmp_path / "study"))
+
+    def group(epochs: int, before: Fitted | None) -> Group:
+        graph = config.model_copy(update={"learning_rate": 1.0})
+        return Group(dataset, graph, 1, epochs, ((trial, before),), folder)
+
+    [half] = trials.fit(group(1, None))
+    [resumed] = trials.fit(group(2, half))
+    [at_once] = trials.fit(group(2, None))
+    assert list(at_once.histories[0]) == trained.progress.history
+    assert resumed.histories == at_once.histories
+    assert half.loss(1) == half.histories[0][0]["validation_loss"]
+    assert group(2, half).events == group(2, None).events / 2
+
+
+def test_every_record_validates_in_one_fold(dataset: Dataset) -> None:
+    parts = [fold_of(dataset.train, fold, 3) for fold in range(3)]
+    assert sorted(n for _, validation in parts for n in validation.kept.tolist()) == list(range(150))
+    for train, validation in parts:
+        assert not set(train.kept.tolist()) & set(validation.kept.tolist())
+        numbers = train.order(1, 0).batches(0, train.steps(32), Share(32)).ravel()
+        assert sorted(numbers[numbers >= 0].tolist()) == train.kept.tolist()
+
+
+def test_the_published_space_has_243_candidates() -> None:
+    space = space_of(SearchConfig(space="published"))
+    assert len(space.grid()) * len(space.epochs) == 243
+    assert (space.folds, space.rungs) == (5, (50,))
+
+
+def test_a_trial_that_diverges_counts_as_the_worst() -> None:
+    histories = ([{"validation_loss": 1.0}, {"validation_loss": float("nan")}], [{"validation_loss": 3.0}] * 2)
+    assert Fitted(histories).loss(1) == 2.0
+    assert Fitted(histories).loss(2) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"space": "published"}, r"of another config \(space better, now published\)"), ({"seed": 2}, "seed 1, now 2")],
+)
+def test_a_study_of_something_else_is_refused(
+    tmp_path: Path, dataset: Dataset, changes: dict[str, Any], message: str
+) -> None:
+    Search(Key(str(tmp_path)), dataset, CONFIG).claim()
+    other = SearchConfig.model_validate(CONFIG.model_dump() | changes)
+    with pytest.raises(InvalidInputError, match=message):
+        Search(Key(str(tmp_path)), dataset, other).claim()
+
+
+def test_the_published_space_is_of_one_model() -> None:
+    with pytest.raises(InvalidInputError, match="is of hlf, not of inclusive: set space to better"):
+        space_of(SearchConfig(model="inclusive", space="published"))
