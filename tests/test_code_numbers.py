@@ -27,6 +27,7 @@ ENTRIES = {
         f"toposieve.evaluation.{name}" for name in ("inputs", "content", "performance", "predictions", "report")
     ],
     "tune": ["toposieve.tuning.study"],
+    "train_trees": ["toposieve.tuning.trees"],
 }
 """Modules that make a stage's results; what they import belongs to them."""
 

@@ -17,5 +17,6 @@ CODE_NUMBERS = {
     "score": 1,
     "evaluate": 4,
     "tune": 1,
+    "train_trees": 1,
 }
 """Stage → its number."""

@@ -287,6 +287,39 @@ class SearchConfig(StageConfig):
         return self
 
 
+class TreeConfig(StageConfig):
+    """The tree models that networks are compared with; not a stage of the DAG.
+
+    The forest's defaults are as published, the others' those of their libraries.
+    """
+
+    random_forest_trees: int = Field(default=100, ge=1)
+    """Trees of the random forest."""
+    random_forest_depth: int = Field(default=10, ge=1, le=30)
+    """Most cuts on the way to a leaf of the random forest."""
+    xgboost_rounds: int = Field(default=100, ge=1)
+    """Rounds of XGBoost; each has a tree for each class."""
+    xgboost_rate: Positive = 0.3
+    """What a round of XGBoost counts."""
+    xgboost_depth: int = Field(default=6, ge=1)
+    """Most cuts on the way to a leaf of XGBoost."""
+    lightgbm_rounds: int = Field(default=100, ge=1)
+    """Rounds of LightGBM; each has a tree for each class."""
+    lightgbm_rate: Positive = 0.1
+    """What a round of LightGBM counts."""
+    lightgbm_leaves: int = Field(default=31, ge=2)
+    """Most leaves of a tree of LightGBM."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of all three."""
+
+    def of(self, model: str) -> dict[str, Any]:
+        """The keys of one model, without its name before them, and the seed: another model's do not concern it."""
+        values = self.model_dump(mode="json")
+        return {
+            key.removeprefix(f"{model}_"): value for key, value in values.items() if key.startswith((model, "seed"))
+        }
+
+
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 STAGES: dict[str, type[StageConfig]] = {

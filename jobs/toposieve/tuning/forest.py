@@ -1,0 +1,63 @@
+"""A random forest of Spark ML as arrays: kept as JSON, and applied without Spark."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tree = list[dict[str, Any]]
+"""Nodes by their numbers, as Spark ML writes them: ``split``, ``leftChild`` and ``rightChild``, of a leaf
+``impurityStats``, the sums of its events' weights by class."""
+
+
+def trees_of(model: Any) -> list[Tree]:
+    """The trees of a fitted ``RandomForestClassificationModel``.
+
+    Spark has no other way to bring a model here than files in a store of Hadoop's, which not every base is.
+    """
+    from pyspark import SparkContext
+
+    jvm: Any = SparkContext._jvm
+    jackson, annotation = jvm.com.fasterxml.jackson.databind, jvm.com.fasterxml.jackson.annotation
+    mapper = jackson.ObjectMapper()
+    mapper.configure(jackson.MapperFeature.AUTO_DETECT_GETTERS, False)
+    mapper.setVisibility(
+        annotation.PropertyAccessor.FIELD,
+        getattr(jvm, "com.fasterxml.jackson.annotation.JsonAutoDetect$Visibility").ANY,
+    )
+    nodes = getattr(getattr(jvm.org.apache.spark.ml.tree, "DecisionTreeModelReadWrite$NodeData$"), "MODULE$")
+    to_list = jvm.scala.jdk.javaapi.CollectionConverters.asJava
+    roots = [tree.rootNode() for tree in model._java_obj.trees()]
+    return [json.loads(mapper.writeValueAsString(to_list(nodes.build(root, 0)._1()))) for root in roots]
+
+
+def probabilities(trees: list[Tree], features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean over the trees of the share of each class in the leaf of each event.
+
+    Args:
+        trees: Of :func:`trees_of`.
+        features: (events, 14).
+
+    Returns:
+        (events, classes).
+    """
+    total = np.zeros((len(features), len(trees[0][0]["impurityStats"])))
+    for tree in trees:
+        stats = np.array([node["impurityStats"] for node in tree])  # (nodes, classes)
+        total += (stats / stats.sum(axis=1, keepdims=True))[_leaves(tree, features)]
+    return total / len(trees)
+
+
+def _leaves(tree: Tree, features: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Number of the leaf of each event, (events,)."""
+    feature = np.array([node["split"]["featureIndex"] for node in tree])
+    threshold = np.array([(node["split"]["leftCategoriesOrThreshold"] or [np.inf])[0] for node in tree])
+    children = np.array([(node["leftChild"], node["rightChild"]) for node in tree])  # (nodes, 2)
+    place, rows = np.zeros(len(features), np.int64), np.arange(len(features))
+    while (inner := feature[place] >= 0).any():
+        is_right = features[rows, feature[place]].astype(np.float64) > threshold[place]
+        place = np.where(inner, children[place, is_right.astype(np.int64)], place)
+    return place

@@ -1,0 +1,325 @@
+"""Tree models of the high-level features: a random forest and XGBoost on Spark's data, LightGBM in one of its tasks.
+
+Each is a run below ``models``, like a network's, and writes scores. The same events in the same order, weights whose
+sums are exact, and one thread to a model make it the same again whatever the master.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+
+from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
+from toposieve.config import TreeConfig
+from toposieve.errors import InvalidInputError
+from toposieve.io.content_folders import upload
+from toposieve.io.event_tables import read_tables
+from toposieve.io.manifests import Manifest, Unit, fingerprint, read_manifest, read_manifest_if_any
+from toposieve.io.publication import Publication
+from toposieve.io.scores import SCORED_SPLITS, Scores, publish_scores
+from toposieve.io.store import Key
+from toposieve.spark.run import run_on_spark
+from toposieve.tuning.forest import probabilities, trees_of
+from toposieve.version import code_version
+
+STAGE = "train_trees"
+METRICS_FILE = "metrics.json"
+LEAST_PROBABILITY = 1e-7
+"""Of a class in scores, which are logarithms."""
+WEIGHT_STEP = 2.0**-20
+"""Weights are multiples of it in a fit, so that their sums are the same in any order."""
+PARTITIONS = 8
+"""Parts of the training data on Spark, whatever the master: the forest draws its events part by part."""
+FOREST_MEMORY_MB = 64
+"""Of the sums that a round of the forest holds."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TreeData:
+    """A prepared dataset, as tree models take it."""
+
+    directory: Key
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Of the dataset."""
+        return read_manifest(self.directory)
+
+    @property
+    def events(self) -> int:
+        """Events of the training split."""
+        return len(self.table("train"))
+
+    def table(self, split: str) -> pa.Table:
+        """All rows of a split, in order.
+
+        Raises:
+            InvalidInputError: It has none, or a table is missing or altered.
+        """
+        tables = list(read_tables(self.directory, self.manifest, split))
+        if not sum(len(table) for table in tables):
+            raise InvalidInputError(f"{self.directory} has no {split} events: prepare it from more events")
+        return pa.concat_tables(tables)
+
+
+def features_of(table: pa.Table) -> NDArray[np.float32]:
+    """(events, 14)."""
+    return np.stack([table[name].to_numpy() for name in schema.HIGH_LEVEL_FEATURES], axis=1)
+
+
+def weights_of(table: pa.Table) -> NDArray[np.float64]:
+    """Sizes of the weights, (events,)."""
+    sizes: NDArray[np.float64] = np.abs(table["weight"].to_numpy().astype(np.float64))
+    return np.asarray(np.round(sizes / WEIGHT_STEP) * WEIGHT_STEP)
+
+
+# --- the three models: fit → file, and file → probabilities ---------------------------------------------------------
+
+
+def frame_of(spark: SparkSession, data: TreeData, partitions: int = PARTITIONS) -> DataFrame:
+    """The training split as ``label``, ``weight`` and the features, in some parts, in order."""
+    table = data.table("train")
+    columns = pa.table(
+        {
+            "label": table["label"].cast("double"),
+            "weight": weights_of(table),
+            **{name: table[name].cast("double") for name in schema.HIGH_LEVEL_FEATURES},
+        }
+    )
+    ends = np.linspace(0, len(columns), partitions + 1).astype(int)
+    parts = [columns.slice(a, b - a).to_batches() for a, b in pairwise(ends)]
+    rows = spark.sparkContext.parallelize([(pickle.dumps(part),) for part in parts], partitions)
+    types = ", ".join(f"`{name}` double" for name in columns.column_names)
+    return spark.createDataFrame(rows, "part binary").mapInArrow(_unpacked, types)
+
+
+def _unpacked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for part in batch["part"].to_pylist():
+            yield from pickle.loads(part)
+
+
+def fit_forest(spark: SparkSession, data: TreeData, keys: dict[str, Any]) -> bytes:
+    """Spark ML's random forest, as JSON."""
+    from pyspark.ml.classification import RandomForestClassifier
+    from pyspark.ml.feature import VectorAssembler
+
+    assembled = VectorAssembler(inputCols=list(schema.HIGH_LEVEL_FEATURES), outputCol="features")
+    frame = assembled.transform(frame_of(spark, data)).select("features", "label", "weight").cache()
+    forest = RandomForestClassifier(
+        numTrees=keys["trees"],
+        maxDepth=keys["depth"],
+        seed=keys["seed"],
+        weightCol="weight",
+        maxMemoryInMB=FOREST_MEMORY_MB,
+    )
+    trees = trees_of(forest.fit(frame))
+    frame.unpersist()
+    return json.dumps(trees).encode()
+
+
+def fit_xgboost(spark: SparkSession, data: TreeData, keys: dict[str, Any]) -> bytes:
+    """XGBoost by one worker of Spark, as its JSON."""
+    from xgboost.spark import SparkXGBClassifier
+
+    model = SparkXGBClassifier(
+        features_col=list(schema.HIGH_LEVEL_FEATURES),
+        weight_col="weight",
+        num_workers=1,
+        n_estimators=keys["rounds"],
+        learning_rate=keys["rate"],
+        max_depth=keys["depth"],
+        random_state=keys["seed"],
+    ).fit(frame_of(spark, data, 1))  # it would shuffle several into one, in any order
+    return bytes(model.get_booster().save_raw("json"))
+
+
+@dataclass(frozen=True)
+class _LightGbm:
+    data: TreeData
+    keys: dict[str, Any]
+    events: int
+
+
+def fit_lightgbm(spark: SparkSession, data: TreeData, keys: dict[str, Any]) -> bytes:
+    """LightGBM in one task, as its text."""
+    item = _LightGbm(data, keys, data.events)
+    model: str = run_on_spark(spark, _fit_lightgbm, [item], name="LightGBM").results[0]
+    return model.encode()
+
+
+def _fit_lightgbm(item: _LightGbm) -> str:
+    import lightgbm
+
+    table, keys = item.data.table("train"), item.keys
+    parameters = {
+        "objective": "multiclass",
+        "num_class": len(schema.LABELS),
+        "learning_rate": keys["rate"],
+        "num_leaves": keys["leaves"],
+        "seed": keys["seed"],
+        "num_threads": 1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbose": -1,
+    }
+    events = lightgbm.Dataset(features_of(table), table["label"].to_numpy(), weight=weights_of(table))
+    text: str = lightgbm.train(parameters, events, keys["rounds"]).model_to_string()
+    return text
+
+
+def _apply_forest(model: bytes, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    return probabilities(json.loads(model), features)
+
+
+def _apply_xgboost(model: bytes, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    import xgboost
+
+    booster = xgboost.Booster(model_file=bytearray(model))
+    return np.asarray(booster.inplace_predict(features), np.float64)
+
+
+def _apply_lightgbm(model: bytes, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    import lightgbm
+
+    return np.asarray(lightgbm.Booster(model_str=model.decode()).predict(features, num_threads=1), np.float64)
+
+
+@dataclass(frozen=True)
+class TreeModel:
+    """A kind of tree model."""
+
+    file: str
+    """Name of its model file."""
+    fit: Callable[[SparkSession, TreeData, dict[str, Any]], bytes]
+    """(session, dataset, its keys of the configuration) → content of the file."""
+    apply: Callable[[bytes, NDArray[np.float32]], NDArray[np.float64]]
+    """(content of the file, features (events, 14)) → probabilities (events, classes)."""
+
+
+MODELS = {
+    "random_forest": TreeModel("model.json", fit_forest, _apply_forest),
+    "xgboost": TreeModel("model.json", fit_xgboost, _apply_xgboost),
+    "lightgbm": TreeModel("model.txt", fit_lightgbm, _apply_lightgbm),
+}
+"""In the order in which they are trained."""
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TreeRun:
+    """One model on one dataset."""
+
+    base: Key
+    data: TreeData
+    model: str
+    config: TreeConfig
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The model's keys of the configuration."""
+        return self.config.of(self.model)
+
+    @property
+    def config_hash(self) -> str:
+        """Of these."""
+        return _hash(json.dumps(self.keys, sort_keys=True))
+
+    @property
+    def folder(self) -> Key:
+        """``{base}/models/{model}/{run}``."""
+        run = _hash(f"{fingerprint(self.data.manifest)} {self.config_hash} {CODE_NUMBERS[STAGE]}")
+        return self.base / "models" / self.model / run
+
+    def train(self, spark: Callable[[], SparkSession]) -> None:
+        """Train, publish and score, but for what is there already.
+
+        Raises:
+            InvalidInputError: The dataset is damaged.
+        """
+        manifest, kind = read_manifest_if_any(self.folder), MODELS[self.model]
+        if manifest is not None:
+            logger.info("%s: complete already", self.folder)
+            content = (self.folder / manifest.units[0].outputs[0].path).read_bytes()
+        else:
+            content = kind.fit(spark(), self.data, self.keys)
+            self._publish(content)
+        publish_scores(self.base, self.data.directory, self.folder, _LazyScores(self, content))
+
+    def scores(self, content: bytes, split: str) -> Scores:
+        """Logarithms of the probabilities of a split's events."""
+        table = self.data.table(split).combine_chunks()
+        found = np.maximum(MODELS[self.model].apply(content, features_of(table)), LEAST_PROBABILITY)
+        labels = table["label"].to_numpy().astype(np.int64)
+        return Scores(table["event_id"].combine_chunks(), labels, np.log(found).astype(np.float32))
+
+    def _publish(self, content: bytes) -> None:
+        kind, dataset = MODELS[self.model], self.data.directory
+        metrics = {"model": self.model, "bytes": len(content)} | self._metrics(content)
+        with Publication(self.folder) as publication, TemporaryDirectory(prefix="toposieve-") as scratch:
+            (Path(scratch) / kind.file).write_bytes(content)
+            (Path(scratch) / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+            files = upload(Path(scratch), (kind.file, METRICS_FILE), self.folder)
+            events, name = self.data.events, dataset.relative_to(self.base)
+            unit = Unit(
+                source=name,
+                source_checksum=fingerprint(self.data.manifest),
+                entry_start=0,
+                entry_stop=events,
+                counts={"train": events},
+                outputs=files,
+            )
+            manifest = Manifest(
+                stage=STAGE,
+                config_hash=self.config_hash,
+                config={"model": self.model, **self.keys},
+                code=CODE_NUMBERS[STAGE],
+                inputs={name: fingerprint(self.data.manifest)},
+                units=(unit,),
+                code_version=code_version(),
+            )
+            publication.publish(manifest)
+        shown = {key: round(value, 4) for key, value in metrics.items() if isinstance(value, float)}
+        logger.info("%s: %s", self.folder, ", ".join(f"{key} {value}" for key, value in shown.items()))
+
+    def _metrics(self, content: bytes) -> dict[str, float]:
+        """Loss and accuracy on the validation split, each event as heavy as its weight's size."""
+        weights, scores = weights_of(self.data.table("validation")), self.scores(content, "validation")
+        loss = -np.average(scores.logits[np.arange(len(weights)), scores.labels], weights=weights)
+        hits = np.average(scores.logits.argmax(axis=1) == scores.labels, weights=weights)
+        return {"validation_loss": float(loss), "validation_accuracy": float(hits)}
+
+
+class _LazyScores(dict[str, Scores]):
+    """Scores of each split, made when they are asked for."""
+
+    def __init__(self, run: TreeRun, content: bytes) -> None:
+        super().__init__(dict.fromkeys(SCORED_SPLITS))  # type: ignore[arg-type]
+        self._run = run
+        self._content = content
+
+    def __getitem__(self, split: str) -> Scores:
+        return self._run.scores(self._content, split)
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,43 @@
+"""Train the tree models that networks are compared with, on Spark: a random forest, XGBoost and LightGBM.
+
+    python jobs/train_trees.py --base data --dataset demo
+
+Each is a run of its own, models/MODEL/RUN, that follows from dataset and configuration, and is scored on validation
+and test data; a run that is complete is left as it is. The log has, of each, a line such as
+"data/models/xgboost/8c8b8aabd1f30e51: validation_loss 0.2312, validation_accuracy 0.9123".
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from toposieve import cli
+from toposieve.config import TreeConfig
+from toposieve.io.names import path_key
+
+logger = logging.getLogger("train_trees")
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """The job's command line."""
+    parser = cli.job_parser(__doc__ or "", TreeConfig)
+    parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
+    cli.add_master_argument(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train what is not there yet, one model after the other."""
+    from toposieve.spark.session import SparkOnDemand
+    from toposieve.tuning.trees import MODELS, TreeData, TreeRun
+
+    config, base = cli.stage_config(args, TreeConfig), cli.base_key(args)
+    data = TreeData(base / "datasets" / path_key("--dataset", args.dataset))
+    with SparkOnDemand("trees", args.master) as spark:
+        for model in MODELS:
+            TreeRun(base, data, model, config).train(spark)
+
+
+if __name__ == "__main__":
+    cli.run(main, arg_parser())

@@ -1,0 +1,100 @@
+"""Tree models, and a search, on one session of Spark."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+import train_trees
+import tune
+from support.evaluation_data import write_dataset
+from toposieve import schema
+from toposieve.config import TrainingConfig, TreeConfig, load_config
+from toposieve.io.scores import read_scores, scores_folder
+from toposieve.io.store import root_key
+from toposieve.tuning.forest import probabilities, trees_of
+from toposieve.tuning.trees import MODELS, TreeData, TreeRun, features_of, frame_of
+
+SIZES = dict.fromkeys(schema.SAMPLES, 120)
+SMALL = {"random_forest_trees": 5, "random_forest_depth": 4, "xgboost_rounds": 5, "lightgbm_rounds": 5}
+SET = [argument for key, value in SMALL.items() for argument in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def base(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("base")
+    write_dataset(base, sizes=SIZES)
+    run_trees(base)
+    return base
+
+
+def run_trees(base: Path) -> None:
+    train_trees.main(train_trees.arg_parser().parse_args(["--base", str(base), "--dataset", "demo", *SET]))
+
+
+def runs(base: Path) -> dict[str, TreeRun]:
+    key = root_key("--base", str(base))
+    data = TreeData(key / "datasets" / "demo")
+    return {model: TreeRun(key, data, model, TreeConfig(**SMALL)) for model in MODELS}
+
+
+def files(base: Path, *folders: str) -> dict[str, bytes]:
+    found = [path for folder in folders for path in (base / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(base)): path.read_bytes() for path in found if path.name != "timing.json"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_tree_model_tells_the_classes_apart(base: Path, model: str) -> None:
+    run = runs(base)[model]
+    scores = read_scores(scores_folder(run.base, "demo", run.folder), "test")
+    assert np.exp(scores.logits).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert (scores.logits.argmax(axis=1) == scores.labels).mean() > 0.8
+    [metrics] = (base / run.folder.relative_to(run.base)).glob("*/metrics.json")
+    assert 0 < json.loads(metrics.read_text())["validation_loss"] < np.log(3)
+
+
+def test_the_forest_without_spark_says_what_it_says_on_spark(base: Path, spark: SparkSession) -> None:
+    from pyspark.ml.classification import RandomForestClassifier
+    from pyspark.ml.feature import VectorAssembler
+
+    data = runs(base)["xgboost"].data
+    frame = VectorAssembler(inputCols=list(schema.HIGH_LEVEL_FEATURES), outputCol="features").transform(
+        frame_of(spark, data)
+    )
+    model = RandomForestClassifier(numTrees=3, maxDepth=3, seed=2, weightCol="weight").fit(frame)
+    expected = [row["probability"].toArray() for row in model.transform(frame).select("probability").collect()]
+    found = probabilities(trees_of(model), features_of(data.table("train")))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_what_was_killed_goes_on_with_the_next_model_and_gives_the_same_bytes(
+    base: Path, tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(base, "models", "scores")
+    write_dataset(tmp_path, sizes=SIZES)
+    runs(tmp_path)["random_forest"].train(lambda: spark)  # and then it was killed
+    run_trees(tmp_path)
+    assert files(tmp_path, "models", "scores") == before
+    for model, kind in list(MODELS.items()):
+        monkeypatch.setitem(MODELS, model, replace(kind, fit=None))  # what is complete is not trained again
+    run_trees(base)
+    assert files(base, "models", "scores") == before
+
+
+def test_another_models_keys_do_not_concern_a_run() -> None:
+    assert TreeConfig().of("xgboost") == {"rounds": 100, "rate": 0.3, "depth": 6, "seed": 1}
+    assert TreeConfig(lightgbm_leaves=7).of("xgboost") == TreeConfig().of("xgboost")
+
+
+def test_a_search_on_spark_writes_a_configuration_that_training_takes(base: Path) -> None:
+    arguments = ["--base", str(base), "--dataset", "demo", "--study", "first", "--set", "trials=2"]
+    tune.main(tune.arg_parser().parse_args([*arguments, "--set", "epochs=[1]"]))
+    best = base / "studies" / "first" / "best.json"
+    config = load_config(TrainingConfig, str(best))
+    trials = [json.loads(path.read_text()) for path in sorted((best.parent / "trials").iterdir())]
+    losses = [trial["histories"][0][0]["validation_loss"] for trial in trials]
+    assert config.learning_rate == trials[int(np.argmin(losses))]["values"]["learning_rate"]
+    assert (config.model, config.epochs) == ("hlf", 1)
