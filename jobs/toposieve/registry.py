@@ -258,7 +258,7 @@ def _describe(base: Key, folder: Key, report: str, label: str | None) -> Version
         features=describe_features(takes),
         thresholds=model["working_points"],
         metrics={key: value for key, value in model.items() if key not in ("working_points", "history")},
-        lineage={**reported.inputs, reports.relative_to(base): fingerprint(reported), **trained.inputs},
+        lineage={**_inputs(reported), reports.relative_to(base): fingerprint(reported), **trained.inputs},
         configuration={each.stage: each.config for each in (prepared, trained, reported)},
         code={each.stage: each.code for each in (prepared, trained, reported)},
     )
@@ -277,15 +277,20 @@ def _listed(folder: Key, manifest: Manifest, name: str) -> Key:
 
 def _upstream(base: Key, reports: Key, reported: Manifest, kind: str, name: str) -> str:
     """Folder, relative to the base, of an input of the report."""
-    for folder in reported.inputs:
+    for folder in _inputs(reported):
         if folder.startswith(f"{kind}/") and folder.rpartition("/")[2] == name:
             return folder
     raise InvalidInputError(f"{reports} is not made of {base / kind}/.../{name}: evaluate again")
 
 
+def _inputs(reported: Manifest) -> dict[str, str]:
+    """Folder → fingerprint of what a report is made of; it lists runs as ``label=folder``."""
+    return {name.rpartition("=")[2]: mark for name, mark in reported.inputs.items()}
+
+
 def _unchanged(base: Key, folder: str, reported: Manifest) -> Manifest:
     manifest = read_manifest(base / folder)
-    if fingerprint(manifest) != reported.inputs[folder]:
+    if fingerprint(manifest) != _inputs(reported)[folder]:
         raise InvalidInputError(f"{base / folder} was made anew since the report: evaluate again, then register")
     return manifest
 

@@ -66,7 +66,7 @@ def write_base(path, **models):
     for name in models:
         files = {"model.keras": f"weights of {name}", "history.json": "{}"}
         data = {"datasets/d": inputs["datasets/d"]}
-        inputs[f"models/{name}/run-{name}"] = write_folder(
+        inputs[f"{name}=models/{name}/run-{name}"] = write_folder(
             base / "models" / name / f"run-{name}", "training", files, inputs=data
         )
     described = {name: model_metrics(f"run-{name}", **values) for name, values in models.items()}
