@@ -106,7 +106,9 @@ def digest(modules: list[str]) -> str:
         assert path
         folders.add(path.parent)
         hashed.update(f"{module}\n{code_of(path.read_text(encoding='utf-8'))}\n".encode())
-    for table in sorted(path for folder in folders for path in folder.glob("*.txt")):
+    for table in sorted(
+        path for folder in folders for suffix in ("txt", "json") for path in folder.glob(f"*.{suffix}")
+    ):
         hashed.update(table.read_bytes())
     return hashed.hexdigest()
 

@@ -5,7 +5,7 @@ import pytest
 from support.evaluation_data import make_metrics
 from toposieve.evaluation import report
 from toposieve.evaluation.inputs import StageTime
-from toposieve.evaluation.published import PUBLISHED
+from toposieve.evaluation.reference import PUBLISHED
 from toposieve.evaluation.table import format_value
 
 IMAGES = {name: name.encode() for name in report.EXPLANATIONS}

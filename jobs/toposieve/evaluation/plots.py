@@ -17,8 +17,8 @@ from toposieve.evaluation.distributions import FEATURE_SYMBOLS
 from toposieve.evaluation.intervals import ONE_SIGMA
 from toposieve.evaluation.metrics import FloatArray
 from toposieve.evaluation.performance import ROC_GRID, Performance
-from toposieve.evaluation.published import PUBLISHED
 from toposieve.evaluation.rates import total_rate
+from toposieve.evaluation.reference import PUBLISHED
 from toposieve.evaluation.slices import FEWEST
 from toposieve.evaluation.style import (
     CLASS_COLOURS,

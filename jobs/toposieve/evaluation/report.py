@@ -9,7 +9,7 @@ from typing import Any
 from toposieve.evaluation import decision, html
 from toposieve.evaluation.distributions import CUT_LABELS
 from toposieve.evaluation.inputs import StageTime
-from toposieve.evaluation.published import PUBLISHED
+from toposieve.evaluation.reference import PUBLISHED
 from toposieve.evaluation.table import format_value
 
 Metrics = Mapping[str, Any]
