@@ -6,8 +6,7 @@ import json
 import logging
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import keras
@@ -20,7 +19,7 @@ from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData, open_test_data
 from toposieve.io.event_tables import read_tables
 from toposieve.io.manifests import read_manifest_if_any
-from toposieve.io.scores import SCORED_SPLITS, Scores, publish_scores
+from toposieve.io.scores import LazyScores, Scores, publish_scores
 from toposieve.io.store import Key
 from toposieve.models import PARTICLES
 from toposieve.training.architectures import build_model
@@ -63,37 +62,22 @@ def score(base: Key, dataset: Key, run: ModelRun, *, recompute: bool = False) ->
         InvalidInputError: The model or a shard is damaged, a score is not finite, or another classifier's are missing.
     """
     if run.model_file is not None:
-        publish_scores(base, dataset, run.directory, _Scoring(dataset, run), recompute=recompute)
+        model = cache(lambda: logits_of(load_model(run)))  # once for both splits, and not for what is there
+        scores = LazyScores(lambda split: score_split(open_test_data(dataset, split), run, model()))
+        publish_scores(base, dataset, run.directory, scores, recompute=recompute)
     elif read_manifest_if_any(run.scores) is None:
         raise InvalidInputError(
             f"{run.label}: {run.scores} has no scores of {dataset.name}: run the training of {run.model} again"
         )
 
 
-@dataclass(frozen=True)
-class _Scoring(Mapping[str, Scores]):
-    """Split → scores, which are made when they are asked for."""
-
-    dataset: Key
-    run: ModelRun
-
-    def __getitem__(self, split: str) -> Scores:
-        return score_split(open_test_data(self.dataset, split), self.run)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(SCORED_SPLITS)
-
-    def __len__(self) -> int:
-        return len(SCORED_SPLITS)
-
-
-def score_split(data: TestData, run: ModelRun) -> Scores:
-    """Scores of one split before the softmax, in the order of its shards.
+def score_split(data: TestData, run: ModelRun, model: keras.Model) -> Scores:
+    """Scores of one split by a run's model, which ends before the softmax, in the order of the split's shards.
 
     Raises:
-        InvalidInputError: The model or a shard is damaged.
+        InvalidInputError: A shard is damaged.
     """
-    model, split = logits_of(load_model(run)), data.split
+    split = data.split
     takes_particles = PARTICLES in model.input
     xla = takes_particles and split.events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
     scorer = make_scorer(model, xla=xla)

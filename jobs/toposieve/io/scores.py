@@ -7,7 +7,7 @@ else of the events is here: the dataset's tables have their features, weights an
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,25 @@ class Scores:
     """(events,)."""
     logits: NDArray[np.float32]
     """(events, classes), of which the softmax is the probability."""
+
+
+@dataclass(frozen=True)
+class LazyScores(Mapping[str, Scores]):
+    """Each of :data:`SCORED_SPLITS` → its scores, made when they are asked for."""
+
+    make: Callable[[str], Scores]
+
+    def __getitem__(self, split: str) -> Scores:
+        """Make them."""
+        return self.make(split)
+
+    def __iter__(self) -> Iterator[str]:
+        """The splits."""
+        return iter(SCORED_SPLITS)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(SCORED_SPLITS)
 
 
 def scores_folder(base: Key, dataset: str, run: Key) -> Key:

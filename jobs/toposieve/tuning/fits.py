@@ -13,8 +13,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from toposieve.config import TrainingConfig
 from toposieve.models import ARCHITECTURES
-from toposieve.training.architectures import build_model
-from toposieve.training.architectures.particle_transformer import set_scaling
+from toposieve.training.architectures import build_model, set_scaling
 from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import Epochs, batch_spec, ordered_batches, training_batches
 from toposieve.training.order import NOBODY, Numbers, Order, Share

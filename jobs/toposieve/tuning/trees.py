@@ -12,7 +12,7 @@ import logging
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from toposieve.io.content_folders import upload
 from toposieve.io.event_tables import read_tables
 from toposieve.io.manifests import Manifest, Unit, fingerprint, read_manifest, read_manifest_if_any
 from toposieve.io.publication import Publication
-from toposieve.io.scores import SCORED_SPLITS, Scores, publish_scores
+from toposieve.io.scores import LazyScores, Scores, publish_scores
 from toposieve.io.store import Key
 from toposieve.spark.run import run_on_spark
 from toposieve.tuning.forest import probabilities, trees_of
@@ -263,7 +263,7 @@ class TreeRun:
         else:
             content = kind.fit(spark(), self.data, self.keys)
             self._publish(content)
-        publish_scores(self.base, self.data.directory, self.folder, _LazyScores(self, content))
+        publish_scores(self.base, self.data.directory, self.folder, LazyScores(partial(self.scores, content)))
 
     def scores(self, content: bytes, split: str) -> Scores:
         """Logarithms of the probabilities of a split's events."""
@@ -307,18 +307,6 @@ class TreeRun:
         loss = -np.average(scores.logits[np.arange(len(weights)), scores.labels], weights=weights)
         hits = np.average(scores.logits.argmax(axis=1) == scores.labels, weights=weights)
         return {"validation_loss": float(loss), "validation_accuracy": float(hits)}
-
-
-class _LazyScores(dict[str, Scores]):
-    """Scores of each split, made when they are asked for."""
-
-    def __init__(self, run: TreeRun, content: bytes) -> None:
-        super().__init__(dict.fromkeys(SCORED_SPLITS))  # type: ignore[arg-type]
-        self._run = run
-        self._content = content
-
-    def __getitem__(self, split: str) -> Scores:
-        return self._run.scores(self._content, split)
 
 
 def _hash(text: str) -> str:
