@@ -1,6 +1,6 @@
 """From ROOT files to evaluated event-topology classifiers.
 
-`simulate` (if asked) → `ingest` → `select` → `prepare` → `train`, one task per model → `evaluate`
+`simulate` (if asked) → `ingest` → `select` → `prepare` → `train`, one task per model and seed → `evaluate`
 
 **Which data.** Every production day from `partition_start` to `partition_end`; without them, the run's partition key.
 A run starts by hand, over the REST API, or by itself when `build_dataset` has finished a day (unless this DAG is
@@ -60,6 +60,7 @@ with DAG(
         {
             "samples": tasks.schema.samples(),
             "models": tasks.schema.models(),
+            "seeds": params.seeds_param(),
             "workers": params.workers_param(),
             "simulate": params.switch("Generate the samples first, if they are not there yet."),
             "on_bad_file": params.bad_file_param(),

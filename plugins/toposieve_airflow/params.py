@@ -154,6 +154,13 @@ def workers_param() -> Param:
     return _param(field, section=RUN_SECTION)
 
 
+def seeds_param() -> Param:
+    """Param with the number of trainings of each model."""
+    description = "Trainings of each model, with seeds one after the other: their spread is the error of training."
+    field = {"default": 1, "type": "integer", "minimum": 1, "maximum": 100, "description": description}
+    return _param(field, section=RUN_SECTION)
+
+
 def _day(description: str) -> Param:
     field = {"default": None, "type": ["null", "string"], "format": "date", "description": description}
     return _param(field, section=RUN_SECTION)

@@ -63,7 +63,7 @@ class RunSteps(TypedDict, total=False):
     select: Step
     prepare: Step
     train: list[Step]
-    """One step for each model."""
+    """One step for each model and seed."""
     evaluate: Step
     candidate: Step
     publish: Step
@@ -201,11 +201,12 @@ class Commands:
             outputs=[self._below("datasets", dataset)],
         )
 
-    def train(self, dataset: str, model: str, patience_s: int) -> Step:
-        """Train one model."""
+    def train(self, dataset: str, model: str, patience_s: int, later: int = 0) -> Step:
+        """Train one model, with the configuration's seed or one that comes so much later."""
         training = self._schema.of_model(self.config("training"), model)
+        training["seed"] += later
         step = self._step(
-            model,
+            f"{model}_seed{training['seed']}" if later else model,
             ["--dataset", dataset, "--startup-timeout", str(patience_s)],
             {"model": model, **training},
             shows={"model": model, **self._schema.shown(training, "training")},
@@ -214,17 +215,17 @@ class Commands:
         )
         return {**step, "workers": self._params["workers"], "run_in_log": True}
 
-    def evaluate(self, dataset: str, models: Sequence[str], report: str) -> Step:
-        """Evaluate the runs of these models, beside what the report has already, and write the report."""
+    def evaluate(self, dataset: str, trained: Sequence[Step], report: str) -> Step:
+        """Evaluate the runs of these trainings, beside what the report has already, and write the report."""
         step = self._step(
             report,
             ["--dataset", dataset, "--report", report, "--keep-labels", *self._replace()],
             self.config("evaluation"),
             shows=self.config("evaluation"),
-            inputs=[self._below("datasets", dataset), *(self._below("models", model) for model in models)],
+            inputs=[self._below("datasets", dataset), *dict.fromkeys(out for run in trained for out in run["outputs"])],
             outputs=[self._below("reports", report)],
         )
-        return {**step, "files": ["metrics.json", "report.html"], "runs": list(models)}
+        return {**step, "files": ["metrics.json", "report.html"], "runs": [run["label"] for run in trained]}
 
     def candidate(self, report: str, label: str | None) -> Step:
         """Register a model of a report, and compare it with the published one."""
@@ -302,7 +303,10 @@ def topology_classifier_steps(
         "preparation": commands.shown("preparation"),
     }
     dataset = dataset_name(partitions, made_of)
-    models = params["models"]
+    patience_s = _patience_s(profile)
+    train = [
+        commands.train(dataset, model, patience_s, later) for later in range(params["seeds"]) for model in params["models"]
+    ]
     report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {
         "days": partitions,
@@ -311,8 +315,8 @@ def topology_classifier_steps(
         "ingest": commands.ingest(),
         "select": commands.select(),
         "prepare": commands.prepare(partitions, dataset),
-        "train": [commands.train(dataset, model, _patience_s(profile)) for model in models],
-        "evaluate": commands.evaluate(dataset, models, report),
+        "train": train,
+        "evaluate": commands.evaluate(dataset, train, report),
     }
 
 

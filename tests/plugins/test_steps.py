@@ -40,6 +40,7 @@ def params(schema: ConfigurationSchema) -> dict[str, Any]:
         "partition_end": "2026-01-02",
         "samples": ["qcd", "ttbar", "wjets"],
         "models": ["hlf", "inclusive"],
+        "seeds": 1,
         "workers": 2,
         "simulate": False,
         "on_bad_file": "fail",
@@ -128,6 +129,15 @@ def test_a_model_that_is_trained_alone_completes_the_report_on_all(build, params
     assert alone["outputs"] == build(params)["evaluate"]["outputs"]
     assert "--keep-labels" in alone["arguments"]
     assert alone["runs"] == ["hlf"]
+
+
+def test_each_seed_of_a_model_is_a_run_of_its_own_beside_the_others(build, params: dict[str, Any]) -> None:
+    steps = build({**params, "seeds": 2, "training_seed": 7})
+    seeds = {step["label"]: step["config"]["seed"] for step in steps["train"]}
+    assert seeds == {"hlf": 7, "inclusive": 7, "hlf_seed8": 8, "inclusive_seed8": 8}
+    assert steps["evaluate"]["runs"] == list(seeds)
+    assert len(steps["evaluate"]["inputs"]) == 3
+    assert steps["evaluate"]["label"] == build({**params, "training_seed": 7})["evaluate"]["label"]
 
 
 def test_output_of_training_and_evaluation_is_checked_too(build, params: dict[str, Any]) -> None:
