@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 GOLDEN_FOLDER = TESTS / "golden"
+FAILED_FILE = TESTS.parent / ".pytest_cache" / "failed_once"
 DELPHES_VARIABLE = "TOPOSIEVE_TEST_DELPHES"
 
 # The same examples in every run, and no time limit: kernels compile on their first call.
@@ -34,6 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="today",
         help="which tests marked faults to run: those of today's share, another one each day, or all",
     )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep the name of what has failed in CI, where some tests are tried twice: its last lines say it."""
+    if report.failed and os.environ.get("CI"):
+        FAILED_FILE.parent.mkdir(exist_ok=True)
+        with FAILED_FILE.open("a", encoding="utf-8") as file:
+            file.write(f"{report.nodeid} ({report.when})\n")
 
 
 @pytest.fixture(scope="session")
