@@ -31,7 +31,7 @@ endif
 
 .PHONY: help env lock check-locks images schema lint format test test-unit test-spark test-training test-storage \
 	test-faults test-dags test-helm test-airflow \
-	test-kubernetes test-kubernetes-faults golden bench demo airflow backfill clean
+	test-kubernetes test-kubernetes-faults golden bench demo results airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ TWICE = $(JOBS)/python $(PYTEST) $(1) $(if $(CI),|| $(JOBS)/python $(PYTEST) $(1
 
 demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (seven minutes)
 	@$(AIRFLOW)/python -m toposieve_airflow.local.demo
+
+results: env  ## fill the README's table of results: simulate 3 × 20,000 events and train every model (ten hours; resumes)
+	@$(AIRFLOW)/python -m toposieve_airflow.local.results
 
 airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
 	@$(AIRFLOW)/python -m toposieve_airflow.local.server

@@ -305,7 +305,9 @@ def topology_classifier_steps(
     dataset = dataset_name(partitions, made_of)
     patience_s = _patience_s(profile)
     train = [
-        commands.train(dataset, model, patience_s, later) for later in range(params["seeds"]) for model in params["models"]
+        commands.train(dataset, model, patience_s, later)
+        for later in range(params["seeds"])
+        for model in params["models"]
     ]
     report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {

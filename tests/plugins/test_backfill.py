@@ -69,7 +69,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Params of every run of the whole chain."""
     runs: list[dict[str, Any]] = []
-    monkeypatch.setattr(backfill, "run_chain", lambda airflow, profile, conf, prefix: runs.append(conf) or 0)
+    monkeypatch.setattr(
+        backfill, "run_chain", lambda airflow, profile, conf, prefix: runs.append(conf) or "reports/all"
+    )
     return runs
 
 

@@ -84,7 +84,7 @@ def task(task_id: str, state: str, map_index: int = -1) -> dict[str, Any]:
     return {"task_id": task_id, "state": state, "map_index": map_index, "try_number": 1, **times}
 
 
-def run_demo(airflow: LocalAirflow, profile: Profile, **params: Any) -> int:
+def run_demo(airflow: LocalAirflow, profile: Profile, **params: Any) -> str | None:
     return runs.run_chain(airflow, profile, {**demo.CONF, **params}, demo.RUN_PREFIX)
 
 
@@ -107,7 +107,7 @@ def test_failed_task_ends_the_demo_with_its_error_and_log(
             self.log.write_text(json.dumps(entry))
 
     api = Failing([task("select", "upstream_failed"), task("ingest", "failed", 0)], "failed")
-    assert run_demo(make_airflow(api), profile) == 1
+    assert run_demo(make_airflow(api), profile) is None
     shown = capsys.readouterr()
     assert "error: task ingest failed: a.root: no tree Delphes" in shown.err
     assert f"log: {api.log}" in shown.err
@@ -119,7 +119,7 @@ def test_success_ends_with_table_report_and_command(
 ) -> None:
     profile = profile.model_copy(update={"python": Path(make_script("import sys; print('table of', sys.argv[-1])"))})
     api = FakeApi([task("plan", "success")], "success", {"evaluate": {"value": {"outputs": [str(tmp_path)]}}})
-    assert run_demo(make_airflow(api), profile) == 0
+    assert run_demo(make_airflow(api), profile) == str(tmp_path)
     shown = capfd.readouterr().out
     assert f"table of {tmp_path / 'metrics.json'}" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown

@@ -68,13 +68,25 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m toposieve.evaluation.table METRICS_JSON", file=sys.stderr)
         return 2
     try:
-        folder, _, name = arguments[0].rpartition("/")
-        metrics = json.loads((root_key("METRICS_JSON", folder or ".") / name).read_text())
-    except (OSError, InvalidInputError, json.JSONDecodeError) as error:
-        print(f"error: {arguments[0]}: {error}; evaluate.py writes it", file=sys.stderr)
+        print(format_table(read_metrics(arguments[0])))
+    except InvalidInputError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    print(format_table(metrics))
     return 0
+
+
+def read_metrics(location: str) -> Mapping[str, Any]:
+    """Content of a ``metrics.json``.
+
+    Raises:
+        InvalidInputError: It is not there or is broken.
+    """
+    folder, _, name = location.rpartition("/")
+    try:
+        metrics: Mapping[str, Any] = json.loads((root_key("METRICS_JSON", folder or ".") / name).read_text())
+    except (OSError, InvalidInputError, json.JSONDecodeError) as error:
+        raise InvalidInputError(f"{location}: {error}; evaluate.py writes it") from None
+    return metrics
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ def main(args: argparse.Namespace) -> int:
         _build(airflow, asked)
         if not args.train:
             return 0
-        return run_chain(airflow, profile, {"partition_start": asked[0], "partition_end": asked[-1]}, RUN_PREFIX)
+        conf = {"partition_start": asked[0], "partition_end": asked[-1]}
+        return 0 if run_chain(airflow, profile, conf, RUN_PREFIX) else 1
     except (LocalAirflowError, ProfileError, PartitionError, BackfillError, RunError, ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

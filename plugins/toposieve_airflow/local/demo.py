@@ -12,13 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from toposieve_airflow.local.airflow_home import REPOSITORY, LocalAirflowError, add_arguments, home_of, local_airflow
+from toposieve_airflow.local.airflow_home import (
+    REPOSITORY,
+    LocalAirflow,
+    LocalAirflowError,
+    add_arguments,
+    home_of,
+    local_airflow,
+)
 from toposieve_airflow.local.api import ApiError
 from toposieve_airflow.local.runs import RunError, from_here, run_chain
-from toposieve_airflow.profiles import ProfileError, load_profile
+from toposieve_airflow.profiles import Profile, ProfileError, load_profile
 
 RUN_PREFIX = "demo_"
 CONF: dict[str, Any] = {
@@ -36,22 +43,27 @@ CONF: dict[str, Any] = {
 """The demo's params; all others keep their defaults, which are the three samples and the three models."""
 
 
-def arg_parser() -> argparse.ArgumentParser:
+def arg_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     """Command line of the demo."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--conf", type=json.loads, default={}, metavar="JSON", help="params to change: a JSON object")
     return parser
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run the demo; returns the exit code."""
+def run_once(airflow: LocalAirflow, profile: Profile, conf: dict[str, Any]) -> int:
+    """Run the chain with the demo's params; returns the exit code."""
+    return 0 if run_chain(airflow, profile, {**CONF, **conf}, RUN_PREFIX) else 1
+
+
+def main(args: argparse.Namespace, runs: Callable[[LocalAirflow, Profile, dict[str, Any]], int] = run_once) -> int:
+    """Start an Airflow, and in it what is asked for; returns the exit code."""
     home = home_of(args)
     try:
         print(f"starting Airflow on {home.url} (logs in {from_here(home.folder / 'logs')})", flush=True)
         profile = load_profile(REPOSITORY / "dags" / "config")
         with local_airflow(home) as airflow:
-            return run_chain(airflow, profile, {**CONF, **args.conf}, RUN_PREFIX)
+            return runs(airflow, profile, args.conf)
     except (LocalAirflowError, ProfileError, RunError, ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

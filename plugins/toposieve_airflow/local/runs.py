@@ -40,7 +40,7 @@ class RunError(Exception):
     """A run cannot be started or followed; the message says why."""
 
 
-def run_chain(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], prefix: str) -> int:
+def run_chain(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], prefix: str) -> str | None:
     """Run the whole chain and show how it ends.
 
     Args:
@@ -50,7 +50,7 @@ def run_chain(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], 
         prefix: Of the run's name; earlier runs of this prefix that were cut off are closed.
 
     Returns:
-        The exit code.
+        The folder of its report; None if it has failed.
 
     Raises:
         RunError: The DAG cannot be imported, or the API fails several times in a row.
@@ -61,7 +61,7 @@ def run_chain(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], 
         run_id, state = _run(airflow, profile, conf, prefix)
     if state != "success":
         report_failure(airflow, DAG_ID, run_id)
-        return 1
+        return None
     return _show_result(airflow.api, profile, run_id)
 
 
@@ -161,15 +161,25 @@ def report_failure(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
             print(f"log: {from_here(log)}", file=sys.stderr)
 
 
-def _show_result(api: Api, profile: Profile, run_id: str) -> int:
+def _show_result(api: Api, profile: Profile, run_id: str) -> str:
     step = api.get(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/plan/xcomEntries/evaluate")["value"]
-    report = _decoded(step)["outputs"][0]
+    report = str(_decoded(step)["outputs"][0])
     print(flush=True)
-    table = [str(profile.python), "-m", "toposieve.evaluation.table", f"{report}/metrics.json"]
-    code = subprocess.run(table, env={**os.environ, **profile.job_environment()}).returncode
+    print_table(profile, "table", f"{report}/metrics.json")
     print(f"\nreport: {from_here(f'{report}/report.html')}")
     print(f"in Airflow's UI: make airflow, then {api.url}/dags/{DAG_ID}/runs/{run_id}/plugin/{REPORT_TAB}")
-    return code
+    return report
+
+
+def print_table(profile: Profile, module: str, *arguments: str) -> None:
+    """Run a module of the evaluation that makes a table.
+
+    Raises:
+        RunError: It fails.
+    """
+    command = [str(profile.python), "-m", f"toposieve.evaluation.{module}", *arguments]
+    if code := subprocess.run(command, env={**os.environ, **profile.job_environment()}).returncode:
+        raise RunError(f"{' '.join(command)} ended with {code}")
 
 
 def from_here(location: Path | str) -> str:

@@ -75,8 +75,8 @@ def report(airflow, backfilled: Path, errors: io.StringIO) -> Path:
     conf = {**demo.CONF, **RANGE, **SMALL_SIMULATION, **SMALL_TRAINING, "simulate": False, "models": MODELS}
     with ThreadPoolExecutor() as beside, redirect_stderr(errors):
         failing = beside.submit(fail_second_model, airflow)
-        assert runs.run_chain(airflow.local, airflow.profile, conf, demo.RUN_PREFIX) == 1
-    assert runs._show_result(airflow.api, airflow.profile, failing.result()) == 0
+        assert runs.run_chain(airflow.local, airflow.profile, conf, demo.RUN_PREFIX) is None
+    assert runs._show_result(airflow.api, airflow.profile, failing.result())
     assert state_of_files(backfilled) == before
     assert airflow.api.is_paused(runs.DAG_ID)
     (folder,) = (backfilled / "reports").iterdir()
@@ -232,7 +232,7 @@ def test_wrong_params_are_refused_before_any_work(airflow) -> None:
 
 def test_a_misspelt_param_ends_the_demo(airflow, capsys: pytest.CaptureFixture[str]) -> None:
     conf = {**RANGE, "worker": 3}
-    assert runs.run_chain(airflow.local, airflow.profile, conf, demo.RUN_PREFIX) == 1
+    assert runs.run_chain(airflow.local, airflow.profile, conf, demo.RUN_PREFIX) is None
     shown = capsys.readouterr()
     assert "task plan failed: unknown param worker: did you mean workers?" in shown.err
     assert "simulate" in shown.out

@@ -1,0 +1,152 @@
+"""The README's table of results, in Markdown, from a report's ``metrics.json``.
+
+Command:
+    python -m toposieve.evaluation.results_table BASE/reports/REPORT/metrics.json README.md
+
+What stands between the lines ``<!-- results -->`` and ``<!-- end of results -->`` is written anew.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toposieve.errors import InvalidInputError
+from toposieve.evaluation.reference import PUBLISHED
+from toposieve.evaluation.seeds import spread
+from toposieve.evaluation.table import read_metrics
+
+START, END = "<!-- results -->", "<!-- end of results -->"
+WANTED = ("ttbar", "wjets")
+"""The classes that a trigger keeps, each against the backgrounds that it cuts."""
+
+Metrics = Mapping[str, Any]
+
+
+def results(metrics: Metrics) -> str:
+    """Three tables: areas under the ROC curves, then rejection and rates where each wanted class is kept.
+
+    A row is one model and configuration; of several seeds it has the mean. The first error is that of the test sample,
+    the second that of training, the standard deviation over seeds; a model of one seed has none.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+    """
+    groups = [*_groups(metrics)]
+    tables = [_areas(metrics, groups)]
+    tables += [_rejections(metrics, groups, wanted) for wanted in WANTED if wanted in metrics["classes"]]
+    return "\n\n".join([*tables, _caption(metrics)])
+
+
+def _groups(metrics: Metrics) -> Iterator[list[str]]:
+    """Labels of each row's seeds, in the order of the report."""
+    of_label = {label: group["labels"] for group in metrics["seeds"] for label in group["labels"]}
+    shown: set[str] = set()
+    for label in metrics["models"]:
+        if label not in shown:
+            group = of_label.get(label, [label])
+            shown.update(group)
+            yield group
+
+
+def _areas(metrics: Metrics, groups: Sequence[Sequence[str]]) -> str:
+    classes = metrics["classes"]
+    published = {one.counterpart: one for one in PUBLISHED if one.counterpart}
+    rows = []
+    for labels in groups:
+        of = [metrics["models"][label] for label in labels]
+        best = published.get(of[0]["model"])
+        areas = [_with_errors([model["auc"][sample] for model in of]) for sample in classes]
+        theirs = " / ".join(_figure(best.auc.get(sample)) for sample in classes) if best else "–"
+        accuracy = _figure(_mean(model["accuracy"]["value"] for model in of))
+        rows.append(
+            [labels[0], str(len(labels)), *areas, accuracy, _count(of[0]["training"].get("parameters")), theirs]
+        )
+    header = ["model", "seeds", *(f"AUC {sample}" for sample in classes), "accuracy", "parameters", "published AUC"]
+    return _table(header, rows)
+
+
+def _rejections(metrics: Metrics, groups: Sequence[Sequence[str]], wanted: str) -> str:
+    """One background event in so many passes where so much of the wanted class is kept, and the rate of all."""
+    first = next(iter(metrics["models"].values()))
+    targets = [point["target"] for point in first["working_points"][wanted]]
+    others = [sample for sample in metrics["classes"] if sample != wanted]
+    rows = []
+    for labels in groups:
+        of = [metrics["models"][label]["working_points"][wanted] for label in labels]
+        cells = [_rejection(of, key, other) for other in others for key in range(len(targets))]
+        cells += [_hertz(of, key) for key in range(len(targets))]
+        rows.append([labels[0], *cells])
+    header = [f"{other} rejection at {target:g}" for other in others for target in targets]
+    return _table([f"{wanted} kept", *header, *(f"Hz at {target:g}" for target in targets)], rows)
+
+
+def _rejection(models: Sequence[Sequence[Mapping[str, Any]]], key: int, other: str) -> str:
+    """Of the mean rate; a lower limit where nothing passes."""
+    points = [points[key]["background"][other] for points in models]
+    rate = _mean(point["false_positive_rate"] for point in points)
+    if rate:
+        return f"{1 / rate:.3g}"
+    limit = points[0]["upper_limit_95"]
+    return f"> {1 / limit:.3g}" if limit else "–"
+
+
+def _hertz(models: Sequence[Sequence[Mapping[str, Any]]], key: int) -> str:
+    rate = _mean(points[key]["rate"]["total"]["value"] for points in models)
+    return "–" if rate is None else f"{rate:.3g}"
+
+
+def _with_errors(quantities: Sequence[Mapping[str, float | None]]) -> str:
+    training = spread([quantity["value"] for quantity in quantities])
+    errors = [quantities[0]["error"], training]
+    value = _mean(quantity["value"] for quantity in quantities)
+    return " ± ".join([_figure(value), *(_figure(error) for error in errors if error is not None)])
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}".lstrip("0")
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
+
+
+def _caption(metrics: Metrics) -> str:
+    events = ", ".join(f"{values['events']:,} {sample}" for sample, values in metrics["test"].items())
+    return (
+        f"Test events: {events}. Rejection is that of one process; rates are those of all processes that are simulated."
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the tables into the file that the command line names."""
+    if len(arguments) != 2:
+        print("usage: python -m toposieve.evaluation.results_table METRICS_JSON README", file=sys.stderr)
+        return 2
+    metrics_json, readme = arguments[0], Path(arguments[1])
+    try:
+        tables, text = results(read_metrics(metrics_json)), readme.read_text("utf-8")
+        before, start, rest = text.partition(START)
+        _, end, after = rest.partition(END)
+        if not (start and end):
+            raise InvalidInputError(f"{readme}: no lines {START} and {END}: put them where the tables belong")
+    except (OSError, InvalidInputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    readme.write_text(f"{before}{START}\n\n{tables}\n\n{END}{after}", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from support.evaluation_data import make_metrics
+from toposieve.evaluation import results_table
+
+
+@pytest.fixture
+def metrics():
+    made = make_metrics()
+    second = json.loads(json.dumps(made["models"]["hlf"]))
+    for quantity in second["auc"].values():
+        quantity["value"] -= 0.02
+    made["models"]["hlf_seed2"] = second
+    made["seeds"] = [{"labels": ["hlf", "hlf_seed2"]}]
+    return made
+
+
+def rows_of(text, first):
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(f"| {first} ")]
+
+
+def test_seeds_are_one_row_of_their_mean_with_both_errors(metrics):
+    areas, *_ = rows_of(results_table.results(metrics), "hlf")
+    measured = metrics["models"]["hlf"]["auc"]["qcd"]
+    expected = [measured["value"] - 0.01, measured["error"], 0.02 / 2**0.5]
+    assert areas[:3] == ["hlf", "2", " ± ".join(f"{value:.4f}".lstrip("0") for value in expected)]
+    assert areas[-2:] == ["2,013", ".9874 / .9855 / .9813"]
+
+
+def test_each_background_is_rejected_by_itself_and_rates_are_of_all(metrics):
+    text = results_table.results(metrics)
+    _, of_ttbar, of_wjets = rows_of(text, "inclusive")
+    points = metrics["models"]["inclusive"]["working_points"]["ttbar"]
+    rejections = [1 / p["background"][name]["false_positive_rate"] for name in ("qcd", "wjets") for p in points]
+    assert of_ttbar[1:7] == [f"{value:.3g}" for value in rejections]
+    assert of_ttbar[7:] == [f"{p['rate']['total']['value']:.3g}" for p in points]
+    assert of_wjets[1:] != of_ttbar[1:]
+    assert "qcd rejection at 0.9 | qcd rejection at 0.95" in text
+
+
+def test_where_nothing_passes_there_is_a_limit_and_what_is_unknown_is_a_dash(metrics):
+    for point in metrics["models"]["inclusive"]["working_points"]["ttbar"]:
+        point["background"]["qcd"] |= {"false_positive_rate": 0.0, "upper_limit_95": 0.05}
+        point["rate"]["total"]["value"] = None
+    _, of_ttbar, _ = rows_of(results_table.results(metrics), "inclusive")
+    assert of_ttbar[1:4] == ["> 20"] * 3
+    assert of_ttbar[7:] == ["–"] * 3
+
+
+def test_the_command_writes_between_its_lines_and_nowhere_else(metrics, tmp_path, capsys):
+    source, readme = tmp_path / "metrics.json", tmp_path / "README.md"
+    source.write_text(json.dumps(metrics))
+    readme.write_text(f"before\n{results_table.START}\nold\n{results_table.END}\nafter\n")
+    for _ in range(2):  # the second time it finds what it wrote
+        assert results_table.main([str(source), str(readme)]) == 0
+        tables = results_table.results(metrics)
+        assert readme.read_text() == f"before\n{results_table.START}\n\n{tables}\n\n{results_table.END}\nafter\n"
+    readme.write_text("no place")
+    assert results_table.main([str(source), str(readme)]) == 2
+    assert "no lines <!-- results -->" in capsys.readouterr().err
+    assert readme.read_text() == "no place"
