@@ -42,6 +42,7 @@ from toposieve.training.gang import (
 )
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY, METRICS_FILE, copy_metrics, finished_run, run_directory
 from toposieve.training.shards import open_dataset
+from toposieve.version import is_code_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -131,11 +132,13 @@ def _rehearse(task: Task) -> None:
 
 
 def _is_of_same_model(directory: Key, finished: Manifest, config: TrainingConfig, replace: bool) -> bool:
-    """Whether a finished run has trained the model that the code makes.
+    """Whether a finished run has trained the model that the code makes; it is built only where the code differs.
 
     Raises:
         InvalidInputError: It has not, and is not to be replaced.
     """
+    if is_code_of(finished.code_version):
+        return True
     from toposieve.training.architectures import build_model
     from toposieve.training.checkpoints import ForeignCheckpointError, check_same_layers
     from toposieve.training.layers import describe_layers

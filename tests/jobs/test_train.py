@@ -22,6 +22,8 @@ from toposieve.training.runs import finished_run, results_of, run_directory
 
 # An epoch of 125 steps leaves time to kill a worker in it.
 CONFIG = {"model": "inclusive", "epochs": 2, "batch_size": 8, "checkpoint_steps": 20}
+VERSION = "1.2.3"
+"""Of the code that trains undisturbed."""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,7 @@ def undisturbed(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     base = base_with(dataset_dir, tmp_path_factory.mktemp("undisturbed") / "base")
     with pytest.MonkeyPatch.context() as shell:
         shell.setenv("http_proxy", "http://127.0.0.1:1")  # nobody is there: the workers must not ask it for each other
+        shell.setenv("TOPOSIEVE_VERSION", VERSION)
         return base, run_gang(base)
 
 
@@ -124,12 +127,18 @@ def test_a_killed_worker_ends_the_gang_and_a_retry_gives_the_same_result(
     assert metrics[0] == metrics[1]
 
 
-def test_a_complete_run_is_left_as_it_is(undisturbed: tuple[Path, list[str]]) -> None:
+def test_a_complete_run_is_left_as_it_is_and_nothing_is_built_where_the_code_is_the_same(
+    undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, _ = undisturbed
+    monkeypatch.setenv("TOPOSIEVE_VERSION", VERSION)
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # shows each module
     before = {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
     code, output = finish(start_worker(arguments(base)))
     assert code == 0, output
     assert "complete already" in output
+    assert re.search(r"\| +toposieve.training.runs\n", output)
+    assert not re.search(r"\| +(tensorflow|keras)\n", output)
     assert before == {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
 
 
