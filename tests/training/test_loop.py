@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from toposieve.training.shards import open_dataset
 from toposieve.training.steps import Steps
 
 CONFIG = TrainingConfig(model="inclusive", epochs=3, batch_size=8, checkpoint_steps=2)
+STOPS_EARLY = CONFIG.model_copy(update={"model": "hlf", "learning_rate": 0.3, "epochs": 30, "patience": 2})
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +50,12 @@ def train(task: Task) -> Trained:
 def undisturbed(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Trained]:
     task = task_of(dataset_dir, tmp_path_factory.mktemp("run"))
     return task, train(task)
+
+
+@pytest.fixture(scope="module")
+def stopped(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that ends some epochs after its best one."""
+    return train(task_of(dataset_dir, tmp_path_factory.mktemp("stopped"), STOPS_EARLY))
 
 
 def assert_same(one: Trained, two: Trained) -> None:
@@ -98,6 +106,20 @@ class Killed(BaseException):
     """Ends a run as a signal would."""
 
 
+def train_until_killed(task: Task, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and end it when so many batches were read."""
+    original = loop.training_batches
+
+    def cut_short(*arguments: Any) -> Iterator[Batch]:
+        yield from islice(original(*arguments), steps)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_batches", cut_short)
+        with pytest.raises(Killed):
+            train(task)
+
+
 def test_checkpoints_take_a_small_part_of_the_time(
     dataset_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,20 +139,9 @@ def test_a_resumed_run_gives_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An epoch has 6 steps: the run ends in the first epoch between checkpoints, at its last step, in the second."""
-    original = loop.training_batches
-
-    def cut_short(*arguments: Any) -> Iterator[Batch]:
-        for number, batch in enumerate(original(*arguments)):
-            if number == steps_before_the_end:
-                raise Killed
-            yield batch
-
     task = task_of(dataset_dir, tmp_path)
     assert task.train_steps == 6
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "training_batches", cut_short)
-        with pytest.raises(Killed):
-            train(task)
+    train_until_killed(task, steps_before_the_end, monkeypatch)
     assert_same(train(task), undisturbed[1])
 
 
@@ -142,16 +153,13 @@ def test_a_finished_run_is_not_trained_again(
     assert_same(train(task), trained)
 
 
-def test_early_stopping_keeps_the_best_weights(dataset_dir: Path, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"model": "hlf", "learning_rate": 0.3, "epochs": 30, "patience": 2})
-    task = task_of(dataset_dir, tmp_path, config)
-    trained = train(task)
-    best = best_epoch(trained.progress)
-    assert trained.progress.epoch < 30
-    assert trained.progress.epoch - 1 - best == 2
+def test_early_stopping_keeps_the_best_weights(dataset_dir: Path, tmp_path: Path, stopped: Trained) -> None:
+    best = best_epoch(stopped.progress)
+    assert stopped.progress.epoch < 30
+    assert stopped.progress.epoch - 1 - best == 2
     # The best weights are those a run that ends with the best epoch would keep.
-    shorter = train(task_of(dataset_dir, tmp_path / "shorter", config.model_copy(update={"epochs": best + 1})))
-    for left, right in zip(trained.weights, shorter.weights, strict=True):
+    shorter = train(task_of(dataset_dir, tmp_path, STOPS_EARLY.model_copy(update={"epochs": best + 1})))
+    for left, right in zip(stopped.weights, shorter.weights, strict=True):
         np.testing.assert_array_equal(left, right)
 
 
@@ -237,23 +245,27 @@ def hlf_with(activation: str) -> keras.Model:
     return keras.Model({"high_level": inputs}, keras.layers.Softmax(name="probabilities")(logits), name="hlf")
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one(
-    dataset_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_longer_run_goes_on_from_a_shorter_one_and_neither_it_nor_its_next_try_forgets_the_best_epoch(
+    dataset_dir: Path,
+    tmp_path: Path,
+    stopped: Trained,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As if it had been as long from the beginning."""
     dataset = open_dataset(key_of(dataset_dir))
 
-    def run(epochs: int, base: str) -> Trained:
-        config = CONFIG.model_copy(update={"model": "hlf", "epochs": epochs})
-        directory = run_directory(Key(str(tmp_path / base)), dataset.fingerprint, config)
-        return train(Task(config, dataset, Gang(), directory))
+    def task(epochs: int) -> Task:
+        config = STOPS_EARLY.model_copy(update={"epochs": epochs})
+        return Task(config, dataset, Gang(), run_directory(Key(str(tmp_path)), dataset.fingerprint, config))
 
-    alone = run(3, "alone")
-    run(2, "base")
+    past_the_best = best_epoch(stopped.progress) + 2
+    train(task(past_the_best))
     with caplog.at_level(logging.INFO):
-        assert_same(run(3, "base"), alone)
-    assert "resuming from" in caplog.text
-    assert "epoch 2/3 done" not in caplog.text
+        train_until_killed(task(30), 3, monkeypatch)
+        assert_same(train(task(30)), stopped)
+    assert caplog.text.count("resuming from") == 2
+    assert f"epoch {past_the_best}/30 done" not in caplog.text
 
 
 def test_a_checkpoint_with_weights_that_are_not_finite_is_not_written(
