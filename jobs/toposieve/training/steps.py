@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -27,6 +28,9 @@ STEPS_PER_CALL = 32
 """Steps that a small model does in a call of its graph, which costs as much as several of them."""
 
 Spec = dict[str, tf.TensorSpec]
+
+RowSums = Callable[[Batch, tf.Tensor], tf.Tensor]
+"""(rows of a batch, number of the step in the run) → what is added up over rows, (any,)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,32 @@ def build_steps(
         signed_factors: For each label, what makes its signed weights count as much as its absolute ones would.
         micro_batch_size: Most rows to compute at a time; None for all.
     """
+    # XLA makes the recurrent loop twice as fast on CPU; on GPU cuDNN serves it, which XLA cannot call. Nor can it call
+    # the other workers.
+    xla = not tf.config.list_logical_devices("GPU")
+    compiled = partial(tf.function, jit_compile=xla, autograph=False)
+    logits, variables, counted = logits_of(model), model.trainable_variables, _counted(event_weights, signed_factors)
+    gradients = compiled(_gradients(logits, variables, counted, seed))
+    validation_sums = compiled(_validation_sums(logits, counted))
+    update = compiled(_update(optimizer, variables))
+    summed = partial(_summed, strategy, _slices(spec["present"].shape[0], micro_batch_size))
+
+    def train_step(batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        return update(summed(gradients, sum(_sizes(variables)), batch, step))
+
+    def validation_step(batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        return summed(validation_sums, len(SUM_NAMES), batch, step)
+
+    per_call = 1 if PARTICLES in model.input else STEPS_PER_CALL
+    train, validate = (
+        _several(step, spec, per_call, jit_compile=xla and strategy.num_replicas_in_sync == 1)
+        for step in (train_step, validation_step)
+    )
+    return Steps(per_call, train, lambda batches, sums: validate(batches, 0, sums))
+
+
+def _counted(event_weights: str, signed_factors: Sequence[float]) -> Callable[[Batch], tf.Tensor]:
+    """What each event of a batch counts, (batch,)."""
 
     def counted(batch: Batch) -> tf.Tensor:
         # An event of negative weight would have the model unlearn it, and a loss without a lower bound.
@@ -70,50 +100,57 @@ def build_steps(
             return batch["weight"] * tf.gather(tf.constant(signed_factors, tf.float32), batch["label"])
         return tf.abs(batch["weight"]) if event_weights == "absolute" else batch["present"]
 
-    scores, variables = logits_of(model), model.trainable_variables
-    slices = _slices(spec["present"].shape[0], micro_batch_size)
-    sizes = [len(SUM_NAMES), *(math.prod(variable.shape) for variable in variables)]
+    return counted
+
+
+def _gradients(
+    logits: keras.Model, variables: Sequence[keras.Variable], counted: Callable[[Batch], tf.Tensor], seed: int
+) -> RowSums:
+    """The sums of some rows and the gradients of their loss, in one vector."""
 
     def gradients(batch: Batch, step: tf.Tensor) -> tf.Tensor:
         with dropout_keys(DropoutKeys(seed, step, batch["row"])), tf.GradientTape() as tape:
-            sums = _sums(scores(_inputs(model, batch), training=True), batch, counted(batch))
+            sums = _sums(logits(_inputs(logits, batch), training=True), batch, counted(batch))
             loss = sums[0]
         return _packed([tf.stack(sums), *tape.gradient(loss, variables)])
 
-    def local_sums(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        return tf.stack(_sums(scores(_inputs(model, batch), training=False), batch, counted(batch)))
+    return gradients
+
+
+def _validation_sums(logits: keras.Model, counted: Callable[[Batch], tf.Tensor]) -> RowSums:
+    def validation_sums(batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        return tf.stack(_sums(logits(_inputs(logits, batch), training=False), batch, counted(batch)))
+
+    return validation_sums
+
+
+def _update(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Takes the vector of a global batch, changes the variables by it, and returns the sums."""
 
     def update(total: tf.Tensor) -> tf.Tensor:
-        sums, *flat = tf.split(total, sizes)
+        sums, *flat = tf.split(total, _sizes(variables))
         events = sums[SUM_NAMES.index("events")]
         slopes = (tf.reshape(slope, variable.shape) for slope, variable in zip(flat, variables, strict=True))
         optimizer.apply([tf.math.divide_no_nan(slope, events) for slope in slopes], variables)
         return sums
 
-    workers = strategy.num_replicas_in_sync
-    # XLA makes the recurrent loop twice as fast on CPU; on GPU cuDNN serves it, which XLA cannot call. Nor can it call
-    # the other workers.
-    xla = not tf.config.list_logical_devices("GPU")
-    slopes_of, sums_of, updated = (
-        tf.function(each, jit_compile=xla, autograph=False) for each in (gradients, local_sums, update)
-    )
+    return update
 
-    def summed(of: Callable[[Batch, tf.Tensor], tf.Tensor], batch: Batch, step: tf.Tensor, width: int) -> tf.Tensor:
-        stack = {name: tf.reshape(each, (slices, -1, *each.shape[1:])) for name, each in batch.items()}
-        local = _total(lambda piece, _: of(piece, step), stack, tf.constant(slices, tf.int64), tf.zeros((width,)))
-        return _over_workers(strategy, local)
 
-    def train_step(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        return updated(summed(slopes_of, batch, step, sum(sizes)))
+def _sizes(variables: Sequence[keras.Variable]) -> list[int]:
+    """Of the parts of the vector in which sums and gradients travel."""
+    return [len(SUM_NAMES), *(math.prod(variable.shape) for variable in variables)]
 
-    def validation_step(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        return summed(sums_of, batch, step, len(SUM_NAMES))
 
-    per_call = 1 if PARTICLES in model.input else STEPS_PER_CALL
-    train, validate = (
-        _several(step, spec, per_call, jit_compile=xla and workers == 1) for step in (train_step, validation_step)
-    )
-    return Steps(per_call, train, lambda batches, sums: validate(batches, 0, sums))
+def _summed(
+    strategy: tf.distribute.Strategy, slices: int, of: RowSums, width: int, batch: Batch, step: tf.Tensor
+) -> tf.Tensor:
+    """What is added up over a global batch, (width,): over this worker's rows, a slice at a time, then over workers."""
+    stack = {name: tf.reshape(each, (slices, -1, *each.shape[1:])) for name, each in batch.items()}
+    local = _total(lambda piece, _: of(piece, step), stack, tf.constant(slices, tf.int64), tf.zeros((width,)))
+    return _over_workers(strategy, local)
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
