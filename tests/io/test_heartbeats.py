@@ -9,7 +9,16 @@ import pytest
 
 from toposieve.errors import ConflictError
 from toposieve.io import heartbeats
-from toposieve.io.heartbeats import FRESH_SECONDS, SWEEP, Claim, Heartbeat, any_fresh, others, wait_for_sweeps
+from toposieve.io.heartbeats import (
+    FRESH_SECONDS,
+    LAPSED_SECONDS,
+    SWEEP,
+    Claim,
+    Heartbeat,
+    any_fresh,
+    others,
+    wait_for_sweeps,
+)
 from toposieve.io.names import HEARTBEATS
 from toposieve.io.store import Key, root_key
 
@@ -107,13 +116,15 @@ def test_a_folder_has_one_writer_and_a_second_is_told_who(folder: Key) -> None:
     assert not (folder / HEARTBEATS).list()
 
 
-def test_somebody_on_another_machine_is_waited_for_until_he_is_long_silent(folder: Key) -> None:
-    claim_of(folder, host="elsewhere", pid=NO_PROCESS)
+def test_somebody_on_another_machine_is_waited_for_until_he_is_silent_for_minutes(folder: Key) -> None:
+    left = claim_of(folder, host="elsewhere", pid=NO_PROCESS)
+    now = left.stat().st_mtime
+    os.utime(left, (now, now - LAPSED_SECONDS + 30))
     with pytest.raises(ConflictError, match="somebody"):
         Claim(folder, "").__enter__()
-    os.utime(next(Path(str(folder / HEARTBEATS)).iterdir()), (0, 0))
+    os.utime(left, (now, now - LAPSED_SECONDS))
     with Claim(folder, ""):
-        pass
+        assert not left.exists()
 
 
 @pytest.mark.parametrize("other", [{"host": "elsewhere", "task": "train hlf"}, {"pid": NO_PROCESS}])

@@ -24,6 +24,8 @@ from toposieve.io.store import Key
 RENEWED_SECONDS = 60.0
 FRESH_SECONDS = 900.0
 """A run whose last sign is older is taken for dead."""
+LAPSED_SECONDS = 5 * RENEWED_SECONDS
+"""A claim whose last sign is older is anybody's: who is alive after all learns it before he writes again."""
 
 SWEEP = "sweep-"
 SWEEP_SECONDS = 60.0
@@ -80,8 +82,8 @@ class Heartbeat:
 class Claim(Heartbeat):
     """The sign of the one writer of a folder, which nobody may write beside. Whoever takes it over removes it.
 
-    The next try of the same task takes over at once, and so does anybody on the same machine once the process is gone;
-    others when there was no sign for long.
+    The next try of the same task takes over at once, on whatever machine, and so does anybody on the same machine once
+    the process is gone; others when there was no sign for some minutes.
 
     Args:
         folder: The folder.
@@ -142,7 +144,7 @@ class Claim(Heartbeat):
             who = {}
         is_next_try = bool(who.get("task")) and who["task"] == self._content["task"]
         is_gone = who.get("host") == self._content["host"] and not Path(f"/proc/{who['pid']}").exists()
-        if age < FRESH_SECONDS and not (is_next_try or is_gone):
+        if age < LAPSED_SECONDS and not (is_next_try or is_gone):
             raise ConflictError(
                 f"{sign.parent.parent} is being written by {who.get('task') or 'somebody'} (process {who.get('pid')} "
                 f"on {who.get('host')}, {max(0.0, age):.0f} s ago): wait for it, or, if it is dead, delete {sign}"
