@@ -2,15 +2,16 @@
 
 `candidate` → `approve` → `publish`
 
-**When.** A new report starts a run, unless this DAG is paused or the report is that of a run with a partition key; any
-other starts by hand, with the report's name. The report is what there is to decide by: a model alone has no rates.
+**When.** A new report starts a run, whose partition key is the report's name, unless this DAG is paused; any other
+starts by hand, with that name. The report is what there is to decide by: a model alone has no rates.
 
 **Deciding.** `candidate` puts the report's model into the registry and shows what would change against the published
 one: areas, rates, rejections, and the slices that got worse. `approve` then waits, and takes no slot meanwhile: answer
 under *Required Actions*. No answer in time leaves the published model as it is. With `by_rules` in the profile's
 `approval` nobody is asked, and the rules below decide. A newer candidate supersedes one that waits.
 
-**Going back.** A run with `action` *rollback* and the reason publishes again what was published before.
+**Going back.** A run with `action` *rollback* and the reason publishes again what was published before, once: clearing
+its tasks changes nothing more.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository; what is simulated is
 in `raw/{sample}/{day}/`): `registry/topology/` has the versions with all their files, and who published which, when and
@@ -20,7 +21,7 @@ why. `python jobs/publish_model.py list` shows them.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from toposieve_airflow import assets, params
 from toposieve_airflow.factory import form, task_defaults, tasks_for
@@ -34,7 +35,7 @@ with DAG(
     dag_id="publish_model",
     description="Approve a trained model, publish it, or go back",
     doc_md=__doc__,
-    schedule=[assets.REPORT],
+    schedule=PartitionedAssetTimetable(assets=assets.REPORT),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=16,  # a run that waits for an answer is active

@@ -11,7 +11,7 @@ the next number, and compares it with what is published; a model that is a versi
 shows what would change: areas, rates and rejections, and the slices of events that got worse. The log has it as a table
 and once more as one line of JSON, after "comparison: ". `decide` publishes the version if the configured rules are met,
 and leaves the published one otherwise; who, when and why are kept, and `list` shows them. `rollback` publishes again
-what was published before the present version, or --version.
+what was published before the present version, or --version; tried again with the same --order, it changes nothing.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", type=int, help="number of a version")
     parser.add_argument("--who", help="who decides")
     parser.add_argument("--why", help="the reason")
+    parser.add_argument("--order", help="name of what asks for a rollback, which may ask again")
     parser.add_argument(
         "--newest", action="store_true", help="publish only if no newer version has been registered since"
     )
@@ -86,7 +87,7 @@ def main(args: argparse.Namespace) -> None:
             raise InvalidInputError(f"version {args.version} was superseded by {newest}: decide on that one")
         _tell(folder, registry.publish(folder, args.version, args.who, args.why, after=args.after))
     else:
-        _tell(folder, registry.rollback(folder, args.who, args.why, version=args.version))
+        _tell(folder, registry.rollback(folder, args.who, args.why, version=args.version, order=args.order))
 
 
 def _compare(folder: Key, number: int, config: PublicationConfig) -> dict[str, Any]:
@@ -119,9 +120,8 @@ def _decide(folder: Key, args: argparse.Namespace, config: PublicationConfig) ->
 
 
 def _tell(folder: Key, number: int) -> None:
-    found = registry.published(folder)
-    assert found is not None
-    logger.info("publication: %s", json.dumps({"name": folder.name, "number": number, **found.pointer.model_dump()}))
+    pointer = registry.publication(folder, number).pointer
+    logger.info("publication: %s", json.dumps({"name": folder.name, "number": number, **pointer.model_dump()}))
 
 
 def _listing(folder: Key) -> list[str]:

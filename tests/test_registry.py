@@ -107,6 +107,32 @@ def test_rollback_goes_to_what_was_published_before(folder):
     assert (last.version, last.action, last.who) == (1, "rollback", "bob")
 
 
+def test_a_rollback_that_is_tried_again_does_not_swing_back(folder):
+    for version in (1, 2):
+        registry.publish(folder, version, "ada", "x")
+    assert [registry.rollback(folder, "bob", "worse", order="run-1") for _ in range(2)] == [3, 3]
+    registry.publish(folder, 2, "ada", "mended")
+    assert registry.rollback(folder, "bob", "worse", order="run-1") == 3
+    assert registry.published(folder).number == 4
+    assert registry.rollback(folder, "bob", "worse", order="run-2") == 5
+    assert [act.pointer.version for act in registry.history(folder)] == [1, 2, 1, 2, 1]
+
+
+def test_a_rollback_beside_its_first_try_is_the_same(folder, monkeypatch):
+    """The first try, which was given up, gets through between the second one's look and its writing."""
+    for version in (1, 2):
+        registry.publish(folder, version, "ada", "x")
+    append = registry._append
+
+    def first_try_is_faster(where, number, record):
+        append(where, number, record.model_copy(update={"when": "before"}))
+        return append(where, number, record)
+
+    monkeypatch.setattr(registry, "_append", first_try_is_faster)
+    assert registry.rollback(folder, "bob", "worse", order="run-1") == 3
+    assert len(registry.history(folder)) == 3
+
+
 def test_rollback_without_anything_before_is_refused(folder):
     registry.publish(folder, 1, "ada", "the first")
     with pytest.raises(InvalidInputError, match="nothing was published before; publish another version instead"):
@@ -151,4 +177,12 @@ def test_features_in_another_order_or_unit_are_refused(folder, change, message):
 
 def test_a_publication_that_is_tried_again_is_the_same(folder):
     assert [registry.publish(folder, 1, "ada", "the first", after=0) for _ in range(2)] == [1, 1]
-    assert len(registry.history(folder)) == 1
+    registry.publish(folder, 2, "bob", "a better one")
+    assert registry.publish(folder, 1, "ada", "the first", after=0) == 1
+    assert len(registry.history(folder)) == 2
+
+
+def test_no_publication_after_one_that_never_was(folder):
+    with pytest.raises(InvalidInputError, match="the last publication is 0, not 3: compare again"):
+        registry.publish(folder, 1, "ada", "x", after=3)
+    assert registry.published(folder) is None

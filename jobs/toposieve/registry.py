@@ -80,6 +80,8 @@ class Pointer(_Record):
     when: str
     """UTC, as in ISO 8601."""
     why: str
+    order: str | None = None
+    """What asked for it, if that may ask again, such as the name of a run in Airflow."""
 
 
 class Published(NamedTuple):
@@ -140,16 +142,29 @@ def publish(folder: Key, version: int, who: str, why: str, *, after: int | None 
     Raises:
         InvalidInputError: The version or a file of it is gone, or somebody else has published meanwhile.
     """
-    return _point(folder, version, "publish", who, why, after)
+    return _point(folder, Pointer(version=version, action="publish", who=who, when=_now(), why=why), after)
 
 
-def rollback(folder: Key, who: str, why: str, *, version: int | None = None) -> int:
+def rollback(folder: Key, who: str, why: str, *, version: int | None = None, order: str | None = None) -> int:
     """Publish again what was published before the present version, or the version given; else as :func:`publish`.
+
+    Args:
+        folder: The registry's folder of a name.
+        who: Who decides.
+        why: The reason.
+        version: Number of a version; None for the one before.
+        order: What asks for it; when it asks again, nothing changes.
+
+    Returns:
+        The number of the publication, of the first one by this order.
 
     Raises:
         InvalidInputError: There is none, it is gone, or somebody else has published meanwhile.
     """
     past = history(folder)
+    for number, pointer in past:
+        if order is not None and pointer.order == order:
+            return number
     present = past[-1].pointer.version if past else None
     earlier = [each.pointer.version for each in past if each.pointer.version != present]
     if not earlier:
@@ -158,18 +173,28 @@ def rollback(folder: Key, who: str, why: str, *, version: int | None = None) -> 
     if chosen not in earlier:
         known = ", ".join(map(str, sorted(set(earlier))))
         raise InvalidInputError(f"{folder / PUBLISHED}: version {chosen} was not published before; choose of {known}")
-    return _point(folder, chosen, "rollback", who, why, past[-1].number)
+    pointer = Pointer(version=chosen, action="rollback", who=who, when=_now(), why=why, order=order)
+    return _point(folder, pointer, past[-1].number)
 
 
 def history(folder: Key) -> list[Published]:
     """Every act of publication, in order; the last one is the truth."""
-    return [Published(number, _read(folder / PUBLISHED, number, Pointer)) for number in _numbers(folder / PUBLISHED)]
+    return [publication(folder, number) for number in _numbers(folder / PUBLISHED)]
+
+
+def publication(folder: Key, number: int) -> Published:
+    """An act of publication by its number.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    return Published(number, _read(folder / PUBLISHED, number, Pointer))
 
 
 def published(folder: Key) -> Published | None:
     """The last act of publication."""
     number = _last(folder / PUBLISHED)
-    return Published(number, _read(folder / PUBLISHED, number, Pointer)) if number else None
+    return publication(folder, number) if number else None
 
 
 def versions(folder: Key) -> dict[int, Version]:
@@ -310,23 +335,29 @@ def _files(folder: Key, version: Version) -> list[Key]:
 # --- numbered records ------------------------------------------------------------------------------------------------
 
 
-def _point(folder: Key, version: int, action: Action, who: str, why: str, after: int | None) -> int:
+def _point(folder: Key, pointer: Pointer, after: int | None) -> int:
     try:
-        _files(folder, read_version(folder, version))
+        _files(folder, read_version(folder, pointer.version))
     except InvalidInputError as error:
-        raise InvalidInputError(f"version {version} cannot be published, for it is gone ({error})") from None
-    number = (_last(folder / PUBLISHED) if after is None else after) + 1
-    when = datetime.now(UTC).isoformat(timespec="microseconds")
-    pointer = Pointer(version=version, action=action, who=who, when=when, why=why)
+        raise InvalidInputError(f"version {pointer.version} cannot be published, for it is gone ({error})") from None
+    last = _last(folder / PUBLISHED)
+    number = (last if after is None else after) + 1
+    if number > last + 1:
+        raise InvalidInputError(f"{folder / PUBLISHED}: the last publication is {last}, not {after}: compare again")
     if not _append(folder / PUBLISHED, number, pointer):
-        winner = _read(folder / PUBLISHED, _last(folder / PUBLISHED), Pointer)
-        if winner == pointer.model_copy(update={"when": winner.when}):  # a run that was killed has done it
-            return _last(folder / PUBLISHED)
+        first = publication(folder, number).pointer
+        if first == pointer.model_copy(update={"when": first.when}):  # a run that was killed has done it
+            return number
+        winner = publication(folder, _last(folder / PUBLISHED)).pointer
         raise InvalidInputError(
             f"{folder}: {winner.who} has published version {winner.version} meanwhile ({winner.why}): compare with "
             "that, and decide again"
         )
     return number
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _append(folder: Key, number: int, record: _Record) -> bool:

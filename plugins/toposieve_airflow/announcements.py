@@ -37,7 +37,10 @@ def check_and_announce(step: Step, jobs: JobsEnvironment, outlets: Sequence[Any]
     told = check_outputs(step, jobs, [SUMMARIES[name] for name in names if name in SUMMARIES])
     name_run(step, context)
     for asset in outlets:
-        context["outlet_events"][asset].extra = extra(asset.name, step, told)
+        event = context["outlet_events"][asset]
+        event.extra = extra(asset.name, step, told)
+        if asset.name == assets.REPORT.name:
+            event.add_partitions(step["label"])
 
 
 def extra(asset: str, step: Step, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,4 +17,7 @@ MODEL = Asset(name="toposieve_model", uri="toposieve://models")
 """A trained model."""
 
 REPORT = Asset(name="toposieve_report", uri="toposieve://reports")
-"""A report on trained models."""
+"""A report on trained models. Its name is the event's partition key, whichever days, or range of days, it is on.
+
+For a DAG that is scheduled by assets starts for events with a key, or for those without one, and never for both.
+"""

@@ -134,7 +134,7 @@ def publication_params() -> dict[str, Param]:
     fields: dict[str, dict[str, Any]] = {
         "action": {"default": "publish", "type": "string", "enum": ["publish", "rollback"]}
         | {"description": "Publish a report's model, or go back to the one that was published before."},
-        "report": _text("Report whose model to publish. Empty: the one that has started the run."),
+        "report": _text("Report whose model to publish. Empty: that of the run's partition key, which has started it."),
         "label": _text("What the report calls the model. Empty: that with the largest areas under the ROC curves."),
         "version": {"default": None, "type": ["null", "integer"], "minimum": 1}
         | {"description": "Version to go back to. Empty: the one before."},

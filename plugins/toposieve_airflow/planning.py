@@ -124,13 +124,11 @@ def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def _with_origin(params: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-    """The params with the report that has started the run, where they ask for one, and with who has started it."""
-    if "report" not in params:
+    """The params with who has started the run and by what name it is known, where they have a reason to record."""
+    if "why" not in params:
         return params
-    events = [event for each in context.get("triggering_asset_events", {}).values() for event in each]
-    reports = [str(event.extra["path"]).rpartition("/")[2] for event in events]
-    who = context["dag_run"].triggering_user_name or "Airflow"
-    return {**params, "report": params["report"] or next(reversed(reports), None), "who": who}
+    run = context["dag_run"]
+    return {**params, "who": run.triggering_user_name or "Airflow", "order": run.run_id}
 
 
 def _is_backfilled(context: Context) -> bool:

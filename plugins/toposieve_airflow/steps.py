@@ -232,10 +232,10 @@ class Commands:
         chosen = [] if label is None else ["--label", label]
         return self._registry("register", ["--report", report, *chosen], inputs=[self._below("reports", report)])
 
-    def rollback(self, version: int | None, who: str, why: str) -> Step:
-        """Publish again what was published before."""
+    def rollback(self, version: int | None, who: str, why: str, order: str) -> Step:
+        """Publish again what was published before, once for each order."""
         chosen = [] if version is None else ["--version", str(version)]
-        return self._registry("rollback", ["--who", who, "--why", why, *chosen])
+        return self._registry("rollback", ["--who", who, "--why", why, "--order", order, *chosen])
 
     def publish(self) -> Step:
         """Publish a version; who decides adds which, for whom and why."""
@@ -364,11 +364,11 @@ def publish_model_steps(
     if params["action"] == "rollback":
         if not params["why"]:
             raise StepError("why: empty, but who goes back has to say why: give the reason")
-        first = commands.rollback(params["version"], params["who"], params["why"])
-    elif params["report"] is None:
-        raise StepError("report: empty, and no report has started this run: give the name of one")
+        first = commands.rollback(params["version"], params["who"], params["why"], params["order"])
+    elif report := params["report"] or partition_key:
+        first = commands.candidate(report, params["label"])
     else:
-        first = commands.candidate(params["report"], params["label"])
+        raise StepError("report: empty, and no report has started this run: give the name of one")
     return {"days": [], "candidate": first, "publish": commands.publish()}
 
 

@@ -53,8 +53,12 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     ),
     "by_asset": ("topology_classifier", {"workers": 1}, "2026-02-01"),
     "one_day": ("build_dataset", {"samples": ["qcd", "wjets"]}, "2026-01-02"),
-    "candidate": ("publish_model", {"report": "r", "label": "hlf", "publication_rate_max": 50}, None),
-    "rollback": ("publish_model", {"action": "rollback", "why": "rate too high", "who": "ada", "version": 2}, None),
+    "candidate": ("publish_model", {"label": "hlf", "publication_rate_max": 50}, "r"),
+    "rollback": (
+        "publish_model",
+        {"action": "rollback", "why": "rate too high", "who": "ada", "order": "back", "version": 2},
+        None,
+    ),
     "samples": ("simulate_events", {"partition_start": "2026-01-01", "simulation_pileup": 0}, None),
 }
 """Golden file → DAG, params that differ from the defaults, partition key."""

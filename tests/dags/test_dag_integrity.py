@@ -147,7 +147,8 @@ def test_nothing_schedules_itself(dags: dict[str, DAG]) -> None:
 
 def test_a_report_asks_for_an_approval(dags: dict[str, DAG]) -> None:
     dag = dags["publish_model"]
-    assert dag.timetable.asset_condition.objects == (assets.REPORT,)
+    assert isinstance(dag.schedule, PartitionedAssetTimetable)
+    assert dag.schedule.asset_condition == assets.REPORT
     upstream = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
     assert upstream == {
         "plan": [],

@@ -38,7 +38,9 @@ def test_publish_go_back_and_list(run):
     run("publish", "--version", "1", "--who", "ada", "--why", "the first")
     assert told(run("publish", "--version", "2", "--who", "ada", "--why", "better"), "publication")["number"] == 2
     assert told(run("compare", "--version", "1"), "comparison")["after"] == 2
-    assert told(run("rollback", "--who", "bob", "--why", "worse"), "publication")["version"] == 1
+    for _ in range(2):
+        back = told(run("rollback", "--who", "bob", "--why", "worse", "--order", "run-1"), "publication")
+        assert (back["number"], back["version"], back["order"]) == (3, 1, "run-1")
     lines = run("list").splitlines()
     assert lines[:2] == ["version 1: hlf", "version 2: inclusive"]
     assert [line.partition(" ")[2] for line in lines[2:]] == [

@@ -1,9 +1,8 @@
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from support.ui_results import metrics
 from toposieve_airflow import assets
@@ -13,12 +12,6 @@ from toposieve_airflow.outputs import OutputError
 from toposieve_airflow.steps import Step
 
 COUNTS = {"events": 28, "lepton_pt": 20, "isolated_lepton": 17}
-
-
-class OutletEvents(dict[Any, SimpleNamespace]):
-    def __missing__(self, asset: Any) -> SimpleNamespace:
-        self[asset] = SimpleNamespace(extra={})
-        return self[asset]
 
 
 def test_a_selection_tells_its_cutflow(step: Step) -> None:
@@ -53,9 +46,20 @@ def telling_jobs(jobs: JobsEnvironment, step: Step) -> JobsEnvironment:
 
 
 def test_events_are_told_after_the_check(step: Step, telling_jobs: JobsEnvironment) -> None:
-    events = OutletEvents()
+    events = OutletEventAccessors()
     check_and_announce(step, telling_jobs, [assets.SELECTED], {"outlet_events": events})  # type: ignore[typeddict-item]
     assert events[assets.SELECTED].extra["cutflow"] == {"qcd": COUNTS}
+    assert not events[assets.SELECTED].partition_keys  # that of the run
+
+
+def test_a_report_is_a_partition_of_its_own_whichever_the_run_is_of(step: Step, telling_jobs: JobsEnvironment) -> None:
+    checker = Path(telling_jobs.variables["PYTHONPATH"]) / "toposieve" / "check_outputs.py"
+    checker.write_text(f"import json\nprint({json.dumps({METRICS: metrics('r')})!r})")
+    events = OutletEventAccessors()
+    announced = {**step, "label": "r"}
+    check_and_announce(announced, telling_jobs, [assets.REPORT], {"outlet_events": events})  # type: ignore[arg-type, typeddict-item]
+    assert events[assets.REPORT].partition_keys == {"r"}
+    assert events[assets.REPORT].extra["report"] == "r"
 
 
 def test_without_an_asset_nothing_is_asked_for(step: Step, telling_jobs: JobsEnvironment) -> None:
@@ -63,7 +67,7 @@ def test_without_an_asset_nothing_is_asked_for(step: Step, telling_jobs: JobsEnv
 
 
 def test_output_that_is_not_there_is_not_announced(step: Step, jobs: JobsEnvironment) -> None:
-    step["config"], events = {"seed": 1}, OutletEvents()
+    step["config"], events = {"seed": 1}, OutletEventAccessors()
     with pytest.raises(OutputError, match="has no manifest"):
         check_and_announce(step, jobs, [assets.SELECTED], {"outlet_events": events})  # type: ignore[typeddict-item]
     assert not events

@@ -127,12 +127,8 @@ def test_list_operator_gives_the_list(step: Step) -> None:
     assert ListOperator(task_id="models", items=[step]).execute({}) == [step]
 
 
-def test_the_report_that_started_the_run_is_taken_where_none_is_given() -> None:
-    event = SimpleNamespace(extra={"path": "/data/reports/r"})
-    given = {
-        "triggering_asset_events": {assets.REPORT: [event]},
-        "dag_run": SimpleNamespace(triggering_user_name="ada"),
-    }
-    assert _with_origin({"report": None}, given) == {"report": "r", "who": "ada"}
-    assert _with_origin({"report": "other"}, given) == {"report": "other", "who": "ada"}
+@pytest.mark.parametrize(("user", "who"), [("ada", "ada"), (None, "Airflow")])
+def test_a_run_that_records_a_reason_knows_who_asks_and_by_what_name(user: str | None, who: str) -> None:
+    given = {"dag_run": SimpleNamespace(triggering_user_name=user, run_id="back")}
+    assert _with_origin({"why": "worse"}, given) == {"why": "worse", "who": who, "order": "back"}
     assert _with_origin({"models": []}, given) == {"models": []}

@@ -15,6 +15,7 @@ from toposieve_airflow.steps import (
     build_dataset_steps,
     every_step,
     of_partition,
+    publish_model_steps,
     simulate_events_steps,
     topology_classifier_steps,
 )
@@ -223,3 +224,23 @@ def test_samples_are_not_simulated_into_what_can_only_be_read(
     assert topology_classifier_steps(commands, params, None, profile)
     writable = Commands(BASE, params, schema, raw="s3://lhc/raw")
     assert simulate_events_steps(writable, params, None, profile)
+
+
+def test_the_report_to_decide_by_is_that_of_the_form_or_the_key(schema: ConfigurationSchema, profile: Profile) -> None:
+    def report(given: str | None, key: str | None) -> str:
+        values = {name: param.resolve() for name, param in schema.stage_params(("publication",)).items()}
+        params = {"action": "publish", "report": given, "label": None, **values}
+        steps = publish_model_steps(Commands(BASE, params, schema), params, key, profile)
+        arguments = steps["candidate"]["arguments"]
+        return arguments[arguments.index("--report") + 1]
+
+    assert report(None, "r") == "r"
+    assert report("other", "r") == "other"
+    with pytest.raises(StepError, match="no report has started this run: give the name of one"):
+        report(None, None)
+
+
+def test_who_goes_back_has_to_say_why(schema: ConfigurationSchema, profile: Profile) -> None:
+    params = {"action": "rollback", "why": ""}
+    with pytest.raises(StepError, match="who goes back has to say why"):
+        publish_model_steps(Commands(BASE, params, schema), params, None, profile)

@@ -7,6 +7,7 @@ import yaml
 
 from support.airflow_environment import CONFIG_FOLDER
 from support.real_airflow import RealAirflow, real_airflow
+from toposieve_airflow.local.airflow_home import USER
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
     values["base"] = str(folder / "work")
     values["spark"]["master"] = "local[1]"  # two days at a time, in place of two cores for one
     values["pools"]["spark"]["slots"] = 2
-    values["approval"] = {"hours": 0.015}  # who is asked has to answer within a minute, and nobody waits for longer
-    with real_airflow(folder, values) as airflow:
+    # Who is asked has to answer within a minute, and nobody waits for longer.
+    values["approval"] = {"hours": 0.015, "users": [USER]}
+    users = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,eve:op"}
+    with real_airflow(folder, values, **users) as airflow:
         yield airflow
