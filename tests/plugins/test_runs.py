@@ -24,9 +24,10 @@ class FakeApi(Api):
         self.given = tasks
         self.state = state
         self.answers = {
-            "/dags": {"dags": [{"dag_id": runs.DAG_ID}]},
+            "/dags": {"dags": [{"dag_id": dag_id} for dag_id in (runs.DAG_ID, runs.PUBLISHING_DAG_ID)]},
             f"/dags/{runs.DAG_ID}": {"is_paused": True},
-            f"/dags/{runs.DAG_ID}/dagRuns": {"dag_runs": []},
+            f"/dags/{runs.PUBLISHING_DAG_ID}": {"is_paused": True},
+            "dagRuns": {"dag_runs": []},
             **(answers or {}),
         }
         self.sent: list[tuple[str, Any]] = []
@@ -118,12 +119,57 @@ def test_success_ends_with_table_report_and_command(
     make_airflow, profile: Profile, tmp_path: Path, make_script, capfd: pytest.CaptureFixture[str]
 ) -> None:
     profile = profile.model_copy(update={"python": Path(make_script("import sys; print('table of', sys.argv[-1])"))})
-    api = FakeApi([task("plan", "success")], "success", {"evaluate": {"value": {"outputs": [str(tmp_path)]}}})
+    api = FakeApi([task("plan", "success")], "success", results(tmp_path))
     assert run_demo(make_airflow(api), profile) == str(tmp_path)
     shown = capfd.readouterr().out
     assert f"table of {tmp_path / 'metrics.json'}" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
     assert f"make airflow, then {api.url}/dags/topology_classifier/runs/" in shown
+    assert shown.splitlines()[-1] == "model: version 2 (hlf) of topology, published by the rules"
+
+
+def results(report: Path, **changes: Any) -> dict[str, Any]:
+    """What the tasks of a demo have told others."""
+    comparison = {"name": "topology", "version": 2, "label": "hlf", "published_version": 1, "rules": []}
+    return {
+        "evaluate": {"value": {"outputs": [str(report)]}},
+        "return_value": {"value": json.dumps({**comparison, **changes})},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"published_version": 2}, "published before"),
+        (
+            {"rules": [{"rule": "AUC qcd at least 0.9", "met": False, "found": "0.8"}]},
+            "not published, for not met are AUC qcd at least 0.9 (0.8)",
+        ),
+    ],
+)
+def test_what_the_rules_make_of_the_best_model_is_said(
+    make_airflow, profile: Profile, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    api = FakeApi([], "success", results(tmp_path, **changes))
+    decision = runs._decide(make_airflow(api), profile, str(tmp_path / "r"), demo.RUN_PREFIX)
+    assert decision == f"model: version 2 (hlf) of topology, {said}"
+    ((_, body),) = [sent for sent in api.sent if sent[0] == f"/dags/{runs.PUBLISHING_DAG_ID}/dagRuns"]
+    assert body["conf"] == {"report": "r"}
+    assert api.sent[-1] == (f"/dags/{runs.PUBLISHING_DAG_ID}", {"is_paused": True})
+
+
+@pytest.mark.parametrize("by_rules", [True, False])
+def test_where_people_decide_the_demo_asks_nobody_and_a_failing_decision_fails_it(
+    make_airflow, profile: Profile, tmp_path: Path, make_script, by_rules: bool
+) -> None:
+    class Failing(FakeApi):
+        def run_state(self, dag_id: str, run_id: str) -> str:
+            return "failed" if dag_id == runs.PUBLISHING_DAG_ID else "success"
+
+    approval = profile.approval.model_copy(update={"by_rules": by_rules})
+    profile = profile.model_copy(update={"python": Path(make_script("")), "approval": approval})
+    report = run_demo(make_airflow(Failing([], "success", results(tmp_path))), profile)
+    assert report == (None if by_rules else str(tmp_path))
 
 
 def test_mapped_tasks_are_not_shown_by_their_number(make_airflow, capsys: pytest.CaptureFixture[str]) -> None:

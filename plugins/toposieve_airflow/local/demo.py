@@ -3,8 +3,8 @@
     python -m toposieve_airflow.local.demo            # what `make demo` does
 
 Simulates three samples of 1,000 selected events, makes a dataset of them, trains three models with two workers each,
-and ends with a table of AUCs, the path of the report and the command that opens Airflow's UI on this run. What an
-earlier demo has completed is not done again.
+and publishes the best one if it meets the rules. It ends with a table of AUCs, the path of the report, the command that
+opens Airflow's UI on this run, and what became of the best model. What an earlier demo has completed is not done again.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from toposieve_airflow.profiles import Profile
 from toposieve_airflow.ui import REPORT_TAB
 
 DAG_ID = "topology_classifier"
+PUBLISHING_DAG_ID = "publish_model"
 PARSE_TIMEOUT_S = 120
 POLL_S = 1.0
 API_TRIES = 5
@@ -33,6 +34,9 @@ TASK_ORDER = (
     "train",
     "trained",
     "evaluate",
+    "candidate",
+    "approve",
+    "publish",
 )
 
 
@@ -41,7 +45,7 @@ class RunError(Exception):
 
 
 def run_chain(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], prefix: str) -> str | None:
-    """Run the whole chain and show how it ends.
+    """Run the whole chain, let the rules decide on its best model unless people are to, and show how it ends.
 
     Args:
         airflow: Where to run it.
@@ -56,27 +60,55 @@ def run_chain(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], 
         RunError: The DAG cannot be imported, or the API fails several times in a row.
         LocalAirflowError: A part of Airflow has ended.
     """
-    wait_for_dag(airflow, DAG_ID)
-    with airflow.api.unpaused(DAG_ID):
-        run_id, state = _run(airflow, profile, conf, prefix)
-    if state != "success":
-        report_failure(airflow, DAG_ID, run_id)
+    run_id = _run(airflow, profile, DAG_ID, conf, prefix)
+    if run_id is None:
         return None
-    return _show_result(airflow.api, profile, run_id)
+    report = str(_pull(airflow.api, DAG_ID, run_id, "plan", "evaluate")["outputs"][0])
+    decision = _decide(airflow, profile, report, prefix) if profile.approval.by_rules else ""
+    _show_result(airflow.api, profile, run_id, report)
+    if decision:
+        print(decision)
+    return None if decision is None else report
 
 
-def _run(airflow: LocalAirflow, profile: Profile, conf: Mapping[str, Any], prefix: str) -> tuple[str, str]:
-    """Trigger a run and follow it to its end; returns its name and its state."""
-    _end_earlier_runs(airflow.api, prefix)
-    run_id = prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
-    airflow.api.trigger(DAG_ID, run_id, conf)
-    print(f"run {run_id} of {DAG_ID}; data in {from_here(profile.base)}\n", flush=True)
-    try:
-        return run_id, follow(airflow, DAG_ID, run_id)
-    except BaseException:
-        with suppress(ApiError, OSError):  # the API may be what has failed
-            airflow.api.end_run(DAG_ID, run_id)
-        raise
+def _run(airflow: LocalAirflow, profile: Profile, dag_id: str, conf: Mapping[str, Any], prefix: str) -> str | None:
+    """Trigger a DAG and follow its run to the end; returns the run's name, or None where it has failed, and says why.
+
+    Raises:
+        RunError: The DAG cannot be imported, or the API fails several times in a row.
+        LocalAirflowError: A part of Airflow has ended.
+    """
+    wait_for_dag(airflow, dag_id)
+    with airflow.api.unpaused(dag_id):
+        _end_earlier_runs(airflow.api, dag_id, prefix)
+        run_id = prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
+        airflow.api.trigger(dag_id, run_id, conf)
+        print(f"run {run_id} of {dag_id}; data in {from_here(profile.base)}\n", flush=True)
+        try:
+            state = follow(airflow, dag_id, run_id)
+        except BaseException:
+            with suppress(ApiError, OSError):  # the API may be what has failed
+                airflow.api.end_run(dag_id, run_id)
+            raise
+    if state == "success":
+        return run_id
+    report_failure(airflow, dag_id, run_id)
+    return None
+
+
+def _decide(airflow: LocalAirflow, profile: Profile, report: str, prefix: str) -> str | None:
+    """Let the rules decide on the best model of a report; returns what became of it, or None where that has failed."""
+    print(flush=True)
+    run_id = _run(airflow, profile, PUBLISHING_DAG_ID, {"report": report.rpartition("/")[2]}, prefix)
+    if run_id is None:
+        return None
+    found = _pull(airflow.api, PUBLISHING_DAG_ID, run_id, "candidate", "return_value")
+    unmet = [f"{rule['rule']} ({rule['found']})" for rule in found["rules"] if not rule["met"]]
+    if found["version"] == found["published_version"]:
+        outcome = "published before"
+    else:
+        outcome = f"not published, for not met are {'; '.join(unmet)}" if unmet else "published by the rules"
+    return f"model: version {found['version']} ({found['label']}) of {found['name']}, {outcome}"
 
 
 def wait_for_dag(airflow: LocalAirflow, dag_id: str) -> None:
@@ -145,11 +177,11 @@ def _log(home: AirflowHome, dag_id: str, run_id: str, task: Mapping[str, Any]) -
     return home.task_log(dag_id, run_id, task["task_id"], task["map_index"], max(task["try_number"], 1))
 
 
-def _end_earlier_runs(api: Api, prefix: str) -> None:
+def _end_earlier_runs(api: Api, dag_id: str, prefix: str) -> None:
     """Close runs of this prefix that were cut off, so that they do not go on beside the next one."""
-    for run in api.get(f"/dags/{DAG_ID}/dagRuns", state=["running", "queued"])["dag_runs"]:
+    for run in api.get(f"/dags/{dag_id}/dagRuns", state=["running", "queued"])["dag_runs"]:
         if run["dag_run_id"].startswith(prefix):
-            api.end_run(DAG_ID, run["dag_run_id"])
+            api.end_run(dag_id, run["dag_run_id"])
 
 
 def report_failure(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
@@ -161,14 +193,11 @@ def report_failure(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
             print(f"log: {from_here(log)}", file=sys.stderr)
 
 
-def _show_result(api: Api, profile: Profile, run_id: str) -> str:
-    step = api.get(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/plan/xcomEntries/evaluate")["value"]
-    report = str(_decoded(step)["outputs"][0])
+def _show_result(api: Api, profile: Profile, run_id: str, report: str) -> None:
     print(flush=True)
     print_table(profile, "table", f"{report}/metrics.json")
     print(f"\nreport: {from_here(f'{report}/report.html')}")
     print(f"in Airflow's UI: make airflow, then {api.url}/dags/{DAG_ID}/runs/{run_id}/plugin/{REPORT_TAB}")
-    return report
 
 
 def print_table(profile: Profile, module: str, *arguments: str) -> None:
@@ -187,5 +216,7 @@ def from_here(location: Path | str) -> str:
     return str(location).removeprefix(f"{Path.cwd()}{os.sep}")
 
 
-def _decoded(value: Any) -> dict[str, Any]:
+def _pull(api: Api, dag_id: str, run_id: str, task_id: str, key: str) -> dict[str, Any]:
+    """What a task has told others."""
+    value = api.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}")["value"]
     return dict(json.loads(value) if isinstance(value, str) else value)

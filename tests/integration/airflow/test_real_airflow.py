@@ -77,10 +77,10 @@ def report(airflow, backfilled: Path, errors: io.StringIO) -> Path:
     with ThreadPoolExecutor() as beside, redirect_stderr(errors):
         failing = beside.submit(fail_second_model, airflow)
         assert runs.run_chain(airflow.local, airflow.profile, conf, demo.RUN_PREFIX) is None
-    assert runs._show_result(airflow.api, airflow.profile, failing.result())
+    (folder,) = (backfilled / "reports").iterdir()
+    runs._show_result(airflow.api, airflow.profile, failing.result(), str(folder))
     assert state_of_files(backfilled) == before
     assert airflow.api.is_paused(runs.DAG_ID)
-    (folder,) = (backfilled / "reports").iterdir()
     return folder
 
 
