@@ -30,9 +30,53 @@ def cells_of(text):
 
 def test_every_section_is_there_and_in_the_contents(metrics):
     page = report.render(metrics, TIMES, IMAGES)
-    for anchor, title in report.SECTIONS.items():
-        assert f"<h2>{title}</h2>" in section_of(page, anchor)
-        assert f'<a href="#{anchor}">{title}</a>' in page
+    sections = report.sections(metrics, TIMES, IMAGES)
+    assert len({section.id for section in sections}) == len(sections) > 10
+    for section in sections:
+        assert f"<h2>{section.title}</h2>" in section_of(page, section.id)
+        assert f'<a href="#{section.id}">{section.title}</a>' in page
+
+
+def summary_of(page):
+    """Lines of what to take from the page."""
+    return re.findall("<li>(.*?)</li>", re.search(r'<div id="summary">.*?</div>', page, re.DOTALL).group())
+
+
+def test_summary_names_the_best_models_and_what_limits_them(metrics):
+    for model, accuracy, passing, kept in (("hlf", 0.8, 0.02, 0.6), ("inclusive", 0.7, 0.01, 0.5)):
+        values = metrics["models"][model]
+        values["accuracy"] = {"value": accuracy, "error": 0.01}
+        last = values["working_points"]["ttbar"][-1]
+        last["false_positive_rate"] = last["background"]["qcd"]["false_positive_rate"] = passing
+        last["background"]["wjets"] |= {"false_positive_rate": 0.0, "upper_limit_95": 0.05}
+        values["rate_budgets"]["ttbar"][0]["true_positive_rate"] = kept
+    metrics["differences"][0]["accuracy"] = {"value": -0.1, "error": 0.04, "total_error": 0.06}
+    metrics["test"]["wjets"]["effective_events"] = 30.0
+    lines = summary_of(report.render(metrics, TIMES, IMAGES))
+    assert lines[0] == (
+        "hlf puts most events into their class: accuracy 0.8000 ± 0.0100. "
+        "Less than twice the error of the difference below it: inclusive."
+    )
+    assert (
+        "To keep 99 % of ttbar, inclusive lets the least through: 1 in 100 of qcd, none of wjets, less than 1 in 20 at "
+        "95 %. Within 20 Hz of everything, hlf keeps most of ttbar: 60.0 %."
+    ) in lines
+    assert lines[-1].startswith(
+        "The fewest test events are those of wjets, worth 30: a share of it below about 1 in 10"
+    )
+
+
+def test_summary_does_not_call_models_alike_whose_difference_is_beyond_its_error(metrics):
+    metrics["differences"][0]["accuracy"] = {"value": 0.1, "error": 0.04}
+    assert "Less than twice" not in summary_of(report.render(metrics, TIMES, IMAGES))[0]
+
+
+def test_summary_leaves_out_what_is_undefined(metrics):
+    for values in metrics["models"].values():
+        values["accuracy"] = {"value": None, "error": None}
+        values["working_points"] = {sample: [] for sample in metrics["classes"]}
+    (line,) = summary_of(report.render(metrics, TIMES, IMAGES))
+    assert line.startswith("The fewest test events are")
 
 
 def test_every_plot_is_there_with_two_lines_of_explanation(metrics):
@@ -62,11 +106,11 @@ def test_results_equal_the_metrics(metrics):
     assert ["inclusive - hlf", *expected, format_value(difference["accuracy"], "+")] in rows
 
 
-def test_a_model_that_is_missing_is_named_before_the_results(metrics):
+def test_a_model_that_is_missing_is_named_in_the_summary(metrics):
     assert "Not trained" not in report.render(metrics, TIMES, IMAGES)
     metrics["missing"] = ["particle_sequence"]
-    text = section_of(report.render(metrics, TIMES, IMAGES), "results")
-    assert "not in this report: particle_sequence" in text.partition("<table")[0]
+    lines = summary_of(report.render(metrics, TIMES, IMAGES))
+    assert lines[-1] == "Not trained, and so not in this report: particle_sequence."
 
 
 def test_working_points_equal_the_metrics(metrics):
@@ -141,7 +185,7 @@ def test_quarantined_files_and_remarks_are_shown_with_odd_names_escaped(metrics)
     page = report.render(metrics, TIMES, IMAGES)
     text = section_of(page, "bad-files")
     assert ["qcd/&lt;script&gt;.root", "truncated &amp; broken"] in cells_of(text)
-    assert "<li>ttbar/a.root: no MuonTight</li>" in text
+    assert ["1", "ttbar/a.root: no MuonTight"] in cells_of(text)
     assert "<script" not in page
 
 

@@ -1,28 +1,102 @@
-"""The report's tables that a trigger is chosen by, from ``metrics.json``."""
+"""What a trigger is chosen by, from ``metrics.json``: the report's first words, and its tables for that."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from toposieve.evaluation import html
+from toposieve.evaluation.page import Section, Table
 from toposieve.evaluation.table import format_value
 
 Metrics = Mapping[str, Any]
 
 
-def working_points(metrics: Metrics) -> list[str]:
+def summary(metrics: Metrics) -> list[str]:
+    """What to take from the page, in a few sentences: the best model, of each class too, and what limits all that."""
+    best = _best(metrics["models"], lambda values: values["accuracy"]["value"])
+    lines = []
+    if best is not None:
+        accuracy = format_value(metrics["models"][best]["accuracy"])
+        lines.append(f"{best} puts most events into their class: accuracy {accuracy}.{_as_good(metrics, best)}")
+    lines += [line for sample in metrics["classes"] if (line := _best_trigger(metrics, sample))]
+    sample, least = min(((name, of["effective_events"]) for name, of in metrics["test"].items()), key=lambda of: of[1])
+    if least > 0:
+        lines.append(
+            f"The fewest test events are those of {sample}, worth {least:,.0f}: a share of it below "
+            f"about 1 in {math.ceil(least / 3):,} that passes cannot be seen."
+        )
+    if metrics["missing"]:
+        lines.append(f"Not trained, and so not in this report: {', '.join(metrics['missing'])}.")
+    return lines
+
+
+def _best(models: Mapping[str, Metrics], figure: Callable[[Metrics], float | None]) -> str | None:
+    """The model whose figure is largest, the first of equal ones; None where none has one."""
+    figures = {model: value for model, values in models.items() if (value := figure(values)) is not None}
+    return max(figures, key=lambda model: figures[model], default=None)
+
+
+def _as_good(metrics: Metrics, best: str) -> str:
+    """Models that are not below the best one by twice the error of the difference, which is that of training too."""
+    alike = []
+    for one in metrics["differences"]:
+        found = one["accuracy"]
+        error = found.get("total_error") or found["error"]
+        if best in (one["model"], one["reference"]) and error and abs(found["value"]) < 2 * error:
+            alike.append(one["reference"] if one["model"] == best else one["model"])
+    return f" Less than twice the error of the difference below it: {', '.join(alike)}." if alike else ""
+
+
+def _best_trigger(metrics: Metrics, sample: str) -> str:
+    """The model that lets least through at the last working point of a class, and the best within the first budget."""
+    models, target = metrics["models"], max(metrics["configuration"]["evaluation"]["working_points"])
+    points = {
+        model: point
+        for model, values in models.items()
+        for point in values["working_points"][sample]
+        if point["target"] == target and point["false_positive_rate"] is not None
+    }
+    best = _best(points, lambda point: -point["false_positive_rate"])
+    if best is None:
+        return ""
+    passing = ", ".join(_one_in(of, name) for name, of in points[best]["background"].items())
+    keeping = f"To keep {100 * target:g} % of {sample}, {best} lets the least through: {passing}."
+    return keeping + _within_budget(models, sample)
+
+
+def _one_in(measured: Metrics, name: str) -> str:
+    rate, limit = measured["false_positive_rate"], measured["upper_limit_95"]
+    if limit is not None:
+        return f"none of {name}, less than 1 in {1 / limit:.3g} at 95 %"
+    return f"1 in {1 / rate:.3g} of {name}" if rate else f"an unknown share of {name}"
+
+
+def _within_budget(models: Mapping[str, Metrics], sample: str) -> str:
+    first = {
+        model: values["rate_budgets"][sample][0] for model, values in models.items() if values["rate_budgets"][sample]
+    }
+    best = _best(first, lambda point: point.get("true_positive_rate"))
+    if best is None:
+        return ""
+    budget, kept = first[best]["budget"], first[best]["true_positive_rate"]
+    return f" Within {budget:,.4g} Hz of everything, {best} keeps most of {sample}: {100 * kept:.1f} %."
+
+
+WORKING_POINTS = (
+    "A working point keeps a chosen share of one class (true-positive rate): events pass if their score is at or "
+    "above a threshold, the tightest that keeps that share of the validation split; everything else is measured on "
+    "the test split. What it lets through of another process is that one's false-positive rate: “1 in 20” means "
+    "that one event in twenty passes, a rejection of 20. Brackets are 68 % intervals of it."
+)
+
+
+def working_points(metrics: Metrics) -> list[Table]:
     """A table for each class: what its thresholds keep, and let through of each other process."""
-    explanation = (
-        "A working point keeps a chosen share of one class (true-positive rate): events pass if their score is at or "
-        "above a threshold, the tightest that keeps that share of the validation split; everything else is measured on "
-        "the test split. What it lets through of another process is that one's false-positive rate: “1 in 20” means "
-        "that one event in twenty passes. Brackets are 68 % intervals of it."
-    )
-    return [html.paragraph(explanation), *(_points_for(metrics, sample) for sample in metrics["classes"])]
+    return [_points_for(metrics, sample) for sample in metrics["classes"]]
 
 
-def _points_for(metrics: Metrics, sample: str) -> str:
+def _points_for(metrics: Metrics, sample: str) -> Table:
     others = [name for name in metrics["classes"] if name != sample]
     rows = [
         [model, f"{point['target']:.2f}", *_kept(point), *(_background(point["background"][name]) for name in others)]
@@ -36,7 +110,7 @@ def _points_for(metrics: Metrics, sample: str) -> str:
         "true-positive rate",
         *(f"false-positive rate, {name}" for name in others),
     ]
-    return html.table(f"Working points for {sample}", header, rows)
+    return Table(f"Working points for {sample}", header, rows)
 
 
 def _kept(point: Mapping[str, Any]) -> list[str]:
@@ -53,45 +127,46 @@ def _background(measured: Mapping[str, Any]) -> str:
     return f"{rate:.4f} [{interval[0]:.4f}, {interval[1]:.4f}], 1 in {1 / rate:.3g}" if rate > 0 else f"{rate:.4f}"
 
 
-def rates(metrics: Metrics, figure: str) -> list[str]:
+def rates(metrics: Metrics) -> Section:
     """Hertz within each budget, or what is missing to know them."""
     config, classes = metrics["configuration"]["evaluation"], metrics["classes"]
     unknown = [name for name, hertz in metrics["hertz"].items() if hertz is None]
     if unknown:
-        return [
-            html.paragraph(
-                f"No rates: the cross-section of {', '.join(unknown)} is not known. Give it, in pb and of the selected "
-                "events, as cross_sections of the evaluation.",
-                "note",
-            )
-        ]
+        note = (
+            f"No rates: the cross-section of {', '.join(unknown)} is not known. Give it, in pb and of the selected "
+            "events, as cross_sections of the evaluation."
+        )
+        return Section("rates", RATES_TITLE, notes=[note])
     before = ", ".join(f"{name} {hertz:,.3g}" for name, hertz in metrics["hertz"].items())
-    header = [
-        "model",
-        "for",
-        "at most [Hz]",
-        "threshold",
-        "true-positive rate",
-        "all [Hz]",
-        *(f"{c} [Hz]" for c in classes),
-    ]
-    rows = [
-        [model, sample, f"{point['budget']:,.4g}", *_within(point, classes)]
+    points = [
+        (model, sample, point)
         for model, values in metrics["models"].items()
         for sample in classes
         for point in values["rate_budgets"][sample]
+    ]
+    rows = [
+        [model, sample, f"{point['budget']:,.4g}", *_within(point, classes)]
+        for model, sample, point in points
         if point["threshold"] is not None
     ]
-    return [
-        html.paragraph(f"At {config['luminosity']:.3g} cm⁻² s⁻¹, Hz after selection and before any cut: {before}."),
-        figure,
-        html.table(
-            "Thresholds within rate budgets; errors are those of the test sample, then of the cross-sections",
-            header,
-            rows,
-        ),
-        *_unmet(metrics),
+    unmet = [
+        f"No threshold of {model} for {sample} stays within {point['budget']:,.4g} Hz."
+        for model, sample, point in points
+        if point["threshold"] is None
     ]
+    header = ["model", "for", "at most [Hz]", "threshold", "true-positive rate", "all [Hz]"]
+    caption = "Thresholds within rate budgets; errors are those of the test sample, then of the cross-sections"
+    return Section(
+        "rates",
+        RATES_TITLE,
+        notes=unmet,
+        words=[f"At {config['luminosity']:.3g} cm⁻² s⁻¹, Hz after selection and before any cut: {before}."],
+        plots=["rates"],
+        tables=[Table(caption, [*header, *(f"{sample} [Hz]" for sample in classes)], rows)],
+    )
+
+
+RATES_TITLE = "Trigger rates"
 
 
 def _within(point: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
@@ -105,17 +180,7 @@ def _hertz(value: float | None) -> str:
     return "n/a" if value is None else f"{value:,.4g}"
 
 
-def _unmet(metrics: Metrics) -> list[str]:
-    return [
-        html.paragraph(f"No threshold of {model} for {sample} stays within {point['budget']:,.4g} Hz.", "note")
-        for model, values in metrics["models"].items()
-        for sample, points in values["rate_budgets"].items()
-        for point in points
-        if point["threshold"] is None
-    ]
-
-
-def calibration(metrics: Metrics) -> str:
+def calibration(metrics: Metrics) -> Table:
     """The figures of calibration, as trained and with the fitted temperature."""
     names = ("expected_error", "brier", "loss")
     rows = [
@@ -129,10 +194,10 @@ def calibration(metrics: Metrics) -> str:
     ]
     of_each = ("expected calibration error", "Brier score", "cross-entropy")
     header = ["model", *of_each, *(f"{name}, with temperature" for name in of_each), "temperature"]
-    return html.table("Calibration on test; the temperature is fitted on validation", header, rows)
+    return Table("Calibration on test; the temperature is fitted on validation", header, rows)
 
 
-def training_errors(metrics: Metrics) -> list[str]:
+def training_errors(metrics: Metrics) -> list[Table]:
     """Mean and spread over the seeds of each model that has several, and differences with both errors."""
     if not metrics["seeds"]:
         return []
@@ -157,8 +222,8 @@ def training_errors(metrics: Metrics) -> list[str]:
         if one["accuracy"]["training_error"] is not None
     ]
     return [
-        html.table("Mean over seeds, with the spread of single trainings", header, groups),
-        html.table(
+        Table("Mean over seeds, with the spread of single trainings", header, groups),
+        Table(
             "Differences with the errors of test sample and training in quadrature", ["pair", *header[2:]], differences
         ),
     ]

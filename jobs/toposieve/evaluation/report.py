@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from toposieve.evaluation import decision, html
+from toposieve.evaluation import decision
 from toposieve.evaluation.distributions import CUT_LABELS
 from toposieve.evaluation.inputs import StageTime
+from toposieve.evaluation.page import Section, Table, render_page
 from toposieve.evaluation.reference import PUBLISHED
 from toposieve.evaluation.table import format_value
 
@@ -60,24 +60,6 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
 }
 """Two lines of plain words under each plot."""
 
-SECTIONS = {
-    "results": "Results",
-    "roc": "ROC curves and working points",
-    "rates": "Trigger rates",
-    "stability": "Stability of the first working points",
-    "calibration": "Calibration",
-    "confusion": "Confusion matrices",
-    "scores": "Scores",
-    "learning": "Learning curves",
-    "events": "Events: from raw files to the test split",
-    "bad-files": "Bad files and remarks",
-    "features": "Features",
-    "published": "Published results",
-    "configuration": "Configuration",
-    "versions": "Versions",
-    "time": "Time per stage",
-}
-
 OF_WEIGHTS: dict[str, tuple[str, str, str]] = {
     "weights": ("weighted_cutflow", "Sum of their weights, as generated", ",.1f"),
     "negative_share": ("negative_share", "Share of negative weight", ".1%"),
@@ -94,78 +76,84 @@ def render(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> st
         timings: Rows of the table of times: stage, output, seconds and events.
         images: Plot → PNG.
     """
-    parts = {
-        "results": _results(metrics, images),
-        "roc": [_figure(images, "roc"), *decision.working_points(metrics)],
-        "rates": decision.rates(metrics, _figure(images, "rates")),
-        "stability": [_figure(images, "stability")],
-        "calibration": [_figure(images, "calibration"), decision.calibration(metrics)],
-        "confusion": [_figure(images, "confusion")],
-        "scores": [_figure(images, "scores")],
-        "learning": [*([_figure(images, "learning")] if "learning" in images else []), _runs(metrics)],
-        "events": [_figure(images, "cutflow"), *_cutflow(metrics)],
-        "bad-files": _bad_files(metrics),
-        "features": [_figure(images, "features")],
-        "published": _published(metrics),
-        "configuration": _configuration(metrics),
-        "versions": _versions(metrics),
-        "time": [_time(timings)],
-    }
-    title = f"Event-topology classifier: report “{metrics['report']}”"
-    body = [f"<header>{_header(metrics, title)}</header>", html.contents(SECTIONS), "<main>"]
-    body += [html.section(anchor, SECTIONS[anchor], *content) for anchor, content in parts.items()]
-    return html.page(title, "\n".join([*body, "</main>"]))
+    return render_page(
+        images,
+        title=f"Event-topology classifier: report “{metrics['report']}”",
+        introduction=_introduction(metrics),
+        summary=decision.summary(metrics),
+        sections=sections(metrics, timings, images),
+        explanations=EXPLANATIONS,
+    )
 
 
-def _header(metrics: Metrics, title: str) -> str:
+def sections(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> list[Section]:
+    """What the page holds, in order: another section is another entry, and two lines for each plot of it."""
+    return [
+        _results(metrics),
+        Section(
+            "roc",
+            "Rejection and working points",
+            words=[decision.WORKING_POINTS],
+            plots=["roc"],
+            tables=decision.working_points(metrics),
+        ),
+        decision.rates(metrics),
+        Section("stability", "Stability of the first working points", plots=["stability"]),
+        Section("calibration", "Calibration", plots=["calibration"], tables=[decision.calibration(metrics)]),
+        Section("confusion", "Confusion matrices", plots=["confusion"]),
+        Section("scores", "Scores", plots=["scores"]),
+        Section("learning", "Learning curves", plots=["learning"], tables=[_runs(metrics)]),
+        Section(
+            "events",
+            "Events: from raw files to the test split",
+            notes=_imported(images, "cutflow"),
+            plots=["cutflow"],
+            tables=_cutflow(metrics),
+        ),
+        _bad_files(metrics),
+        Section("features", "Features", notes=_imported(images, "features"), plots=["features"]),
+        _published(metrics),
+        Section("configuration", "Configuration", tables=_configuration(metrics)),
+        Section("versions", "Versions", tables=_versions(metrics)),
+        Section("time", "Time per stage", tables=[_time(timings)]),
+    ]
+
+
+def _introduction(metrics: Metrics) -> str:
     events = sum(values["events"] for values in metrics["test"].values())
-    introduction = (
+    return (
         "Collisions with one isolated lepton are sorted into three classes by the process that made them: "
         "QCD multijets (qcd), top-quark pairs (ttbar) and a W boson with jets (wjets). This page says how well the "
         f"trained models do that on {events:,} test events of dataset “{metrics['dataset']}” that no training "
         "has seen. Events count by their weights, signs included; each class counts about equally."
     )
-    return f"<h1>{escape(title)}</h1>\n{html.paragraph(introduction)}"
 
 
-def _figure(images: Images, name: str) -> str:
-    if name not in images:
-        return html.paragraph("The dataset was imported: it does not say.", "note")
-    first, second = EXPLANATIONS[name]
-    return html.figure(images[name], first, (first, second))
+def _imported(images: Images, name: str) -> list[str]:
+    return [] if name in images else ["The dataset was imported: it does not say."]
 
 
-def _results(metrics: Metrics, images: Images) -> list[str]:
+def _results(metrics: Metrics) -> Section:
     header = ["model", *(f"AUC {sample}" for sample in metrics["classes"]), "accuracy"]
     samples = metrics["configuration"]["evaluation"]["bootstrap_samples"]
     caption = f"Area under the ROC curve, each class against the rest, and accuracy; errors from {samples} resamplings"
-    parts = [
-        html.table(caption, header, [[model, *_quantities(metrics, v)] for model, v in metrics["models"].items()]),
-        _figure(images, "auc"),
-    ]
-    if metrics["missing"]:
-        parts.insert(
-            0, html.paragraph(f"Not trained, and so not in this report: {', '.join(metrics['missing'])}.", "note")
-        )
+    tables = [Table(caption, header, [[model, *_quantities(metrics, v)] for model, v in metrics["models"].items()])]
     if metrics["differences"]:
         rows = [[f"{d['model']} - {d['reference']}", *_quantities(metrics, d, "+")] for d in metrics["differences"]]
-        parts += [
-            html.table("Differences between models", header, rows),
-            html.paragraph(
-                "Both models are measured on the same events and resamplings, so these errors are smaller than those "
-                "above suggest. A difference below about twice its error may be chance. They say nothing of how far "
-                "another training of the same model would be: that takes two seeds of each."
-            ),
-            *decision.training_errors(metrics),
-        ]
-    return parts
+        words = (
+            "Both models are measured on the same events and resamplings, so these errors are smaller than those "
+            "above suggest. A difference below about twice its error may be chance. They say nothing of how far "
+            "another training of the same model would be: that takes two seeds of each."
+        )
+        tables += [Table("Differences between models", header, rows, words=words), *decision.training_errors(metrics)]
+    return Section("results", "Results", plots=["auc"], tables=tables)
 
 
 def _quantities(metrics: Metrics, values: Mapping[str, Any], sign: str = "") -> list[str]:
     return [format_value(q, sign) for q in (*(values["auc"][name] for name in metrics["classes"]), values["accuracy"])]
 
 
-def _runs(metrics: Metrics) -> str:
+def _runs(metrics: Metrics) -> Table:
     header = ["label", "parameters", "epochs", "best epoch", "validation loss", "validation accuracy", "run"]
     rows = [
         [
@@ -180,14 +168,14 @@ def _runs(metrics: Metrics) -> str:
         for label, values in metrics["models"].items()
         for run in [values["training"]]
     ]
-    return html.table("Training runs; the weights of the best epoch are used", header, rows, [len(header) - 1])
+    return Table("Training runs; the weights of the best epoch are used", header, rows, [len(header) - 1])
 
 
-def _cutflow(metrics: Metrics) -> list[str]:
+def _cutflow(metrics: Metrics) -> list[Table]:
     classes = metrics["classes"]
     counts = [[_cut_label(s), *(f"{s['events'].get(c, 0):,}" for c in classes)] for s in metrics["cutflow"]]
     of_weights = [
-        html.table(
+        Table(
             title,
             ["step", *classes],
             [[_cut_label(s), *(_format(s[name].get(c), kind) for c in classes)] for s in metrics["cutflow"]],
@@ -199,8 +187,9 @@ def _cutflow(metrics: Metrics) -> list[str]:
         for s, v in metrics["test"].items()
     ]
     return [
-        html.beside(html.table("Events after each step", ["step", *classes], counts), *of_weights),
-        html.table(
+        Table("Events after each step", ["step", *classes], counts),
+        *of_weights,
+        Table(
             "Test events",
             ["sample", "events", "sum of weights, normalised", "negative share", "effective events"],
             tests,
@@ -217,50 +206,52 @@ def _format(value: float | None, kind: str) -> str:
     return "n/a" if value is None else format(value, kind)
 
 
-def _bad_files(metrics: Metrics) -> list[str]:
-    files = metrics["quarantined"]
+def _bad_files(metrics: Metrics) -> Section:
+    files, notes = metrics["quarantined"], metrics["notes"]
+    left_out = f"Bad input files that were left out: {len(files)}. None of their events is counted above."
+    tables = []
     if files:
-        parts = [
-            html.paragraph(
-                f"Bad input files that were left out: {len(files)}. None of their events is counted above.", "note"
-            ),
-            html.table("Quarantined files", ["file", "reason"], [[f["source"], f["reason"]] for f in files], [1]),
-        ]
-    else:
-        parts = [html.paragraph("No input file was quarantined.")]
-    if metrics["notes"]:
-        parts += [html.heading("Remarks of the stages"), html.bullets(metrics["notes"])]
-    return parts
+        rows = [[file["source"], file["reason"]] for file in files]
+        tables.append(Table("Quarantined files", ["file", "reason"], rows, [1]))
+    if notes:
+        tables.append(Table("Stages", ["place", "remark"], list(enumerate(notes, 1)), [1]))
+    return Section(
+        "bad-files",
+        "Bad files and remarks",
+        notes=[left_out] if files else [],
+        words=[] if files else ["No input file was quarantined."],
+        tables=tables,
+    )
 
 
-def _published(metrics: Metrics) -> list[str]:
+def _published(metrics: Metrics) -> Section:
     classes = metrics["classes"]
     header = ["classifier", *(f"AUC {sample}" for sample in classes), "accuracy", "training"]
     rows = [[p.name, *(_plain(p.auc[sample]) for sample in classes), _plain(p.accuracy), p.hardware] for p in PUBLISHED]
     ours = [
         [f"{model} (this report)", *_quantities(metrics, values), ""] for model, values in metrics["models"].items()
     ]
-    return [
-        html.paragraph(
+    return Section(
+        "published",
+        "Published results",
+        notes=[
             "arXiv:1909.10389 and its notebooks, measured on 856,090 test events of another sample: another generator "
             "set-up, another detector simulation and far more training events. Read the published values as the level "
-            "to expect of the method, not as a test of this report.",
-            "note",
-        ),
-        html.table("Ours and published", header, [*ours, *rows], [len(header) - 1]),
-    ]
+            "to expect of the method, not as a test of this report."
+        ],
+        tables=[Table("Ours and published", header, [*ours, *rows], [len(header) - 1])],
+    )
 
 
 def _plain(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
 
-def _configuration(metrics: Metrics) -> list[str]:
-    parts = []
-    for stage, values in metrics["configuration"].items():
-        rows = [[key, _setting(value)] for key, value in _flat(values)]
-        parts.append(html.table(stage, ["setting", "value"], rows, [1]))
-    return [html.beside(*parts)]
+def _configuration(metrics: Metrics) -> list[Table]:
+    return [
+        Table(stage, ["setting", "value"], [[key, _setting(value)] for key, value in _flat(values)], [1])
+        for stage, values in metrics["configuration"].items()
+    ]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -275,20 +266,17 @@ def _setting(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _versions(metrics: Metrics) -> list[str]:
-    code = list(metrics["code_versions"].items())
+def _versions(metrics: Metrics) -> list[Table]:
     return [
-        html.beside(
-            html.table("Code of this project", ["stage", "version"], code, [1]),
-            html.table("Packages", ["package", "version"], list(metrics["packages"].items()), [1]),
-        )
+        Table("Code of this project", ["stage", "version"], list(metrics["code_versions"].items()), [1]),
+        Table("Packages", ["package", "version"], list(metrics["packages"].items()), [1]),
     ]
 
 
-def _time(timings: Sequence[StageTime]) -> str:
+def _time(timings: Sequence[StageTime]) -> Table:
     rows = [[t.stage, t.output, *_duration(t.seconds, t.events)] for t in timings]
     header = ["stage", "output", "seconds", "events", "events per second"]
-    return html.table("Wall-clock time of the run that made each output", header, rows, [1])
+    return Table("Wall-clock time of the run that made each output", header, rows, [1])
 
 
 def _duration(seconds: float, events: int | None) -> list[str]:
