@@ -54,7 +54,7 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", type=int, help="number of a version")
     parser.add_argument("--who", help="who decides")
     parser.add_argument("--why", help="the reason")
-    parser.add_argument("--order", help="name of what asks for a rollback, which may ask again")
+    parser.add_argument("--order", help="what asks for it, such as a run of Airflow, by its name")
     parser.add_argument(
         "--newest", action="store_true", help="publish only if no newer version has been registered since"
     )
@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
         newest = max(registry.versions(folder), default=args.version)
         if args.newest and newest != args.version:
             raise InvalidInputError(f"version {args.version} was superseded by {newest}: decide on that one")
-        _tell(folder, registry.publish(folder, args.version, args.who, args.why, after=args.after))
+        _tell(folder, registry.publish(folder, args.version, args.who, args.why, after=args.after, order=args.order))
     else:
         _tell(folder, registry.rollback(folder, args.who, args.why, version=args.version, order=args.order))
 

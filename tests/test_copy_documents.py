@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ui_results import metrics, unit, write_manifest, write_report
+from support.ui_results import metrics, unit, write_act, write_manifest, write_report, write_version
 from toposieve import copy_documents
 from toposieve.io.store.file import FileStore
 
@@ -18,6 +18,11 @@ def base(tmp_path: Path) -> Path:
     for folder in ("events/2026-01-01", DAY, "datasets/d", "models/hlf/0a1b"):
         write_manifest(base / folder, "some", [unit("qcd/1.root", {})], number=1)
         write_manifest(base / folder, "some", [], number=2)
+    for number in (1, 2):
+        write_version(base, number)
+        write_act(base, number, number)
+    (base / "registry" / "topology" / "files" / "0a1b").mkdir(parents=True)
+    (base / "registry" / "topology" / "files" / "0a1b" / "000001.json").write_text("{}")
     (base / "models" / "hlf" / "0a1b" / "metrics.json").write_text("{}")
     (base / DAY / "part.parquet").write_text("data")
     (base / DAY / "deeper").mkdir()
@@ -32,11 +37,12 @@ def copy(base: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.*") if path.is_file()}
 
 
-def test_metrics_and_the_newest_manifests_are_copied(base: Path) -> None:
+def test_metrics_newest_manifests_and_records_of_the_registry_are_copied(base: Path) -> None:
     names = [
         "datasets/d/manifest-000002.json",
         "events/2026-01-01/manifest-000002.json",
         "models/hlf/0a1b/manifest-000002.json",
+        *(f"registry/topology/{kind}/{number:06d}.json" for kind in ("published", "versions") for number in (1, 2)),
         "reports/r/metrics.json",
         "selected/2026-01-01/manifest-000002.json",
     ]

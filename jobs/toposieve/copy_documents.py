@@ -1,10 +1,10 @@
-"""Copy what says what there is, metrics of reports and newest manifests: for Airflow's UI, with all data in a store.
+"""Copy what says what there is, for Airflow's UI, with all data in a store.
 
     python -m toposieve.copy_documents s3://lhc/toposieve /tmp/documents
 
-The copy has the same folders, and times of modification. What is in it already is not fetched again; what is gone from
-the store is removed. Exits with 2 where the store refuses, and with 1 where it cannot be reached; the error is one
-sentence.
+The copy has metrics of reports, newest manifests and the registry's records, in the same folders and with the same
+times of modification. What is in it already is not fetched again; what is gone from the store is removed. Exits with 2
+where the store refuses, and with 1 where it cannot be reached; the error is one sentence.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from toposieve.io.manifests import manifest_name, manifest_numbers, read_stub
 from toposieve.io.store import Key, Stat, root_key
 from toposieve.io.store.file import TEMPORARY_PREFIX
 from toposieve.read_object import exit_code
+from toposieve.registry import RECORD_NAME, REGISTRY_DIRECTORY
 
 METRICS = "metrics.json"
-DEPTHS = {"reports": 1, "events": 1, "selected": 1, "datasets": 1, "models": 2}
+DEPTHS = {"reports": 1, "events": 1, "selected": 1, "datasets": 1, "models": 2, REGISTRY_DIRECTORY: 2}
 """Folder of the base → how deep below it are the folders with documents."""
 THREADS = 16
 
@@ -58,6 +59,9 @@ def _documents(kind: str, entries: Mapping[str, Stat]) -> Iterator[dict[str, Sta
         if folder.count("/") == DEPTHS[kind] - 1:
             folders[folder][name] = stat
     for folder, names in folders.items():
+        if kind == REGISTRY_DIRECTORY:
+            yield from ({f"{folder}/{name}": stat} for name, stat in names.items() if RECORD_NAME.fullmatch(name))
+            continue
         newest = [manifest_name(number) for number in reversed(manifest_numbers(names))]
         chosen = [METRICS] if kind == "reports" else newest
         yield {f"{folder}/{name}": names[name] for name in chosen if name in names}

@@ -26,6 +26,7 @@ from toposieve.models import ARCHITECTURES, HIGH_LEVEL, PARTICLES
 
 REGISTRY_DIRECTORY = "registry"
 VERSIONS, PUBLISHED = "versions", "published"
+RECORD_NAME = re.compile(r"(\d{6,})\.json")
 METRICS_NAME = "metrics.json"
 FEATURES = {HIGH_LEVEL: schema.HIGH_LEVEL_FEATURES, PARTICLES: schema.LOW_LEVEL_FEATURES}
 """Input of a model → its features, in order."""
@@ -81,7 +82,7 @@ class Pointer(_Record):
     """UTC, as in ISO 8601."""
     why: str
     order: str | None = None
-    """What asked for it, if that may ask again, such as the name of a run in Airflow."""
+    """What asked for it, such as a run of Airflow, by its name."""
 
 
 class Published(NamedTuple):
@@ -126,7 +127,9 @@ def register(base: Key, name: str, report: str, label: str | None = None) -> int
             return number
 
 
-def publish(folder: Key, version: int, who: str, why: str, *, after: int | None = None) -> int:
+def publish(
+    folder: Key, version: int, who: str, why: str, *, after: int | None = None, order: str | None = None
+) -> int:
     """Make a version the published one.
 
     Args:
@@ -135,6 +138,7 @@ def publish(folder: Key, version: int, who: str, why: str, *, after: int | None 
         who: Who decides.
         why: The reason.
         after: Number of the publication that this one was compared with; 0 for none.
+        order: What asks for it.
 
     Returns:
         The number of the publication.
@@ -142,7 +146,8 @@ def publish(folder: Key, version: int, who: str, why: str, *, after: int | None 
     Raises:
         InvalidInputError: The version or a file of it is gone, or somebody else has published meanwhile.
     """
-    return _point(folder, Pointer(version=version, action="publish", who=who, when=_now(), why=why), after)
+    pointer = Pointer(version=version, action="publish", who=who, when=_now(), why=why, order=order)
+    return _point(folder, pointer, after)
 
 
 def rollback(folder: Key, who: str, why: str, *, version: int | None = None, order: str | None = None) -> int:
@@ -379,7 +384,7 @@ def _read(folder: Key, number: int, kind: type[RecordT]) -> RecordT:
 
 def _numbers(folder: Key) -> list[int]:
     """Numbers of a folder's records, in increasing order; those that an old listing lacks, too."""
-    found = sorted(int(match[1]) for name in folder.list() if (match := re.fullmatch(r"(\d{6,})\.json", name)))
+    found = sorted(int(match[1]) for name in folder.list() if (match := RECORD_NAME.fullmatch(name)))
     while (folder / _name((found or [0])[-1] + 1)).stat() is not None:
         found.append((found or [0])[-1] + 1)
     return found

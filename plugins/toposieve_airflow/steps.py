@@ -237,9 +237,9 @@ class Commands:
         chosen = [] if version is None else ["--version", str(version)]
         return self._registry("rollback", ["--who", who, "--why", why, "--order", order, *chosen])
 
-    def publish(self) -> Step:
+    def publish(self, order: str) -> Step:
         """Publish a version; who decides adds which, for whom and why."""
-        return self._registry("publish", [])
+        return self._registry("publish", ["--order", order])
 
     def _registry(self, action: str, arguments: Sequence[str], inputs: Sequence[str] = ()) -> Step:
         config, outputs = self.config("publication"), [self._below("registry")]
@@ -369,7 +369,7 @@ def publish_model_steps(
         first = commands.candidate(report, params["label"])
     else:
         raise StepError("report: empty, and no report has started this run: give the name of one")
-    return {"days": [], "candidate": first, "publish": commands.publish()}
+    return {"days": [], "candidate": first, "publish": commands.publish(params["order"])}
 
 
 def _patience_s(profile: Profile) -> int:

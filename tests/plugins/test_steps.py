@@ -229,7 +229,7 @@ def test_samples_are_not_simulated_into_what_can_only_be_read(
 def test_the_report_to_decide_by_is_that_of_the_form_or_the_key(schema: ConfigurationSchema, profile: Profile) -> None:
     def report(given: str | None, key: str | None) -> str:
         values = {name: param.resolve() for name, param in schema.stage_params(("publication",)).items()}
-        params = {"action": "publish", "report": given, "label": None, **values}
+        params = {"action": "publish", "report": given, "label": None, "order": "run", **values}
         steps = publish_model_steps(Commands(BASE, params, schema), params, key, profile)
         arguments = steps["candidate"]["arguments"]
         return arguments[arguments.index("--report") + 1]

@@ -14,7 +14,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import delete, insert, select, text
 from sqlalchemy.orm import Session
 
-DAGS = ("topology_classifier", "build_dataset")
+DAGS = ("topology_classifier", "build_dataset", "publish_model")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 

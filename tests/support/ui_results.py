@@ -39,6 +39,28 @@ def write_report(base: Path, content: Mapping[str, Any], page: str = "<h1>report
     return folder
 
 
+def write_version(base: Path, number: int, name: str = "topology", auc: float = 0.9, **more: Any) -> None:
+    """Write a version of the registry, of a report ``r``."""
+    model = metrics("r", auc=auc)["models"]["hlf"]
+    content = {"label": "hlf", "architecture": "hlf", "classes": CLASSES, "thresholds": model.pop("working_points")}
+    content |= {
+        "metrics": model,
+        "lineage": {"datasets/x": "0a", "models/hlf/d1d7be185915ca63": "1b", "reports/r": "2c"},
+    }
+    _write_record(base / "registry" / name / "versions", number, {**content, **more})
+
+
+def write_act(base: Path, number: int, version: int, name: str = "topology", **more: Any) -> None:
+    """Write an act of publication."""
+    content = {"version": version, "action": "publish", "who": "ada", "when": "2026-01-02T03:04:05.6+00:00", "why": "x"}
+    _write_record(base / "registry" / name / "published", number, {**content, "order": None, **more})
+
+
+def _write_record(folder: Path, number: int, content: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number:06d}.json").write_text(json.dumps(content, indent=1))
+
+
 def unit(source: str, counts: Mapping[str, int], checksum: str = "0a0a0a0a", size: int = 1000) -> dict[str, Any]:
     """A unit of a manifest."""
     file = {"path": f"{source}.parquet", "bytes": size, "checksum": checksum}

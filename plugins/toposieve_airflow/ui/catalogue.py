@@ -13,7 +13,7 @@ from toposieve_airflow.ui.days import Day, day_of, every_day, other_code
 from toposieve_airflow.ui.deployment import Deployment
 from toposieve_airflow.ui.documents import Manifest, Output, Report, Sample
 from toposieve_airflow.ui.records import Event, Records, Run, Runs, newest_runs
-from toposieve_airflow.ui.results import Written
+from toposieve_airflow.ui.results import Registered, Written
 
 
 class ListedReport(NamedTuple):
@@ -90,6 +90,10 @@ class Catalogue:
     def models(self) -> list[ListedOutput]:
         """Every run of the training, by model."""
         return self._listed("models", assets.MODEL.name, ("model", "run"))
+
+    def registered(self) -> list[Registered]:
+        """What the registry has; nothing where it cannot be seen from here."""
+        return [] if self._results is None else self._results.registered()
 
     def _runs_of_reports(self) -> Runs:
         events = self._records.events(assets.REPORT.name)

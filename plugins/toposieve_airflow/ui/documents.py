@@ -92,6 +92,37 @@ class Report(Struct, frozen=True):
         return max((auc for auc in aucs if auc is not None), default=-1.0)
 
 
+class Version(Struct, frozen=True):
+    """A version of the registry: a model that was put forward."""
+
+    label: str
+    architecture: str
+    classes: list[str]
+    metrics: Model
+    thresholds: dict[str, list[WorkingPoint]] = {}
+    lineage: dict[str, str] = {}
+
+    @property
+    def model(self) -> Model:
+        """What its report says of it; the registry has the working points apart."""
+        return structs.replace(self.metrics, working_points=self.thresholds)
+
+    def made_of(self, kind: str) -> list[str]:
+        """Names of the datasets, or reports, that it comes from."""
+        return [place.rpartition("/")[2] for place in self.lineage if place.startswith(f"{kind}/")]
+
+
+class Act(Struct, frozen=True):
+    """An act of publication."""
+
+    version: int
+    action: str
+    who: str
+    when: str
+    why: str
+    order: str | None = None
+
+
 class OutputFile(Struct, frozen=True):
     """A published file."""
 

@@ -198,3 +198,11 @@ def models(request: Request, site: Site, every: All, q: str = "", page: int = 1)
     """All training runs, with the datasets that they were trained on."""
     found = [each for each in every.models() if matches(q, [each.name, *each.made_from])]
     return show(request, site, "models.html", page=page_of(found, page), q=q)
+
+
+@get("/registry")
+def registry(request: Request, site: Site, every: All, records: ReadableRecords) -> Response:
+    """Models that were put forward, which is published, and who has decided so, when and why."""
+    registered = every.registered()
+    orders = [act.order for each in registered for act in each.acts.values() if act.order]
+    return show(request, site, "registry.html", registered=registered, runs=records.runs_of_orders(orders))

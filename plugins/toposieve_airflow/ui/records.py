@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+PUBLISHING_DAG_ID = "publish_model"
 PLAN, TRAIN, EVALUATE = "plan", "train", "evaluate"
 FAILED = (TaskInstanceState.FAILED, TaskInstanceState.UPSTREAM_FAILED)
 MOST_RECORDS = 5000
@@ -72,6 +74,13 @@ class Records:
         query = _planned("return_value").where(XComModel.dag_id.in_(self._dag_ids)).limit(MOST_RECORDS)
         found = self._session.execute(query)
         return newest_runs((day, Run(each.dag_id, each.run_id)) for each in found for day in _value(each) or ())
+
+    def runs_of_orders(self, orders: Iterable[str]) -> Runs:
+        """Name of a run that publishes models → the run, of those that are there."""
+        query = select(DagRun.dag_id, DagRun.run_id).where(
+            DagRun.dag_id == PUBLISHING_DAG_ID, DagRun.dag_id.in_(self._dag_ids), DagRun.run_id.in_(list(orders))
+        )
+        return {run_id: [Run(dag_id, run_id)] for dag_id, run_id in self._session.execute(query)}
 
     def report_of(self, run: Run) -> str | None:
         """Name of the report that a run makes by its plan, or None where it has none, or no plan yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -11,15 +11,18 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from toposieve_airflow.ui.documents import Manifest, Output, Report, output_of
+from toposieve_airflow.ui.documents import Act, Manifest, Output, Report, Version, output_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{,254}")
 """Names of folders and files that the jobs give; nothing else is looked at."""
 
 _MANIFEST = re.compile(r"manifest(?:-(\d{6,}))?\.json")
+_RECORD = re.compile(r"(\d{6,})\.json")
 _REMEMBERED = 4096
 _report = msgspec.json.Decoder(Report).decode
 _manifest = msgspec.json.Decoder(Manifest).decode
+_version = msgspec.json.Decoder(Version).decode
+_act = msgspec.json.Decoder(Act).decode
 Document = TypeVar("Document")
 
 
@@ -39,8 +42,26 @@ class Written(NamedTuple):
     time: datetime
 
 
+class Registered(NamedTuple):
+    """What was put forward under a name, and what was published; by numbers, in order."""
+
+    name: str
+    versions: Mapping[int, Version]
+    acts: Mapping[int, Act]
+
+    @property
+    def published(self) -> int | None:
+        """Number of the published version."""
+        return self.acts[max(self.acts)].version if self.acts else None
+
+    @property
+    def classes(self) -> list[str]:
+        """What the versions tell apart."""
+        return list(dict.fromkeys(name for version in self.versions.values() for name in version.classes))
+
+
 class Results:
-    """Results in a folder of this machine. What is no report or manifest is left out.
+    """Results in a folder of this machine. What is no report, manifest or record of the registry is left out.
 
     Args:
         base: Where all data lies.
@@ -79,6 +100,16 @@ class Results:
         path = (self.base / "reports").resolve() / name / file
         return path if path.is_file() and path.resolve() == path else None
 
+    def registered(self) -> list[Registered]:
+        """What the registry has, by name."""
+        folder = self.base / "registry"
+        return [
+            Registered(
+                name, _records(folder / name / "versions", _version), _records(folder / name / "published", _act)
+            )
+            for name in self.names("registry")
+        ]
+
     def names(self, *folders: str) -> list[str]:
         """Names of the folders in a folder below the base, in order."""
         try:
@@ -97,12 +128,24 @@ class Results:
 
 def _manifests(folder: Path) -> Iterator[Path]:
     """Manifests of a folder, the newest first: the highest number, unless only a stub of it is left."""
-    try:
-        matches = {path: _MANIFEST.fullmatch(path.name) for path in folder.iterdir()}
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    numbers = {path: int(match[1] or 0) for path, match in matches.items() if match}
+    numbers = _numbered(folder, _MANIFEST)
     yield from sorted(numbers, key=numbers.__getitem__, reverse=True)
+
+
+def _numbered(folder: Path, name: re.Pattern[str]) -> dict[Path, int]:
+    """Files of a folder with the number in their names, 0 for none."""
+    try:
+        matches = {path: name.fullmatch(path.name) for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {path: int(match[1] or 0) for path, match in matches.items() if match}
+
+
+def _records(folder: Path, parse: Callable[[bytes], Document]) -> dict[int, Document]:
+    """Number → numbered record of a folder, in order."""
+    numbers = _numbered(folder, _RECORD)
+    found = {number: _read(path, parse) for path, number in sorted(numbers.items(), key=lambda each: each[1])}
+    return {number: record for number, record in found.items() if record is not None}
 
 
 def _output(content: bytes) -> Output:

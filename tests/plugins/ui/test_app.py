@@ -6,7 +6,7 @@ import pytest
 from support.ui_results import metrics, write_report
 
 PAGES = ["/reports", "/reports/r", "/reports/r/report.html", "/compare", "/run", "/days", "/days/d"]
-PAGES += ["/datasets", "/models"]
+PAGES += ["/datasets", "/models", "/registry"]
 OPEN = ["/icon.svg", "/icon-dark.svg"]
 OF_A_BROWSER = {"accept": "text/html,*/*;q=0.8"}
 

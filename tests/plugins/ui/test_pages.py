@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from support.ui_results import metrics, unit, write_day, write_manifest, write_report
+from support.ui_results import metrics, unit, write_act, write_day, write_manifest, write_report, write_version
 from toposieve_airflow.ui.tables import ROWS
 
 LIMIT_S = 0.5
@@ -99,7 +99,13 @@ def test_hostile_text_is_escaped(viewer, base: Path) -> None:
     for folder, stage in (("datasets/x", "prepare"), ("models/x/y", "training")):
         write_manifest(base / folder, stage, [unit(HOSTILE, {HOSTILE: 1})], **more)
     write_manifest(base / "selected" / "d", "select", [unit(HOSTILE, {HOSTILE: 1})], number=2, **more)
+    lineage = {f"reports/{HOSTILE}": "", f"datasets/{HOSTILE}": ""}
+    model = {**content["models"][HOSTILE], "run": HOSTILE}
+    of_version = {"architecture": HOSTILE, "classes": [HOSTILE], "metrics": model, "lineage": lineage}
+    write_version(base, 1, label=HOSTILE, **of_version)
+    write_act(base, 1, 1, **dict.fromkeys(("action", "who", "when", "why", "order"), HOSTILE))
     pages = ["/reports", "/reports/r", "/compare?report=r&report=s", "/days", "/days/d", "/datasets", "/models"]
+    pages.append("/registry")
     for page in (*pages, f"/reports?q={quote(HOSTILE)}&sort={quote(HOSTILE)}"):
         response = viewer.get(page)
         assert response.status_code == 200
@@ -193,6 +199,31 @@ def test_datasets_and_models_say_what_they_were_made_from(viewer, base: Path) ->
     assert "/datasets?q=x" in links(viewer.get("/models?q=hlf").text)
     assert "train 1, now" not in viewer.get("/models").text
     assert "0a1b" not in viewer.get("/models?q=inclusive").text
+
+
+def test_the_registry_says_what_is_published_by_whom_and_why(viewer, rows, base: Path) -> None:
+    write_version(base, 1, auc=0.9)
+    write_version(base, 2, auc=0.95, label="better")
+    write_act(base, 1, 1, why="the first", order="first")
+    write_act(base, 2, 2, who="bob", why="fewer QCD events", order="of somebody's own")
+    rows.run(("publish_model", "first"))
+    response = viewer.get("/registry")
+    text = response.text
+    assert text.count("<strong>published</strong>") == 1
+    assert re.search(r"<td>2 <strong>published</strong></td>\s*<td>better", text)
+    assert "0.9500 ± 0.0020<br>" in text
+    assert text.count("rejection 50 at 90 %") == 6
+    assert text.index("bob</td><td>fewer QCD events") < text.index("ada</td><td>the first")
+    assert text.count('<td class="day">2026-01-02 03:04</td><td>publish</td>') == 2
+    found = links(text)
+    assert {"/reports/r", "/datasets?q=x", "/models?q=d1d7be185915ca63"} <= set(found)
+    assert [link for link in found if "/runs/" in link] == ["/dags/publish_model/runs/first"]
+
+
+def test_an_empty_registry_says_what_fills_it(viewer, base: Path) -> None:
+    assert "the DAG publish_model does so" in viewer.get("/registry").text
+    write_version(base, 1)
+    assert "Nothing is published." in viewer.get("/registry").text
 
 
 @pytest.mark.parametrize(

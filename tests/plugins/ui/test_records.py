@@ -30,6 +30,14 @@ def test_runs_of_days_by_their_plans(rows, records: Records) -> None:
     assert records.runs_of_days() == {"2026-01-01": [CHAIN], "2026-01-02": [CHAIN, DAY]}
 
 
+def test_runs_that_publish_are_known_by_their_names(rows, session) -> None:
+    rows.run(Run("publish_model", "first"))
+    assert Records(session, {"publish_model"}).runs_of_orders(["first", "gone"]) == {
+        "first": [Run("publish_model", "first")]
+    }
+    assert Records(session, {"topology_classifier"}).runs_of_orders(["first"]) == {}
+
+
 def test_the_report_that_a_run_plans(rows, records: Records) -> None:
     rows.planned(CHAIN, "evaluate", {"label": "r", "outputs": ["/data/reports/r"]})
     assert records.report_of(CHAIN) == "r"

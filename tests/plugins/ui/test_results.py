@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ui_results import metrics, unit, write_manifest, write_report
+from support.ui_results import metrics, unit, write_act, write_manifest, write_report, write_version
 from toposieve_airflow.ui.results import Results
 
 HOSTILE = ["..", ".", "", "r/..", "r\0", "a b", ".hidden", "x" * 300, "..%2fr"]
@@ -95,6 +95,30 @@ def test_a_manifest_of_before_numbers_is_the_oldest(base: Path, results: Results
     assert results.output("events", "d").events("events") == 10
     write_manifest(folder, "ingest", [unit("qcd/d/a.root", {"events": 20})])
     assert results.output("events", "d").events("events") == 20
+
+
+def test_the_last_act_says_what_is_published(base: Path, results: Results) -> None:
+    for number in (1, 2, 1_000_000):
+        write_version(base, number)
+    assert results.registered()[0].published is None
+    for number, version in ((1, 1), (2, 2), (1_000_000, 1)):
+        write_act(base, number, version)
+    (registered,) = results.registered()
+    assert (registered.name, registered.published, registered.classes) == ("topology", 1, ["qcd", "ttbar", "wjets"])
+    assert (list(registered.versions), list(registered.acts)) == ([1, 2, 1_000_000], [1, 2, 1_000_000])
+    assert registered.versions[1].made_of("reports") == ["r"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": "1"}'])
+def test_what_is_no_record_of_the_registry_is_left_out(text: str, base: Path, results: Results) -> None:
+    write_version(base, 1)
+    write_act(base, 1, 1)
+    for kind in ("versions", "published"):
+        for name in ("000002.json", "3.json", "000003.json.part"):
+            (base / "registry" / "topology" / kind / name).write_text(text)
+    (base / "registry" / ".hidden").mkdir()
+    (registered,) = results.registered()
+    assert (list(registered.versions), list(registered.acts)) == ([1], [1])
 
 
 def test_names_are_folders(base: Path, results: Results) -> None:
