@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,13 +21,10 @@ ListCall = Callable[..., Any]
 WATCH_S = 50
 """Seconds until a watch is opened anew; a dead connection is noticed not much later."""
 
-UNAUTHORIZED_S = 300.0
-"""Seconds in which the API server may not know who asks: it starts, or a token is being renewed."""
+REFUSED_S = 300.0
+"""Seconds in which an API server that has answered may refuse: it starts, a token is renewed, a Role is replaced."""
 
-WARM_UP_S = 30.0
-"""Seconds after an outage in which an API server that is just starting may not know yet who has which right."""
-
-_UNAUTHORIZED, _FORBIDDEN, _GONE = 401, 403, 410
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE = 401, 403, 404, 410
 
 
 def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) -> Iterator[Objects]:
@@ -45,15 +41,18 @@ def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) 
         ApiException: The API server refuses, and would again.
     """
     outages, pauses, away = Outages(), Pauses(reading), False
+
+    def opened() -> None:
+        nonlocal away
+        if away:
+            tell("the API server answers again")
+        away = False
+        outages.end()
+        pauses.reset()
+
     while not reading.is_stopped():
         try:
-            for objects in _list_and_watch(list_call, reading):
-                if away:
-                    tell("the API server answers again")
-                away = False
-                outages.end()
-                pauses.reset()
-                yield objects
+            yield from _list_and_watch(list_call, reading, opened)
         except (ApiException, HTTPError, OSError) as error:
             if reading.is_stopped():
                 return
@@ -68,7 +67,7 @@ def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) 
 def gone_within(list_call: ListCall, seconds: float) -> Objects:
     """Wait until there are no such objects any more, at most so long; returns those that are left."""
     left: Objects = {}
-    for left in _list_and_watch(list_call, Reading(), until=time.monotonic() + seconds):
+    for left in _list_and_watch(list_call, Reading(), lambda: None, until=time.monotonic() + seconds):
         if not left:
             break
     return left
@@ -87,37 +86,47 @@ def brief(error: Exception) -> str:
 
 
 class Outages:
-    """Tells errors of an API server that is away from those that stay."""
+    """Tells errors of an API server that is away from those that stay.
+
+    A refusal at the very start is one that stays: a right is missing. Once the API server has answered, or has been
+    away, a refusal is believed only when it has lasted for ``REFUSED_S``.
+    """
 
     def __init__(self) -> None:
-        """It has always answered."""
-        self._away_at = -math.inf
-        self._unknown_since: float | None = None
+        """Nothing is known of it."""
+        self._is_known = False
+        self._refused_since: float | None = None
 
     def passes(self, error: Exception) -> bool:
         """Whether an error may pass; one without an HTTP status may."""
         status, now = getattr(error, "status", None), time.monotonic()
-        if status == _FORBIDDEN:
-            return now < self._away_at + WARM_UP_S
-        self._unknown_since = (self._unknown_since or now) if status == _UNAUTHORIZED else None
+        if status == _UNAUTHORIZED or (self._is_known and status in (_FORBIDDEN, _NOT_FOUND)):
+            self._refused_since = self._refused_since or now
+            return now <= self._refused_since + REFUSED_S
         if status and not is_passing(error):
             return False
-        self._away_at = now
-        return self._unknown_since is None or now <= self._unknown_since + UNAUTHORIZED_S
+        self.end()
+        return True
 
     def end(self) -> None:
-        """It answers again."""
-        self._unknown_since = None
+        """It answers."""
+        self._is_known = True
+        self._refused_since = None
 
 
-def _list_and_watch(list_call: ListCall, reading: Reading, until: float | None = None) -> Iterator[Objects]:
-    """All objects now and after every change; the API server may forget what came after: then all are listed anew."""
+def _list_and_watch(
+    list_call: ListCall, reading: Reading, opened: Callable[[], None], until: float | None = None
+) -> Iterator[Objects]:
+    """All objects now and after every change; the API server may forget what came after: then all are listed anew.
+
+    ``opened`` is called when a watch has begun: only then is it known that nothing is refused.
+    """
     while not reading.is_stopped():
         listed = json.loads(list_call(_preload_content=False, _request_timeout=READ_S).data)
         objects = {each["metadata"]["name"]: each for each in listed["items"]}
         yield dict(objects)
         try:
-            yield from _watch(list_call, reading, objects, listed["metadata"]["resourceVersion"], until)
+            yield from _watch(list_call, reading, objects, listed["metadata"]["resourceVersion"], opened, until)
             return
         except ApiException as error:
             if error.status != _GONE:
@@ -126,11 +135,16 @@ def _list_and_watch(list_call: ListCall, reading: Reading, until: float | None =
 
 
 def _watch(
-    list_call: ListCall, reading: Reading, objects: Objects, version: str, until: float | None
+    list_call: ListCall,
+    reading: Reading,
+    objects: Objects,
+    version: str,
+    opened: Callable[[], None],
+    until: float | None,
 ) -> Iterator[Objects]:
     while not reading.is_stopped() and (until is None or time.monotonic() < until):
         seconds = WATCH_S if until is None else max(1, round(until - time.monotonic()))
-        for kind, each in _events(list_call, reading, version, seconds):
+        for kind, each in _events(list_call, reading, version, opened, seconds):
             version = each["metadata"]["resourceVersion"]
             if kind == "DELETED":
                 objects.pop(each["metadata"]["name"], None)
@@ -139,7 +153,9 @@ def _watch(
             yield dict(objects)
 
 
-def _events(list_call: ListCall, reading: Reading, version: str, seconds: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _events(
+    list_call: ListCall, reading: Reading, version: str, opened: Callable[[], None], seconds: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     response = list_call(
         watch=True,
         resource_version=version,
@@ -148,6 +164,7 @@ def _events(list_call: ListCall, reading: Reading, version: str, seconds: int) -
         _preload_content=False,
         _request_timeout=READ_S,
     )
+    opened()
     for line in reading.lines(response):
         event = json.loads(line)
         if event["type"] == "ERROR":

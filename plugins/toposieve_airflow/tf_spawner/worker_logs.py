@@ -104,9 +104,9 @@ def follow_log(
             is_over.wait(PAUSE_S)
         except (ApiException, HTTPError, OSError) as error:
             status = error.status if isinstance(error, ApiException) else None
-            if status == _NOT_FOUND:
+            if status == _NOT_FOUND and is_over.is_set():
                 return
-            if status != _NOT_STARTED and not outages.passes(error):
+            if status not in (_NOT_STARTED, _NOT_FOUND) and not outages.passes(error):
                 raise
             pauses.take()
 

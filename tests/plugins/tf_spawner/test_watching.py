@@ -10,6 +10,7 @@ from toposieve_airflow.tf_spawner import reading, watching
 from toposieve_airflow.tf_spawner.reading import Reading
 from toposieve_airflow.tf_spawner.watching import changes, gone_within
 
+CHANGED = watched(("MODIFIED", "a", "5"))
 EXPIRED = Answer(json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}))
 
 
@@ -45,9 +46,9 @@ def test_a_watch_that_expired_begins_anew_without_alarm(expired: Answer | ApiExc
 def test_an_api_server_that_goes_away_is_told_once_and_what_was_missed_is_seen() -> None:
     away = [ConnectionRefusedError("nobody there"), ApiException(status=503, reason="starting")]
     states, told = follow(
-        Script([listed("a", "b"), watched(error=ReadTimeoutError(None, "", "")), *away, listed("a")]), 2
+        Script([listed("a", "b"), watched(error=ReadTimeoutError(None, "", "")), *away, listed("a"), CHANGED]), 3
     )
-    assert states == [["a", "b"], ["a"]]
+    assert states == [["a", "b"], ["a"], ["a"]]
     assert [line.partition(",")[0] for line in told] == [
         "the API server does not answer",
         "the API server answers again",
@@ -68,9 +69,30 @@ def test_credentials_that_are_renewed_in_time_are_no_refusal() -> None:
     assert follow(Script([unknown, unknown, listed("a")]), 1)[0] == [["a"]]
 
 
-def test_a_refusal_is_raised() -> None:
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("answers", [[], [listed("a")]])
+def test_a_refusal_at_the_start_is_raised(answers: list[Answer], status: int) -> None:
+    script = Script([*answers, ApiException(status=status)])
     with pytest.raises(ApiException):
-        follow(Script([ApiException(status=403)]), 1)
+        follow(script, 2)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_later_on_is_waited_out(status: int) -> None:
+    refused = [ApiException(status=status, reason="no")] * 3
+    script = Script([listed("a"), CHANGED, *refused, listed("b"), watched(("MODIFIED", "b", "6"))])
+    states, told = follow(script, 4)
+    assert states == [["a"], ["a"], ["b"], ["b"]]
+    assert told == [f"the API server does not answer, trying again: HTTP {status} no", "the API server answers again"]
+
+
+def test_a_watch_that_stays_refused_is_believed_though_lists_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100, 10_000, 100))
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(clock))
+    script = Script([listed("a"), CHANGED, *[ApiException(status=403), listed("a")] * 9])
+    with pytest.raises(ApiException):
+        follow(script, 99)
+    assert 4 < script.calls < 12
 
 
 def test_an_api_server_that_does_not_know_all_rights_yet_when_it_comes_back() -> None:
@@ -79,9 +101,9 @@ def test_an_api_server_that_does_not_know_all_rights_yet_when_it_comes_back() ->
 
 
 def test_a_right_that_does_not_come_back_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "WARM_UP_S", 0.0)
+    monkeypatch.setattr(watching, "REFUSED_S", 0.0)
     with pytest.raises(ApiException):
-        follow(Script([ConnectionRefusedError(), ApiException(status=403)]), 1)
+        follow(Script([ConnectionRefusedError(), *[ApiException(status=403)] * 2]), 1)
 
 
 def test_waiting_until_all_are_gone() -> None:

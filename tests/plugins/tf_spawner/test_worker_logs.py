@@ -73,7 +73,18 @@ def test_an_api_server_that_does_not_know_all_rights_yet_when_it_comes_back() ->
 
 
 def test_the_log_of_a_pod_that_is_gone_is_over() -> None:
-    assert follow(Answer(f"{A} one"), ApiException(status=404), over_after=9)[0] == ["one"]
+    assert follow(Answer(f"{A} one"), ApiException(status=404), ApiException(status=404), over_after=2)[0] == ["one"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_while_the_worker_runs_is_waited_out(status: int) -> None:
+    refused = [ApiException(status=status)] * 3
+    lines, _ = follow(Answer(f"{A} one"), *refused, Answer(f"{A} one", f"{B} two"), Answer(), over_after=5)
+    assert lines == ["one", "two"]
+
+
+def test_a_pod_that_is_not_found_at_first_is_asked_for_again() -> None:
+    assert follow(ApiException(status=404), Answer(f"{A} one"), Answer(), over_after=2)[0] == ["one"]
 
 
 def test_a_container_that_is_not_ready_yet_is_asked_again() -> None:
