@@ -47,6 +47,7 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         self.kubernetes_conn_id = kubernetes_conn_id
         self.startup_timeout_s = startup_timeout_s
         self._selector: str | None = None
+        self._own_selector: str | None = None
 
     def submit(self, context: Context) -> None:
         """Run the job to its end.
@@ -58,27 +59,30 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         """
         self.name_pods(context)
         try:
-            self._remove_pods()
+            self._remove_pods(self._selector)
             try:
                 self._follow(context)
             finally:
-                self._remove_pods()
+                self._remove_pods(self._own_selector)
         except Refused as error:
             raise AirflowFailException(str(error)) from None
 
     def on_kill(self) -> None:
         """End driver and executors, then spark-submit, then what it has made meanwhile.
 
-        Airflow kills the task's process soon after, so that the requests that end the pods come first.
+        Airflow kills the task's process soon after, so that the requests that end the pods come first. Those of the
+        next try, which may be there already, are not touched.
         """
-        self._remove_pods(wait=False)
+        self._remove_pods(self._own_selector, wait=False)
         with suppress(ConfigException):  # the provider removes the driver too, but from inside a cluster only
             super().on_kill()
-        self._remove_pods()
+        self._remove_pods(self._own_selector)
 
     def _follow(self, context: Context) -> None:
-        selector = f"{self._selector},{TRY_LABEL}={context['ti'].try_number}"
-        with DriverWatch(self._pods(), selector, self.log.info, end_children, self.startup_timeout_s) as driver:
+        assert self._own_selector is not None
+        with DriverWatch(
+            self._pods(), self._own_selector, self.log.info, end_children, self.startup_timeout_s
+        ) as driver:
             try:
                 super().submit(context)
             except AirflowException as error:
@@ -96,6 +100,7 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         task = short_hash([ti.dag_id, ti.run_id, ti.task_id, map_index])
         labels = {**MANAGED_BY, **run_labels(context), TASK_LABEL: task, TRY_LABEL: str(ti.try_number)}
         self._selector = f"{TASK_LABEL}={task}"
+        self._own_selector = f"{self._selector},{TRY_LABEL}={ti.try_number}"
         self.conf = {
             **(self.conf or {}),
             "spark.kubernetes.driver.pod.name": f"{name}-driver",
@@ -107,15 +112,15 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             },
         }
 
-    def _remove_pods(self, *, wait: bool = True) -> None:
-        """Delete the pods of this task instance; Kubernetes then deletes what else belongs to them."""
-        if self._selector is None:
+    def _remove_pods(self, selector: str | None, *, wait: bool = True) -> None:
+        """Delete pods of this task instance; Kubernetes then deletes what else belongs to them."""
+        if selector is None:
             return
         try:
             if wait:
-                self._pods().remove_pods(self._selector)
+                self._pods().remove_pods(selector)
             else:
-                self._pods().delete_pods(self._selector)
+                self._pods().delete_pods(selector)
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("driver or executors could not be removed: %s", error)
 

@@ -103,7 +103,7 @@ def test_a_try_has_the_selector_of_its_task(operator: SparkOnKubernetesOperator)
 def test_a_kill_first_asks_for_the_end_of_the_pods(operator: SparkOnKubernetesOperator, asked: list[str]) -> None:
     operator.name_pods(TaskInstance().context())
     operator.on_kill()
-    selector = operator._selector
+    selector = f"{operator._selector},try_number=1"
     assert asked == [f"delete {selector}", "end spark-submit", f"remove {selector}"]
 
 
@@ -116,7 +116,8 @@ def test_a_kill_removes_the_pods_though_the_provider_finds_no_cluster_around_it(
     monkeypatch.setattr(spark_job.SparkJobOperator, "on_kill", fail)
     operator.name_pods(TaskInstance().context())
     operator.on_kill()
-    assert asked == [f"delete {operator._selector}", f"remove {operator._selector}"]
+    selector = f"{operator._selector},try_number=1"
+    assert asked == [f"delete {selector}", f"remove {selector}"]
 
 
 def test_a_kill_before_the_start_has_no_pods_to_end(operator: SparkOnKubernetesOperator, asked: list[str]) -> None:
@@ -134,6 +135,7 @@ def test_a_kill_before_the_start_has_no_pods_to_end(operator: SparkOnKubernetesO
 )
 def test_what_is_known_of_the_driver_decides(
     submit: Callable[[Failure | None], None],
+    operator: SparkOnKubernetesOperator,
     asked: list[str],
     failure: Failure | None,
     kind: type[AirflowException],
@@ -143,7 +145,7 @@ def test_what_is_known_of_the_driver_decides(
         submit(failure)
     assert type(caught.value) is kind
     assert str(caught.value) == words
-    assert [each.split()[0] for each in asked] == ["remove", "remove"]
+    assert asked == [f"remove {operator._selector}", f"remove {operator._selector},try_number=1"]
 
 
 def test_a_missing_right_is_no_reason_for_a_retry(
