@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from uuid import NAMESPACE_DNS, UUID, uuid5
 
 GANG = "train-0a1b2c3d-1"
+OWNER = "0199-train"
 LABELS = {"dag_id": "topology_classifier", "task_id": "train", "run_id": "manual__1", "try_number": "1"}
 
 
@@ -103,6 +105,23 @@ class TaskInstance:
     xcoms: dict[str, Any] = field(default_factory=dict)
     pulled: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
     """Task and key → what its instances have pushed."""
+    state: str | None = "failed"
+    """What Airflow says of it."""
+    airflow: str = "ours"
+
+    @property
+    def id(self) -> UUID:
+        """Another one for every try, and in every Airflow."""
+        key = (self.airflow, self.dag_id, self.run_id, self.task_id, self.map_index, self.try_number)
+        return uuid5(NAMESPACE_DNS, repr(key))
+
+    def get_task_states(
+        self, dag_id: str, map_index: int, task_ids: list[str], run_ids: list[str]
+    ) -> dict[str, dict[str, str | None]]:
+        """The answer of Airflow, by run and task."""
+        assert (dag_id, map_index, task_ids, run_ids) == (self.dag_id, self.map_index, [self.task_id], [self.run_id])
+        suffix = f"_{self.map_index}" if self.map_index >= 0 else ""
+        return {self.run_id: {f"{self.task_id}{suffix}": self.state}}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value

@@ -24,7 +24,7 @@ def rights(group: str, resource: str, *verbs: str) -> list[Right]:
 
 
 GANG = [
-    *rights("batch", "jobs", "create", "list", "watch", "delete"),
+    *rights("batch", "jobs", "create", "list", "watch", "patch", "delete"),
     *rights("", "services", "create"),
     *rights("", "pods", "list", "watch", "delete"),
     *rights("", "pods/log", "get"),

@@ -14,7 +14,14 @@ from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generi
 from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 
-from toposieve_airflow.tf_spawner.manifests import GANG_LABEL, Gang, Manifest, service_manifest
+from toposieve_airflow.tf_spawner.manifests import (
+    GANG_LABEL,
+    Gang,
+    Manifest,
+    deletion_of,
+    owner_of,
+    service_manifest,
+)
 from toposieve_airflow.tf_spawner.watching import ListCall, Objects, gone_within
 
 LATE_S = 2.0
@@ -30,6 +37,9 @@ _LOST = "DeletionByTaintManager"
 """Reason of Kubernetes' condition DisruptionTarget on the pods of a node that no longer answers."""
 
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
+CHANGED = (_NOT_FOUND, _CONFLICT)
+"""Answers to a request about an object as it was read, when it no longer is so."""
+
 _RIGHT = re.compile(
     r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
 )
@@ -106,13 +116,29 @@ class GangCluster:
         return sorted(items, key=lambda job: str(job["metadata"]["creationTimestamp"]), reverse=True)
 
     def create_job(self, job: Manifest) -> Manifest:
-        """Make a gang's Job, unless there is one of its name, and return it.
+        """Make a gang's Job, unless its owner has done so, and return it.
 
         Raises:
-            Refused: The API server does not take the manifest.
+            Refused: The API server does not take the manifest, or there is a Job of this name that is somebody else's.
         """
         made: Manifest | None = self._create(self._batch.create_namespaced_job, job)
-        return made or self.find_jobs(f"{GANG_LABEL}={job['metadata']['name']}")[0]
+        if made is not None:
+            return made
+        there = self.find_jobs(f"{GANG_LABEL}={job['metadata']['name']}")
+        if [owner_of(each) for each in there] != [owner_of(job)]:
+            raise of_another(job)
+        return there[0]
+
+    def adopt(self, gang: Gang, job: Manifest) -> Manifest | None:
+        """Make a gang's owner that of a Job, and return it; nothing if the Job is no longer as it was read.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        metadata = {**gang.ownership, "resourceVersion": job["metadata"]["resourceVersion"]}
+        patch, name = self._batch.patch_namespaced_job, job["metadata"]["name"]
+        adopted: Manifest | None = self._ask(patch, name, self.namespace, {"metadata": metadata}, missing=CHANGED)
+        return adopted
 
     def create_service(self, gang: Gang, job: Manifest) -> None:
         """Make the Service that a gang's Job owns, unless it is there already.
@@ -122,27 +148,28 @@ class GangCluster:
         """
         self._create(self._core.create_namespaced_service, service_manifest(gang, job["metadata"]["uid"]))
 
-    def remove(self, selector: str) -> None:
+    def remove(self, selector: str, owner: str | None = None) -> None:
         """Delete everything with these labels and wait until it is gone. Pods of a node that is lost go by force.
 
-        No others do: the next gang must not get a GPU, or write to a folder, that the last one still has.
+        No others do: the next gang must not get a GPU, or write to a folder, that the last one still has. A Job is
+        deleted as it was just read: if another try adopts it in between, that is seen.
+
+        Args:
+            selector: Labels.
+            owner: Whose the Jobs have to be; otherwise nothing is done. None: whoever's.
 
         Raises:
             StillThere: Something is left all the same.
             Refused: The API server does not allow it.
+            RefusedForNow: It does not take a request now; as from every method here.
         """
-        for job in self.find_jobs(selector):
-            self.delete_job(job["metadata"]["name"])
+        while jobs := [job for job in self.find_jobs(selector) if "deletionTimestamp" not in job["metadata"]]:
+            if owner is not None and any(owner_of(job) != owner for job in jobs):
+                return
+            for job in jobs:
+                delete, name = self._batch.delete_namespaced_job, job["metadata"]["name"]
+                self._ask(delete, name, self.namespace, body=deletion_of(job), missing=CHANGED)
         self._wait_for_end(selector)
-
-    def delete_job(self, name: str) -> None:
-        """Delete a Job; Kubernetes then deletes its pods and its Service.
-
-        Raises:
-            Refused: The API server does not allow it.
-            RefusedForNow: It does not take the request now; as from every method here.
-        """
-        self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
 
     def _wait_for_end(self, selector: str) -> None:
         pods = self._pods_within(selector, 0)
@@ -182,6 +209,15 @@ class GangCluster:
                 raise
 
         return _asked(ask)
+
+
+def of_another(job: Manifest) -> Refused:
+    """What to say when a Job is in the way that is not this task's."""
+    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+    return Refused(
+        f"Job {name} is there already and is another task's, of another Airflow or of a deleted run of the same name: "
+        f"give one of them another name, or remove the Job by `kubectl delete job -n {namespace} {name}`"
+    )
 
 
 def _is_lost(pod: Manifest) -> bool:

@@ -33,6 +33,9 @@ would delete workers of a gang whose others still run. It would also make the sa
 DIGEST_LABEL = "toposieve/digest"
 """Label of the Job that changes with anything in its pods: only the same work is taken over after a restart."""
 
+OWNER_ANNOTATION = "toposieve/owner"
+"""Annotation of the Job with what no two Airflows and no two runs share: task instance and try that answer for it."""
+
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 KEEP_S = 3600
@@ -50,6 +53,7 @@ class Gang:
         name: Name of Job and Service.
         namespace: Where they live.
         labels: Of the task instance; on everything that belongs to the gang.
+        owner: Id of the task instance, and the try.
         workers: Number of pods.
         container: Name of the container that trains.
         accelerator: ``cpu`` or ``gpu``.
@@ -61,6 +65,7 @@ class Gang:
     name: str
     namespace: str
     labels: Mapping[str, str]
+    owner: str
     workers: int
     container: str = "base"
     accelerator: Accelerator = "cpu"
@@ -77,6 +82,25 @@ class Gang:
     def selector(self) -> str:
         """Label selector of everything that belongs to this gang."""
         return f"{GANG_LABEL}={self.name}"
+
+    @property
+    def ownership(self) -> Manifest:
+        """What a Job's metadata says of the try that answers for it."""
+        return {
+            "labels": {TRY_LABEL: self.labels[TRY_LABEL]},
+            "annotations": {OWNER_ANNOTATION: self.owner},
+        }
+
+
+def owner_of(job: Manifest) -> str:
+    """Task instance and try that answer for a Job; empty if it does not say."""
+    return str(job["metadata"].get("annotations", {}).get(OWNER_ANNOTATION, ""))
+
+
+def deletion_of(job: Manifest) -> Manifest:
+    """What a request to delete a Job says: as it was read and no other, and the pods with it."""
+    as_read = {key: job["metadata"][key] for key in ("uid", "resourceVersion")}
+    return {"propagationPolicy": "Background", "preconditions": as_read}
 
 
 def task_selector(labels: Mapping[str, str]) -> str:
@@ -132,6 +156,7 @@ def job_manifest(pod: Manifest, gang: Gang) -> Manifest:
     if gang.run_limit_s is not None:
         spec["activeDeadlineSeconds"] = gang.run_limit_s
     metadata = {"name": gang.name, "namespace": gang.namespace, **copy.deepcopy(template["metadata"])}
+    metadata["annotations"] = {**metadata.get("annotations", {}), **gang.ownership["annotations"]}
     labels = metadata["labels"]
     labels[DIGEST_LABEL] = digest
     if gang.queue is not None:

@@ -13,7 +13,7 @@ import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, AirflowTaskTimeout
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -21,19 +21,22 @@ from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.outputs import JobLog, with_run, with_trained
 from toposieve_airflow.spark_job import log_places
-from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere
+from toposieve_airflow.tf_spawner.cluster import GangCluster, Refused, StillThere, of_another
 from toposieve_airflow.tf_spawner.diagnosis import is_suspended, may_be_adopted
 from toposieve_airflow.tf_spawner.feed import ClusterFeed
 from toposieve_airflow.tf_spawner.manifests import (
     DIGEST_LABEL,
+    TRY_LABEL,
     Gang,
     Manifest,
     gang_name,
     job_manifest,
+    owner_of,
     task_selector,
 )
 from toposieve_airflow.tf_spawner.pod_defaults import Accelerator
 from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
+from toposieve_airflow.tf_spawner.task_state import is_over
 from toposieve_airflow.tf_spawner.trigger import POLL_S, as_trigger
 
 if TYPE_CHECKING:
@@ -94,8 +97,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
     Every pod gets ``TF_CONFIG``. The workers' logs appear live, each line with its worker's index; what they wait for
     is said at once. When one fails, is evicted, deleted or lost with its node, the whole gang ends and the task fails
     with the reason; Airflow's retry starts the gang anew, from its checkpoint. A gang whose task's process has died is
-    taken over by the next try if it does the same work and has not failed. With ``deferrable`` no slot of Airflow is
-    taken while the gang waits to be admitted and scheduled; from then on a task follows it.
+    taken over by the next try if it does the same work and has not failed; so is one whose process Airflow has told to
+    end, unless Airflow then says that the task was marked or cleared. Only the try that a gang belongs to removes it.
+    With ``deferrable`` no slot of Airflow is taken while the gang waits to be admitted and scheduled; from then on a
+    task follows it.
 
     Everything of KubernetesPodOperator that describes a pod works as it does there (image, cmds, arguments, resources,
     volumes, ...); what would have no effect is refused. ``startup_timeout_seconds`` counts from the gang's admission
@@ -180,9 +185,9 @@ class TFSpawnerOperator(KubernetesPodOperator):
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
         pod, gang = self.pod_and_gang(context)
         with _told_to_airflow(), ExitStack() as cleanup:
-            gang = self._start_or_adopt(pod, gang, cleanup)
+            gang = self._start_or_adopt(pod, gang, context, cleanup)
             # Airflow itself asks for the link only at the end.
-            context["ti"].xcom_push(key=GangLink().xcom_key, value=self.address())
+            self._show(context, GangLink().xcom_key, self.address())
             if self.deferrable:
                 cleanup.pop_all()
                 self._defer(gang, limits, context)
@@ -210,25 +215,21 @@ class TFSpawnerOperator(KubernetesPodOperator):
         gang = replace(self.pod_and_gang(context)[1], name=event["gang"])
         limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds, passed=not event["in_time"])
         with _told_to_airflow(), ExitStack() as cleanup:
-            self._own(gang, cleanup)
+            self._own(gang, context, cleanup)
             if event["timed_out"]:
                 raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
             runs = self._supervise(gang, limits, context)
         self._check(runs, context)
 
     def on_kill(self) -> None:
-        """Delete the Job; Kubernetes ends the workers. A Job that is not made yet is not made any more.
+        """End the task, and with it the gang if that is what Airflow wants.
 
-        Raises:
-            Refused: The API server does not let the Job be deleted.
-            ApiException: It does not do so now.
-            HTTPError: It does not answer.
+        It does not say why it calls this: it may only have been away itself. This runs in the midst of whatever the
+        task does, so that asking is left to the task's own end. A Job that is not made yet is not made any more.
         """
         self._killed = True
         if self._feed is not None:
             self._feed.cancel(_killed())
-        if self._gang is not None:
-            self._cluster(self._gang).delete_job(self._gang.name)
 
     def pod_and_gang(self, context: Context) -> tuple[Manifest, Gang]:
         """The pod that the arguments describe, and the gang to make of it.
@@ -247,6 +248,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             name=gang_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index or 0, ti.try_number),
             namespace=pod["metadata"]["namespace"],
             labels=self._get_ti_pod_labels(context),
+            owner=f"{ti.id}/{ti.try_number}",
             workers=int(workers),
             container=self.base_container_name,
             accelerator=self.accelerator,
@@ -260,35 +262,47 @@ class TFSpawnerOperator(KubernetesPodOperator):
             return int(self.execution_timeout.total_seconds())
         return self.active_deadline_seconds
 
-    def _start_or_adopt(self, pod: Manifest, gang: Gang, cleanup: ExitStack) -> Gang:
+    def _start_or_adopt(self, pod: Manifest, gang: Gang, context: Context, cleanup: ExitStack) -> Gang:
         """Take over what an earlier process has left if it is the same work; otherwise delete it and start anew."""
         cluster, job = self._cluster(gang), job_manifest(pod, gang)
-        digest = job["metadata"]["labels"][DIGEST_LABEL]
-        left = cluster.find_jobs(task_selector(gang.labels))
-        adopted = next((each for each in left if _is_of(gang, each) or self._may_adopt(each, digest)), None)
-        for each in left:
-            if each is not adopted:
-                self.log.info("removing what is left of an earlier try: %s", each["metadata"]["name"])
-                self._remove(replace(gang, name=each["metadata"]["name"]))
+        adopted = self._adopt(cluster, gang, job["metadata"]["labels"][DIGEST_LABEL])
         if adopted is not None:
             gang = replace(gang, name=adopted["metadata"]["name"])
             self.log.info("taking over gang %s, which is there already", gang.name)
-        self._stop_if_killed()
-        self._own(gang, cleanup)
+        else:
+            self._stop_if_killed()
+        self._own(gang, context, cleanup)
         job = adopted or cluster.create_job(job)
         self._stop_if_killed()
         cluster.create_service(gang, job)
         self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
         return gang
 
+    def _adopt(self, cluster: GangCluster, gang: Gang, digest: str) -> Manifest | None:
+        """The Job that an earlier process has left for this one, if there is one; all others are removed."""
+        while True:
+            left = cluster.find_jobs(task_selector(gang.labels))
+            for each in left:
+                if not _is_of(gang, each) and int(each["metadata"]["labels"][TRY_LABEL]) >= int(gang.labels[TRY_LABEL]):
+                    raise of_another(each)
+            job = next((each for each in left if _is_of(gang, each) or self._may_adopt(each, digest)), None)
+            for each in left:
+                if each is not job:
+                    self.log.info("removing what is left of an earlier try: %s", each["metadata"]["name"])
+                    cluster.remove(replace(gang, name=each["metadata"]["name"]).selector, owner_of(each))
+            if job is None or _is_of(gang, job):
+                return job
+            if adopted := cluster.adopt(gang, job):
+                return adopted
+
     def _stop_if_killed(self) -> None:
         """End a task that a signal has told to end when there was no Job to delete."""
         if self._killed:
             raise _killed()
 
-    def _own(self, gang: Gang, cleanup: ExitStack) -> None:
-        """Answer for a gang from now on: it is removed with ``cleanup``, and when the task is killed."""
-        cleanup.callback(self._remove, gang)
+    def _own(self, gang: Gang, context: Context, cleanup: ExitStack) -> None:
+        """Answer for a gang from now on: it is removed with ``cleanup``."""
+        cleanup.callback(self._remove, gang, context["ti"])
         self._gang = gang
 
     def _may_adopt(self, job: Manifest, digest: str) -> bool:
@@ -327,7 +341,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         def report(states: dict[int, str]) -> None:
             workers = {str(index): state for index, state in sorted(states.items())}
             value = {"job": gang.name, "namespace": gang.namespace, "size": gang.workers, "workers": workers}
-            context["ti"].xcom_push(key="gang", value=value)
+            self._show(context, "gang", value)
 
         log = JobLog(self.log)
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
@@ -335,6 +349,13 @@ class TFSpawnerOperator(KubernetesPodOperator):
         if log.comparison is not None:
             context["ti"].xcom_push(key="return_value", value=log.comparison)
         return log.runs
+
+    def _show(self, context: Context, key: str, value: Any) -> None:
+        """Tell Airflow what people may want to see. While its API server is away that is not worth a gang."""
+        try:
+            context["ti"].xcom_push(key=key, value=value)
+        except AirflowRuntimeError as error:
+            self.log.warning("Airflow does not take the XCom %s: %s", key, error)
 
     def _check(self, runs: list[str], context: Context) -> None:
         """Look at the output of a gang that has ended well, and say where it is."""
@@ -345,17 +366,18 @@ class TFSpawnerOperator(KubernetesPodOperator):
             check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
 
-    def _remove(self, gang: Gang) -> None:
-        """Delete everything of a gang.
+    def _remove(self, gang: Gang, ti: Any) -> None:
+        """Delete everything of a gang, unless it is no longer this try's, or the next one may want it.
 
-        What cannot be deleted now ends by its deadline and its time to live.
-
-        Raises:
-            Refused: The right to do so is missing.
+        What cannot be deleted now is left to the next try and to the run's teardown; it ends by its deadline and its
+        time to live.
         """
+        if self._killed and not is_over(ti):
+            self.log.info("Airflow does not say that this task is over: gang %s is left to the next try", gang.name)
+            return
         try:
-            self._cluster(gang).remove(gang.selector)
-        except (StillThere, ApiException, HTTPError) as error:
+            self._cluster(gang).remove(gang.selector, gang.owner)
+        except (Refused, StillThere, ApiException, HTTPError) as error:
             command = f"kubectl delete job -n {gang.namespace} -l {gang.selector}"
             self.log.warning("gang %s could not be removed: %s. By hand: `%s`", gang.name, error, command)
 
@@ -380,4 +402,4 @@ def _killed() -> GangFailed:
 
 def _is_of(gang: Gang, job: Manifest) -> bool:
     """Whether a Job is of this very try: then there is no other to be made, even if it has failed."""
-    return bool(job["metadata"]["name"] == gang.name)
+    return owner_of(job) == gang.owner

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class GangTeardownOperator(BaseOperator):
-    """Deletes every gang of the run, by label. Needed only when a task's process died and no try came after it.
+    """Deletes every gang of the run, by label, whoever answers for it.
+
+    Needed only when a task's process died, or was ended for no reason that Airflow gave, and no try came after it.
 
     As a teardown (``tasks >> GangTeardownOperator(...).as_teardown()``) it runs whatever became of the tasks before it,
     and leaves the run's state to them.

@@ -17,8 +17,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiClient, BatchV1Api, CoreV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from toposieve_airflow.tf_spawner.cluster import CHANGED
 from toposieve_airflow.tf_spawner.feed import News
-from toposieve_airflow.tf_spawner.manifests import Gang
+from toposieve_airflow.tf_spawner.manifests import Gang, Manifest, deletion_of, owner_of
 from toposieve_airflow.tf_spawner.supervision import Limits, Supervision
 from toposieve_airflow.tf_spawner.watching import Outages, brief
 
@@ -90,10 +91,16 @@ class GangStartTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Delete the Job: the task was killed while it waited."""
+        """Delete the Job, if it is still this try's: somebody has ended or cleared the task while it waited."""
         gang = Gang(**self.gang)
         async with self._hook().get_conn() as client:
-            await BatchV1Api(client).delete_namespaced_job(gang.name, gang.namespace, propagation_policy="Background")
+            batch = BatchV1Api(client)
+            while job := await _own_job(batch, gang):
+                try:
+                    await _answer(batch.delete_namespaced_job, gang.name, gang.namespace, body=deletion_of(job))
+                except ApiException as error:
+                    if error.status not in CHANGED:
+                        raise
 
     def _is_too_late(self) -> bool:
         return self.deadline is not None and time.time() > self.deadline
@@ -109,13 +116,24 @@ def as_trigger(
     return GangStartTrigger(asdict(gang), asdict(limits), connection, poll_s, deadline)
 
 
+async def _own_job(batch: BatchV1Api, gang: Gang) -> Manifest | None:
+    """A gang's Job as it is now, if it is still that of its owner, and there."""
+    jobs = (await _answer(batch.list_namespaced_job, gang.namespace, label_selector=gang.selector))["items"]
+    own = [job for job in jobs if owner_of(job) == gang.owner and "deletionTimestamp" not in job["metadata"]]
+    return own[0] if own else None
+
+
+async def _answer(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    response = await call(*arguments, **options, _preload_content=False)
+    if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # the client itself does not look
+        raise ApiException(status=response.status, reason=response.reason)
+    return json.loads(await response.read())
+
+
 async def _look(hook: AsyncKubernetesHook, gang: Gang, watched: Supervision) -> None:
     async with hook.get_conn() as client:
         for kind, call, selector in _calls(client, gang):
-            response = await call(gang.namespace, **selector, _preload_content=False)
-            if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # the client itself does not look
-                raise ApiException(status=response.status, reason=response.reason)
-            items = json.loads(await response.read())["items"]
+            items = (await _answer(call, gang.namespace, **selector))["items"]
             watched.take((kind, {each["metadata"]["name"]: each for each in items}))
 
 

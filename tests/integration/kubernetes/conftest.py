@@ -107,7 +107,7 @@ def new_run(operator: TFSpawnerOperator, run_id: str, try_number: int = 1, morta
     """One try of a task; a mortal one can :meth:`~Run.die`."""
     run = Run(operator, TaskInstance(run_id=run_id, task_id=operator.task_id, try_number=try_number))
     if mortal:
-        operator._remove = lambda gang: None
+        operator._remove = lambda *_: None
     operator._cached_logger = Collector(run.lines)
     return run
 

@@ -18,6 +18,7 @@ from toposieve_airflow.tf_spawner.trigger import GangStartTrigger
 from .conftest import IMAGE, Namespace, Run, wait_for
 
 WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
+COUNT = "import time\nfor i in range(12):\n    print('step', i)\n    time.sleep(.5)"
 ONE_FAILS = """
 import json, os, signal, sys
 signal.signal(15, lambda *_: sys.exit(143))
@@ -177,16 +178,50 @@ def test_what_an_earlier_try_left_is_removed_first(make_run, namespace: Namespac
 
 
 def test_a_gang_whose_process_died_is_taken_over(make_run, namespace: Namespace) -> None:
-    text = "import time\nfor i in range(12):\n    print('step', i)\n    time.sleep(.5)"
-    first = make_run(text, mortal=True)
+    first = make_run(COUNT, mortal=True)
     first.start().wait_for_line("[worker 1] step 2")
     uid = namespace.pod(0).metadata.uid
     first.die()
-    second = make_run(text, try_number=2).start()
+    second = make_run(COUNT, try_number=2).start()
     assert namespace.pod(0).metadata.uid == uid
     assert second.finish().error is None
     for worker in range(2):
         assert second.worker_lines(worker) == [f"step {i}" for i in range(12)]
+
+
+@pytest.mark.parametrize("state", ["running", "up_for_retry"])
+def test_a_gang_whose_process_is_killed_for_no_reason_of_its_own_is_taken_over(make_run, state: str) -> None:
+    first = make_run(COUNT)
+    first.task.state = state
+    first.start().wait_for_line("[worker 1] step 2")
+    first.operator.on_kill()
+    assert "ended from outside" in failed(first.finish(10), retry=True)
+    second = make_run(COUNT, try_number=2).start().finish()
+    assert second.error is None
+    assert second.worker_lines(1) == [f"step {i}" for i in range(12)]
+
+
+def test_a_try_that_airflow_has_given_up_does_not_take_the_next_ones_gang_along(make_run) -> None:
+    first = make_run(COUNT).start()
+    first.wait_for_line("[worker 1] step 2")
+    second = make_run(COUNT, try_number=2).start()
+    second.wait_for_line("[worker 1] step 2")
+    first.operator.on_kill()
+    assert "ended from outside" in failed(first.finish(10), retry=True)
+    assert second.finish().error is None
+    for worker in range(2):
+        assert second.worker_lines(worker) == [f"step {i}" for i in range(12)]
+
+
+def test_a_job_of_the_same_name_that_is_another_tasks_stays(make_run, namespace: Namespace) -> None:
+    other = make_run(WAIT, mortal=True)
+    other.task.airflow = "another"
+    other.start()
+    uid = namespace.pod(0).metadata.uid
+    other.die()
+    assert "is there already and is another task's" in failed(make_run(WAIT).start().finish(), retry=False)
+    assert namespace.pod(0).metadata.uid == uid
+    namespace.sweep()
 
 
 def test_a_queued_gang_starts_when_it_is_admitted(make_run, namespace: Namespace) -> None:

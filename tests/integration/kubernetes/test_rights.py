@@ -14,20 +14,25 @@ from support.rights import GANG, SPARK_OPERATOR, Right, rules
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.spark_driver import DriverWatch
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
+from toposieve_airflow.tf_spawner import watching
 from toposieve_airflow.tf_spawner.pod_defaults import hardened
 
 from .conftest import IMAGE, Namespace, Run, fault, wait_for
+from .test_failures import COUNT, WAIT
 
 FORCE = Right("", "pods", "delete")
 """Only a pod that its node no longer ends is deleted by force."""
+
+ADOPT, REMOVE = Right("batch", "jobs", "patch"), Right("batch", "jobs", "delete")
+"""Needed for what an earlier try has left; what cannot be removed in the end is left to the next try."""
 
 
 @pytest.fixture
 def account(namespace: Namespace, tmp_path: Path) -> Callable[..., str]:
     """A kubeconfig of a service account that has all rights but one."""
 
-    def make(needed: list[Right], missing: Right | None = None) -> str:
-        name = f"without-{missing or 'nothing'}-{len(needed)}"
+    def make(needed: list[Right], missing: Right | None = None, name: str | None = None) -> str:
+        name = name or f"without-{missing or 'nothing'}-{len(needed)}"
         meta = {"metadata": {"name": name}}
         rights = client.RbacAuthorizationV1Api(namespace.core.api_client)
         namespace.core.create_namespaced_service_account(namespace.name, meta)
@@ -49,13 +54,53 @@ def test_these_rights_are_enough(make_run, account: Callable[..., str]) -> None:
     assert run.worker_lines(1) == ["up"]
 
 
-@pytest.mark.parametrize("missing", [right for right in GANG if right != FORCE], ids=str)
+@pytest.mark.parametrize("missing", [right for right in GANG if right not in (FORCE, ADOPT, REMOVE)], ids=str)
 def test_without_one_of_them_the_task_fails_and_names_it(
     make_run, account: Callable[..., str], missing: Right, namespace: Namespace
 ) -> None:
     run: Run = make_run("import time; time.sleep(2)", config_file=account(GANG, missing)).start().finish()
     check_names(run.error, missing)
     namespace.sweep()  # without the right to delete or to look, something is left
+
+
+@pytest.mark.parametrize(("missing", "text"), [(ADOPT, WAIT), (REMOVE, "print('other work')")], ids=str)
+def test_without_the_right_to_what_an_earlier_try_has_left_the_next_one_fails_and_names_it(
+    make_run, account: Callable[..., str], missing: Right, text: str, namespace: Namespace
+) -> None:
+    left: Run = make_run(WAIT, mortal=True).start()
+    uid = namespace.pod(0).metadata.uid
+    left.die()
+    run: Run = make_run(text, try_number=2, config_file=account(GANG, missing)).start().finish()
+    check_names(run.error, missing)
+    assert namespace.pod(0).metadata.uid == uid
+    namespace.sweep()
+
+
+def test_without_the_right_to_delete_jobs_what_was_done_is_done_and_the_right_is_named(
+    make_run, account: Callable[..., str], namespace: Namespace
+) -> None:
+    run: Run = make_run("print('up')", config_file=account(GANG, REMOVE, "no-end")).start().finish()
+    assert run.error is None
+    assert any(in_words_of(REMOVE) in line for line in run.lines)
+    namespace.sweep()
+
+
+def test_rights_that_are_taken_away_for_a_while_cost_a_running_gang_nothing(
+    make_run, account: Callable[..., str], namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "WATCH_S", 1)  # what is open already is not refused
+    rbac = client.RbacAuthorizationV1Api(namespace.core.api_client)
+    run: Run = make_run(COUNT, config_file=account(GANG, None, "for-a-while")).start()
+    run.wait_for_line("[worker 1] step 1")
+    binding = rbac.read_namespaced_role_binding("for-a-while", namespace.name)
+    binding.metadata.resource_version = None
+    rbac.delete_namespaced_role_binding("for-a-while", namespace.name)
+    run.wait_for_line("trying again: HTTP 403")
+    rbac.create_namespaced_role_binding(namespace.name, binding)
+    assert run.finish().error is None
+    for worker in range(2):
+        assert run.worker_lines(worker) == [f"step {i}" for i in range(12)]
+    assert any("the API server answers again" in line for line in run.lines)
 
 
 @pytest.mark.faults

@@ -6,7 +6,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from support.answers import Answer, Script, listed
-from support.kubernetes_gangs import GANG, LABELS
+from support.kubernetes_gangs import GANG, LABELS, OWNER
 from toposieve_airflow.tf_spawner.feed import ClusterFeed, News
 from toposieve_airflow.tf_spawner.manifests import Gang
 
@@ -31,7 +31,7 @@ class Cluster:
 
 @pytest.fixture
 def feed() -> ClusterFeed:
-    return ClusterFeed(Cluster(), Gang(GANG, "toposieve", LABELS, 2))  # type: ignore[arg-type]
+    return ClusterFeed(Cluster(), Gang(GANG, "toposieve", LABELS, OWNER, 2))  # type: ignore[arg-type]
 
 
 def take(feed: ClusterFeed, count: int) -> list[News]:

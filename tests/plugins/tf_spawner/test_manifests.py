@@ -15,6 +15,7 @@ from toposieve_airflow.tf_spawner.manifests import (
     GANG_LABEL,
     gang_name,
     job_manifest,
+    owner_of,
     service_manifest,
     task_selector,
 )
@@ -129,9 +130,10 @@ def test_digest_does_not_tell_the_volume_of_a_secret_that_airflow_names_by_chanc
 
 def test_labels_and_annotations_of_the_task_are_on_job_and_pods() -> None:
     job, _ = manifests(labels={"team": "trigger"}, annotations={"note": "a"})
-    for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
-        assert metadata["labels"]["team"] == "trigger"
-        assert metadata["annotations"] == {"note": "a"}
+    pods = job["spec"]["template"]["metadata"]
+    assert job["metadata"]["labels"]["team"] == pods["labels"]["team"] == "trigger"
+    assert job["metadata"]["annotations"]["note"] == "a"
+    assert pods["annotations"] == {"note": "a"}
     assert DIGEST_LABEL not in job["spec"]["template"]["metadata"]["labels"]
 
 
@@ -152,6 +154,12 @@ def test_names_are_valid_host_names(task_id: str) -> None:
     name = gang_name("dag", "run", task_id, 12, 123)
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
     assert len(name) <= 52
+
+
+def test_a_job_says_which_try_answers_for_it() -> None:
+    jobs = [manifests(try_number=number)[0] for number in (1, 2)]
+    assert [owner_of(job) for job in jobs] == [f"{TaskInstance(try_number=number).id}/{number}" for number in (1, 2)]
+    assert owner_of({"metadata": {}}) == ""
 
 
 def test_selector_of_a_task_finds_every_try() -> None:

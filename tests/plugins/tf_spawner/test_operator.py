@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRuntimeError,
+    AirflowTaskTimeout,
+    ErrorType,
+    TaskDeferred,
+)
+from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.serialization.serialized_objects import DagSerialization
 
 from support.kubernetes_gangs import TaskInstance, condition
@@ -29,6 +37,8 @@ class Cluster:
         self.created: list[str] = []
         self.services: list[str] = []
         self.removed: list[str] = []
+        self.owners: list[str] = []  # who adopts, or removes what is theirs
+        self.adoptions: list[Callable[[Manifest], Manifest | None]] = []
         self.failure: Exception | None = None
         self.signals: dict[str, Callable[[], None]] = {}
 
@@ -44,11 +54,12 @@ class Cluster:
     def create_service(self, gang: Gang, job: Manifest) -> None:
         self.services.append(gang.name)
 
-    def delete_job(self, name: str) -> None:
-        if self.failure:
-            raise self.failure
+    def adopt(self, gang: Gang, job: Manifest) -> Manifest | None:
+        self.owners.append(gang.owner)
+        return self.adoptions.pop(0)(job) if self.adoptions else job
 
-    def remove(self, selector: str) -> None:
+    def remove(self, selector: str, owner: str) -> None:
+        self.owners.append(owner)
         self.removed.append(selector.removeprefix("toposieve/gang="))
         if self.failure:
             raise self.failure
@@ -71,12 +82,15 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         event: dict[str, Any] | None = None,
         deferred_try: int | None = None,
         killed: Sequence[str] = (),
+        instance: dict[str, Any] | None = None,
         **options: Any,
     ) -> str:
         followed: list[str] = []
 
         def supervise(self: TFSpawnerOperator, gang: Gang, limits: Any, context: Any) -> list[str]:
             followed.append(gang.name)
+            cluster.signals.get("follow", lambda: None)()
+            self._stop_if_killed()
             if outcome:
                 raise outcome
             return []
@@ -84,17 +98,21 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         monkeypatch.setattr(TFSpawnerOperator, "_supervise", supervise)
         task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2, **options)
         cluster.signals = {when: task.on_kill for when in killed}
-        context = TaskInstance(try_number=try_number).context()
+        context = TaskInstance(try_number=try_number, **(instance or {})).context()
         task.go_on(context, event, deferred_try or try_number) if event else task.execute(context)
         return followed[0]
 
     return make
 
 
-def left(name: str, *conditions: dict[str, str], like: dict[str, Any] | None = None) -> Manifest:
+def owner(try_number: int) -> str:
+    return f"{TaskInstance(try_number=try_number).id}/{try_number}"
+
+
+def left(name: str, *conditions: dict[str, str], like: dict[str, Any] | None = None, **instance: Any) -> Manifest:
     """A Job that an earlier try has left; ``like`` are the options of the operator that made it."""
     task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", **{"workers": 2, **(like or {})})
-    job = module.job_manifest(*task.pod_and_gang(TaskInstance().context()))
+    job = module.job_manifest(*task.pod_and_gang(TaskInstance(**instance).context()))
     job["metadata"]["name"] = name
     return {**job, "status": {"conditions": list(conditions)}}
 
@@ -109,6 +127,27 @@ def test_the_same_work_is_taken_over_by_the_next_try(run: Callable[..., str], cl
     assert run(try_number=2) == "train-old-1"
     assert cluster.created == []
     assert cluster.services == cluster.removed == ["train-old-1"]
+    assert cluster.owners == [owner(2)] * 2
+
+
+@pytest.mark.parametrize("then", [[], [left("train-old-1", FAILED)]])
+def test_work_that_ends_while_it_is_taken_over_is_made_anew(
+    run: Callable[..., str], cluster: Cluster, then: list[Manifest]
+) -> None:
+    def change(job: Manifest) -> None:
+        cluster.jobs = then
+
+    cluster.jobs, cluster.adoptions = [left("train-old-1")], [change]
+    assert run(try_number=2) == cluster.created[0]
+    assert cluster.removed == [*(["train-old-1"] if then else []), *cluster.created]
+
+
+@pytest.mark.parametrize("other", [{"airflow": "another"}, {"try_number": 2}])
+def test_work_of_no_earlier_try_is_left_alone(run: Callable[..., str], cluster: Cluster, other: dict[str, Any]) -> None:
+    cluster.jobs = [left("train-old-1", **other)]
+    with pytest.raises(AirflowFailException, match="train-old-1 is there already and is another task's"):
+        run()
+    assert cluster.created == cluster.removed == cluster.owners == []
 
 
 def test_a_gang_in_a_queue_keeps_its_place_when_the_tasks_process_dies(
@@ -133,7 +172,20 @@ def test_anything_else_that_was_left_is_removed_first(run: Callable[..., str], c
     cluster.jobs = [job]
     name = run(try_number=2)
     assert cluster.removed == ["train-old-1", name]
+    assert cluster.owners == [owner(1), owner(2)]
     assert cluster.created == [name]
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"), [(Refused("a right is missing"), AirflowFailException), (StillThere("pod"), StillThere)]
+)
+def test_what_was_left_and_cannot_be_removed_is_in_the_way(
+    run: Callable[..., str], cluster: Cluster, failure: Exception, expected: type[Exception]
+) -> None:
+    cluster.jobs, cluster.failure = [left("train-old-1", FAILED)], failure
+    with pytest.raises(expected):
+        run(try_number=2)
+    assert cluster.created == []
 
 
 @pytest.mark.parametrize("jobs", [[], [left("train-old-1", FAILED)]])
@@ -197,20 +249,65 @@ def test_a_task_killed_before_it_follows_its_gang_leaves_none(
     assert cluster.removed == cluster.created
 
 
-def test_a_killed_task_ends_although_its_job_cannot_be_deleted(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        *((state, False) for state in ("success", "failed", "skipped", "removed", "restarting")),
+        *((state, True) for state in ("running", "queued", "scheduled", "up_for_retry", None)),
+    ],
+)
+def test_a_killed_task_removes_its_gang_only_if_airflow_says_that_it_was_marked_or_cleared(
+    run: Callable[..., str], cluster: Cluster, state: str | None, wanted: bool
+) -> None:
+    with pytest.raises(AirflowException, match="ended from outside") as caught:
+        run(killed=["follow"], instance={"state": state})
+    assert not isinstance(caught.value, AirflowFailException)
+    assert cluster.removed == ([] if wanted else cluster.created)
+
+
+def test_a_task_that_is_not_killed_removes_its_gang_without_asking(run: Callable[..., str], cluster: Cluster) -> None:
+    run(instance={"state": "running"})
+    assert cluster.removed == cluster.created
+
+
+def test_a_killed_task_ends_at_once_and_asks_nothing_in_the_signals_midst(cluster: Cluster) -> None:
     task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a")
     _, task._gang = task.pod_and_gang(TaskInstance().context())
     task._feed = module.ClusterFeed(cluster, task._gang)  # type: ignore[arg-type]
-    cluster.failure = Refused("a right is missing")
-    with pytest.raises(Refused):
-        task.on_kill()
+    task.on_kill()
     kind, error = task._feed.next(0) or ("", None)
     assert (kind, str(error)) == ("error", "ended from outside before it was done")
+    assert cluster.removed == []
 
 
-def test_what_cannot_be_removed_does_not_undo_a_success(run: Callable[..., str], cluster: Cluster) -> None:
-    cluster.failure = StillThere("pod x")
+@pytest.mark.parametrize("failure", [StillThere("pod x"), Refused("a right is missing")])
+def test_what_cannot_be_removed_does_not_undo_a_success(
+    run: Callable[..., str], cluster: Cluster, failure: Exception
+) -> None:
+    cluster.failure = failure
     assert run() == cluster.created[0]
+
+
+def test_an_airflow_that_takes_no_xcom_does_not_cost_the_gang(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Reporting(SimpleNamespace):
+        def run(self) -> None:
+            self.report({0: "running"})
+
+    def fail(self: TaskInstance, key: str, value: Any) -> None:
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+
+    monkeypatch.setattr(TaskInstance, "xcom_push", fail)
+    monkeypatch.setattr(module, "ClusterFeed", lambda *_: nullcontext())
+    monkeypatch.setattr(module, "Supervision", lambda feed, gang, limits, log, report: Reporting(report=report))
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a")
+    task._cached_logger = logging.getLogger("task")
+    with caplog.at_level(logging.WARNING):
+        task.execute(TaskInstance().context())
+    assert [line.partition(":")[0] for line in caplog.messages if "XCom" in line] == [
+        f"Airflow does not take the XCom {key}" for key in (module.GangLink().xcom_key, "gang")
+    ]
 
 
 def test_templates_reach_workers_queue_and_environment() -> None:

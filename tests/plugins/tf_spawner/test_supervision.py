@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from support.kubernetes_gangs import GANG, LABELS, condition, job, pod, running, terminated, waiting, warning
+from support.kubernetes_gangs import GANG, LABELS, OWNER, condition, job, pod, running, terminated, waiting, warning
 from toposieve_airflow.tf_spawner import diagnosis, supervision
 from toposieve_airflow.tf_spawner.cluster import Refused
 from toposieve_airflow.tf_spawner.feed import News
@@ -55,7 +55,7 @@ class Watched:
         self.log: list[str] = []
         self.reports: list[dict[int, str]] = []
         self.feed = WrittenNews([("warnings", {}), ("pods", {}), *news])
-        gang = Gang(GANG, "toposieve", LABELS, workers)
+        gang = Gang(GANG, "toposieve", LABELS, OWNER, workers)
         limits = Limits(startup_s, broken_s, passed)
         self._supervision = Supervision(self.feed, gang, limits, self.log.append, self.reports.append)
 
@@ -157,7 +157,7 @@ def test_a_side_car_that_runs_on_does_not_keep_a_gang_from_ending() -> None:
     ("now", "pods"), [(job(), [pod(0, terminated(0)), pod(1, terminated(0))]), (job(condition("Complete")), [])]
 )
 def test_a_gang_that_is_done_has_started_and_has_not_failed(now: dict[str, Any], pods: list[dict[str, Any]]) -> None:
-    watched = Supervision(WrittenNews([]), Gang(GANG, "toposieve", LABELS, 2), Limits(0), print, print)
+    watched = Supervision(WrittenNews([]), Gang(GANG, "toposieve", LABELS, OWNER, 2), Limits(0), print, print)
     for news in (objects("warnings"), objects("pods", *pods), objects("job", now)):
         watched.take(news)
     assert watched.has_started()

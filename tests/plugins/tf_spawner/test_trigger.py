@@ -1,18 +1,20 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from support.kubernetes_gangs import GANG, LABELS, condition, job, pod, running, terminated, waiting
+from support.kubernetes_gangs import GANG, LABELS, OWNER, condition, job, pod, running, terminated, waiting
 from toposieve_airflow.tf_spawner import trigger
-from toposieve_airflow.tf_spawner.manifests import Gang
+from toposieve_airflow.tf_spawner.manifests import OWNER_ANNOTATION, Gang
 from toposieve_airflow.tf_spawner.supervision import Limits
 from toposieve_airflow.tf_spawner.trigger import GangStartTrigger, as_trigger
 
 IN_TIME = {"gang": GANG, "in_time": True, "timed_out": False}
 LATE = {"gang": GANG, "in_time": False, "timed_out": False}
+BOTH_RUN = (job(), [pod(0, running()), pod(1, running())])
 
 Look = tuple[dict[str, Any], list[dict[str, Any]]] | int
 
@@ -29,13 +31,31 @@ class Answer:
         return json.dumps(self._content).encode()
 
 
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigger, "AsyncKubernetesHook", Hook)
+    monkeypatch.setattr(trigger, "SETTLED_S", 0)
+
+
+class Hook:
+    """A connection to nowhere."""
+
+    def __init__(self, **_: Any) -> None: ...
+
+    def get_conn(self) -> "Hook":
+        return self
+
+    async def __aenter__(self) -> "Hook":
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
 @pytest.fixture
 def fire(monkeypatch: pytest.MonkeyPatch):
-    """Event of a trigger that sees these states of Job and pods, or gets this HTTP status, one at each look."""
+    """Event of a trigger that sees all these states of Job and pods, or gets this HTTP status, one at each look."""
 
-    def calls_for(states: list[Look]) -> Any:
-        looks = iter(states)
-
+    def calls_for(looks: Iterator[Look]) -> Any:
         def calls(client: Any, gang: Gang) -> Any:
             look = next(looks)
             if isinstance(look, int):
@@ -53,30 +73,19 @@ def fire(monkeypatch: pytest.MonkeyPatch):
 
         return calls
 
-    class Hook:
-        def __init__(self, **_: Any) -> None: ...
-
-        def get_conn(self) -> "Hook":
-            return self
-
-        async def __aenter__(self) -> "Hook":
-            return self
-
-        async def __aexit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(trigger, "SETTLED_S", 0)
-
     def run(*states: Look, startup_s: float = 60, **options: Any) -> Any:
-        monkeypatch.setattr(trigger, "_calls", calls_for(list(states)))
-        monkeypatch.setattr(trigger, "AsyncKubernetesHook", Hook)
-        gang = Gang(GANG, "toposieve", LABELS, 2)
+        looks = iter(states)
+        monkeypatch.setattr(trigger, "_calls", calls_for(looks))
+        gang = Gang(GANG, "toposieve", LABELS, OWNER, 2)
         made = as_trigger(gang, Limits(startup_s, 0), {}, poll_s=0, **options)
 
         async def first() -> Any:
             async for event in made.run():
                 return event.payload
 
-        return asyncio.run(first())
+        event = asyncio.run(first())
+        assert next(looks, None) is None, "it has not waited"
+        return event
 
     return run
 
@@ -84,7 +93,7 @@ def fire(monkeypatch: pytest.MonkeyPatch):
 def test_it_waits_until_every_worker_runs(fire) -> None:
     waits = (job(suspend=True), [])
     half = (job(), [pod(0, running()), pod(1, waiting("ContainerCreating"))])
-    assert fire(waits, half, (job(), [pod(0, running()), pod(1, running())])) == IN_TIME
+    assert fire(waits, half, BOTH_RUN) == IN_TIME
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,12 @@ def test_a_gang_that_fails_meanwhile_is_left_to_the_task(fire, now: dict[str, An
 
 @pytest.mark.parametrize("status", [401, 429, 500])
 def test_an_api_server_that_is_busy_is_asked_again(fire, status: int) -> None:
-    assert fire(status, (job(), [pod(0, running()), pod(1, running())])) == IN_TIME
+    assert fire(status, BOTH_RUN) == IN_TIME
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_while_the_gang_waits_is_waited_out(fire, status: int) -> None:
+    assert fire((job(suspend=True), []), status, status, BOTH_RUN) == IN_TIME
 
 
 def test_what_the_trigger_may_not_see_is_left_to_the_task(fire) -> None:
@@ -117,7 +131,7 @@ def test_a_gang_that_starts_too_late(fire) -> None:
 
 
 def test_a_gang_that_waits_longer_than_the_task_may_take(fire) -> None:
-    assert fire((job(suspend=True), []), deadline=0.0) == {**IN_TIME, "timed_out": True}
+    assert fire(deadline=0.0) == {**IN_TIME, "timed_out": True}
 
 
 def test_airflow_has_time_to_notice_that_the_task_is_deferred(fire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +141,46 @@ def test_airflow_has_time_to_notice_that_the_task_is_deferred(fire, monkeypatch:
     assert time.monotonic() - begin >= 0.2
 
 
+@pytest.fixture
+def stays(monkeypatch: pytest.MonkeyPatch):
+    """Whether a Job stays when somebody ends the task: it has these versions and owners, one after each look."""
+
+    def run(*versions: tuple[str, str]) -> bool:
+        jobs = [job(uid="1", resourceVersion=each, annotations={OWNER_ANNOTATION: owner}) for each, owner in versions]
+
+        class Batch:
+            def __init__(self, client: Any) -> None: ...
+
+            async def list_namespaced_job(self, namespace: str, *, label_selector: str, **_: Any) -> Answer:
+                assert label_selector == f"toposieve/gang={GANG}"
+                return Answer(*([jobs.pop(0) if len(jobs) > 1 else jobs[0]] if jobs else []))
+
+            async def delete_namespaced_job(self, name: str, namespace: str, *, body: Any, **_: Any) -> Answer:
+                if not body["preconditions"].items() <= jobs[0]["metadata"].items():
+                    return Answer(status=409)
+                jobs.clear()
+                return Answer()
+
+        monkeypatch.setattr(trigger, "BatchV1Api", Batch)
+        made = as_trigger(Gang(GANG, "toposieve", LABELS, OWNER, 2), Limits(60, 60), {}, 10)
+        asyncio.run(asyncio.wait_for(made.on_kill(), 5))
+        return bool(jobs)
+
+    return run
+
+
+def test_a_task_ended_while_it_waits_leaves_no_job(stays) -> None:
+    assert not stays(("1", OWNER))
+    assert not stays(("1", OWNER), ("2", OWNER))
+
+
+def test_a_job_that_the_next_try_has_taken_over_stays(stays) -> None:
+    assert stays(("1", "another"))
+    assert stays(("1", OWNER), ("2", "another"))
+
+
 def test_it_goes_through_the_database() -> None:
-    made = as_trigger(Gang(GANG, "toposieve", LABELS, 2), Limits(60, 60), {"conn_id": "a"}, 10)
+    made = as_trigger(Gang(GANG, "toposieve", LABELS, OWNER, 2), Limits(60, 60), {"conn_id": "a"}, 10)
     path, arguments = made.serialize()
     assert path == "toposieve_airflow.tf_spawner.trigger.GangStartTrigger"
     assert GangStartTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
