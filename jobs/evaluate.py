@@ -177,12 +177,14 @@ def _make(
 ) -> Manifest:
     """Measure and draw in scratch, and publish the files; then tell how long it took."""
     from toposieve.evaluation import content, inputs, performance, predictions
+    from toposieve.io.scores import read_permuted_scores
 
     start, folder = time.monotonic(), publication.folder
     validation = predictions.predict(inputs.open_test_data(data.directory, inputs.VALIDATION_SPLIT), runs)
     predicted = predictions.predict(data, runs)
     measured = performance.measure(validation.sample, predicted.sample, config, cross_sections(data.manifest))
-    metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing)
+    permuted = {run.label: read_permuted_scores(run.scores) for run in runs}
+    metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing, permuted)
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)
         predictions.write_parquet(scratch / PREDICTIONS_NAME, predicted)

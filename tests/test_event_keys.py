@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from toposieve.event_keys import event_keys, mix
+from toposieve.event_keys import digest64, event_keys, mix, text_keys
 
 FILE = "qcd/d/qcd-000000.root"
 
@@ -28,3 +28,8 @@ def test_keys_follow_from_file_and_entry_for_ever() -> None:
     entries = np.array([0, 1, 2, 10**12])
     assert event_keys(FILE, entries).tolist() == [key_by_hand(FILE, entry) for entry in entries.tolist()]
     assert event_keys(FILE, entries)[0] == 0x4C7FDE9046DB8E44
+
+
+def test_each_text_has_a_key_that_follows_from_it() -> None:
+    assert text_keys(["a:1", "b:2"]).tolist() == [digest64("a:1")[0], digest64("b:2")[0]]
+    assert text_keys([]).tolist() == []

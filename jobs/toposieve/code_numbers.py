@@ -15,7 +15,7 @@ CODE_NUMBERS = {
     "import": 2,
     "train": 2,
     "score": 1,
-    "evaluate": 4,
+    "evaluate": 5,
     "tune": 1,
     "train_trees": 1,
 }

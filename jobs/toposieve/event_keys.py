@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,13 @@ def event_keys(file_id: str, entries: NDArray[np.int64]) -> Keys:
 
 def digest64(text: str) -> Keys:
     """A number that follows from a text, (1,)."""
-    return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), "<u8").astype(np.uint64)
+    return text_keys([text])
+
+
+def text_keys(texts: Iterable[str]) -> Keys:
+    """A number for each text, such as an event's id, (texts,)."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 def mix(values: Keys) -> Keys:

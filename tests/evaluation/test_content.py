@@ -92,6 +92,9 @@ def test_runs_and_configurations_are_recorded(sources):
     metrics = summarise(sources)[0]
     assert metrics["models"]["inclusive"]["run"] == sources[1][1].directory.name
     assert metrics["models"]["hlf"]["training"] == evaluation_data.RUN_METRICS
+    assert metrics["models"]["hlf"]["parameters"] == evaluation_data.RUN_METRICS["parameters"]
+    assert metrics["models"]["hlf"]["bytes"] == len(b"a model")
+    assert metrics["importance"] == {}
     assert "model" not in metrics["configuration"]["training"]
     assert metrics["configuration"]["training"]["batch_size"] == TrainingConfig().batch_size
     assert metrics["configuration"]["training"]["seed"] == {"hlf": 1, "inclusive": 2}

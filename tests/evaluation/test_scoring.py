@@ -12,8 +12,10 @@ from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation import inputs, scoring
+from toposieve.event_keys import text_keys
 from toposieve.io.manifests import read_manifest
-from toposieve.io.scores import SCORED_SPLITS, read_scores
+from toposieve.io.scores import SCORED_SPLITS, read_permuted_scores, read_scores
+from toposieve.permutation import PARTICLE_GROUPS, donors
 from toposieve.training.architectures import build_model
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
@@ -68,6 +70,29 @@ def test_their_softmax_is_the_published_models_probability_event_by_event(scored
         }
         expected = model({key: tf.constant(event[key], tf.float32) for key in model.input}).numpy()[0]
         np.testing.assert_allclose(tf.nn.softmax(found.logits[place]), expected, rtol=1e-5)
+
+
+def test_permuted_events_are_scored_with_another_ones_feature(scored):
+    _, data, run = scored
+    found, plain = read_permuted_scores(run.scores), read_scores(run.scores, "test")
+    np.testing.assert_array_equal(found.rows, np.arange(EVENTS))
+    groups = tuple(PARTICLE_GROUPS) if run.label == "inclusive" else ()
+    assert tuple(found.logits) == (*schema.HIGH_LEVEL_FEATURES, *groups)
+    examples, place = stored_examples(data.split), schema.HIGH_LEVEL_FEATURES.index("MT")
+    features = np.array([example["hlf"].float_list.value for example in examples], np.float32)
+    features[:, place] = features[donors(text_keys(plain.event_ids.to_pylist()), "MT"), place]
+    with run.model_file.fetch() as path:
+        model = tf.keras.models.load_model(path, compile=False)
+    for row in (0, 17, EVENTS - 1):
+        particles = np.reshape(examples[row]["particles"].float_list.value, (1, -1, len(schema.LOW_LEVEL_FEATURES)))
+        event = {
+            "high_level": features[row : row + 1] * evaluation_data.SCALE + evaluation_data.SCALE / 10,
+            "particles": particles,
+        }
+        expected = model({key: tf.constant(event[key], tf.float32) for key in model.input}).numpy()[0]
+        np.testing.assert_allclose(tf.nn.softmax(found.logits["MT"][row]), expected, rtol=1e-5)
+    for name in groups:
+        assert np.abs(found.logits[name] - plain.logits).max() > 1e-4
 
 
 def test_what_is_scored_is_not_scored_again(scored, monkeypatch):

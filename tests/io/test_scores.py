@@ -12,7 +12,14 @@ from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests, scores
 from toposieve.io.event_tables import read_tables
-from toposieve.io.scores import SCORED_SPLITS, Scores, publish_scores, read_scores
+from toposieve.io.scores import (
+    SCORED_SPLITS,
+    PermutedScores,
+    Scores,
+    publish_scores,
+    read_permuted_scores,
+    read_scores,
+)
 
 
 @pytest.fixture
@@ -141,3 +148,29 @@ def test_a_missing_class_is_named(stored, made):
     evaluation_data.save_manifest(Path(str(folder)), manifest)
     with pytest.raises(InvalidInputError, match="columns score_wjets are not as expected"):
         read_scores(folder, "test")
+
+
+def permuted_scores():
+    rows = np.array([1, 5, 9, 50])
+    return PermutedScores(rows, {name: np.full((4, 3), place, np.float32) for place, name in enumerate(("MET", "HT"))})
+
+
+def test_scores_of_permuted_events_are_beside_those_of_the_splits(stored, made):
+    folder = publish_scores(*stored, made)
+    assert read_permuted_scores(folder) is None
+    before = files_of(folder)
+    publish_scores(*stored, {}, permuted_scores)  # the splits are not asked for again
+    found, expected = read_permuted_scores(folder), permuted_scores()
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    assert list(found.logits) == ["MET", "HT"]
+    for name, logits in expected.logits.items():
+        np.testing.assert_array_equal(found.logits[name], logits)
+    kept = files_of(folder)
+    assert all(kept[name] == content for name, content in before.items() if name.endswith(".parquet"))
+
+
+def test_permuted_scores_that_are_not_finite_are_refused(stored, made):
+    bad = permuted_scores()
+    bad.logits["HT"][2, 1] = np.nan
+    with pytest.raises(InvalidInputError, match=r"permuted demo HT are NaN .* for 1 events, the first in row 9"):
+        publish_scores(*stored, made, lambda: bad)

@@ -18,6 +18,7 @@ from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.table import format_table
 from toposieve.io import manifests
+from toposieve.permutation import PARTICLE_GROUPS
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -131,6 +132,15 @@ def test_metrics_carry_what_the_stages_before_recorded(evaluated):
     assert metrics["code_versions"]["dataset"] == "abc1234"
     assert metrics["models"]["hlf"]["history"] == evaluation_data.HISTORY
     assert {"python", "numpy", "keras"} <= set(metrics["packages"])
+
+
+def test_the_importance_of_every_input_is_there(evaluated):
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    events = sum(evaluation_data.TEST_EVENTS.values())
+    expected = {"hlf": schema.HIGH_LEVEL_FEATURES, "inclusive": (*schema.HIGH_LEVEL_FEATURES, *PARTICLE_GROUPS)}
+    for label, names in expected.items():
+        found = metrics["importance"][label]
+        assert (found["events"], tuple(found["exchanged"])) == (events, names)
 
 
 def test_page_shows_the_numbers_of_the_metrics(evaluated):

@@ -13,10 +13,11 @@ import tune
 from support.evaluation_data import write_dataset
 from toposieve import schema
 from toposieve.config import TrainingConfig, TreeConfig, load_config
-from toposieve.io.scores import read_scores, scores_folder
+from toposieve.io.event_tables import features_of
+from toposieve.io.scores import read_permuted_scores, read_scores, scores_folder
 from toposieve.io.store import root_key
 from toposieve.tuning.forest import probabilities, trees_of
-from toposieve.tuning.trees import MODELS, TreeData, TreeRun, features_of, frame_of
+from toposieve.tuning.trees import MODELS, TreeData, TreeRun, frame_of
 
 SIZES = dict.fromkeys(schema.SAMPLES, 120)
 SMALL = {"random_forest_trees": 5, "random_forest_depth": 4, "xgboost_rounds": 5, "lightgbm_rounds": 5}
@@ -52,6 +53,10 @@ def test_a_tree_model_tells_the_classes_apart(base: Path, model: str) -> None:
     scores = read_scores(scores_folder(run.base, "demo", run.folder), "test")
     assert np.exp(scores.logits).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert (scores.logits.argmax(axis=1) == scores.labels).mean() > 0.8
+    permuted = read_permuted_scores(scores_folder(run.base, "demo", run.folder))
+    assert tuple(permuted.logits) == schema.HIGH_LEVEL_FEATURES
+    hits = {name: (each.argmax(axis=1) == scores.labels).mean() for name, each in permuted.logits.items()}
+    assert hits["HT"] < 0.8 < hits["LepCharge"]  # the first three features tell the classes apart
     [metrics] = (base / run.folder.relative_to(run.base)).glob("*/metrics.json")
     assert 0 < json.loads(metrics.read_text())["validation_loss"] < np.log(3)
 

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from matplotlib.figure import Figure
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
-from toposieve.evaluation import distributions, metrics, performance, plots, seeds, slices, style
+from toposieve.evaluation import distributions, importance, metrics, performance, plots, seeds, slices, style
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
 from toposieve.evaluation.report import OF_WEIGHTS
 from toposieve.io.manifests import Manifest
+from toposieve.io.scores import PermutedScores
 from toposieve.training.shards import signed_factors
 from toposieve.version import code_version
 
@@ -53,6 +55,7 @@ def summarise(
     measured: Performance,
     config: EvaluationConfig,
     missing: Sequence[str] = (),
+    permuted: Mapping[str, PermutedScores | None] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Content of ``metrics.json``: from the inputs and the configuration alone, no clock and no chance.
 
@@ -64,6 +67,7 @@ def summarise(
         measured: Metrics and their resamplings.
         config: Working points and bootstrap.
         missing: Labels that were asked for but are not trained.
+        permuted: Label → scores of permuted test events, where there are some.
     """
     labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
     models = performance.summarise_models(measured, predictions.sample)
@@ -78,6 +82,7 @@ def summarise(
         "classes": list(schema.SAMPLES),
         "test": performance.summarise_test_events(labels, weights, predictions.stored_weights),
         "models": {run.label: models[run.label] | _describe_run(run) for run in runs},
+        "importance": importance.summarise(predictions.sample, permuted, config),
         "missing": list(missing),
         "hertz": {sample: metrics.number(measured.hertz[label]) for sample, label in schema.LABELS.items()},
         "seeds": groups,
@@ -130,7 +135,14 @@ def _left_out(dataset: Manifest) -> list[str]:
 
 
 def _describe_run(run: ModelRun) -> dict[str, Any]:
-    return {"model": run.model, "run": run.directory.name, "training": run.metrics, "history": run.history}
+    return {
+        "model": run.model,
+        "run": run.directory.name,
+        "parameters": run.metrics.get("parameters"),
+        "bytes": run.model_bytes,
+        "training": run.metrics,
+        "history": run.history,
+    }
 
 
 def _training(runs: Sequence[ModelRun]) -> dict[str, Any]:

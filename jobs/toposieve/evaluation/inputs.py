@@ -68,6 +68,12 @@ class ModelRun:
         file = runs.results_of(self.manifest).get(runs.MODEL_FILE)
         return None if file is None else self.directory / file.path
 
+    @property
+    def model_bytes(self) -> int:
+        """Size of the model, of whatever kind: all files but those that tell of its training."""
+        told = (runs.METRICS_FILE, runs.HISTORY_FILE)
+        return sum(file.bytes for name, file in runs.results_of(self.manifest).items() if name not in told)
+
 
 @dataclass(frozen=True)
 class StageTime:

@@ -16,8 +16,8 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Sample
-from toposieve.io.event_tables import read_tables
-from toposieve.io.scores import read_scores
+from toposieve.io.event_tables import features_of, read_tables
+from toposieve.io.scores import probabilities, read_scores
 from toposieve.training.shards import signed_factors
 
 
@@ -81,8 +81,7 @@ def _features(data: TestData, table: pa.Table) -> npt.NDArray[np.float32]:
     scaling = data.scaling
     if scaling is None:
         return np.empty((table.num_rows, 0), np.float32)
-    scaled = np.stack([table[name].to_numpy() for name in schema.HIGH_LEVEL_FEATURES], axis=1)  # (events, 14)
-    features: npt.NDArray[np.float32] = scaled * scaling.high_level_scale + scaling.high_level_offset
+    features: npt.NDArray[np.float32] = features_of(table) * scaling.high_level_scale + scaling.high_level_offset
     return features
 
 
@@ -93,9 +92,7 @@ def _probabilities(data: TestData, run: ModelRun, event_ids: pa.Array) -> npt.ND
         raise InvalidInputError(
             f"{run.scores} holds scores of other {data.split.name} events than {data.directory}: score it again"
         )
-    powers = np.exp(found.logits - found.logits.max(axis=1, keepdims=True))
-    probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
+    return probabilities(found.logits)
 
 
 def _check_counts(data: TestData, labels: npt.NDArray[np.int64]) -> None:

@@ -6,22 +6,34 @@ import json
 import logging
 import time
 import zipfile
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Protocol
 
 import keras
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from toposieve import schema
 from toposieve.config import TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData, open_test_data
+from toposieve.event_keys import Keys, text_keys
 from toposieve.io.event_tables import read_tables
 from toposieve.io.manifests import read_manifest_if_any
-from toposieve.io.scores import LazyScores, Scores, publish_scores
+from toposieve.io.scores import LazyScores, PermutedScores, Scores, publish_scores
 from toposieve.io.store import Key
-from toposieve.models import PARTICLES
+from toposieve.models import HIGH_LEVEL, PARTICLES
+from toposieve.permutation import (
+    PARTICLE_EVENTS,
+    TABLE_EVENTS,
+    exchanged_features,
+    exchanged_particles,
+    sample_rows,
+)
+from toposieve.preprocessing import Scaling
 from toposieve.training.architectures import build_model
 from toposieve.training.architectures.parts import logits_of
 from toposieve.training.cache import Cache
@@ -64,7 +76,8 @@ def score(base: Key, dataset: Key, run: ModelRun, *, recompute: bool = False) ->
     if run.model_file is not None:
         model = cache(lambda: logits_of(load_model(run)))  # once for both splits, and not for what is there
         scores = LazyScores(lambda split: score_split(open_test_data(dataset, split), run, model()))
-        publish_scores(base, dataset, run.directory, scores, recompute=recompute)
+        permuted = partial(score_permuted, open_test_data(dataset), run.label, model)
+        publish_scores(base, dataset, run.directory, scores, permuted, recompute=recompute)
     elif read_manifest_if_any(run.scores) is None:
         raise InvalidInputError(
             f"{run.label}: {run.scores} has no scores of {dataset.name}: run the training of {run.model} again"
@@ -77,13 +90,10 @@ def score_split(data: TestData, run: ModelRun, model: keras.Model) -> Scores:
     Raises:
         InvalidInputError: A shard is damaged.
     """
-    split = data.split
-    takes_particles = PARTICLES in model.input
-    xla = takes_particles and split.events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
-    scorer = make_scorer(model, xla=xla)
+    split, scorer = data.split, _scorer_for(model, data.split.events)
     table = pa.concat_tables(read_tables(data.directory, data.manifest, split.name))
     meter, labels, logits = _Meter(f"{run.label}: scored", split.events), [], []
-    share = Share(BATCH_EVENTS if takes_particles else TABLE_BATCH_EVENTS)
+    share = Share(_batch_events(model))
     with Cache() as cache:
         for batch in ordered_batches(split, open_source(split, tuple(sorted(model.input)), cache), share):
             real = np.asarray(batch["present"]) > 0
@@ -91,6 +101,75 @@ def score_split(data: TestData, run: ModelRun, model: keras.Model) -> Scores:
             labels.append(np.asarray(batch["label"])[real])
             meter.add(len(labels[-1]))
     return Scores(table["event_id"].combine_chunks(), np.concatenate(labels), np.concatenate(logits))
+
+
+def score_permuted(data: TestData, label: str, load: Callable[[], keras.Model]) -> PermutedScores:
+    """Scores of some test events, of which one feature or kind of particle after the other is another event's.
+
+    Particles are left out where nobody knows how they were scaled: what is exchanged could not be put in order.
+
+    Args:
+        data: The test split.
+        label: What to call the model.
+        load: Gives the model, which ends before the softmax.
+
+    Raises:
+        InvalidInputError: A shard is damaged.
+    """
+    model = load()
+    takes_particles = PARTICLES in model.input
+    keys = text_keys(
+        pa.concat_tables(read_tables(data.directory, data.manifest, data.split.name))["event_id"].to_pylist()
+    )
+    rows = sample_rows(keys, PARTICLE_EVENTS if takes_particles else TABLE_EVENTS)
+    with Cache() as cache:
+        source = open_source(data.split, tuple(sorted(model.input)), cache)
+        [events] = source.batches(iter([rows[np.newaxis]]))
+    scorer, logits = _scorer_for(model, len(rows) * len(schema.HIGH_LEVEL_FEATURES)), {}
+    logger.info("%s: scoring %d events with one feature after the other exchanged", label, len(rows))
+    for name, changed in _exchanged({key: events[key] for key in model.input}, keys[rows], data.scaling):
+        logits[name] = _in_batches(scorer, changed, _batch_events(model))
+    return PermutedScores(rows, logits)
+
+
+def _exchanged(inputs: Batch, keys: Keys, scaling: Scaling | None) -> Iterator[tuple[str, Batch]]:
+    """What is exchanged, and a model's inputs with it exchanged."""
+    if HIGH_LEVEL in inputs:
+        for name, features in exchanged_features(inputs[HIGH_LEVEL], keys):
+            yield name, {**inputs, HIGH_LEVEL: features}
+    if PARTICLES in inputs and scaling is not None:
+        events = [rows[: _length(rows)] for rows in inputs[PARTICLES]]
+        for name, particles in exchanged_particles(events, keys, scaling):
+            padded = np.zeros_like(inputs[PARTICLES])
+            for row, of_event in zip(padded, particles, strict=True):
+                row[: len(of_event)] = of_event
+            yield name, {**inputs, PARTICLES: padded}
+
+
+def _length(rows: NDArray[np.float32]) -> int:
+    """Particles of an event, (801, 19), that is zero-padded on the right."""
+    return int(np.flatnonzero(rows.any(axis=1))[-1]) + 1
+
+
+def _in_batches(scorer: Scorer, inputs: Batch, size: int) -> NDArray[np.float32]:
+    """Scores of many events, (events, classes), in batches of one size: another one would be compiled for itself."""
+    events = len(next(iter(inputs.values())))
+    size = min(size, events)
+    found = [
+        scorer({key: values[np.arange(start, start + size) % events] for key, values in inputs.items()}).numpy()
+        for start in range(0, events, size)
+    ]
+    scores: NDArray[np.float32] = np.concatenate(found)[:events]
+    return scores
+
+
+def _batch_events(model: keras.Model) -> int:
+    return BATCH_EVENTS if PARTICLES in model.input else TABLE_BATCH_EVENTS
+
+
+def _scorer_for(model: keras.Model, events: int) -> Scorer:
+    xla = PARTICLES in model.input and events >= XLA_EVENTS and not tf.config.list_logical_devices("GPU")
+    return make_scorer(model, xla=xla)
 
 
 def load_model(run: ModelRun) -> keras.Model:

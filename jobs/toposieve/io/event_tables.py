@@ -99,6 +99,11 @@ def read_tables(dataset: Key, manifest: Manifest, split: str) -> Iterator[pa.Tab
                     yield read_table(dataset / file.path, unit.counts["events"], file.checksum)
 
 
+def features_of(table: pa.Table) -> NDArray[np.float32]:
+    """The high-level features of a table's events, scaled, (events, 14)."""
+    return np.stack([table[name].to_numpy() for name in schema.HIGH_LEVEL_FEATURES], axis=1)
+
+
 def _read(key: Key, events: int, columns: Sequence[str], *, whole: bool) -> pa.Table:
     with open_parquet(key, TABLE_SCHEMA, whole=whole) as file:
         table = file.read(columns=list(columns), use_threads=False)

@@ -44,6 +44,21 @@ SCORES_SCHEMA = pa.schema(
 )
 """Columns of a file of scores."""
 
+PERMUTED = "permuted"
+"""What a classifier says of some test events of which something is another event's, beside its scores of splits."""
+
+PERMUTED_SCHEMA = pa.schema(
+    [
+        pa.field(name, dtype, nullable=False)
+        for name, dtype in {
+            "permuted": pa.string(),  # what
+            "row": pa.int32(),  # of the event in the test split
+            **{f"score_{sample}": pa.float32() for sample in schema.SAMPLES},
+        }.items()
+    ]
+)
+"""Columns of a file of these scores: all events for one feature, then all for the next."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -55,6 +70,16 @@ class Scores:
     """(events,)."""
     logits: NDArray[np.float32]
     """(events, classes), of which the softmax is the probability."""
+
+
+@dataclass(frozen=True)
+class PermutedScores:
+    """Scores of the same test events, each time with another feature exchanged among them."""
+
+    rows: NDArray[np.int64]
+    """(events,) their positions in the test split, increasing."""
+    logits: Mapping[str, NDArray[np.float32]]
+    """What is exchanged → (events, classes), of which the softmax is the probability."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +106,15 @@ def scores_folder(base: Key, dataset: str, run: Key) -> Key:
     return base / "scores" / dataset / run.parent.name / run.name
 
 
-def publish_scores(base: Key, dataset: Key, run: Key, scores: Mapping[str, Scores], *, recompute: bool = False) -> Key:
+def publish_scores(
+    base: Key,
+    dataset: Key,
+    run: Key,
+    scores: Mapping[str, Scores],
+    permuted: Callable[[], PermutedScores] | None = None,
+    *,
+    recompute: bool = False,
+) -> Key:
     """Publish what a run says of a dataset's events, split by split; what is there already is not asked for.
 
     Args:
@@ -89,6 +122,7 @@ def publish_scores(base: Key, dataset: Key, run: Key, scores: Mapping[str, Score
         dataset: The dataset's folder.
         run: The run's folder, which has a manifest.
         scores: Each of :data:`SCORED_SPLITS` → its scores, which may be made when they are asked for.
+        permuted: Makes those of permuted test events; without it, they are left out.
         recompute: Make all anew.
 
     Returns:
@@ -103,10 +137,12 @@ def publish_scores(base: Key, dataset: Key, run: Key, scores: Mapping[str, Score
     with Publication(folder) as publication:
         reusable = [] if recompute else publication.reusable("", CODE_NUMBERS[STAGE])
         kept = {unit.outputs[0].path: Finished(unit, adopted=True) for unit in reusable}
+        makers = {split: partial(_write, scores, split, dataset, content, run) for split in SCORED_SPLITS}
+        if permuted is not None:
+            makers[PERMUTED] = partial(_write_permuted, permuted, f"{run}: its scores of permuted {dataset.name}")
         finished = []
-        for split in SCORED_SPLITS:
-            name = unit_name(split, CODE_NUMBERS[STAGE], *inputs.values())
-            make = partial(_write, scores, split, dataset, content, run)
+        for source, make in makers.items():
+            name = unit_name(source, CODE_NUMBERS[STAGE], *inputs.values())
             finished.append(kept.get(name) or adopt_or_make(folder, name, make, adopt=not recompute))
         manifest = Manifest(
             stage=STAGE,
@@ -127,17 +163,37 @@ def _write(scores: Mapping[str, Scores], split: str, dataset: Key, content: Mani
     found = scores[split]
     where = f"{run}: its scores of {dataset.name}'s {split} split"
     _check_events(found, pa.concat_tables(read_tables(dataset, content, split)), where)
-    bad = np.flatnonzero(~np.isfinite(found.logits).all(axis=1))
-    if len(bad):
-        first = found.event_ids[int(bad[0])]
-        raise InvalidInputError(f"{where} are NaN or infinite for {len(bad)} events, the first {first}: train it again")
+    _check_finite(found.logits, where, lambda place: found.event_ids[place])
     columns = [found.event_ids, pa.array(found.labels, pa.int8()), *map(pa.array, np.ascontiguousarray(found.logits.T))]
     with event_writer(path, SCORES_SCHEMA) as writer:
         writer.write_table(pa.Table.from_arrays(columns, schema=SCORES_SCHEMA))
-    events = len(found.labels)
+    return _unit(split, len(found.labels))
+
+
+def _write_permuted(make: Callable[[], PermutedScores], where: str, path: Path) -> Unit:
+    """Write the file of permuted events after a check."""
+    found = make()
+    for name, logits in found.logits.items():
+        _check_finite(logits, f"{where} {name}", lambda place: f"in row {found.rows[place]}")
+    with event_writer(path, PERMUTED_SCHEMA) as writer:
+        for name, logits in found.logits.items():
+            columns = [pa.array([name] * len(logits)), pa.array(found.rows, pa.int32())]
+            columns += map(pa.array, np.ascontiguousarray(logits.T))
+            writer.write_table(pa.Table.from_arrays(columns, schema=PERMUTED_SCHEMA))
+    return _unit(PERMUTED, len(found.rows))
+
+
+def _unit(source: str, events: int) -> Unit:
     return Unit(
-        source=split, source_checksum="", entry_start=0, entry_stop=events, counts={"events": events}, outputs=()
+        source=source, source_checksum="", entry_start=0, entry_stop=events, counts={"events": events}, outputs=()
     )
+
+
+def _check_finite(logits: NDArray[np.float32], where: str, name: Callable[[int], object]) -> None:
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        first = name(int(bad[0]))
+        raise InvalidInputError(f"{where} are NaN or infinite for {len(bad)} events, the first {first}: train it again")
 
 
 def _check_events(found: Scores, expected: pa.Table, where: str) -> None:
@@ -160,17 +216,49 @@ def read_scores(folder: Key, split: str) -> Scores:
         InvalidInputError: There are none of this split, they are damaged, lack a class, or are of another dataset or
             run than is there now.
     """
+    unit = _find(folder, split)
+    if unit is None:
+        raise InvalidInputError(f"{folder} holds no scores of the {split} split: score that, too")
+    table = _read(folder, unit, SCORES_SCHEMA)
+    return Scores(table["event_id"].combine_chunks(), table["label"].to_numpy().astype(np.int64), _logits_of(table))
+
+
+def read_permuted_scores(folder: Key) -> PermutedScores | None:
+    """Scores of permuted test events; None where whoever scored made none.
+
+    Raises:
+        InvalidInputError: They are damaged, lack a class, or are of another dataset or run than is there now.
+    """
+    unit = _find(folder, PERMUTED)
+    if unit is None:
+        return None
+    table, events = _read(folder, unit, PERMUTED_SCHEMA), unit.counts["events"]
+    names = table["permuted"].to_pylist()[::events]
+    parts = [table.slice(number * events, events) for number in range(len(names))]
+    rows = table["row"].to_numpy()[:events].astype(np.int64)
+    return PermutedScores(rows, {name: _logits_of(part) for name, part in zip(names, parts, strict=True)})
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The softmax of scores, (events, classes)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _find(folder: Key, source: str) -> Unit | None:
     manifest = read_manifest(folder)
     base = folder.parent.parent.parent.parent
     for name, known in manifest.inputs.items():
         if fingerprint(read_manifest(base / name)) != known:
             raise InvalidInputError(f"{folder} holds scores of another {name} than is there now: score it again")
-    units = [unit for unit in manifest.units if unit.source == split]
-    if manifest.stage != STAGE or not units:
-        raise InvalidInputError(f"{folder} holds no scores of the {split} split: score that, too")
-    with open_parquet(check_listed(folder, units[0].outputs[0]), SCORES_SCHEMA) as file:
-        table = file.read(use_threads=False).combine_chunks()
-    columns = [table[f"score_{sample}"].to_numpy() for sample in schema.SAMPLES]
-    return Scores(
-        table["event_id"].combine_chunks(), table["label"].to_numpy().astype(np.int64), np.stack(columns, axis=1)
-    )
+    return next((unit for unit in manifest.units if manifest.stage == STAGE and unit.source == source), None)
+
+
+def _read(folder: Key, unit: Unit, columns: pa.Schema) -> pa.Table:
+    with open_parquet(check_listed(folder, unit.outputs[0]), columns) as file:
+        return file.read(use_threads=False).combine_chunks()
+
+
+def _logits_of(table: pa.Table) -> NDArray[np.float32]:
+    return np.stack([table[f"score_{sample}"].to_numpy() for sample in schema.SAMPLES], axis=1)

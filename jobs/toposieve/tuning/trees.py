@@ -27,12 +27,14 @@ from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TreeConfig
 from toposieve.errors import InvalidInputError
+from toposieve.event_keys import text_keys
 from toposieve.io.content_folders import upload
-from toposieve.io.event_tables import read_tables
+from toposieve.io.event_tables import features_of, read_tables
 from toposieve.io.manifests import Manifest, Unit, fingerprint, read_manifest, read_manifest_if_any
 from toposieve.io.publication import Publication
-from toposieve.io.scores import LazyScores, Scores, publish_scores
+from toposieve.io.scores import LazyScores, PermutedScores, Scores, publish_scores
 from toposieve.io.store import Key
+from toposieve.permutation import TABLE_EVENTS, exchanged_features, sample_rows
 from toposieve.spark.run import run_on_spark
 from toposieve.tuning.forest import probabilities, trees_of
 from toposieve.version import code_version
@@ -77,11 +79,6 @@ class TreeData:
         if not sum(len(table) for table in tables):
             raise InvalidInputError(f"{self.directory} has no {split} events: prepare it from more events")
         return pa.concat_tables(tables)
-
-
-def features_of(table: pa.Table) -> NDArray[np.float32]:
-    """(events, 14)."""
-    return np.stack([table[name].to_numpy() for name in schema.HIGH_LEVEL_FEATURES], axis=1)
 
 
 def weights_of(table: pa.Table) -> NDArray[np.float64]:
@@ -263,14 +260,27 @@ class TreeRun:
         else:
             content = kind.fit(spark(), self.data, self.keys)
             self._publish(content)
-        publish_scores(self.base, self.data.directory, self.folder, LazyScores(partial(self.scores, content)))
+        scores = LazyScores(partial(self.scores, content))
+        publish_scores(self.base, self.data.directory, self.folder, scores, partial(self.permuted_scores, content))
 
     def scores(self, content: bytes, split: str) -> Scores:
         """Logarithms of the probabilities of a split's events."""
         table = self.data.table(split).combine_chunks()
-        found = np.maximum(MODELS[self.model].apply(content, features_of(table)), LEAST_PROBABILITY)
         labels = table["label"].to_numpy().astype(np.int64)
-        return Scores(table["event_id"].combine_chunks(), labels, np.log(found).astype(np.float32))
+        return Scores(table["event_id"].combine_chunks(), labels, self._logits(content, features_of(table)))
+
+    def permuted_scores(self, content: bytes) -> PermutedScores:
+        """The same of some test events, of which one feature after the other is another event's."""
+        table = self.data.table("test")
+        keys = text_keys(table["event_id"].to_pylist())
+        rows = sample_rows(keys, TABLE_EVENTS)
+        changed = exchanged_features(features_of(table)[rows], keys[rows])
+        return PermutedScores(rows, {name: self._logits(content, features) for name, features in changed})
+
+    def _logits(self, content: bytes, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(events, classes)."""
+        probabilities = np.maximum(MODELS[self.model].apply(content, features), LEAST_PROBABILITY)
+        return np.log(probabilities).astype(np.float32)
 
     def _publish(self, content: bytes) -> None:
         kind, dataset = MODELS[self.model], self.data.directory
