@@ -40,7 +40,15 @@ from toposieve.training.gang import (
     meet,
     threads_per_worker,
 )
-from toposieve.training.runs import CHECKPOINTS_DIRECTORY, METRICS_FILE, copy_metrics, finished_run, run_directory
+from toposieve.training.runs import (
+    CHECKPOINTS_DIRECTORY,
+    METRICS_FILE,
+    SAVED_MODEL_DIRECTORY,
+    SAVED_MODEL_FILE,
+    copy_metrics,
+    finished_run,
+    run_directory,
+)
 from toposieve.training.shards import open_dataset
 from toposieve.version import is_code_of
 
@@ -111,8 +119,8 @@ def main(args: argparse.Namespace) -> None:
     finished = finished_run(directory)
     if finished is not None and _is_of_same_model(directory, finished, config, args.replace):
         logger.info("complete already: nothing to do")
-        if gang.is_chief and (directory / METRICS_FILE).stat() is None:
-            copy_metrics(directory, finished)
+        if gang.is_chief and not args.dry_run:
+            _restore(directory, finished)
         return
     from toposieve.training.loop import Task
 
@@ -123,6 +131,16 @@ def main(args: argparse.Namespace) -> None:
         return
     with claim if gang.is_chief else nullcontext():
         _train_and_publish(task, args.startup_timeout)
+
+
+def _restore(directory: Key, finished: Manifest) -> None:
+    """Write again what lies beside a finished run's results, where it is not there."""
+    if (directory / METRICS_FILE).stat() is None:
+        copy_metrics(directory, finished)
+    if (directory / SAVED_MODEL_DIRECTORY / SAVED_MODEL_FILE).stat() is None:
+        from toposieve.training.results import write_saved_model
+
+        write_saved_model(directory, finished)
 
 
 def _rehearse(task: Task) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -197,13 +198,18 @@ def test_the_history_of_a_run_is_shown(
     assert re.search(r"\n +1  20\S+  training: ", capsys.readouterr().out)
 
 
-def test_metrics_that_were_lost_come_back(undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_beside_a_run_comes_back_where_it_was_lost(
+    undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, _ = undisturbed
-    metrics = run_of(base) / "metrics.json"
-    before = metrics.read_bytes()
+    metrics, saved_model = run_of(base) / "metrics.json", run_of(base) / "saved_model"
+    before = metrics.read_bytes(), sorted(saved_model.rglob("*"))
     metrics.unlink()
+    shutil.rmtree(saved_model)
+    assert run_main(monkeypatch, arguments(base, "--dry-run")) == 0
+    assert not metrics.exists()
     assert run_main(monkeypatch, arguments(base)) == 0
-    assert metrics.read_bytes() == before
+    assert (metrics.read_bytes(), sorted(saved_model.rglob("*"))) == before
 
 
 def test_sigterm_ends_a_worker_at_once(dataset_dir: Path, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.models import ARCHITECTURES
 from toposieve.preprocessing import Scaling
 from toposieve.training.architectures import build_model
-from toposieve.training.export import save_standard, scaled_part
+from toposieve.training.export import save_for_serving, save_standard, scaled_part
 
 RNG = np.random.default_rng(6)
 EVENTS, ROWS = 6, 20
@@ -71,6 +72,19 @@ def test_scores_are_the_same_without_toposieve(saved: tuple[Path, dict[str, kera
     scaled = {"particles": particles, "high_level": SCALING.apply_high_level(physical["high_level"])}
     expected = models[name]({each: scaled[each] for each in models[name].input}, training=False)
     np.testing.assert_allclose(np.load(folder / f"{name}.npy"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["inclusive", "particle_transformer"])
+def test_a_saved_model_gives_the_same_scores_and_needs_no_gpu(
+    saved: tuple[Path, dict[str, keras.Model]], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = saved
+    with monkeypatch.context() as where_it_is_saved:
+        where_it_is_saved.setattr("tensorflow.config.list_logical_devices", lambda _: ["a GPU"])
+        save_for_serving(tmp_path, folder / f"{name}.keras")
+    loaded = tf.saved_model.load(str(tmp_path))
+    scores = loaded.serve(dict(np.load(folder / "events.npz")))
+    np.testing.assert_allclose(scores, np.load(folder / f"{name}.npy"), atol=1e-5)
 
 
 def test_what_was_trained_is_within(saved: tuple[Path, dict[str, keras.Model]]) -> None:

@@ -47,6 +47,15 @@ def test_the_model_has_the_weights_of_the_best_epoch(finished: tuple[Task, Train
         np.testing.assert_array_equal(stored, expected)
 
 
+def test_the_same_model_lies_beside_for_tensorflow_alone(finished: tuple[Task, Trained]) -> None:
+    task, _ = finished
+    events = np.random.default_rng(2).normal(size=(5, 14)).astype(np.float32)
+    loaded = tf.saved_model.load(str(task.run_directory / "saved_model"))
+    model = keras.models.load_model(str(published(task, "model.keras")))
+    np.testing.assert_allclose(loaded.serve({"high_level": events}), model({"high_level": events}), atol=1e-6)
+    assert not any("saved_model" in file.path for file in read_manifest(task.run_directory).outputs())
+
+
 def test_equal_weights_give_an_equal_manifest(finished: tuple[Task, Trained], tmp_path: Path) -> None:
     task, trained = finished
     again = replace(task, run_directory=Key(str(tmp_path)) / "run")

@@ -2,7 +2,8 @@
 
 It takes events in physical units, as :mod:`toposieve.schema` orders their features: ``high_level`` (batch, 14), and
 ``particles`` (batch, particles, 19), zero-padded on the right. It scales them as the dataset was scaled; within it, by
-the model's own name, is the one that takes scaled events.
+the model's own name, is the one that takes scaled events. The same as a SavedModel is for those who serve it with
+TensorFlow alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -54,6 +55,26 @@ def standard(model: keras.Model, scaling: Scaling | None) -> keras.Model:
     outer = keras.Model(inputs, inner(scaled), name=f"{model.name}_of_physical_units")
     _number_operations(outer)
     return outer
+
+
+def save_for_serving(folder: Path, file: Path) -> None:
+    """Write what :func:`save_standard` has written as a SavedModel too; its bytes are never the same.
+
+    It takes any number of events, and of particles, on machines with a GPU and without one.
+    """
+    model = keras.models.load_model(file, compile=False)
+    for layer in _layers(model):
+        if isinstance(layer, keras.layers.GRU | keras.layers.LSTM):
+            layer.use_cudnn = False  # where there is a GPU, the graph would need one for ever
+    model.export(folder, format="tf_saved_model", verbose=False)
+
+
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
 
 
 def scaled_part(model: keras.Model, name: str) -> keras.Model:

@@ -1,8 +1,12 @@
-"""What a finished run publishes: model, learning curves and figures, and the manifest that makes it complete."""
+"""What a finished run publishes: model, learning curves and figures, and the manifest that makes it complete.
+
+Beside them lies what people look at or serve. No manifest lists that: it differs each time, or is a copy.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,10 +15,20 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.io.content_folders import upload
 from toposieve.io.manifests import Manifest, OutputFile, Unit
 from toposieve.io.publication import Publication, is_up_to_date
+from toposieve.io.store import Key
 from toposieve.training.architectures import build_model
-from toposieve.training.export import save_standard
+from toposieve.training.export import save_for_serving, save_standard
 from toposieve.training.loop import Task, Trained, best_epoch
-from toposieve.training.runs import HISTORY_FILE, METRICS_FILE, MODEL_FILE, TIMING_FILE, copy_metrics
+from toposieve.training.runs import (
+    HISTORY_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    SAVED_MODEL_DIRECTORY,
+    SAVED_MODEL_FILE,
+    TIMING_FILE,
+    copy_metrics,
+    results_of,
+)
 from toposieve.version import code_version
 
 
@@ -31,7 +45,20 @@ def publish(task: Task, trained: Trained) -> None:
         if not is_up_to_date(publication.previous, manifest):
             manifest = publication.publish(manifest)
         copy_metrics(task.run_directory, manifest)
+        write_saved_model(task.run_directory, manifest)
         (task.run_directory / TIMING_FILE).write_text(_json(_timing(task, trained)))
+
+
+def write_saved_model(directory: Key, manifest: Manifest) -> None:
+    """Write a finished run's model as a SavedModel too: whoever finds :data:`SAVED_MODEL_FILE` finds all of it."""
+    folder, model = directory / SAVED_MODEL_DIRECTORY, directory / results_of(manifest)[MODEL_FILE].path
+    with model.fetch() as file, TemporaryDirectory(prefix="toposieve-") as scratch:
+        save_for_serving(Path(scratch), file)
+        parts = [path for path in Path(scratch).rglob("*") if path.is_file()]
+        (folder / SAVED_MODEL_FILE).delete()
+        for part in sorted(parts, key=lambda path: path.name == SAVED_MODEL_FILE):
+            with (folder / part.relative_to(scratch).as_posix()).create() as path:
+                shutil.copyfile(part, path)
 
 
 def _write_results(directory: Path, task: Task, trained: Trained) -> None:

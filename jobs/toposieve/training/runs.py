@@ -18,6 +18,9 @@ METRICS_FILE = "metrics.json"
 TIMING_FILE = "timing.json"
 CHECKPOINTS_DIRECTORY = "checkpoints"
 TENSORBOARD_DIRECTORY = "tensorboard"
+SAVED_MODEL_DIRECTORY = "saved_model"
+SAVED_MODEL_FILE = "saved_model.pb"
+"""In its directory; the name is TensorFlow's."""
 
 logger = logging.getLogger(__name__)
 
