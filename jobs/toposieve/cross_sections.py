@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from toposieve.weights import WeightSums
 
+COLLISION_ENERGY = 13.0
+"""√s of the simulated collisions, TeV."""
+
 
 @dataclass(frozen=True)
 class Production:

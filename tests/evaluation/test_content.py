@@ -88,6 +88,17 @@ def test_a_class_whose_weights_cancel_is_remarked_with_its_own_figures(sources, 
     assert remark in caplog.text
 
 
+def test_conditions_are_said_as_far_as_they_are_known(sources):
+    data, runs = sources
+    assert summarise(sources)[0]["sample"] == {"energy": None, "pileup": None}
+    data.manifest.extra["cross_sections"] = {sample: {"pb": 1.0, "error": 0.1} for sample in schema.SAMPLES}
+    predicted = make_predictions(["hlf", "inclusive"])
+    predicted.pileup[:] = [10, 30] * 18
+    measured = performance.measure(predicted.sample, predicted.sample, CONFIG)
+    metrics = content.summarise("demo", data, runs, predicted, measured, CONFIG)
+    assert metrics["sample"] == {"energy": 13.0, "pileup": 20.0}
+
+
 def test_runs_and_configurations_are_recorded(sources):
     metrics = summarise(sources)[0]
     assert metrics["models"]["inclusive"]["run"] == sources[1][1].directory.name

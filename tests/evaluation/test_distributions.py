@@ -3,6 +3,7 @@ import math
 import hist
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from toposieve import schema
 from toposieve.evaluation import distributions, style
@@ -88,12 +89,27 @@ def test_scores_have_a_panel_for_each_model_and_class_in_the_colours_of_the_clas
     scores = np.full((120, 3), 1 / 3, np.float32)
     with style.page_style():
         figure = distributions.score_distributions({"hlf": scores, "inclusive": scores}, LABELS, np.ones(120))
-    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    titles = [axis.texts[0].get_text() for axis in figure.axes]
     assert len(titles) == 6
-    assert titles[0] == "hlf: score for QCD"
+    assert titles[0] == "hlf for QCD"
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(style.CLASS_LABELS.values())
     assert all(axis.get_yscale() == "log" for axis in figure.axes)
+
+
+def test_both_ends_of_the_scores_are_seen():
+    random = np.random.default_rng(5)
+    scores = expit(random.normal(0, 4, (120, 3)))
+    scores[:3] = [[0, 1, 0.5]] * 3
+    with style.page_style():
+        figure = distributions.score_distributions({"hlf": scores}, LABELS, np.ones(120))
+    edges = figure.axes[0].patches[0].get_data().edges
+    assert figure.axes[0].get_xscale() == "logit"
+    np.testing.assert_allclose(np.diff(logit(edges)), np.diff(logit(edges))[0])
+    assert edges[0] < 1e-3
+    assert edges[-1] > 1 - 1e-3
+    for patch in figure.axes[0].patches:
+        assert patch.get_data().values.sum() == pytest.approx(1)
 
 
 def test_cutflow_shows_every_count():

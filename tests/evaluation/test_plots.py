@@ -1,6 +1,10 @@
+import copy
+
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.markers import CARETUPBASE
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
@@ -21,7 +25,19 @@ def measured():
 
 
 def as_metrics(models):
-    return {"classes": list(schema.SAMPLES), "models": models}
+    return {"classes": list(schema.SAMPLES), "models": {label: {"model": label} | of for label, of in models.items()}}
+
+
+def rejection_figure(measured, **changed):
+    with style.page_style():
+        return plots.rejection_curves(as_metrics(measured[1] | changed), measured[0])
+
+
+def panels_of(figure):
+    """Of each pair of classes: the panel with the curves, and that of the ratio below."""
+    return [
+        (figure.axes[4 * (place // 2) + place % 2], figure.axes[4 * (place // 2) + place % 2 + 2]) for place in range(6)
+    ]
 
 
 def test_plots_do_not_look_as_the_user_has_set_up_matplotlib():
@@ -33,39 +49,89 @@ def test_plots_do_not_look_as_the_user_has_set_up_matplotlib():
 PAIRS = [(wanted, other) for wanted in range(3) for other in range(3) if other != wanted]
 
 
-def test_roc_has_a_log_axis_and_a_curve_for_each_model_and_pair_of_classes(measured):
-    with style.page_style():
-        figure = plots.roc_curves(measured[0])
+def curves_of(axis):
+    return [line.get_ydata() for line in axis.lines if len(line.get_xdata()) == len(performance.ROC_GRID)]
+
+
+def test_rejection_has_a_log_axis_and_a_curve_for_each_model_and_pair_of_classes(measured):
+    figure = rejection_figure(measured)
     names = list(style.CLASS_LABELS.values())
-    assert [axis.get_title() for axis in figure.axes] == [
-        f"{names[own]} against {names[other]}" for own, other in PAIRS
-    ]
-    for pair, axis in zip(PAIRS, figure.axes, strict=True):
+    rates = measured[0].nominal.curve[..., :-1]
+    for pair, (axis, _) in zip(PAIRS, panels_of(figure), strict=True):
+        assert [text.get_text() for text in axis.texts] == [f"{names[pair[0]]} against {names[pair[1]]}"]
         assert axis.get_yscale() == "log"
-        rates = measured[0].nominal.curve[..., :-1]
-        assert axis.get_ylim() == (pytest.approx(0.6 * min(rates[rates > 0].min(), 0.1)), 1)
-        curves = {line.get_label(): line.get_ydata() for line in axis.lines if len(line.get_xdata()) > 10}
-        assert set(curves) == {"hlf", "inclusive"}
-        np.testing.assert_array_equal(np.nan_to_num(curves["inclusive"]), measured[0].roc("inclusive", *pair)[0])
+        assert axis.get_ylim() == (1, pytest.approx(3 / min(rates[rates > 0].min(), 0.1)))
+        for model, curve in zip(("hlf", "inclusive"), curves_of(axis), strict=True):
+            rate = measured[0].roc(model, *pair)[0]
+            np.testing.assert_allclose(curve[rate > 0], 1 / rate[rate > 0])
+            assert np.isnan(curve[rate == 0]).all()
 
 
-def test_roc_bands_hold_the_middle_68_per_cent(measured):
-    with style.page_style():
-        figure = plots.roc_curves(measured[0])
-    (band, _), middle = figure.axes[0].collections, 100
+def test_rejection_is_divided_by_that_of_the_first_model_below(measured):
+    for pair, (_, below) in zip(PAIRS, panels_of(rejection_figure(measured)), strict=True):
+        first, second = (measured[0].roc(model, *pair)[0] for model in ("hlf", "inclusive"))
+        both = (first > 0) & (second > 0)
+        ones, ratio = curves_of(below)
+        np.testing.assert_allclose(ones[first > 0], 1)
+        np.testing.assert_allclose(ratio[both], first[both] / second[both])
+        assert below.get_yscale() == "log"
+
+
+def test_rejection_bands_hold_the_middle_68_per_cent(measured):
+    band, *_ = rejection_figure(measured).axes[0].collections
+    middle = 100
     edges = [y for x, y in band.get_paths()[0].vertices if x == performance.ROC_GRID[middle]]
     resampled = measured[0].roc("hlf", *PAIRS[0])[1][:, middle]
-    assert (min(edges), max(edges)) == pytest.approx(tuple(np.quantile(resampled, [0.16, 0.84])))
+    assert (min(edges), max(edges)) == pytest.approx(tuple(1 / np.quantile(resampled, [0.84, 0.16])))
 
 
-def test_roc_markers_are_the_working_points(measured):
-    with style.page_style():
-        figure = plots.roc_curves(measured[0])
-    markers = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(CONFIG.working_points)]
-    points = measured[1]["hlf"]["working_points"]["qcd"]
-    assert list(markers[0].get_xdata()) == [point["true_positive_rate"] for point in points]
-    expected = [point["background"]["ttbar"]["false_positive_rate"] for point in points]
-    np.testing.assert_array_equal(np.nan_to_num(markers[0].get_ydata()), expected)
+def test_many_models_have_no_bands(measured, monkeypatch):
+    def bands():
+        return [
+            each
+            for each in rejection_figure(measured).axes[0].collections
+            if isinstance(each, FillBetweenPolyCollection)
+        ]
+
+    assert len(bands()) == 2
+    monkeypatch.setattr(plots, "MOST_BANDS", 1)
+    assert bands() == []
+
+
+def test_rejection_markers_are_the_working_points_with_their_intervals(measured):
+    bars = rejection_figure(measured).axes[0].containers[: len(CONFIG.working_points)]
+    for bar, point in zip(bars, measured[1]["hlf"]["working_points"]["qcd"], strict=True):
+        background = point["background"]["ttbar"]
+        assert bar.lines[0].get_xdata() == pytest.approx([point["true_positive_rate"]], abs=1e-3)
+        assert bar.lines[0].get_ydata() == [1 / background["false_positive_rate"]]
+        ends = bar.lines[2][0].get_segments()[0][:, 1]
+        np.testing.assert_allclose(ends, 1 / np.array(background["interval"])[::-1])
+
+
+def test_an_arrow_points_up_from_the_limit_where_nothing_passes(measured):
+    changed = copy.deepcopy(measured[1]["hlf"])
+    changed["working_points"]["qcd"][0]["background"]["ttbar"] |= {"rejection": None, "upper_limit_95": 0.04}
+    bar = rejection_figure(measured, hlf=changed).axes[0].containers[0]
+    assert bar.lines[0].get_ydata() == [25]
+    (arrow,) = bar.lines[1]
+    assert arrow.get_marker() == CARETUPBASE
+    assert arrow.get_ydata() > 25
+    plain = rejection_figure(measured).axes[0].containers[0]
+    assert plain.lines[1] == ()
+
+
+def test_label_says_who_and_under_which_conditions_what_is_unknown_left_out(measured):
+    def titles(**sample):
+        figure = rejection_figure(measured)
+        with style.page_style():
+            style.experiment_label(figure, sample)
+        assert not any(axis.get_title("left") for axis in figure.axes[1:])
+        return figure.axes[0].get_title("left"), figure.axes[1].get_title("right")
+
+    who = r"$\bf{Toposieve}$ $\it{Simulation}$"
+    assert titles(energy=13.0, pileup=20.2) == (who, r"$\langle$PU$\rangle$ = 20, √s = 13 TeV")
+    assert titles(energy=13.6, pileup=None) == (who, "√s = 13.6 TeV")
+    assert titles(energy=None, pileup=None) == (who, "")
 
 
 def test_rate_curves_add_up_all_processes_and_show_the_budgets(measured):
@@ -121,7 +187,7 @@ def test_undefined_metrics_can_be_drawn(tmp_path):
     models = performance.summarise_models(measured, events)
     with style.page_style():
         style.save(plots.auc_summary(as_metrics(models)), tmp_path / "auc.png")
-        style.save(plots.roc_curves(measured), tmp_path / "roc.png")
+        style.save(plots.rejection_curves(as_metrics(models), measured), tmp_path / "roc.png")
         style.save(plots.learning_curves({"hlf": {"loss": [1.0], "validation_loss": [1.0]}}), tmp_path / "learning.png")
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -129,13 +195,26 @@ def test_undefined_metrics_can_be_drawn(tmp_path):
 def test_a_figure_gives_the_same_bytes_twice(tmp_path, measured):
     for name in ("first.png", "second.png"):
         with style.page_style():
-            style.save(plots.roc_curves(measured[0]), tmp_path / name)
+            style.save(rejection_figure(measured), tmp_path / name)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
     assert (tmp_path / "first.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_models_are_told_apart_by_line_and_marker_and_classes_by_colour():
-    assert len(style.MODEL_STYLES) >= len(ARCHITECTURES)
+    styles = [{key: str(value) for key, value in style.model_style(place).items()} for place in range(100)]
+    first = styles[: len(ARCHITECTURES)]
     for key in ("color", "linestyle", "marker"):
-        assert len({str(each[key]) for each in style.MODEL_STYLES}) == len(style.MODEL_STYLES)
+        assert len({each[key] for each in first}) == len(ARCHITECTURES)
+    assert len({tuple(each.values()) for each in styles}) == len(styles)
     assert set(style.CLASS_COLOURS) == set(style.CLASS_LABELS) == set(schema.SAMPLES)
+
+
+def test_bars_of_models_stand_side_by_side_within_their_slice():
+    of_slice = {key: [value, None] for key, value in (("share", 0.9), ("low", 0.8), ("high", 0.95))}
+    stable = {"stability": {sample: {"nJets": {sample: of_slice}} for sample in schema.SAMPLES}}
+    metrics = as_metrics(dict.fromkeys(map(str, range(10)), stable)) | {"slices": {"nJets": ["0", "1"]}}
+    with style.page_style():
+        figure = plots.stability(metrics)
+    places = [bar.lines[0].get_xdata()[0] for bar in figure.axes[0].containers]
+    np.testing.assert_allclose(places, np.linspace(-0.36, 0.36, 10))
+    assert figure.axes[0].get_xlim() == (-0.5, 1.5)

@@ -206,6 +206,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         "report": "demo",
         "dataset": "demo",
         "classes": list(schema.SAMPLES),
+        "sample": {"energy": 13.0, "pileup": 20.2},
         "test": performance.summarise_test_events(labels, weights, weights),
         "models": {model: values | run for model, values in performance.summarise_models(measured, events).items()},
         "missing": [],

@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
+from toposieve.cross_sections import COLLISION_ENERGY
 from toposieve.evaluation import distributions, importance, metrics, performance, plots, seeds, slices, style
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
 from toposieve.evaluation.report import OF_WEIGHTS
 from toposieve.io.manifests import Manifest
+from toposieve.io.sample_cross_sections import cross_sections
 from toposieve.io.scores import PermutedScores
 from toposieve.training.shards import signed_factors
 from toposieve.version import code_version
@@ -80,6 +82,7 @@ def summarise(
         "report": report,
         "dataset": data.directory.name,
         "classes": list(schema.SAMPLES),
+        "sample": _conditions(data.manifest, predictions),
         "test": performance.summarise_test_events(labels, weights, predictions.stored_weights),
         "models": {run.label: models[run.label] | _describe_run(run) for run in runs},
         "importance": importance.summarise(predictions.sample, permuted, config),
@@ -104,6 +107,12 @@ def summarise(
         },
         "packages": package_versions(),
     }
+
+
+def _conditions(dataset: Manifest, predictions: Predictions) -> dict[str, float | None]:
+    """√s in TeV, of our simulation, whose files alone say their cross-section; mean number of pile-up interactions."""
+    ours = all(cross_sections(dataset).values())
+    return {"energy": COLLISION_ENERGY if ours else None, "pileup": metrics.number(predictions.pileup.mean())}
 
 
 def _stability(
@@ -195,6 +204,7 @@ def draw(
     with style.page_style():
         for name, figure in _figures(metrics, predictions, measured).items():
             paths[name] = directory / f"{name}.png"
+            style.experiment_label(figure, metrics["sample"])
             style.save(figure, paths[name])
     return paths
 
@@ -204,7 +214,7 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Per
     histories = {label: values["history"] for label, values in metrics["models"].items() if values["history"]}
     figures = {
         "auc": plots.auc_summary(metrics),
-        "roc": plots.roc_curves(measured),
+        "roc": plots.rejection_curves(metrics, measured),
         **({"rates": plots.rate_curves(measured)} if np.isfinite(measured.hertz).all() else {}),
         "stability": plots.stability(metrics),
         "calibration": plots.reliability(metrics),

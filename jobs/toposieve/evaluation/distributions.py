@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogitFormatter, LogitLocator, MaxNLocator, NullLocator
+from scipy.special import expit, logit
 
 from toposieve import schema
 from toposieve.evaluation.metrics import FloatArray, IntArray
@@ -22,8 +23,11 @@ from toposieve.evaluation.style import (
     feature_label,
     figure_legend,
     model_label,
+    panel_label,
     panels,
 )
+
+Binning = hist.axis.Regular | hist.axis.Variable
 
 BINS = 40
 """Most bins of a histogram; few events get fewer."""
@@ -46,6 +50,8 @@ FEATURE_SYMBOLS = {
     "LepIsoNeu": "isolation, neutral",
     "LepCharge": "lepton charge",
     "LepIsEle": "lepton is an electron",
+    "particles": "number of particles",
+    "pileup": "pile-up interactions",
 }
 
 COUNTED_FEATURES = frozenset({"nJets", "nBjets", "LepCharge", "LepIsEle"})
@@ -64,21 +70,34 @@ CUT_LABELS = {
 
 
 def score_distributions(scores: Mapping[str, npt.NDArray[Any]], labels: IntArray, weights: FloatArray) -> Figure:
-    """Each model's score of each class, by true class, normalised to one for each true class."""
-    figure, axes = panels(len(scores), len(schema.SAMPLES), 2.9, sharex=True, sharey=True)
+    """Each model's score of each class, by true class, normalised to one for each true class.
+
+    The axis is that of the logit, log(p / (1 - p)): both ends are seen, where a trigger's threshold lies.
+    """
+    figure, axes = panels(len(scores), len(schema.SAMPLES), 2.9 if len(scores) < 5 else 2.2, sharex=True, sharey=True)
     cells = [(model, label, sample) for model in scores for sample, label in schema.LABELS.items()]
-    axis_of_scores = hist.axis.Regular(_bins(len(labels)), 0.0, 1.0)
+    axis_of_scores = _score_axis(np.stack([*scores.values()]), _bins(len(labels)))
     smallest_share = 0.3 / max(1, np.bincount(labels, minlength=1).max())  # a bin of one event stands clear of the axis
     for (model, label, sample), axis in zip(cells, axes, strict=True):
         _histogram_by_class(axis, axis_of_scores, scores[model][:, label], labels, weights)
-        axis.set(yscale="log", ylim=(smallest_share, 2), xlabel="")
-        axis.set_title(f"{model_label(model)}: score for {CLASS_LABELS[sample]}", loc="left")
+        axis.set(yscale="log", ylim=(smallest_share, 5), xlabel="", xscale="logit")
+        axis.xaxis.set_major_locator(LogitLocator(nbins=5))
+        axis.xaxis.set_major_formatter(LogitFormatter(one_half="0.5"))
+        axis.xaxis.set_minor_locator(NullLocator())
+        panel_label(axis, f"{model_label(model)} for {CLASS_LABELS[sample]}")
     for axis in axes[-len(schema.SAMPLES) :]:
         axis.set_xlabel("score")
     for axis in axes[:: len(schema.SAMPLES)]:
         axis.set_ylabel("share of events")
     figure_legend(figure, axes[0], columns=len(schema.SAMPLES))
     return figure
+
+
+def _score_axis(scores: npt.NDArray[Any], bins: int) -> hist.axis.Variable:
+    """Bins that are equally wide in the logit, as far as scores of four-byte precision tell 1 from less."""
+    closest = float(np.finfo(np.float32).eps)
+    low, high = logit(np.clip(np.quantile(scores, [TAIL, 1 - TAIL]), closest, 1 - closest))
+    return hist.axis.Variable(expit(np.linspace(min(low, -1), max(high, 1), bins + 1)))
 
 
 def feature_distributions(
@@ -103,10 +122,9 @@ def feature_distributions(
         axis.set_axis_off()
     for (name, values), axis in zip(columns.items(), axes, strict=False):
         _histogram_by_class(axis, _feature_axis(name, values), values, labels, weights)
-        axis.set_xlabel(feature_label(name, FEATURE_SYMBOLS.get(name, "number of particles")))
+        axis.set_xlabel(feature_label(name, FEATURE_SYMBOLS[name]))
         if name in COUNTED_FEATURES:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            axis.tick_params(axis="x", which="minor", bottom=False, top=False)
     for axis in axes[::per_row]:
         axis.set_ylabel("share of events")
     figure_legend(figure, axes[0], columns=len(schema.SAMPLES))
@@ -140,7 +158,7 @@ def _bins(events: int) -> int:
 
 
 def _histogram_by_class(
-    axis: Axes, binning: hist.axis.Regular, values: npt.NDArray[Any], labels: IntArray, weights: FloatArray
+    axis: Axes, binning: Binning, values: npt.NDArray[Any], labels: IntArray, weights: FloatArray
 ) -> None:
     for sample, label in schema.LABELS.items():
         histogram = share_histogram(binning, values[labels == label], weights[labels == label])
@@ -149,7 +167,7 @@ def _histogram_by_class(
     axis.set_xlim(binning.edges[0], binning.edges[-1])
 
 
-def share_histogram(binning: hist.axis.Regular, values: npt.NDArray[Any], weights: FloatArray) -> hist.Hist[Any]:
+def share_histogram(binning: Binning, values: npt.NDArray[Any], weights: FloatArray) -> hist.Hist[Any]:
     """Weighted share of events in each bin, with variances; the end bins take what lies beyond.
 
     Weights that do not add up to more than 0 have no shares: every bin is 0.

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from toposieve import schema
 from toposieve.evaluation.distributions import FEATURE_SYMBOLS
@@ -27,6 +27,7 @@ from toposieve.evaluation.style import (
     figure_legend,
     model_label,
     model_style,
+    panel_label,
     panels,
 )
 
@@ -39,16 +40,14 @@ def auc_summary(metrics: Mapping[str, Any]) -> Figure:
     published = {result.counterpart: result.auc for result in PUBLISHED}
     figure, axes = panels(1, len(metrics["classes"]), 1.4 + 0.4 * len(metrics["models"]), sharey=True)
     for sample, axis in zip(metrics["classes"], axes, strict=True):
-        for place, (model, values) in enumerate(metrics["models"].items()):
+        for place, values in enumerate(metrics["models"].values()):
             _auc_point(axis, place, values["auc"][sample], CLASS_COLOURS[sample])
-            if reference := published.get(model, {}).get(sample):
+            if reference := published.get(values["model"], {}).get(sample):
                 axis.plot(reference, place, "d", markersize=7, color="0.45", markerfacecolor="none")
-        axis.set_title(f"{CLASS_LABELS[sample]} against the rest")
-        axis.set_xlabel("area under the ROC curve")
+        axis.set_xlabel(f"AUC, {CLASS_LABELS[sample]} against the rest")
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.margins(x=0.12)
         axis.grid(axis="x")
-        axis.tick_params(axis="y", which="minor", left=False, right=False)
     axes[0].set_yticks(range(len(metrics["models"])), [model_label(model) for model in metrics["models"]])
     axes[0].set_ylim(len(metrics["models"]) - 0.4, -0.6)  # first model on top
     figure.legend(
@@ -68,45 +67,87 @@ def _auc_point(axis: Axes, place: int, quantity: Mapping[str, float | None], col
         axis.errorbar(quantity["value"], place, xerr=quantity["error"] or 0.0, fmt="o", color=colour, capsize=2)
 
 
-def roc_curves(performance: Performance) -> Figure:
-    """False-positive rate (log) against true-positive rate, a panel for each class and background, every model."""
-    pairs = [(wanted, other) for wanted in schema.SAMPLES for other in schema.SAMPLES if other != wanted]
+def rejection_curves(metrics: Mapping[str, Any], performance: Performance) -> Figure:
+    """Rejection (log) against efficiency, every model, and below its ratio to the first model's.
+
+    A pair of panels for each class and background. Markers are the working points; an arrow stands at the limit (95 %)
+    where none of the background passes.
+    """
+    classes = schema.SAMPLES
+    pairs = [(wanted, other) for wanted in classes for other in classes if other != wanted]
+    figure, axes = panels(2 * len(classes), len(classes) - 1, 2.3, sharex=True, height_ratios=[3, 1] * len(classes))
+    cells = np.reshape(np.array(axes), (len(classes), 2, -1)).swapaxes(1, 2).reshape(-1, 2)
     rates = performance.nominal.curve[..., :-1]
-    smallest = float(np.min(rates[rates > 0], initial=0.1))
-    figure, axes = panels(len(schema.SAMPLES), len(schema.SAMPLES) - 1, 3.6, sharex=True, sharey=True)
-    for (wanted, other), axis in zip(pairs, axes, strict=True):
+    top = 3 / float(np.min(rates[rates > 0], initial=0.1))
+    for (wanted, other), (axis, below) in zip(pairs, cells, strict=True):
         label, background = schema.LABELS[wanted], schema.LABELS[other]
+        first = _rejection(performance.roc(performance.models[0], label, background)[0])
         for place, model in enumerate(performance.models):
-            _roc_curve(axis, *performance.roc(model, label, background), model_label(model), model_style(place))
-            _roc_points(axis, performance, place, label, background)
-        title = f"{CLASS_LABELS[wanted]} against {CLASS_LABELS[other]}"
-        axis.set(xlim=(ROC_GRID[0], ROC_GRID[-1]), yscale="log", ylim=(0.6 * smallest, 1), title=title)
-        axis.grid()
-    _label_edges(axes, len(schema.SAMPLES) - 1, "true-positive rate (efficiency)", "false-positive rate")
+            style = model_style(place)
+            rate, resampled = performance.roc(model, label, background)
+            if len(performance.models) <= MOST_BANDS:
+                _band(axis, resampled, style["color"], top)
+            line = {**style, "marker": ""}
+            axis.plot(ROC_GRID, _rejection(rate), **line, label=model_label(model))
+            below.plot(ROC_GRID, _rejection(rate) / first, **line)
+            points = metrics["models"][model]["working_points"][wanted]
+            aside = 0.0012 * (place - (len(performance.models) - 1) / 2)  # or those at one limit would hide each other
+            _rejection_points(axis, points, other, aside, {**style, "linestyle": ""})
+        panel_label(axis, f"{CLASS_LABELS[wanted]} against {CLASS_LABELS[other]}", "lower left")
+        axis.set(xlim=(ROC_GRID[0], ROC_GRID[-1]), yscale="log", ylim=(1, top))
+        for each in (axis, below):
+            each.grid()
+    _ratio_axis(list(cells[:, 1]))
+    for axis, below in cells[:: len(classes) - 1]:
+        axis.set_ylabel("rejection (1 / false-positive rate)")
+        below.set_ylabel("ratio to\nthe first", fontsize=9)
+    for axis in axes[1 - len(classes) :]:
+        axis.set_xlabel("efficiency (true-positive rate)")
     figure_legend(figure, axes[0], columns=min(len(performance.models), 5))
     return figure
 
 
-def _label_edges(axes: Sequence[Axes], columns: int, below: str, left: str) -> None:
-    for axis in axes[-columns:]:
-        axis.set_xlabel(below)
-    for axis in axes[::columns]:
-        axis.set_ylabel(left)
+MOST_BANDS = 4
+"""Models up to which their rejection has a band; more would hide each other."""
 
 
-def _roc_curve(axis: Axes, rate: FloatArray, resampled: FloatArray, name: str, style: dict[str, Any]) -> None:
+def _ratio_axis(axes: Sequence[Axes]) -> None:
+    """The same limits for all, which hold every curve that is not more than a factor of 50 away."""
+    ratios = np.concatenate([line.get_ydata() for axis in axes for line in axis.lines])
+    low, high = np.nanmin(ratios, initial=0.6), np.nanmax(ratios, initial=1.7)
+    for axis in axes:
+        axis.set(yscale="log", ylim=(max(low, 0.02) / 1.3, min(high, 50) * 1.3))
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1, 3)))
+        axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.tick_params(axis="y", labelsize=8.5)
+
+
+def _rejection(rate: FloatArray) -> FloatArray:
+    """NaN where nothing passes."""
+    return np.divide(1, rate, out=np.full_like(rate, np.nan), where=rate > 0)
+
+
+def _band(axis: Axes, resampled: FloatArray, colour: str, top: float) -> None:
+    """The middle 68 % of the resamplings, up to the top where nothing passes in so many."""
     defined = resampled[np.isfinite(resampled).all(axis=1)]
     if len(defined) > 1:
-        low, high = np.quantile(defined, ONE_SIGMA, axis=0)
-        axis.fill_between(ROC_GRID, low, high, color=style["color"], alpha=0.18, linewidth=0)
-    shown = np.where(rate > 0, rate, np.nan)  # no event passes: nothing to show on a log axis
-    axis.plot(ROC_GRID, shown, **{**style, "marker": ""}, label=name)
+        low, high = np.maximum(np.quantile(defined, ONE_SIGMA, axis=0), 1 / (10 * top))
+        axis.fill_between(ROC_GRID, 1 / high, 1 / low, color=colour, alpha=0.18, linewidth=0)
 
 
-def _roc_points(axis: Axes, performance: Performance, place: int, label: int, background: int) -> None:
-    passing = performance.nominal.passing[place, label, : len(performance.config.working_points)]
-    rates = np.where(passing[:, background] > 0, passing[:, background], np.nan)
-    axis.plot(passing[:, label], rates, **{**model_style(place), "linestyle": ""}, clip_on=False)
+def _rejection_points(
+    axis: Axes, points: Sequence[Mapping[str, Any]], background: str, aside: float, style: dict[str, Any]
+) -> None:
+    for point in points:
+        measured, place = point["background"][background], point["true_positive_rate"] + aside
+        if measured["upper_limit_95"] is not None:
+            least = 1 / measured["upper_limit_95"]
+            axis.errorbar(place, least, yerr=0.8 * least, lolims=True, **style)
+        elif (rejection := measured["rejection"]) is not None:
+            low, high = np.maximum(measured["interval"] or [1 / rejection] * 2, 1e-9)  # from 0: up to beyond the axis
+            ends = np.maximum([[rejection - 1 / high], [1 / low - rejection]], 0)
+            axis.errorbar(place, rejection, yerr=ends, **style)
 
 
 def rate_curves(performance: Performance) -> Figure:
@@ -118,9 +159,9 @@ def rate_curves(performance: Performance) -> Figure:
             axis.plot(ROC_GRID, hertz, **{**model_style(place), "marker": ""}, label=model_label(model))
         for budget in performance.config.rate_budgets:
             axis.axhline(budget, color="0.6", linestyle=":", linewidth=1)
-        axis.set(xlim=(ROC_GRID[0], ROC_GRID[-1]), yscale="log", title=f"kept for {CLASS_LABELS[sample]}")
+        axis.set(xlim=(ROC_GRID[0], ROC_GRID[-1]), yscale="log", xlabel=f"efficiency for {CLASS_LABELS[sample]}")
         axis.grid()
-    _label_edges(axes, len(schema.SAMPLES), "true-positive rate (efficiency)", "rate of all processes [Hz]")
+    axes[0].set_ylabel("rate of all processes [Hz]")
     figure_legend(figure, axes[0], columns=min(len(performance.models), 5))
     return figure
 
@@ -128,30 +169,32 @@ def rate_curves(performance: Performance) -> Figure:
 def stability(metrics: Mapping[str, Any]) -> Figure:
     """Efficiency for each class at its first working point, in slices: a row of panels for each quantity."""
     slices, classes = metrics["slices"], metrics["classes"]
-    figure, axes = panels(max(1, len(slices)), len(classes), 2.9, sharey="row")
+    figure, axes = panels(max(1, len(slices)), len(classes), 2.4, sharey="row")
     cells = [(quantity, sample) for quantity in slices for sample in classes]
     for (quantity, sample), axis in zip(cells, axes, strict=False):
         for place, model in enumerate(metrics["models"]):
             if sample in metrics["models"][model]["stability"]:
-                _efficiencies(axis, metrics["models"][model]["stability"][sample][quantity][sample], place, model)
+                shift = (place + 0.5) / len(metrics["models"]) - 0.5  # so that error bars stand side by side
+                measured = metrics["models"][model]["stability"][sample][quantity][sample]
+                _efficiencies(axis, measured, 0.8 * shift, place, model)
         names = slices[quantity]
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
-        axis.tick_params(axis="x", which="minor", bottom=False, top=False)
         axis.set(
-            title=f"{CLASS_LABELS[sample]} kept",
             xlabel=feature_label(quantity, FEATURE_SYMBOLS.get(quantity, quantity)),
+            ylabel=f"{CLASS_LABELS[sample]} kept",
+            xlim=(-0.5, len(names) - 0.5),
         )
+        axis.margins(y=0.1)
         axis.grid(axis="y")
-    for axis in axes[:: len(classes)]:
-        axis.set_ylabel("efficiency")
     figure_legend(figure, axes[0], columns=min(len(metrics["models"]), 5))
     return figure
 
 
-def _efficiencies(axis: Axes, measured: Mapping[str, Sequence[float | None]], place: int, model: str) -> None:
+def _efficiencies(
+    axis: Axes, measured: Mapping[str, Sequence[float | None]], shift: float, place: int, model: str
+) -> None:
     share, low, high = (np.array(measured[key], np.float64) for key in ("share", "low", "high"))
-    shift = 0.08 * place  # so that error bars stand side by side
-    style = {**model_style(place), "linestyle": ""}
+    style = {**model_style(place), "linestyle": "", "markersize": 4}
     ends = np.abs([share - low, high - share])
     axis.errorbar(np.arange(len(share)) + shift, share, yerr=ends, **style, label=model_label(model))
 
@@ -168,7 +211,8 @@ def reliability(metrics: Mapping[str, Any]) -> Figure:
             )
             accuracy[events < FEWEST] = np.nan
             axis.plot(confidence, accuracy, **model_style(place), label=model_label(model))
-        axis.set(title=title, xlabel="probability of the likeliest class", xlim=(1 / len(metrics["classes"]), 1))
+        panel_label(axis, title, "upper left")
+        axis.set(xlabel="probability of the likeliest class", xlim=(1 / len(metrics["classes"]), 1))
         axis.grid()
     axes[0].set(ylabel="how often it is right", ylim=(0, 1))
     figure_legend(figure, axes[0], columns=min(len(metrics["models"]), 5))
@@ -187,7 +231,7 @@ def confusion_matrices(metrics: Mapping[str, Any]) -> Figure:
         totals = weights.sum(axis=1, keepdims=True)
         shares = np.divide(weights, totals, out=np.full_like(weights, np.nan), where=totals > 0)
         _heat_map(axis, shares, np.array(values["confusion"]["events"]))
-        axis.set(title=model_label(model), xlabel="predicted class")
+        axis.set_xlabel(f"predicted by {model_label(model)}")
         axis.set_xticks(range(len(names)), names)
         axis.set_yticks(range(len(names)), names)
         axis.tick_params(which="both", length=0)
@@ -225,10 +269,9 @@ def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         _learning_curve(
             axis, history.get("validation_loss", ()), "validation", {"linestyle": "-", "marker": "o", "color": colour}
         )
-        axis.set(title=model_label(model), xlabel="epoch")
+        axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.xaxis.set_minor_locator(MaxNLocator(1))
-        axis.legend()
+        axis.legend(title=model_label(model))
         axis.grid()
     for axis in axes[::COLUMNS]:
         axis.set_ylabel("cross-entropy per event")

@@ -21,9 +21,11 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "Further right is better, 1 is perfect and 0.5 is guessing; open diamonds are the published values.",
     ),
     "roc": (
-        "Moving right along a curve keeps more of the wanted class; moving up lets more of the others through.",
-        "Lower is better. Bands hold 68 % of the bootstrap resamplings, markers are the working points below; a curve "
-        "ends where no background passes, and the left half of the axis is left out.",
+        "Moving right along a curve keeps more of the wanted class; moving down lets more of the other one through. "
+        "Below each panel: the same rejection divided by that of the first model.",
+        "Higher is better. Markers, a little apart, are the working points below with 68 % intervals; an arrow stands "
+        "at the 95 % limit where none of the background passes. Bands, of few models, hold 68 % of the resamplings; a "
+        "curve ends where no background passes, and the left half of the axis is left out.",
     ),
     "rates": (
         "What a trigger on this score would take of all processes together, for each kept share of the wanted class.",
@@ -42,8 +44,10 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "A good model has its weight on the diagonal. Percentages are weighted, the small numbers count events.",
     ),
     "scores": (
-        "How often a model gives each score, by true class: the class in question should pile up at 1, others at 0.",
-        "Every histogram is weighted and adds up to one, with statistical errors; the vertical axis is logarithmic.",
+        "How often a model gives each score, by true class: the class in question should pile up right, others left. "
+        "Both ends are stretched (logit axis), for thresholds lie there.",
+        "Every histogram is weighted and adds up to one, with statistical errors; the vertical axis is logarithmic, "
+        "and the outermost 0.5 % of each side is in the end bins.",
     ),
     "learning": (
         "The loss that training minimises, after each pass over the training events, and that of validation events.",

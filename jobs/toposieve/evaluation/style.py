@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,32 @@ from toposieve.classes import CLASSES
 CLASS_COLOURS = {name: each.colour for name, each in CLASSES.items()}
 CLASS_LABELS = {name: each.title for name, each in CLASSES.items()}
 
-MODEL_STYLES: tuple[dict[str, Any], ...] = (
-    {"color": "#000000", "linestyle": (0, (1, 1)), "marker": "s"},
-    {"color": "#CC79A7", "linestyle": (0, (5, 2)), "marker": "^"},
-    {"color": "#56489C", "linestyle": "-", "marker": "o"},
-    {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1)), "marker": "D"},
-    {"color": "#56B4E9", "linestyle": (0, (8, 2)), "marker": "v"},
-    {"color": "#8C564B", "linestyle": (0, (1, 3)), "marker": "P"},
-    {"color": "#7F7F7F", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "X"},
-    {"color": "#A68A00", "linestyle": (0, (2, 1)), "marker": "<"},
-    {"color": "#B2182B", "linestyle": (0, (8, 2, 2, 2)), "marker": ">"},
+MODEL_COLOURS = (
+    "#000000",
+    "#CC79A7",
+    "#56489C",
+    "#E69F00",
+    "#56B4E9",
+    "#8C564B",
+    "#7F7F7F",
+    "#A68A00",
+    "#B2182B",
+    "#1B7837",
 )
-"""Of the first, second, … model of a report. Told apart by line and marker too: black-and-white print will do."""
+MODEL_MARKERS = "s^oDvPX<>p*"
+MODEL_LINES: tuple[Any, ...] = (
+    (0, (1, 1)),
+    (0, (5, 2)),
+    "-",
+    (0, (3, 1, 1, 1)),
+    (0, (8, 2)),
+    (0, (1, 3)),
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (2, 1)),
+    (0, (8, 2, 2, 2)),
+)
+"""Of the first, second, … model of a report. Told apart by line and marker too: black-and-white print will do. Each
+list is of another length, so that no two of 990 models look the same."""
 
 PAGE_WIDTH = 11.0
 """Width of a figure over the full page, inch."""
@@ -44,6 +58,8 @@ _PAGE_SIZES: dict[str, Any] = {
     "ytick.labelsize": 10.5,
     "legend.fontsize": 10.5,
     "legend.handlelength": 2.2,
+    "xtick.minor.visible": False,  # on linear axes; drawing is mostly drawing ticks
+    "ytick.minor.visible": False,
     "xtick.major.size": 5,
     "xtick.minor.size": 2.5,
     "xtick.major.pad": 4,
@@ -82,7 +98,11 @@ def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figu
 
 def model_style(place: int) -> dict[str, Any]:
     """How curves of a report's first (0), second, … model look."""
-    return MODEL_STYLES[place % len(MODEL_STYLES)]
+    return {
+        "color": MODEL_COLOURS[place % len(MODEL_COLOURS)],
+        "marker": MODEL_MARKERS[place % len(MODEL_MARKERS)],
+        "linestyle": MODEL_LINES[place % len(MODEL_LINES)],
+    }
 
 
 def model_label(model: str) -> str:
@@ -94,6 +114,34 @@ def feature_label(name: str, symbol: str) -> str:
     """An axis label with the feature's unit."""
     unit = schema.UNITS.get(name, "1")
     return symbol if unit == "1" else f"{symbol} [{unit}]"
+
+
+def panel_label(axes: Axes, text: str, corner: str = "upper right") -> None:
+    """What a panel shows, in one of its corners: what is above belongs to :func:`experiment_label`."""
+    vertical, horizontal = corner.split()
+    place = (0.03 if horizontal == "left" else 0.97, 0 if vertical == "lower" else 1)
+    offset = (0, 8 if vertical == "lower" else -16)
+    axes.annotate(text, place, offset, "axes fraction", "offset points", ha=horizontal, fontsize=11.5)
+
+
+def experiment_label(figure: Figure, sample: Mapping[str, float | None]) -> None:
+    """Above the panels, as experiments have it: who shows it, and that it is simulation; pile-up and energy.
+
+    As titles, which the layout keeps room for; ``mplhep.label`` would draw every figure once more to place its text.
+
+    Args:
+        figure: Its panels are of one grid.
+        sample: ``energy`` (√s, TeV) and ``pileup`` (mean number of interactions); what is not known is left out.
+    """
+    energy, pileup = sample["energy"], sample["pileup"]
+    conditions = [
+        *([] if pileup is None else [rf"$\langle$PU$\rangle$ = {pileup:.0f}"]),
+        *([] if energy is None else [f"√s = {energy:g} TeV"]),
+    ]
+    spec = figure.axes[0].get_subplotspec()
+    last = spec.get_gridspec().ncols - 1 if spec else 0
+    figure.axes[0].set_title(r"$\bf{Toposieve}$ $\it{Simulation}$", loc="left")
+    figure.axes[last].set_title(", ".join(conditions), loc="right")
 
 
 def figure_legend(figure: Figure, axes: Axes, columns: int) -> None:

@@ -1,6 +1,6 @@
 """Truth events from Pythia 8.3: W and top samples, minimum bias, and what all generators share.
 
-Proton collisions at 13 TeV; particles with cτ above 10 mm reach the detector undecayed.
+Proton collisions; particles with cτ above 10 mm reach the detector undecayed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from toposieve.classes import CLASSES
-from toposieve.cross_sections import Production
+from toposieve.cross_sections import COLLISION_ENERGY, Production
 from toposieve.simulation.columns import Columns, keep_events, take
 from toposieve.simulation.detector import ELECTRON_EFFICIENCY, MUON_EFFICIENCY
 from toposieve.simulation.kinematics import eta_of
@@ -27,7 +27,7 @@ from toposieve.weights import WeightSums
 
 COMMON_SETTINGS: tuple[str, ...] = (
     "Print:quiet = on",
-    "Beams:eCM = 13000",
+    f"Beams:eCM = {1000 * COLLISION_ENERGY:.0f}",
     "Random:setSeed = on",
     "ParticleDecays:limitTau0 = on",
     "ParticleDecays:tau0Max = 10",
