@@ -50,7 +50,8 @@ def main(args: argparse.Namespace) -> None:
     folder = base / "datasets" / path_key("--dataset", args.dataset)
     if cli.shows_history(args, folder):
         return
-    inputs = datasets.read_inputs(base, [path_key("--partitions", partition) for partition in args.partitions])
+    partitions = [path_key("--partitions", partition) for partition in args.partitions]
+    inputs = datasets.read_inputs(base, partitions, preparation.classes)
     config = datasets.DatasetConfig(preparation=preparation, partitions=tuple(inputs.manifests))
     if cli.shows_plan(args, lambda: prepare_work(inputs, cli.look(folder), config, recompute=args.recompute)):
         return

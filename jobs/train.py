@@ -49,7 +49,7 @@ from toposieve.training.runs import (
     finished_run,
     run_directory,
 )
-from toposieve.training.shards import open_dataset
+from toposieve.training.shards import Dataset, open_dataset
 from toposieve.version import is_code_of
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def main(args: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads_per_worker(gang, len(os.sched_getaffinity(0)))))
     finished = finished_run(directory)
-    if finished is not None and _is_of_same_model(directory, finished, config, args.replace):
+    if finished is not None and _is_of_same_model(directory, finished, config, dataset, args.replace):
         logger.info("complete already: nothing to do")
         if gang.is_chief and not args.dry_run:
             _restore(directory, finished)
@@ -149,7 +149,9 @@ def _rehearse(task: Task) -> None:
     print(rehearse(task))
 
 
-def _is_of_same_model(directory: Key, finished: Manifest, config: TrainingConfig, replace: bool) -> bool:
+def _is_of_same_model(
+    directory: Key, finished: Manifest, config: TrainingConfig, dataset: Dataset, replace: bool
+) -> bool:
     """Whether a finished run has trained the model that the code makes; it is built only where the code differs.
 
     Raises:
@@ -162,7 +164,8 @@ def _is_of_same_model(directory: Key, finished: Manifest, config: TrainingConfig
     from toposieve.training.layers import describe_layers
 
     try:
-        check_same_layers(directory, finished.extra["layers"], describe_layers(build_model(config)))
+        layers = describe_layers(build_model(config, len(dataset.classes)))
+        check_same_layers(directory, finished.extra["layers"], layers)
     except ForeignCheckpointError:
         if not replace:
             raise

@@ -14,7 +14,7 @@ from toposieve.event_keys import event_keys
 from toposieve.preprocessing import shard_stops, split_sizes
 
 AVAILABLE = {"qcd": 500, "ttbar": 900, "wjets": 700}
-KEYS = {schema.LABELS[sample]: event_keys(f"{sample}/a.root", np.arange(n)) for sample, n in AVAILABLE.items()}
+KEYS = {schema.SAMPLES.index(sample): event_keys(f"{sample}/a.root", np.arange(n)) for sample, n in AVAILABLE.items()}
 CONFIG = PreparationConfig(seed=3, events_per_shard=80)
 
 
@@ -26,7 +26,7 @@ def cuts_of(size: int = 500, config: PreparationConfig = CONFIG) -> tuple[Cuts, 
 
 def test_every_class_and_split_gets_exactly_its_events() -> None:
     cuts, splits = cuts_of()
-    for sample, label in schema.LABELS.items():
+    for label, sample in enumerate(schema.SAMPLES):
         found = Counter(cuts.slots(label, KEYS[label]).tolist())
         assert [found[slot] for slot in range(NOT_KEPT)] == [splits[split][sample] for split in schema.SPLITS]
         assert found[NOT_KEPT] == AVAILABLE[sample] - 500

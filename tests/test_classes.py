@@ -22,7 +22,7 @@ from toposieve.preprocessing import class_sizes
 from toposieve.schema_export import export
 from toposieve.simulation.generator import generate
 
-assert schema.LABELS["zjets"] == 3
+assert schema.SAMPLES[3] == "zjets"
 assert SimulationConfig().samples[3] == "zjets"
 assert SelectionConfig().btag_mask["zjets"] == 2
 assert "zjets" in str(export()["simulation"])

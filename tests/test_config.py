@@ -107,7 +107,7 @@ def test_split_leaves_room_for_the_test_split():
 
 def test_samples_are_those_of_the_schema():
     assert SimulationConfig().samples == schema.SAMPLES
-    assert set(SelectionConfig().btag_mask) == set(schema.LABELS)
+    assert set(SelectionConfig().btag_mask) == set(schema.SAMPLES)
 
 
 def test_padded_layout_has_801_particles_of_19_features():

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from toposieve import schema
-from toposieve.classes import CLASSES
+from toposieve.classes import CLASSES, PUBLISHED_CLASSES
 from toposieve.errors import InvalidInputError
 from toposieve.models import ARCHITECTURES, models_with
 
@@ -37,6 +37,7 @@ Units = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+ClassName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
 BitMask = Annotated[int, Field(ge=1, lt=2**32)]
 
 
@@ -121,6 +122,8 @@ class SelectionConfig(StageConfig):
 class PreparationConfig(StageConfig):
     """How selected events become a training dataset."""
 
+    classes: tuple[Sample, ...] = Field(default=tuple(CLASSES), min_length=2)
+    """Samples that become the classes of the dataset, in the order of their labels; others are left out."""
     seed: int = Field(default=1, ge=0)
     """Seed of balance, split and shuffle."""
     train_fraction: Fraction = 0.64
@@ -139,6 +142,11 @@ class PreparationConfig(StageConfig):
     """Refuse a class whose weights leave it fewer effective events, (Σw)² / Σw², than this share of its events."""
 
     @model_validator(mode="after")
+    def _distinct_classes(self) -> Self:
+        _check_distinct(self.classes)
+        return self
+
+    @model_validator(mode="after")
     def _leave_room_for_test(self) -> Self:
         if self.train_fraction + self.validation_fraction >= 1:
             raise ValueError("train_fraction + validation_fraction must stay below 1: the rest is the test split")
@@ -154,10 +162,17 @@ class ImportConfig(StageConfig):
     """Key of the zero-padded particles."""
     label_key: str = "encoded_label"
     """Key of the one-hot label."""
+    classes: tuple[ClassName, ...] = Field(default=PUBLISHED_CLASSES, min_length=2)
+    """Names of the label's columns, in order."""
     validation_fraction: Fraction = 0.2
     """Share of the training files' events that become the validation split."""
     seed: int = Field(default=1, ge=0)
     """Seed of the choice of these events."""
+
+    @model_validator(mode="after")
+    def _distinct_classes(self) -> Self:
+        _check_distinct(self.classes)
+        return self
 
     @property
     def keys(self) -> tuple[str, str, str]:
@@ -321,6 +336,12 @@ class TreeConfig(StageConfig):
 
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
+
+
+def _check_distinct(classes: tuple[str, ...]) -> None:
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"classes must differ from each other (got {', '.join(classes)})")
+
 
 STAGES: dict[str, type[StageConfig]] = {
     "simulation": SimulationConfig,

@@ -41,7 +41,7 @@ SplitSizes = dict[str, dict[str, int]]
 
 
 def class_sizes(available: Mapping[str, int], config: PreparationConfig) -> dict[str, int]:
-    """Events of each sample that the dataset keeps.
+    """Events of each class that the dataset keeps, in the order of ``config.classes``.
 
     Args:
         available: Selected events per sample.
@@ -49,19 +49,20 @@ def class_sizes(available: Mapping[str, int], config: PreparationConfig) -> dict
             that.
 
     Raises:
-        InvalidInputError: A sample has no selected event.
+        InvalidInputError: A class has no selected event.
 
     >>> class_sizes({"qcd": 5, "ttbar": 9, "wjets": 7}, PreparationConfig())
     {'qcd': 5, 'ttbar': 5, 'wjets': 5}
     """
-    missing = [sample for sample in schema.SAMPLES if not available.get(sample)]
+    missing = [sample for sample in config.classes if not available.get(sample)]
     if missing:
         raise InvalidInputError(
-            f"no selected events of {', '.join(missing)}: every class is needed; give partitions that have them"
+            f"no selected events of {', '.join(missing)}: every class is needed; give partitions that have them, or "
+            "other classes"
         )
-    smallest = min(available[sample] for sample in schema.SAMPLES)
+    smallest = min(available[sample] for sample in config.classes)
     limit = config.max_events_per_class or max(available.values())
-    return {sample: min(smallest if config.balance else available[sample], limit) for sample in schema.SAMPLES}
+    return {sample: min(smallest if config.balance else available[sample], limit) for sample in config.classes}
 
 
 def split_stops(events: int, config: PreparationConfig) -> tuple[int, int, int]:
@@ -195,9 +196,9 @@ class Scaling:
             content = json.loads(text)
             high_level = _columns(content["high_level"], schema.HIGH_LEVEL_FEATURES)
             particles = _columns(content["particles"], schema.LOW_LEVEL_FEATURES)
-            factors = {sample: float(content["weight_factors"][sample]) for sample in schema.SAMPLES}
+            factors = {sample: float(factor) for sample, factor in content["weight_factors"].items()}
             return cls(*high_level, *particles, factors)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidInputError(
                 f"not a scaling.json of this version ({error}); prepare the dataset again"
             ) from None

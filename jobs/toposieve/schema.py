@@ -9,10 +9,8 @@ from toposieve.classes import CLASSES
 
 # --- samples -----------------------------------------------------------------------------------------------------
 
-LABELS: dict[str, int] = {name: label for label, name in enumerate(CLASSES)}
-"""Class label of each sample."""
-
-SAMPLES: tuple[str, ...] = tuple(LABELS)
+SAMPLES: tuple[str, ...] = tuple(CLASSES)
+"""That can be processed. A dataset has some of them as its classes: its manifest says which."""
 
 # --- Delphes input -----------------------------------------------------------------------------------------------
 

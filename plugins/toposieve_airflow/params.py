@@ -15,7 +15,7 @@ from airflow.sdk import Param
 
 RUN_SECTION = "Run"
 
-NOT_IN_FORM = {"simulation": ("samples",), "training": ("model",)}
+NOT_IN_FORM = {"simulation": ("samples",), "preparation": ("classes",), "training": ("model",)}
 """Keys that the form asks for once, as ``samples`` and ``models``."""
 
 

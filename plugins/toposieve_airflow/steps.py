@@ -131,18 +131,23 @@ class Commands:
         """What manifests show of it, and names follow from."""
         return self._schema.shown(self.config(stage), stage)
 
-    def check_samples(self) -> None:
-        """Check that the run has every sample: a dataset needs all classes.
+    def classes(self) -> list[str]:
+        """The samples as a dataset's classes: in the order of the form, whatever that of the run's params.
 
         Raises:
-            StepError: One is missing.
+            StepError: There is only one.
         """
-        missing = [name for name in self._schema.samples().value if name not in self._params["samples"]]
-        if missing:
+        chosen = [name for name in self._schema.samples().value if name in self._params["samples"]]
+        if len(chosen) < 2:
             raise StepError(
-                f"samples: {', '.join(missing)} left out, but the models tell all samples apart: give all of them, "
-                "or process some with build_dataset or simulate_events"
+                f"samples: only {', '.join(chosen)}, but the models tell samples apart: give two or more, or process "
+                "one with build_dataset or simulate_events"
             )
+        return chosen
+
+    def with_classes(self, preparation: Config) -> Config:
+        """Preparation's configuration with what the form does not ask for twice."""
+        return {"classes": self.classes(), **preparation}
 
     def check_raw(self) -> None:
         """Check that samples can be written where raw data lies.
@@ -195,8 +200,8 @@ class Commands:
         return self._step(
             dataset,
             ["--partitions", *partitions, "--dataset", dataset, *self._replace()],
-            self.config("preparation"),
-            shows={"preparation": self.shown("preparation")},
+            self.with_classes(self.config("preparation")),
+            shows={"preparation": self.with_classes(self.shown("preparation"))},
             inputs=[self._below("selected", partition) for partition in partitions],
             outputs=[self._below("datasets", dataset)],
         )
@@ -291,17 +296,15 @@ def topology_classifier_steps(
 
     Raises:
         PartitionError: The run does not say which days, or says it wrongly.
-        StepError: A sample is missing, or none can be written.
+        StepError: There is only one sample, or none can be written.
     """
     partitions = choose_partitions(params["partition_start"], params["partition_end"], partition_key)
-    commands.check_samples()
+    made_of = {
+        "selection": commands.config("selection"),
+        "preparation": commands.with_classes(commands.shown("preparation")),
+    }
     if params["simulate"]:
         commands.check_raw()
-    made_of = {
-        "samples": params["samples"],
-        "selection": commands.config("selection"),
-        "preparation": commands.shown("preparation"),
-    }
     dataset = dataset_name(partitions, made_of)
     patience_s = _patience_s(profile)
     train = [

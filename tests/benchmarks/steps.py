@@ -85,9 +85,9 @@ def _rate(size: int, per_call: int) -> float:
     from toposieve.training.rehearsal import typical_batch
 
     steps.STEPS_PER_CALL = per_call
-    batch = typical_batch(size, ARCHITECTURES["hlf"].inputs)
+    batch = typical_batch(size, ARCHITECTURES["hlf"].inputs, 3)
     spec = {name: tf.TensorSpec(values.shape, values.dtype) for name, values in batch.items()}
-    model, optimizer = build_model(TrainingConfig(model="hlf")), keras.optimizers.Adam()
+    model, optimizer = build_model(TrainingConfig(model="hlf"), 3), keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
     of = {"seed": 1, "event_weights": "absolute", "signed_factors": (1.0,) * 3}
     train = steps.build_steps(model, optimizer, tf.distribute.get_strategy(), spec, **of).train

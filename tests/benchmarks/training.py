@@ -83,7 +83,7 @@ def _batch(events: int) -> dict[str, np.ndarray]:
     return {
         "high_level": rng.normal(size=(events, len(schema.HIGH_LEVEL_FEATURES))).astype(np.float32),
         "particles": particles.astype(np.float32),
-        "label": rng.integers(0, len(schema.LABELS), events),
+        "label": rng.integers(0, len(schema.SAMPLES), events),
         "weight": np.ones(events, np.float32),
         "present": np.ones(events, np.float32),
         "row": np.arange(events, dtype=np.int32),
@@ -98,11 +98,11 @@ def _step(name: str, batch: dict[str, np.ndarray]) -> Callable[[], object]:
     from toposieve.training.architectures import build_model
     from toposieve.training.steps import SUM_NAMES, build_steps
 
-    model, optimizer = build_model(TrainingConfig(model=name)), keras.optimizers.Adam()
+    model, optimizer = build_model(TrainingConfig(model=name), 3), keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
     tensors = {key: tf.constant(values) for key, values in batch.items()}
     spec = {key: tf.TensorSpec(tensor.shape, tensor.dtype) for key, tensor in tensors.items()}
-    of = {"seed": 1, "event_weights": "none", "signed_factors": (1.0,) * len(schema.LABELS)}
+    of = {"seed": 1, "event_weights": "none", "signed_factors": (1.0,) * len(schema.SAMPLES)}
     steps = build_steps(model, optimizer, tf.distribute.get_strategy(), spec, **of)
     return lambda: steps.train([tensors], 0, np.zeros(len(SUM_NAMES)))
 

@@ -26,6 +26,7 @@ def make_predictions(models):
         particles=np.full(len(labels), 9),
         pileup=np.full(len(labels), np.nan),
         scores={model: random.dirichlet(np.ones(3), len(labels)).astype(np.float32) for model in models},
+        classes=schema.SAMPLES,
     )
 
 
@@ -74,7 +75,7 @@ def test_a_class_whose_weights_cancel_is_remarked_with_its_own_figures(sources, 
     data, runs = sources
     data.manifest.extra["negative_share"]["ttbar"]["train"] = 0.75
     predicted = make_predictions(["hlf", "inclusive"])
-    of_ttbar = predicted.labels == schema.LABELS["ttbar"]
+    of_ttbar = predicted.labels == schema.SAMPLES.index("ttbar")
     predicted.stored_weights[of_ttbar] = [1, -1, -1, -1] * 3
     predicted.weights[of_ttbar] = 0
     measured = performance.measure(
@@ -119,9 +120,9 @@ def test_slices_are_cut_at_the_first_threshold_of_the_same_model_and_class(sourc
     metrics, predicted, measured = summarise(sources)
     electrons = np.rint(predicted.columns["LepIsEle"]) == 1
     for place, model in enumerate(predicted.scores):
-        for name, label in schema.LABELS.items():
+        for label, name in enumerate(schema.SAMPLES):
             passes = predicted.scores[model][:, label] >= measured.thresholds[place, label, 0]
-            for other, process in schema.LABELS.items():
+            for process, other in enumerate(schema.SAMPLES):
                 own = electrons & (predicted.labels == process)
                 expected = predicted.weights[own & passes].sum() / predicted.weights[own].sum()
                 found = metrics["models"][model]["stability"][name]["LepIsEle"][other]["share"][1]

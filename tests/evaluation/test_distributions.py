@@ -49,7 +49,7 @@ def test_no_events_give_an_empty_histogram():
 @pytest.mark.parametrize("particles", [np.empty(0, np.int64), np.arange(120)])
 def test_one_panel_for_each_feature(particles):
     with style.page_style():
-        figure = distributions.feature_distributions(features(), particles, LABELS, np.ones(120))
+        figure = distributions.feature_distributions(features(), particles, LABELS, np.ones(120), schema.SAMPLES)
     shown = [axis.get_xlabel() for axis in figure.axes if axis.axison]
     assert len(shown) == len(schema.HIGH_LEVEL_FEATURES) + (len(particles) > 0)
     assert "$H_T$ [GeV]" in shown
@@ -58,7 +58,9 @@ def test_one_panel_for_each_feature(particles):
 
 def test_whole_values_get_a_bin_each():
     with style.page_style():
-        figure = distributions.feature_distributions(features(), np.empty(0, np.int64), LABELS, np.ones(120))
+        figure = distributions.feature_distributions(
+            features(), np.empty(0, np.int64), LABELS, np.ones(120), schema.SAMPLES
+        )
     limits = dict(zip(schema.HIGH_LEVEL_FEATURES, (axis.get_xlim() for axis in figure.axes), strict=False))
     assert limits["LepCharge"] == (-1.5, 1.5)
     assert limits["LepIsEle"] == (-0.5, 1.5)
@@ -67,7 +69,9 @@ def test_whole_values_get_a_bin_each():
 
 def test_bins_hold_the_same_number_of_whole_values():
     with style.page_style():
-        figure = distributions.feature_distributions(features(), np.arange(120) + 300, LABELS, np.ones(120))
+        figure = distributions.feature_distributions(
+            features(), np.arange(120) + 300, LABELS, np.ones(120), schema.SAMPLES
+        )
     axis = next(axis for axis in figure.axes if axis.get_xlabel() == "number of particles")
     low, high = axis.get_xlim()
     assert low == 299.5
@@ -80,7 +84,9 @@ def test_bins_hold_the_same_number_of_whole_values():
 def test_a_feature_without_spread_and_a_class_without_events_can_be_drawn(tmp_path):
     constant = np.full((3, len(schema.HIGH_LEVEL_FEATURES)), 7.0, np.float32)
     with style.page_style():
-        figure = distributions.feature_distributions(constant, np.array([5, 5, 5]), np.array([0, 0, 1]), np.ones(3))
+        figure = distributions.feature_distributions(
+            constant, np.array([5, 5, 5]), np.array([0, 0, 1]), np.ones(3), schema.SAMPLES
+        )
         style.save(figure, tmp_path / "features.png")
     assert (tmp_path / "features.png").stat().st_size > 0
 
@@ -88,7 +94,9 @@ def test_a_feature_without_spread_and_a_class_without_events_can_be_drawn(tmp_pa
 def test_scores_have_a_panel_for_each_model_and_class_in_the_colours_of_the_classes():
     scores = np.full((120, 3), 1 / 3, np.float32)
     with style.page_style():
-        figure = distributions.score_distributions({"hlf": scores, "inclusive": scores}, LABELS, np.ones(120))
+        figure = distributions.score_distributions(
+            {"hlf": scores, "inclusive": scores}, LABELS, np.ones(120), schema.SAMPLES
+        )
     titles = [axis.texts[0].get_text() for axis in figure.axes]
     assert len(titles) == 6
     assert titles[0] == "hlf for QCD"
@@ -118,7 +126,7 @@ def test_cutflow_shows_every_count():
         {"name": "mystery", "events": {"qcd": 10, "ttbar": 9, "wjets": 0}},
     ]
     with style.page_style():
-        figure = distributions.cutflow(steps)
+        figure = distributions.cutflow(steps, schema.SAMPLES)
     (axis,) = figure.axes
     assert {text.get_text() for text in axis.texts} == {"120,000", "900", "0", "10", "9"}
     assert [label.get_text() for label in axis.get_xticklabels()] == ["raw events", "mystery"]

@@ -40,7 +40,7 @@ def measured(events):
     permuted = {name: each / each.sum(axis=1, keepdims=True) for name, each in powers.items()}
     scores = np.exp(logits_of(features))
     scores /= scores.sum(axis=1, keepdims=True)
-    return scores, permuted, importance.measure(labels, weights, scores, permuted, CONFIG)
+    return scores, permuted, importance.measure(labels, weights, scores, permuted, schema.SAMPLES, CONFIG)
 
 
 def test_what_is_not_used_costs_nothing(measured):
@@ -86,7 +86,9 @@ def test_the_error_is_what_the_loss_spreads_by_over_samples():
         labels = random.integers(0, 3, 300)
         before = random.normal(size=(300, 3)) + np.eye(3)[labels]
         after = before + random.normal(size=(300, 3))
-        found = importance.measure(labels, np.ones(300), before, {"HT": after}, CONFIG)["HT"]["auc"]["ttbar"]
+        found = importance.measure(labels, np.ones(300), before, {"HT": after}, schema.SAMPLES, CONFIG)["HT"]["auc"][
+            "ttbar"
+        ]
         losses.append(found["value"])
         errors.append(found["error"])
     assert np.mean(errors) == pytest.approx(np.std(losses, ddof=1), rel=0.35)

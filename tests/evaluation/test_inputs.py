@@ -71,7 +71,7 @@ def test_a_shard_of_another_size_is_refused(dataset):
 def test_a_dataset_without_test_events_is_refused(dataset):
     units = manifest_of(dataset).units
     edit_manifest(dataset, units=tuple(unit for unit in units if not unit.source.startswith("test/")))
-    with pytest.raises(InvalidInputError, match="no test events"):
+    with pytest.raises(InvalidInputError, match="no events in its test split"):
         opened(dataset)
 
 

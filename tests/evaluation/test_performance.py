@@ -24,7 +24,7 @@ def sample(events_per_class=100, seed=0):
 
 
 def make(events_per_class=100, seed=0):
-    return performance.Sample(*sample(events_per_class, seed))
+    return performance.Sample(*sample(events_per_class, seed), schema.SAMPLES)
 
 
 TEST, VALIDATION = make(), make(seed=1)
@@ -39,7 +39,7 @@ def measured():
 def test_values_are_the_measured_ones_and_errors_those_of_the_resamplings(measured):
     models = performance.summarise_models(measured, TEST)
     for place, model in enumerate(("hlf", "inclusive")):
-        for name, label in schema.LABELS.items():
+        for label, name in enumerate(schema.SAMPLES):
             quantity = models[model]["auc"][name]
             assert quantity["value"] == measured.nominal.auc[place, label]
             assert quantity["error"] == pytest.approx(measured.resampled.auc[:, place, label].std(ddof=1))
@@ -56,7 +56,7 @@ def points_of(measured, key="working_points"):
     """Every point with its model's place and name, its class, and its place among the points."""
     models = performance.summarise_models(measured, TEST)
     return [
-        (place, model, schema.LABELS[name], number, point)
+        (place, model, schema.SAMPLES.index(name), number, point)
         for place, (model, values) in enumerate(models.items())
         for name, points in values[key].items()
         for number, point in enumerate(points)
@@ -72,7 +72,7 @@ def test_thresholds_are_of_validation_and_rates_of_test(measured):
         assert passing(VALIDATION, model, wanted, threshold, wanted) >= point["target"]
         assert point["true_positive_rate"] == pytest.approx(passing(TEST, model, wanted, threshold, wanted))
         for name, measured_rate in point["background"].items():
-            rate = passing(TEST, model, wanted, threshold, schema.LABELS[name])
+            rate = passing(TEST, model, wanted, threshold, schema.SAMPLES.index(name))
             assert measured_rate["false_positive_rate"] == pytest.approx(rate)
             assert measured_rate["rejection"] == (pytest.approx(1 / rate) if rate else None)
     assert any(point["true_positive_rate"] < point["target"] for *_, point in points)  # as chance has it
@@ -84,7 +84,7 @@ def test_errors_are_those_of_the_same_model_class_and_background(measured):
         assert point["true_positive_error"] == pytest.approx(resampled[:, wanted].std(ddof=1))
         assert point["error"] == pytest.approx(resampled[:, -1].std(ddof=1))
         for name, rate in point["background"].items():
-            assert rate["error"] == pytest.approx(resampled[:, schema.LABELS[name]].std(ddof=1))
+            assert rate["error"] == pytest.approx(resampled[:, schema.SAMPLES.index(name)].std(ddof=1))
 
 
 def test_the_rate_adds_up_every_process_by_its_own_cross_section(measured):
@@ -92,7 +92,7 @@ def test_the_rate_adds_up_every_process_by_its_own_cross_section(measured):
     for _, model, wanted, _, point in points_of(measured):
         rates = {
             name: before[name] * passing(TEST, model, wanted, point["threshold"], label)
-            for name, label in schema.LABELS.items()
+            for label, name in enumerate(schema.SAMPLES)
         }
         assert point["rate"]["processes"] == pytest.approx(rates)
         assert point["rate"]["total"]["value"] == pytest.approx(sum(rates.values()))
@@ -109,7 +109,7 @@ def test_budgets_hold_on_validation_and_one_that_none_meets_has_no_threshold():
             assert point == {"budget": 1e-6, "threshold": None}
             continue
         total = sum(
-            pb * 0.02 * passing(VALIDATION, model, wanted, point["threshold"], schema.LABELS[name])
+            pb * 0.02 * passing(VALIDATION, model, wanted, point["threshold"], schema.SAMPLES.index(name))
             for name, (pb, _) in CROSS_SECTIONS.items()
         )
         assert total <= 30
@@ -137,7 +137,7 @@ def test_configured_cross_sections_come_first_and_unknown_ones_give_no_rate():
 
 def test_a_working_point_without_background_gets_an_upper_limit():
     labels = np.repeat(np.arange(3), 10)
-    perfect = performance.Sample(labels, np.ones(30), {"hlf": np.eye(3)[labels] * 0.9})
+    perfect = performance.Sample(labels, np.ones(30), {"hlf": np.eye(3)[labels] * 0.9}, schema.SAMPLES)
     measured = performance.measure(perfect, perfect, CONFIG)
     point = performance.summarise_models(measured, perfect)["hlf"]["working_points"]["qcd"][0]
     assert point["false_positive_rate"] == 0
@@ -156,7 +156,7 @@ def test_confusion_matrices_count_and_weigh_every_event(measured):
 def test_differences_are_paired(measured):
     (difference,) = performance.summarise_differences(measured)
     assert (difference["model"], difference["reference"]) == ("inclusive", "hlf")
-    for name, label in schema.LABELS.items():
+    for label, name in enumerate(schema.SAMPLES):
         paired = measured.resampled.auc[:, 1, label] - measured.resampled.auc[:, 0, label]
         assert difference["auc"][name]["value"] == pytest.approx(
             measured.nominal.auc[1, label] - measured.nominal.auc[0, label]
@@ -164,7 +164,7 @@ def test_differences_are_paired(measured):
         assert difference["auc"][name]["error"] == pytest.approx(paired.std(ddof=1))
         for key, point in enumerate(difference["working_points"][name]):
             for other, value in point["background"].items():
-                own = (label, key, schema.LABELS[other])
+                own = (label, key, schema.SAMPLES.index(other))
                 both = measured.resampled.passing[:, 1, *own] - measured.resampled.passing[:, 0, *own]
                 nominal = measured.nominal.passing[1, *own] - measured.nominal.passing[0, *own]
                 assert value == {"value": pytest.approx(nominal), "error": pytest.approx(both.std(ddof=1))}
@@ -173,14 +173,14 @@ def test_differences_are_paired(measured):
 
 def test_a_model_does_not_differ_from_its_copy():
     hlf = TEST.scores["hlf"]
-    twins = performance.Sample(TEST.labels, TEST.weights, {"hlf": hlf, "inclusive": hlf})
+    twins = performance.Sample(TEST.labels, TEST.weights, {"hlf": hlf, "inclusive": hlf}, schema.SAMPLES)
     (difference,) = performance.summarise_differences(performance.measure(twins, twins, CONFIG))
     assert all(quantity == {"value": 0.0, "error": 0.0} for quantity in difference["auc"].values())
 
 
 def test_every_pair_of_models_is_compared_with_the_one_before():
     scores = {"hlf": TEST.scores["hlf"], "particle_sequence": TEST.scores["hlf"], "inclusive": TEST.scores["inclusive"]}
-    three = performance.Sample(TEST.labels, TEST.weights, scores)
+    three = performance.Sample(TEST.labels, TEST.weights, scores, schema.SAMPLES)
     pairs = performance.summarise_differences(performance.measure(three, three, CONFIG))
     assert [(pair["model"], pair["reference"]) for pair in pairs] == [
         ("particle_sequence", "hlf"),
@@ -200,7 +200,7 @@ def test_roc_curves_come_with_every_resampling(measured):
 def test_an_absent_class_is_undefined_but_valid_json():
     kept = TEST.labels != 2
     scores = {name: value[kept] for name, value in TEST.scores.items()}
-    two = performance.Sample(TEST.labels[kept], TEST.weights[kept], scores)
+    two = performance.Sample(TEST.labels[kept], TEST.weights[kept], scores, schema.SAMPLES)
     measured = performance.measure(two, two, CONFIG)
     models = performance.summarise_models(measured, two)
     assert models["hlf"]["auc"]["wjets"] == {"value": None, "error": None}
@@ -211,7 +211,7 @@ def test_an_absent_class_is_undefined_but_valid_json():
 
 def test_test_events_by_hand():
     stored = np.array([1.0, 3.0, 1.5, -0.5])
-    summary = performance.summarise_test_events(np.array([0, 0, 1, 1]), stored * [1, 1, 2, 2], stored)
+    summary = performance.summarise_test_events(np.array([0, 0, 1, 1]), stored * [1, 1, 2, 2], stored, schema.SAMPLES)
     names = ("events", "weight", "negative_share", "effective_events")
     assert summary["qcd"] == dict(zip(names, (2, 4.0, 0, pytest.approx(1.6)), strict=True))
     assert summary["ttbar"] == dict(zip(names, (2, 2.0, 0.25, pytest.approx(0.4)), strict=True))

@@ -19,7 +19,7 @@ def measured():
     random = np.random.default_rng(1)
     labels = np.repeat(np.arange(3), 30)
     scores = {name: random.dirichlet(np.ones(3), 90) + np.eye(3)[labels] * 0.3 for name in ("hlf", "inclusive")}
-    events = performance.Sample(labels, np.ones(90), scores)
+    events = performance.Sample(labels, np.ones(90), scores, schema.SAMPLES)
     measured = performance.measure(events, events, CONFIG, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0)))
     return measured, performance.summarise_models(measured, events)
 
@@ -182,7 +182,7 @@ def test_many_models_fill_rows_of_three():
 def test_undefined_metrics_can_be_drawn(tmp_path):
     labels = np.array([0, 1, 0])
     scores = {"hlf": np.full((3, 3), 1 / 3)}
-    events = performance.Sample(labels, np.ones(3), scores)
+    events = performance.Sample(labels, np.ones(3), scores, schema.SAMPLES)
     measured = performance.measure(events, events, CONFIG)
     models = performance.summarise_models(measured, events)
     with style.page_style():

@@ -115,7 +115,7 @@ def test_other_classifiers_must_have_published_theirs(tmp_path):
 
 
 def test_xla_gives_the_same_scores():
-    model = build_model(TrainingConfig())
+    model = build_model(TrainingConfig(), 3)
     event = {"high_level": tf.random.normal((2, 14), seed=1), "particles": tf.random.normal((2, 5, 19), seed=2)}
     plain, compiled = (scoring.make_scorer(model, xla=xla)(event).numpy() for xla in (False, True))
     np.testing.assert_allclose(plain, compiled, rtol=1e-5)

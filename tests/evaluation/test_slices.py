@@ -79,7 +79,9 @@ def test_summaries_are_by_quantity_and_process():
     values = np.repeat([25.0, 35.0, 45.0], 20)
     sliced = {"LepPt": slices.Quantity(values, EDGES, ("low", "high"))}
     labels = np.tile([0, 1], 30)
-    measured = slices.summarise(sliced, (values > 30) & (labels == 1), labels, np.ones(60))["LepPt"]
+    measured = slices.summarise(sliced, (values > 30) & (labels == 1), labels, np.ones(60), ("qcd", "ttbar", "wjets"))[
+        "LepPt"
+    ]
     assert measured["ttbar"]["share"] == [0.0, 1.0]
     assert measured["qcd"]["share"] == [0.0, 0.0]
     assert measured["wjets"] == {"events": [0.0, 0.0]} | {key: [None, None] for key in ("share", "low", "high")}

@@ -39,7 +39,7 @@ def inputs(qcd: dict[str, Sequence[float]], *unweighted: str) -> SelectedInputs:
     units += [unit(f"qcd/d/{name}.root", weights) for name, weights in qcd.items()]
     notes = tuple(f"qcd/d/{name}.root: {schema.UNWEIGHTED}" for name in unweighted)
     manifest = Manifest(stage="select", config_hash="", config={}, units=tuple(units), notes=notes, code_version="test")
-    return SelectedInputs(Key("/nowhere"), {"d": manifest})
+    return SelectedInputs(Key("/nowhere"), {"d": manifest}, schema.SAMPLES)
 
 
 def test_good_weights_are_said_with_their_effective_events(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,4 +108,4 @@ def test_a_selection_without_sums_of_squares_is_refused() -> None:
     old = known.manifests["d"].units[-1].model_copy(update={"squared_weights": {}})
     manifest = known.manifests["d"].model_copy(update={"units": (*known.manifests["d"].units[:-1], old)})
     with pytest.raises(InvalidInputError, match=r"d selected by code that kept no squares .* run select_events.py"):
-        check_weights(SelectedInputs(known.base, {"d": manifest}), LEAST)
+        check_weights(SelectedInputs(known.base, {"d": manifest}, schema.SAMPLES), LEAST)

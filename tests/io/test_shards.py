@@ -87,7 +87,7 @@ def test_padding_stays_zero_so_that_masking_works(selected: SelectedBatch, scali
 
 def test_both_forms_hold_the_same_numbers(tmp_path: Path, batch: ShardBatch) -> None:
     paths = [tmp_path / "shard.tfrecord", tmp_path / "shard.parquet"]
-    counts = write_shard(paths[0], tmp_path / "table", paths[1], iter([batch]))
+    counts = write_shard(paths[0], tmp_path / "table", paths[1], iter([batch]), schema.SAMPLES)
     assert counts == {"qcd": EVENTS, "ttbar": 0, "wjets": 0}
     records = [tf.train.Example.FromString(r.numpy()).features.feature for r in tf.data.TFRecordDataset(str(paths[0]))]
     rows = pq.read_table(paths[1]).to_pylist()
@@ -106,7 +106,7 @@ def test_both_forms_hold_the_same_numbers(tmp_path: Path, batch: ShardBatch) -> 
 
 def test_records_hold_the_batch(tmp_path: Path, batch: ShardBatch) -> None:
     path = tmp_path / "shard.tfrecord"
-    write_shard(path, tmp_path / "table", None, iter([batch]))
+    write_shard(path, tmp_path / "table", None, iter([batch]), schema.SAMPLES)
     record = next(iter(tf.data.TFRecordDataset(str(path)))).numpy()
     feature = tf.train.Example.FromString(record).features.feature
     length = int(batch.offsets[1])
@@ -117,7 +117,9 @@ def test_records_hold_the_batch(tmp_path: Path, batch: ShardBatch) -> None:
 
 def test_the_table_says_where_each_record_begins_and_all_but_its_particles(tmp_path: Path, batch: ShardBatch) -> None:
     path, table = tmp_path / "shard.tfrecord", Key(str(tmp_path)) / "table"
-    write_shard(path, tmp_path / "table", None, iter([part_of(batch, 0, 25), part_of(batch, 25, EVENTS)]))
+    write_shard(
+        path, tmp_path / "table", None, iter([part_of(batch, 0, 25), part_of(batch, 25, EVENTS)]), schema.SAMPLES
+    )
     content, offsets = path.read_bytes(), read_offsets(table, EVENTS)
     rows = read_table(table, EVENTS, manifests.adler32(tmp_path / "table")).to_pylist()
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]

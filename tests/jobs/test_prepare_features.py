@@ -616,7 +616,7 @@ def test_partitions_selected_by_different_code(copy: Path) -> None:
 
 def test_a_selection_older_than_its_events(copy: Path) -> None:
     folder = write_selected(copy, DAYS[0], UNITS[DAYS[0]], inputs={f"events/{DAYS[0]}": "0" * 32})
-    assert datasets.read_inputs(key_of(copy), DAYS).units  # the events are gone: fine
+    assert datasets.read_inputs(key_of(copy), DAYS, schema.SAMPLES).units  # the events are gone: fine
     (copy / "events" / DAYS[0]).mkdir(parents=True)
     (copy / "events" / DAYS[0] / "manifest-000001.json").write_bytes(manifests.read_manifest(folder).to_bytes())
     refuse(copy, f"events changed after the selection of {DAYS[0]}")

@@ -299,9 +299,9 @@ def test_copies_in_two_days_of_one_dataset_are_refused(tmp_path: Path) -> None:
         write_events(tmp_path / "raw" / "ttbar" / day / name, EVENTS[: int(day[-1])])
         ingest.main(ingest.arg_parser().parse_args(["--base", str(tmp_path), "--partition", day]))
         select_events.main(select_events.arg_parser().parse_args(["--base", str(tmp_path), "--partition", day]))
-        assert len(datasets.read_inputs(base, [day]).units) == 3
+        assert len(datasets.read_inputs(base, [day], schema.SAMPLES).units) == 3
     with pytest.raises(InvalidInputError) as caught:
-        datasets.read_inputs(base, days)
+        datasets.read_inputs(base, days, schema.SAMPLES)
     assert str(caught.value) == (
         f"the same events under several names: qcd/{DAY}/a.root = qcd/2026-01-02/b.root; remove all but one under "
         "raw/ (where simulated, run simulate.py --replace with another seed for all partitions but one), "

@@ -26,7 +26,7 @@ def test_every_key_of_every_stage_is_in_the_form_with_its_default(schema: Config
     exported = json.loads((CONFIG_FOLDER / "schema.json").read_text())
     for stage in STAGES:
         for key, field in exported[stage]["properties"].items():
-            if (stage, key) in {("simulation", "samples"), ("training", "model")}:
+            if (stage, key) in {("simulation", "samples"), ("preparation", "classes"), ("training", "model")}:
                 assert f"{stage}_{key}" not in form
                 continue
             param = form[f"{stage}_{key}"]

@@ -159,9 +159,15 @@ def test_a_worker_waits_for_its_peers_longer_than_its_operator(
     assert (patience_s > at_least * profile.training.startup_timeout_s) is (operators == "kubernetes")
 
 
-def test_a_run_without_one_of_the_samples_is_refused(build, params: dict[str, Any]) -> None:
-    with pytest.raises(StepError, match=r"samples: ttbar left out.*give all"):
-        build({**params, "samples": ["wjets", "qcd"]})
+def test_the_samples_of_a_run_are_the_classes_of_its_dataset(build, params: dict[str, Any]) -> None:
+    prepare = build({**params, "samples": ["wjets", "qcd"]})["prepare"]
+    config = json.loads(prepare["arguments"][prepare["arguments"].index("--config") + 1])
+    assert config["classes"] == prepare["config"]["preparation"]["classes"] == ["qcd", "wjets"]
+
+
+def test_a_run_with_one_sample_is_refused(build, params: dict[str, Any]) -> None:
+    with pytest.raises(StepError, match=r"samples: only qcd.*give two or more"):
+        build({**params, "samples": ["qcd"]})
 
 
 def test_replace_bad_and_missing_files_reach_the_jobs(build, params: dict[str, Any]) -> None:

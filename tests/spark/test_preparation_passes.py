@@ -20,7 +20,7 @@ def test_every_worker_starts_without_the_libraries_for_root_files() -> None:
 
 def test_unlisted_shards_are_found_by_their_records_and_only_whole(tmp_path: Path) -> None:
     plan = ShardPlan([[2], [3], [4]])
-    output = ShardOutput(Key(str(tmp_path)), "0123456789ab", None, parquet=False)  # type: ignore[arg-type]
+    output = ShardOutput(Key(str(tmp_path)), "0123456789ab", ("qcd", "ttbar"), None, parquet=False)  # type: ignore[arg-type]
     assert find_shards(plan, output) == {}
     made = {}
     for shard, size in ((0, 3), (1, 4)):

@@ -35,7 +35,7 @@ def make_events(sizes: dict[str, int], seed: int, *, particles: int = 6) -> list
     random = np.random.default_rng(seed)
     events = []
     for sample, count in sizes.items():
-        label = schema.LABELS[sample]
+        label = schema.SAMPLES.index(sample)
         for number in range(count):
             length = int(random.integers(2, particles + 1))
             high_level = random.uniform(0, 1, HIGH) + 0.7 * (np.arange(HIGH) == label)
@@ -184,7 +184,7 @@ def save_model(path: Path, config: TrainingConfig, bias: Sequence[float]) -> Non
     from toposieve.training.architectures.parts import LOGITS_LAYER
     from toposieve.training.export import save_standard
 
-    model = build_model(config)
+    model = build_model(config, len(bias))
     layer = model.get_layer(LOGITS_LAYER)
     layer.set_weights([layer.get_weights()[0], np.asarray(bias, np.float32)])
     save_standard(path, model, make_scaling())
@@ -199,7 +199,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         name: random.dirichlet(np.ones(3), len(labels)) + 0.4 * np.eye(3)[labels] for name in ("hlf", "inclusive")
     }
     config = EvaluationConfig(bootstrap_samples=20)
-    events = performance.Sample(labels, weights, scores)
+    events = performance.Sample(labels, weights, scores, schema.SAMPLES)
     measured = performance.measure(events, events, config, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0)))
     run = {"model": "hlf", "run": "0123456789abcdef", "training": RUN_METRICS, "history": HISTORY}
     return {
@@ -207,7 +207,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         "dataset": "demo",
         "classes": list(schema.SAMPLES),
         "sample": {"energy": 13.0, "pileup": 20.2},
-        "test": performance.summarise_test_events(labels, weights, weights),
+        "test": performance.summarise_test_events(labels, weights, weights, schema.SAMPLES),
         "models": {model: values | run for model, values in performance.summarise_models(measured, events).items()},
         "missing": [],
         "hertz": dict.fromkeys(schema.SAMPLES, 20.0),

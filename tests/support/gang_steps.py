@@ -49,7 +49,7 @@ class Run:
         mine = slice(worker * size, (worker + 1) * size)
         used = {*ARCHITECTURES[name].inputs, "label", "weight", "present", "row"}
         self.batches = [{key: batch[key][mine] for key in used} for batch in _batches()]
-        model = build_model(TrainingConfig(model=name))
+        model = build_model(TrainingConfig(model=name), 3)
         optimizer = keras.optimizers.SGD(0.5, momentum=0.9)  # Adam would hide a constant factor
         optimizer.build(model.trainable_variables)
         spec = {key: tf.TensorSpec(values.shape, values.dtype) for key, values in self.batches[0].items()}
@@ -77,7 +77,7 @@ def _batches() -> list[Batch]:
             {
                 "high_level": rng.normal(size=(ROWS, len(schema.HIGH_LEVEL_FEATURES))).astype(np.float32),
                 "particles": (rng.normal(size=(ROWS, 1, len(schema.LOW_LEVEL_FEATURES))) * real).astype(np.float32),
-                "label": rng.integers(0, len(schema.LABELS), ROWS),
+                "label": rng.integers(0, len(schema.SAMPLES), ROWS),
                 "weight": np.where(there, rng.uniform(0.5, 2.0, ROWS), 0.0).astype(np.float32),
                 "present": there.astype(np.float32),
                 "row": np.arange(ROWS, dtype=np.int32),

@@ -25,7 +25,7 @@ def as_published(event: Event) -> dict[str, object]:
     particles = np.asarray(event["particles"])
     padded = np.zeros((schema.MAX_PARTICLES, particles.shape[1]), np.float32)
     padded[: len(particles)] = particles
-    return {**event, "particles": padded, "label": np.eye(len(schema.LABELS), dtype=np.float32)[event["label"]]}
+    return {**event, "particles": padded, "label": np.eye(len(schema.SAMPLES), dtype=np.float32)[event["label"]]}
 
 
 def write_file(path: Path, events: Sequence[Event], kind: str = "tfrecord") -> None:

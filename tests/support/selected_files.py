@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toposieve import schema
+from toposieve.classes import labels_of
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.cross_sections import CrossSection
@@ -56,7 +57,7 @@ def random_unit(
 ) -> SelectedUnit:
     """Random events of one class; every third entry was not selected."""
     random = np.random.default_rng(seed)
-    label = schema.LABELS.get(file.split("/")[0], 0)
+    label = labels_of(schema.SAMPLES).get(file.split("/")[0], 0)
     lengths = random.integers(particles[0], particles[1] + 1, events)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     total = int(offsets[-1])

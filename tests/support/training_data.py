@@ -27,7 +27,7 @@ def make_events(count: int, *, seed: int = 0, lengths: tuple[int, int] = (5, 30)
     rng = np.random.default_rng(seed)
     events = []
     for number in range(count):
-        label = number % len(schema.LABELS)
+        label = number % len(schema.SAMPLES)
         length = int(rng.integers(*lengths))
         high_level = rng.normal(size=len(schema.HIGH_LEVEL_FEATURES))
         high_level[label] += 2.0

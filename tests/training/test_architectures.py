@@ -19,7 +19,7 @@ EVENTS = {
 
 
 def build(name: str) -> keras.Model:
-    return build_model(TrainingConfig(model=name))
+    return build_model(TrainingConfig(model=name), 3)
 
 
 def scores(model: keras.Model, events: dict[str, np.ndarray] = EVENTS) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_the_order_of_particles_matters(name: str) -> None:
 
 
 def test_the_seed_decides_the_initial_weights() -> None:
-    first, again, other = (build_model(TrainingConfig(seed=seed)).get_weights() for seed in (1, 1, 2))
+    first, again, other = (build_model(TrainingConfig(seed=seed), 3).get_weights() for seed in (1, 1, 2))
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, two)
     assert not np.allclose(first[0], other[0])

@@ -18,7 +18,7 @@ def events() -> list[dict[str, object]]:
 
 def read_ours(events: list[dict[str, object]], inputs: tuple[str, ...] = BOTH) -> Batch:
     records = [encode(event) for event in events]
-    return RecordReader(inputs).read(records)
+    return RecordReader(inputs, 3).read(records)
 
 
 def test_our_records_are_read_whole(events: list[dict[str, object]]) -> None:
@@ -45,7 +45,7 @@ def test_a_model_without_particles_does_not_read_them(events: list[dict[str, obj
 
 def test_an_empty_record_counts_for_nothing(events: list[dict[str, object]]) -> None:
     records = [encode(event) for event in events]
-    batch = RecordReader(BOTH).read([b"", records[1]])
+    batch = RecordReader(BOTH, 3).read([b"", records[1]])
     np.testing.assert_array_equal(batch["present"], [0.0, 1.0])
     np.testing.assert_allclose(batch["weight"], [0.0, events[1]["weight"]])
     assert batch["particles"][0, 0].all()  # one particle: cuDNN takes no empty sequence
@@ -55,7 +55,7 @@ def test_an_empty_record_counts_for_nothing(events: list[dict[str, object]]) -> 
 def test_an_event_without_any_particle_is_read(events: list[dict[str, object]]) -> None:
     event = {**events[0], "particles": np.zeros((0, 19)), "length": 0}
     records = [encode(events[1]), encode(event)]
-    batch = RecordReader(BOTH).read(records)
+    batch = RecordReader(BOTH, 3).read(records)
     assert not batch["particles"][1].any()
     assert batch["present"][1] == 1.0
 
@@ -87,5 +87,5 @@ def test_a_record_unlike_the_first_is_named(events: list[dict[str, object]]) -> 
     other = {role: key for role, key in OURS.items() if role != "weight"}
     records = [encode(events[0]), encode(events[1]), encode(events[2], other)]
     with pytest.raises(BadRecordError, match="no key weight") as caught:
-        RecordReader(BOTH).read(records)
+        RecordReader(BOTH, 3).read(records)
     assert caught.value.place == 2

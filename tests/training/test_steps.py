@@ -36,7 +36,7 @@ def batch_of(weights: np.ndarray = WEIGHTS, present: np.ndarray | None = None) -
 
 
 def build(event_weights: str = "absolute", precision: str = "float32") -> tuple[keras.Model, Steps]:
-    model = build_model(TrainingConfig(model="hlf", precision=precision))
+    model = build_model(TrainingConfig(model="hlf", precision=precision), 3)
     optimizer = keras.optimizers.SGD(1.0)  # plain gradient descent: the update is the gradient
     optimizer.build(model.trainable_variables)
     spec = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in batch_of().items()}

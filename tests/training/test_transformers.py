@@ -44,7 +44,7 @@ def randomised(model: keras.Model) -> keras.Model:
 
 def small(name: str) -> keras.Model:
     config = TrainingConfig(model=name, set_units=8, set_heads=3, set_blocks=2, leading_particles=6)
-    model = build_model(config)
+    model = build_model(config, 3)
     set_scaling(model, SCALING)
     return randomised(model)
 
@@ -76,7 +76,7 @@ def compiled(model: keras.Model, *, training: bool = False) -> Callable[[dict[st
 def alike(name: str) -> tuple[keras.Model, keras.Model]:
     """Our model and the published one, with the same weights."""
     parameters, build = TRANSFORMERS[name]
-    ours, published = build_model(TrainingConfig(model=name)), build()
+    ours, published = build_model(TrainingConfig(model=name), 3), build()
     assert ours.count_params() == published.count_params() == parameters
     published.set_weights(randomised(ours).get_weights())
     return ours, published
@@ -96,7 +96,7 @@ def test_the_branch_alone_is_the_published_one() -> None:
 
 
 def test_the_published_model_sees_its_rows_however_far_a_batch_is_padded() -> None:
-    model, batch = randomised(build_model(TrainingConfig(model="inclusive_transformer"))), events([30, 7], 40)
+    model, batch = randomised(build_model(TrainingConfig(model="inclusive_transformer"), 3)), events([30, 7], 40)
     padded = {**batch, "particles": np.pad(batch["particles"], ((0, 0), (0, ROWS - 40), (0, 0)))}
     np.testing.assert_allclose(scores(model, batch), scores(model, padded), rtol=1e-5)
 
@@ -107,7 +107,7 @@ def test_the_published_model_sees_its_rows_however_far_a_batch_is_padded() -> No
 @pytest.mark.parametrize("name", ["inclusive_transformer", *SETS])
 def test_dropout_is_as_published(name: str) -> None:
     """Also, no two layers drop the same."""
-    layers = [layer for layer in build_model(TrainingConfig(model=name)).layers if isinstance(layer, EventDropout)]
+    layers = [layer for layer in build_model(TrainingConfig(model=name), 3).layers if isinstance(layer, EventDropout)]
     assert [layer.rate for layer in layers] == [0.2, 0.2]
     assert {layer.stream for layer in layers} == {0, 1}
 
@@ -187,6 +187,6 @@ def test_leading_particles_are_those_of_highest_pt() -> None:
 
 
 def test_a_dataset_without_scaling_is_refused_where_units_are_needed() -> None:
-    set_scaling(build_model(TrainingConfig(model="hlf")), None)
+    set_scaling(build_model(TrainingConfig(model="hlf"), 3), None)
     with pytest.raises(InvalidInputError, match="particle_transformer needs Pt, Eta, Phi in physical units"):
-        set_scaling(build_model(TrainingConfig(model="particle_transformer")), None)
+        set_scaling(build_model(TrainingConfig(model="particle_transformer"), 3), None)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from toposieve import schema
 from toposieve.config import EvaluationConfig
 from toposieve.cross_sections import COLLISION_ENERGY
 from toposieve.evaluation import distributions, importance, metrics, performance, plots, seeds, slices, style
@@ -21,6 +20,7 @@ from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
 from toposieve.evaluation.report import OF_WEIGHTS
+from toposieve.io.dataset_classes import classes_of
 from toposieve.io.manifests import Manifest
 from toposieve.io.sample_cross_sections import cross_sections
 from toposieve.io.scores import PermutedScores
@@ -81,13 +81,13 @@ def summarise(
     return {
         "report": report,
         "dataset": data.directory.name,
-        "classes": list(schema.SAMPLES),
+        "classes": list(data.classes),
         "sample": _conditions(data.manifest, predictions),
-        "test": performance.summarise_test_events(labels, weights, predictions.stored_weights),
+        "test": performance.summarise_test_events(labels, weights, predictions.stored_weights, data.classes),
         "models": {run.label: models[run.label] | _describe_run(run) for run in runs},
         "importance": importance.summarise(predictions.sample, permuted, config),
         "missing": list(missing),
-        "hertz": {sample: metrics.number(measured.hertz[label]) for sample, label in schema.LABELS.items()},
+        "hertz": {sample: metrics.number(hertz) for sample, hertz in zip(data.classes, measured.hertz, strict=True)},
         "seeds": groups,
         "differences": seeds.with_training_errors(performance.summarise_differences(measured), groups),
         "slices": {name: quantity.names for name, quantity in sliced.items()},
@@ -123,9 +123,13 @@ def _stability(
     return {
         model: {
             name: slices.summarise(
-                sliced, scores[:, label] >= measured.thresholds[place, label, 0], sample.labels, sample.weights
+                sliced,
+                scores[:, label] >= measured.thresholds[place, label, 0],
+                sample.labels,
+                sample.weights,
+                sample.classes,
             )
-            for name, label in schema.LABELS.items()
+            for label, name in enumerate(sample.classes)
             if np.isfinite(measured.thresholds[place, label, 0])
         }
         for place, (model, scores) in enumerate(sample.scores.items())
@@ -135,7 +139,7 @@ def _stability(
 def _left_out(dataset: Manifest) -> list[str]:
     remarks = [
         f"{sample} is left out: its weights do not add up to more than 0 in the training split"
-        for sample, factor in zip(schema.SAMPLES, signed_factors(dataset), strict=True)
+        for sample, factor in zip(classes_of(dataset), signed_factors(dataset), strict=True)
         if not factor
     ]
     for remark in remarks:
@@ -220,11 +224,11 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Per
         "calibration": plots.reliability(metrics),
         "confusion": plots.confusion_matrices(metrics),
         **({"learning": plots.learning_curves(histories)} if histories else {}),
-        "scores": distributions.score_distributions(predictions.scores, labels, weights),
+        "scores": distributions.score_distributions(predictions.scores, labels, weights, predictions.classes),
     }
     if predictions.features.size:
         columns = predictions.features, predictions.particles
-        figures["features"] = distributions.feature_distributions(*columns, labels, weights)
+        figures["features"] = distributions.feature_distributions(*columns, labels, weights, predictions.classes)
     if metrics["cutflow"]:
-        figures["cutflow"] = distributions.cutflow(metrics["cutflow"])
+        figures["cutflow"] = distributions.cutflow(metrics["cutflow"], metrics["classes"])
     return figures

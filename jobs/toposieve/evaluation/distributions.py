@@ -69,27 +69,29 @@ CUT_LABELS = {
 """Plain names of the cutflow's steps."""
 
 
-def score_distributions(scores: Mapping[str, npt.NDArray[Any]], labels: IntArray, weights: FloatArray) -> Figure:
+def score_distributions(
+    scores: Mapping[str, npt.NDArray[Any]], labels: IntArray, weights: FloatArray, classes: Sequence[str]
+) -> Figure:
     """Each model's score of each class, by true class, normalised to one for each true class.
 
     The axis is that of the logit, log(p / (1 - p)): both ends are seen, where a trigger's threshold lies.
     """
-    figure, axes = panels(len(scores), len(schema.SAMPLES), 2.9 if len(scores) < 5 else 2.2, sharex=True, sharey=True)
-    cells = [(model, label, sample) for model in scores for sample, label in schema.LABELS.items()]
-    axis_of_scores = _score_axis(np.stack([*scores.values()]), _bins(len(labels)))
+    figure, axes = panels(len(scores), len(classes), 2.9 if len(scores) < 5 else 2.2, sharex=True, sharey=True)
+    cells = [(model, label, sample) for model in scores for label, sample in enumerate(classes)]
+    axis_of_scores = _score_axis(np.stack([*scores.values()]), _bins(len(labels), len(classes)))
     smallest_share = 0.3 / max(1, np.bincount(labels, minlength=1).max())  # a bin of one event stands clear of the axis
     for (model, label, sample), axis in zip(cells, axes, strict=True):
-        _histogram_by_class(axis, axis_of_scores, scores[model][:, label], labels, weights)
+        _histogram_by_class(axis, axis_of_scores, scores[model][:, label], labels, weights, classes)
         axis.set(yscale="log", ylim=(smallest_share, 5), xlabel="", xscale="logit")
         axis.xaxis.set_major_locator(LogitLocator(nbins=5))
         axis.xaxis.set_major_formatter(LogitFormatter(one_half="0.5"))
         axis.xaxis.set_minor_locator(NullLocator())
         panel_label(axis, f"{model_label(model)} for {CLASS_LABELS[sample]}")
-    for axis in axes[-len(schema.SAMPLES) :]:
+    for axis in axes[-len(classes) :]:
         axis.set_xlabel("score")
-    for axis in axes[:: len(schema.SAMPLES)]:
+    for axis in axes[:: len(classes)]:
         axis.set_ylabel("share of events")
-    figure_legend(figure, axes[0], columns=len(schema.SAMPLES))
+    figure_legend(figure, axes[0], columns=len(classes))
     return figure
 
 
@@ -101,7 +103,11 @@ def _score_axis(scores: npt.NDArray[Any], bins: int) -> hist.axis.Variable:
 
 
 def feature_distributions(
-    features: npt.NDArray[np.float32], particles: IntArray, labels: IntArray, weights: FloatArray
+    features: npt.NDArray[np.float32],
+    particles: IntArray,
+    labels: IntArray,
+    weights: FloatArray,
+    classes: Sequence[str],
 ) -> Figure:
     """The high-level features in physical units, and the number of particles, by class.
 
@@ -110,6 +116,7 @@ def feature_distributions(
         particles: (events,) number of particles; not drawn when empty.
         labels: (events,).
         weights: (events,).
+        classes: In the order of their labels.
     """
     columns: dict[str, npt.NDArray[Any]] = {
         name: features[:, place] for place, name in enumerate(schema.HIGH_LEVEL_FEATURES)
@@ -121,27 +128,27 @@ def feature_distributions(
     for axis in axes[len(columns) :]:
         axis.set_axis_off()
     for (name, values), axis in zip(columns.items(), axes, strict=False):
-        _histogram_by_class(axis, _feature_axis(name, values), values, labels, weights)
-        axis.set_xlabel(feature_label(name, FEATURE_SYMBOLS[name]))
+        _histogram_by_class(axis, _feature_axis(name, values, len(classes)), values, labels, weights, classes)
+        axis.set_xlabel(feature_label(name, FEATURE_SYMBOLS.get(name, "number of particles")))
         if name in COUNTED_FEATURES:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axis in axes[::per_row]:
         axis.set_ylabel("share of events")
-    figure_legend(figure, axes[0], columns=len(schema.SAMPLES))
+    figure_legend(figure, axes[0], columns=len(classes))
     return figure
 
 
-def _feature_axis(name: str, values: npt.NDArray[Any]) -> hist.axis.Regular:
+def _feature_axis(name: str, values: npt.NDArray[Any], classes: int) -> hist.axis.Regular:
     if not len(values):
         return hist.axis.Regular(1, 0.0, 1.0)
     if name in COUNTED_FEATURES:
         return _whole_number_axis(values, BINS)
     if values.dtype.kind == "i":
-        return _whole_number_axis(values, _bins(len(values)))
+        return _whole_number_axis(values, _bins(len(values), classes))
     if schema.UNITS.get(name) == "rad":
-        return hist.axis.Regular(_bins(len(values)), -math.pi, math.pi)
+        return hist.axis.Regular(_bins(len(values), classes), -math.pi, math.pi)
     low, high = np.quantile(values, [TAIL, 1 - TAIL])
-    return hist.axis.Regular(_bins(len(values)), low, high if high > low else low + 1.0)
+    return hist.axis.Regular(_bins(len(values), classes), low, high if high > low else low + 1.0)
 
 
 def _whole_number_axis(values: npt.NDArray[Any], most_bins: int) -> hist.axis.Regular:
@@ -152,15 +159,20 @@ def _whole_number_axis(values: npt.NDArray[Any], most_bins: int) -> hist.axis.Re
     return hist.axis.Regular(bins, low - 0.5, low - 0.5 + bins * width)
 
 
-def _bins(events: int) -> int:
+def _bins(events: int, classes: int) -> int:
     """Rice's rule for the events of one class."""
-    return int(np.clip(2 * math.cbrt(events / len(schema.SAMPLES)), 8, BINS))
+    return int(np.clip(2 * math.cbrt(events / classes), 8, BINS))
 
 
 def _histogram_by_class(
-    axis: Axes, binning: Binning, values: npt.NDArray[Any], labels: IntArray, weights: FloatArray
+    axis: Axes,
+    binning: Binning,
+    values: npt.NDArray[Any],
+    labels: IntArray,
+    weights: FloatArray,
+    classes: Sequence[str],
 ) -> None:
-    for sample, label in schema.LABELS.items():
+    for label, sample in enumerate(classes):
         histogram = share_histogram(binning, values[labels == label], weights[labels == label])
         options = {"histtype": "step", "color": CLASS_COLOURS[sample], "label": CLASS_LABELS[sample], "yerr": True}
         mplhep.histplot(histogram, ax=axis, flow="none", **options)
@@ -178,24 +190,29 @@ def share_histogram(binning: Binning, values: npt.NDArray[Any], weights: FloatAr
     return histogram / total if total > 0 else histogram * 0
 
 
-def cutflow(steps: Sequence[Mapping[str, Any]]) -> Figure:
+def cutflow(steps: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Figure:
     """Events of each sample left after each step, on a log axis.
 
     Args:
-        steps: As in ``metrics.json``: name and, per sample, events.
+        steps: As in ``metrics.json``: name and, per class, events.
+        classes: In the order of their labels.
     """
     figure, (axis,) = panels(1, 1, 3.8)
-    width = 0.8 / len(schema.SAMPLES)
+    width = 0.8 / len(classes)
     places = np.arange(len(steps))
-    for number, sample in enumerate(schema.SAMPLES):
+    for number, sample in enumerate(classes):
         events = [step["events"].get(sample, 0) for step in steps]
         bars = axis.bar(
-            places + (number - 1) * width, events, width, color=CLASS_COLOURS[sample], label=CLASS_LABELS[sample]
+            places + (number - (len(classes) - 1) / 2) * width,
+            events,
+            width,
+            color=CLASS_COLOURS[sample],
+            label=CLASS_LABELS[sample],
         )
         axis.bar_label(bars, [f"{count:,}" for count in events], fontsize=8, padding=2)
     axis.set(yscale="log", ylabel="events, unweighted", ylim=(0.5, None))
     axis.set_ylim(top=axis.get_ylim()[1] * 8)  # room for the legend
     axis.set_xticks(places, [CUT_LABELS.get(step["name"], step["name"]) for step in steps])
     axis.tick_params(axis="x", which="both", length=0)
-    axis.legend(ncols=len(schema.SAMPLES))
+    axis.legend(ncols=len(classes))
     return figure

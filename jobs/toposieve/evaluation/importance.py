@@ -6,14 +6,13 @@ that of resamplings of these events: whom an event is given something of is part
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from toposieve import schema
 from toposieve.config import EvaluationConfig
 from toposieve.evaluation.distributions import FEATURE_SYMBOLS
 from toposieve.evaluation.metrics import Evaluator, FloatArray, IntArray, Measurement, stack, standard_error
@@ -47,6 +46,7 @@ def summarise(
                 sample.weights[found.rows],
                 sample.scores[label][found.rows],
                 {name: probabilities(logits) for name, logits in found.logits.items()},
+                sample.classes,
                 config,
             ),
         }
@@ -60,6 +60,7 @@ def measure(
     weights: FloatArray,
     scores: npt.NDArray[np.floating],
     permuted: Mapping[str, npt.NDArray[np.floating]],
+    classes: Sequence[str],
     config: EvaluationConfig,
 ) -> dict[str, dict[str, Any]]:
     """What each exchange costs, as :func:`summarise` describes it.
@@ -69,6 +70,7 @@ def measure(
         weights: (events,) signed.
         scores: (events, classes), before.
         permuted: What is exchanged → (events, classes), after.
+        classes: In the order of their labels.
         config: Working points and bootstrap.
     """
     none = np.empty((1 + len(permuted), scores.shape[1], 0))
@@ -80,14 +82,14 @@ def measure(
     rejection = _losses(_rejection(nominal), _rejection(resampled))
     return {
         name: {
-            "auc": {sample: with_error(*auc[:, place, label]) for sample, label in schema.LABELS.items()},
+            "auc": {sample: with_error(*auc[:, place, label]) for label, sample in enumerate(classes)},
             "rejection": {
                 sample: {
                     other: with_error(*rejection[:, place, label, background])
-                    for other, background in schema.LABELS.items()
+                    for background, other in enumerate(classes)
                     if other != sample
                 }
-                for sample, label in schema.LABELS.items()
+                for label, sample in enumerate(classes)
             },
         }
         for place, name in enumerate(permuted)

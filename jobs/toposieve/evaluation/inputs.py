@@ -19,7 +19,7 @@ from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
 from toposieve.preprocessing import Scaling
 from toposieve.training import runs
-from toposieve.training.shards import Split, listed_shards, read_listed, read_scaling
+from toposieve.training.shards import Split, open_split, read_listed, read_scaling
 
 VALIDATION_SPLIT, TEST_SPLIT = schema.SPLITS[1:]
 
@@ -40,6 +40,11 @@ class TestData:
     """Sample → events that the manifest promises."""
     scaling: Scaling | None
     """None where nobody knows: the dataset was imported."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the dataset, in the order of their labels."""
+        return self.split.classes
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,9 @@ def open_test_data(directory: Key, name: str = TEST_SPLIT) -> TestData:
     manifest = manifests.read_manifest_if_any(directory)
     if manifest is None:
         raise InvalidInputError(f"{directory} holds no dataset: run prepare_features.py first, or check --dataset")
+    split = open_split(directory, manifest, name, entries)
     units = [unit for unit in manifest.units if unit.source.partition("/")[0] == name]
-    split = Split(name, listed_shards(directory, manifest, name, entries))
-    if not split.events:
-        raise InvalidInputError(f"{directory} has no {name} events: prepare it from more events")
-    counts = {sample: sum(unit.counts.get(sample, 0) for unit in units) for sample in schema.SAMPLES}
+    counts = {sample: sum(unit.counts.get(sample, 0) for unit in units) for sample in split.classes}
     scaling = read_scaling(directory, manifest)
     if scaling is None and manifest.stage != IMPORT_STAGE:
         raise InvalidInputError(f"{directory}: its manifest lists no {SCALING_NAME}; prepare the dataset again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from toposieve import schema
 from toposieve.config import EvaluationConfig
 from toposieve.evaluation import calibration, metrics, rates, working_points
 from toposieve.evaluation.metrics import FloatArray, IntArray, Measurement
@@ -35,6 +34,8 @@ class Sample:
     """(events,) signed."""
     scores: Mapping[str, npt.NDArray[np.floating]]
     """Model → (events, classes)."""
+    classes: tuple[str, ...]
+    """Of the dataset, in the order of their labels."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Performance:
     """Measured metrics of all models, and of every bootstrap resampling."""
 
     models: tuple[str, ...]
+    classes: tuple[str, ...]
+    """In the order of their labels."""
     config: EvaluationConfig
     hertz: FloatArray
     """(classes,) rate of each before any cut on scores; NaN where its cross-section is not known."""
@@ -85,7 +88,7 @@ def choose_thresholds(validation: Sample, hertz: FloatArray, config: EvaluationC
     for scores in validation.scores.values():
         budgets = [
             [rates.budget_threshold(labels, weights, scores[:, label], hertz, budget) for budget in config.rate_budgets]
-            for label in schema.LABELS.values()
+            for label in range(len(validation.classes))
         ]
         chosen.append(np.hstack([metrics.choose_thresholds(labels, weights, scores, targets), budgets]))
     return np.stack(chosen)
@@ -107,7 +110,7 @@ def measure(
             come first.
     """
     known = dict(cross_sections) | {sample: (value, 0.0) for sample, value in config.cross_sections.items()}
-    picobarn = np.array([known.get(sample) or (np.nan, np.nan) for sample in schema.SAMPLES])  # (classes, 2)
+    picobarn = np.array([known.get(sample) or (np.nan, np.nan) for sample in test.classes])  # (classes, 2)
     hertz, hertz_errors = rates.process_rates(picobarn, config.luminosity).T
     thresholds = choose_thresholds(validation, hertz, config)
     evaluator = metrics.Evaluator(test.labels, test.scores, ROC_GRID, thresholds)
@@ -117,7 +120,7 @@ def measure(
         resampled.append(measurement)
         if done % 50 == 0 or done == config.bootstrap_samples:
             logger.info("bootstrap: %d of %d resamplings", done, config.bootstrap_samples)
-    sums = tuple(WeightSums.of(test.weights[test.labels == label].tolist()) for label in schema.LABELS.values())
+    sums = tuple(WeightSums.of(test.weights[test.labels == label].tolist()) for label in range(len(test.classes)))
     nominal = evaluator.measure(test.weights)
     temperatures = [
         calibration.fit_temperature(calibration.as_logits(scores), validation.labels, validation.weights)
@@ -125,6 +128,7 @@ def measure(
     ]
     return Performance(
         tuple(test.scores),
+        test.classes,
         config,
         hertz,
         hertz_errors,
@@ -137,7 +141,7 @@ def measure(
 
 
 def summarise_test_events(
-    labels: IntArray, weights: FloatArray, stored: npt.NDArray[np.floating]
+    labels: IntArray, weights: FloatArray, stored: npt.NDArray[np.floating], classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Sample → number of test events, their summed weight, its negative share, and the effective number of events.
 
@@ -145,16 +149,18 @@ def summarise_test_events(
         labels: (events,).
         weights: (events,) as they count.
         stored: (events,) as the shards hold them, for the last two: they say so of a class that counts nothing, too.
+        classes: In the order of their labels.
     """
-    sums = {sample: WeightSums.of(stored[labels == label].tolist()) for sample, label in schema.LABELS.items()}
+    of_class = {sample: labels == label for label, sample in enumerate(classes)}
+    sums = {sample: WeightSums.of(stored[chosen].tolist()) for sample, chosen in of_class.items()}
     return {
         sample: {
-            "events": int((labels == schema.LABELS[sample]).sum()),
-            "weight": math.fsum(weights[labels == schema.LABELS[sample]]),
-            "negative_share": of_class.negative_share,
-            "effective_events": of_class.effective_events,
+            "events": int(chosen.sum()),
+            "weight": math.fsum(weights[chosen]),
+            "negative_share": sums[sample].negative_share,
+            "effective_events": sums[sample].effective_events,
         }
-        for sample, of_class in sums.items()
+        for sample, chosen in of_class.items()
     }
 
 
@@ -162,12 +168,14 @@ def summarise_models(performance: Performance, test: Sample) -> dict[str, dict[s
     """Model → its AUCs, accuracy, working points, rates and confusion matrices, ready for JSON (undefined is None)."""
     return {
         model: {
-            **_summarise(performance.nominal, performance.resampled, place),
+            **_summarise(performance.nominal, performance.resampled, place, performance.classes),
             "working_points": {
-                sample: working_points.at_targets(performance, place, label) for sample, label in schema.LABELS.items()
+                sample: working_points.at_targets(performance, place, label)
+                for label, sample in enumerate(performance.classes)
             },
             "rate_budgets": {
-                sample: working_points.at_budgets(performance, place, label) for sample, label in schema.LABELS.items()
+                sample: working_points.at_budgets(performance, place, label)
+                for label, sample in enumerate(performance.classes)
             },
             "calibration": calibration.summarise(
                 test.scores[model], test.labels, test.weights, performance.temperatures[place]
@@ -189,10 +197,11 @@ def summarise_differences(performance: Performance) -> list[dict[str, Any]]:
                 _difference(performance.nominal, after, before, axis=0),
                 _difference(performance.resampled, after, before, axis=1),
                 0,
+                performance.classes,
             ),
             "working_points": {
                 sample: working_points.differences(performance, after, before, label)
-                for sample, label in schema.LABELS.items()
+                for label, sample in enumerate(performance.classes)
             },
         }
         for before, after in pairs
@@ -206,13 +215,13 @@ def _difference(measurement: Measurement, after: int, before: int, axis: int) ->
     return Measurement(*(subtract(values) for values in vars(measurement).values()))
 
 
-def _summarise(nominal: Measurement, resampled: Measurement, place: int) -> dict[str, Any]:
+def _summarise(nominal: Measurement, resampled: Measurement, place: int, classes: Sequence[str]) -> dict[str, Any]:
     auc_error = metrics.standard_error(resampled.auc)[place]
     accuracy_error = metrics.standard_error(resampled.accuracy)[place]
     return {
         "auc": {
             sample: working_points.with_error(nominal.auc[place, label], auc_error[label])
-            for sample, label in schema.LABELS.items()
+            for label, sample in enumerate(classes)
         },
         "accuracy": working_points.with_error(nominal.accuracy[place], accuracy_error),
     }

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from toposieve import schema
 from toposieve.evaluation.distributions import FEATURE_SYMBOLS
 from toposieve.evaluation.intervals import ONE_SIGMA
 from toposieve.evaluation.metrics import FloatArray
@@ -73,14 +72,14 @@ def rejection_curves(metrics: Mapping[str, Any], performance: Performance) -> Fi
     A pair of panels for each class and background. Markers are the working points; an arrow stands at the limit (95 %)
     where none of the background passes.
     """
-    classes = schema.SAMPLES
+    classes = performance.classes
     pairs = [(wanted, other) for wanted in classes for other in classes if other != wanted]
     figure, axes = panels(2 * len(classes), len(classes) - 1, 2.3, sharex=True, height_ratios=[3, 1] * len(classes))
     cells = np.reshape(np.array(axes), (len(classes), 2, -1)).swapaxes(1, 2).reshape(-1, 2)
     rates = performance.nominal.curve[..., :-1]
     top = 3 / float(np.min(rates[rates > 0], initial=0.1))
     for (wanted, other), (axis, below) in zip(pairs, cells, strict=True):
-        label, background = schema.LABELS[wanted], schema.LABELS[other]
+        label, background = classes.index(wanted), classes.index(other)
         first = _rejection(performance.roc(performance.models[0], label, background)[0])
         for place, model in enumerate(performance.models):
             style = model_style(place)
@@ -152,8 +151,8 @@ def _rejection_points(
 
 def rate_curves(performance: Performance) -> Figure:
     """Rate of all processes together (log, Hz) against the efficiency for each class, with the budgets as lines."""
-    figure, axes = panels(1, len(schema.SAMPLES), 3.9, sharey=True)
-    for (sample, label), axis in zip(schema.LABELS.items(), axes, strict=True):
+    figure, axes = panels(1, len(performance.classes), 3.9, sharey=True)
+    for label, (sample, axis) in enumerate(zip(performance.classes, axes, strict=True)):
         for place, model in enumerate(performance.models):
             hertz = total_rate(performance.nominal.curve[place, label, :, :-1], performance.hertz)
             axis.plot(ROC_GRID, hertz, **{**model_style(place), "marker": ""}, label=model_label(model))

@@ -40,11 +40,13 @@ class Predictions:
     """(events,) number of pile-up interactions; NaN where it is not known."""
     scores: dict[str, npt.NDArray[np.float32]]
     """Label of a run → (events, classes), the probabilities."""
+    classes: tuple[str, ...]
+    """Of the dataset, in the order of their labels."""
 
     @property
     def sample(self) -> Sample:
         """The part that performance is measured from."""
-        return Sample(self.labels, self.weights, self.scores)
+        return Sample(self.labels, self.weights, self.scores, self.classes)
 
     @property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
@@ -74,6 +76,7 @@ def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
         particles=table["particles"].to_numpy().astype(np.int64),
         pileup=table["pileup"].to_numpy().astype(np.float64),
         scores={run.label: _probabilities(data, run, ids) for run in runs},
+        classes=data.classes,
     )
 
 
@@ -96,8 +99,8 @@ def _probabilities(data: TestData, run: ModelRun, event_ids: pa.Array) -> npt.ND
 
 
 def _check_counts(data: TestData, labels: npt.NDArray[np.int64]) -> None:
-    for sample, expected in data.counts.items():
-        found = int((labels == schema.LABELS[sample]).sum())
+    for label, (sample, expected) in enumerate(data.counts.items()):
+        found = int((labels == label).sum())
         if found != expected:
             raise InvalidInputError(
                 f"{data.directory}: its {data.split.name} shards hold {found} events of {sample}, its manifest lists "
@@ -113,5 +116,5 @@ def write_parquet(path: Path, predictions: Predictions) -> None:
         "weight": predictions.weights.astype(np.float32),
     }
     for model, scores in predictions.scores.items():
-        columns |= {f"{model}_{sample}": scores[:, label].copy() for sample, label in schema.LABELS.items()}
+        columns |= {f"{model}_{sample}": scores[:, label].copy() for label, sample in enumerate(predictions.classes)}
     pq.write_table(pa.table(columns), path, compression="zstd")

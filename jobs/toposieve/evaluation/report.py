@@ -10,6 +10,7 @@ from toposieve.evaluation.distributions import CUT_LABELS
 from toposieve.evaluation.inputs import StageTime
 from toposieve.evaluation.page import Section, Table, render_page
 from toposieve.evaluation.reference import PUBLISHED
+from toposieve.evaluation.style import name_classes
 from toposieve.evaluation.table import format_value
 
 Metrics = Mapping[str, Any]
@@ -126,8 +127,8 @@ def sections(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> 
 def _introduction(metrics: Metrics) -> str:
     events = sum(values["events"] for values in metrics["test"].values())
     return (
-        "Collisions with one isolated lepton are sorted into three classes by the process that made them: "
-        "QCD multijets (qcd), top-quark pairs (ttbar) and a W boson with jets (wjets). This page says how well the "
+        f"Collisions with one isolated lepton are sorted into {len(metrics['classes'])} classes by the process that "
+        f"made them: {name_classes(metrics['classes'])}. This page says how well the "
         f"trained models do that on {events:,} test events of dataset “{metrics['dataset']}” that no training "
         "has seen. Events count by their weights, signs included; each class counts about equally."
     )
@@ -231,7 +232,9 @@ def _bad_files(metrics: Metrics) -> Section:
 def _published(metrics: Metrics) -> Section:
     classes = metrics["classes"]
     header = ["classifier", *(f"AUC {sample}" for sample in classes), "accuracy", "training"]
-    rows = [[p.name, *(_plain(p.auc[sample]) for sample in classes), _plain(p.accuracy), p.hardware] for p in PUBLISHED]
+    rows = [
+        [p.name, *(_plain(p.auc.get(sample)) for sample in classes), _plain(p.accuracy), p.hardware] for p in PUBLISHED
+    ]
     ours = [
         [f"{model} (this report)", *_quantities(metrics, values), ""] for model, values in metrics["models"].items()
     ]

@@ -184,7 +184,7 @@ def load_model(run: ModelRun) -> keras.Model:
     with model_file.fetch() as path:
         try:
             published = scaled_part(keras.models.load_model(path, compile=False), config.model)
-            model = build_model(config.model_copy(update={"precision": "float32"}))
+            model = build_model(config.model_copy(update={"precision": "float32"}), published.output.shape[-1])
             model.set_weights(published.get_weights())
             return model
         except (zipfile.BadZipFile, ValueError, KeyError, TypeError, OSError) as error:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toposieve import schema
 from toposieve.evaluation.distributions import COUNTED_FEATURES
 from toposieve.evaluation.intervals import clopper_pearson
 from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray, number
@@ -115,7 +114,7 @@ def _names(name: str, edges: tuple[float, ...]) -> tuple[str, ...]:
 
 
 def summarise(
-    sliced: Mapping[str, Quantity], passes: BoolArray, labels: IntArray, weights: FloatArray
+    sliced: Mapping[str, Quantity], passes: BoolArray, labels: IntArray, weights: FloatArray, classes: Sequence[str]
 ) -> dict[str, dict[str, dict[str, list[float | None]]]]:
     """Quantity → process → effective events, share that passes and both ends of its interval, a value for each slice.
 
@@ -124,12 +123,13 @@ def summarise(
         passes: (events,) at the fixed threshold.
         labels: (events,).
         weights: (events,).
+        classes: Processes, in the order of their labels.
     """
     found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     for name, quantity in sliced.items():
-        measured = passing_in_slices(quantity.values, quantity.edges, passes, labels, weights, len(schema.SAMPLES))
+        measured = passing_in_slices(quantity.values, quantity.edges, passes, labels, weights, len(classes))
         found[name] = {
             sample: {key: [number(one) for one in rows[label]] for key, rows in vars(measured).items()}
-            for sample, label in schema.LABELS.items()
+            for label, sample in enumerate(classes)
         }
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,40 @@ from matplotlib.figure import Figure
 from toposieve import schema
 from toposieve.classes import CLASSES
 
-CLASS_COLOURS = {name: each.colour for name, each in CLASSES.items()}
-CLASS_LABELS = {name: each.title for name, each in CLASSES.items()}
+UNKNOWN_COLOUR = "#7F7F7F"
+"""Of a class that the table does not know: datasets name their own."""
+
+
+class _ByClass(dict[str, str]):
+    """What the table says of each class; of others, a default.
+
+    Args:
+        known: Class → what is said of it.
+        default: Of another, by its name.
+    """
+
+    def __init__(self, known: Mapping[str, str], default: Callable[[str], str]) -> None:
+        super().__init__(known)
+        self._default = default
+
+    def __missing__(self, name: str) -> str:
+        return self._default(name)
+
+
+CLASS_COLOURS = _ByClass({name: each.colour for name, each in CLASSES.items()}, lambda _: UNKNOWN_COLOUR)
+CLASS_LABELS = _ByClass({name: each.title for name, each in CLASSES.items()}, lambda name: name)
+
+
+def name_classes(names: Sequence[str]) -> str:
+    """Classes in a sentence, in words where there are any.
+
+    >>> name_classes(["qcd", "ttbar", "zjets"])
+    'QCD multijets (qcd), top-quark pairs (ttbar) and zjets'
+    """
+    words = {name: CLASSES[name].words for name in names if name in CLASSES}
+    *first, last = (f"{words[name]} ({name})" if words.get(name) else name for name in names)
+    return f"{', '.join(first)} and {last}"
+
 
 MODEL_COLOURS = (
     "#000000",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toposieve import schema
 from toposieve.evaluation import intervals, rates
 from toposieve.evaluation.metrics import FloatArray, number, standard_error
 from toposieve.weights import WeightSums
@@ -56,29 +55,29 @@ def differences(performance: Performance, after: int, before: int, label: int) -
         {
             "target": target,
             "background": {
-                sample: with_error(value[key, other], error[key, other]) for sample, other in _backgrounds(label)
+                sample: with_error(value[key, other], error[key, other])
+                for sample, other in _backgrounds(performance, label)
             },
         }
         for key, target in enumerate(performance.config.working_points)
     ]
 
 
-def _backgrounds(label: int) -> list[tuple[str, int]]:
-    return [(sample, other) for sample, other in schema.LABELS.items() if other != label]
+def _backgrounds(performance: Performance, label: int) -> list[tuple[str, int]]:
+    return [(sample, other) for other, sample in enumerate(performance.classes) if other != label]
 
 
 def _point(performance: Performance, place: int, label: int, key: int) -> dict[str, Any]:
+    backgrounds = _backgrounds(performance, label)
     passing = performance.nominal.passing[place, label, key]  # (classes + 1,)
     resampled = performance.resampled.passing[:, place, label, key]  # (resamplings, classes + 1)
-    sums = [*performance.sums, WeightSums.merge(performance.sums[other] for _, other in _backgrounds(label))]
+    sums = [*performance.sums, WeightSums.merge(performance.sums[other] for _, other in backgrounds)]
     return {
         "threshold": float(performance.thresholds[place, label, key]),
         "true_positive_rate": number(float(passing[label])),
         "true_positive_error": number(float(standard_error(resampled)[label])),
         **_false_positives(passing, resampled, sums, THE_REST),
-        "background": {
-            sample: _false_positives(passing, resampled, sums, other) for sample, other in _backgrounds(label)
-        },
+        "background": {sample: _false_positives(passing, resampled, sums, other) for sample, other in backgrounds},
         "rate": _rate(passing[:-1], resampled[:, :-1], performance),
     }
 
@@ -103,5 +102,5 @@ def _rate(passing: FloatArray, resampled: FloatArray, performance: Performance) 
     error = standard_error(rates.total_rate(resampled, hertz))
     return {
         "total": with_error(float(total), float(error)) | {"cross_section_error": number(float(of_cross_sections))},
-        "processes": {sample: number(passing[label] * hertz[label]) for sample, label in schema.LABELS.items()},
+        "processes": {name: number(passing[label] * hertz[label]) for label, name in enumerate(performance.classes)},
     }

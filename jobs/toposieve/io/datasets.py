@@ -10,10 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from toposieve import schema
+from toposieve.classes import labels_of
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import PreparationConfig, StageConfig
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import manifests
+from toposieve.io.dataset_classes import CLASSES
 from toposieve.io.names import digest, sample_of
 from toposieve.io.publication import Publication
 from toposieve.io.sample_cross_sections import CROSS_SECTIONS, cross_section_notes, sample_cross_section
@@ -64,10 +66,12 @@ class SelectedUnit:
     Attributes:
         folder: Of its partition, ``{base}/selected/{partition}``.
         unit: Its entry in that folder's manifest.
+        label: Of its sample, in the dataset that is made.
     """
 
     folder: Key
     unit: manifests.Unit
+    label: int
 
     @property
     def sample(self) -> str:
@@ -92,10 +96,12 @@ class SelectedInputs:
     Attributes:
         base: Where all data lives.
         manifests: Partition → manifest of its selection.
+        classes: Samples that the dataset takes, in the order of their labels.
     """
 
     base: Key
     manifests: Mapping[str, manifests.Manifest]
+    classes: tuple[str, ...]
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -104,11 +110,13 @@ class SelectedInputs:
 
     @property
     def units(self) -> list[SelectedUnit]:
-        """Every unit, in order of file id and entries: the same whatever the order of partitions."""
+        """Every unit of a class, in order of file id and entries: the same whatever the order of partitions."""
+        labels = labels_of(self.classes)
         units = [
-            SelectedUnit(self.base / "selected" / partition, unit)
+            SelectedUnit(self.base / "selected" / partition, unit, labels[sample])
             for partition, manifest in self.manifests.items()
             for unit in manifest.units
+            if (sample := sample_of(unit.source)) in labels
         ]
         return sorted(units, key=lambda each: (each.unit.source, each.unit.entry_start))
 
@@ -127,7 +135,7 @@ class SelectedInputs:
 
     def cross_sections(self) -> dict[str, dict[str, Any] | None]:
         """Cross-section of each sample's selected events, pb, its error, and who says so; None where nobody does."""
-        of_sample = {sample: [each.unit for each in self.units if each.sample == sample] for sample in schema.SAMPLES}
+        of_sample = {sample: [each.unit for each in self.units if each.sample == sample] for sample in self.classes}
         found = {sample: sample_cross_section(units, schema.CUTFLOW[-1]) for sample, units in of_sample.items()}
         return {
             sample: {"pb": each.pb, "error": each.error, "source": "simulation"} if each else None
@@ -144,7 +152,7 @@ class SelectedInputs:
             sample: {
                 cut: add(value(each.unit, cut) for each in units if each.sample == sample) for cut in schema.CUTFLOW
             }
-            for sample in schema.SAMPLES
+            for sample in self.classes
         }
 
     def check_unchanged(self) -> None:
@@ -160,8 +168,13 @@ class SelectedInputs:
             )
 
 
-def read_inputs(base: Key, partitions: Iterable[str]) -> SelectedInputs:
+def read_inputs(base: Key, partitions: Iterable[str], classes: tuple[str, ...]) -> SelectedInputs:
     """Read the manifests of selected partitions, and check that they fit together.
+
+    Args:
+        base: Where all data lives.
+        partitions: Their names.
+        classes: Samples that the dataset takes, in the order of their labels.
 
     Raises:
         InvalidInputError: A partition is not selected, or is older than its events; partitions differ in their
@@ -175,10 +188,9 @@ def read_inputs(base: Key, partitions: Iterable[str]) -> SelectedInputs:
         raise InvalidInputError(
             f"not selected under {base / 'selected'}: {', '.join(missing)}; run select_events.py for each of them first"
         )
-    inputs = SelectedInputs(base, {name: manifest for name, manifest in found.items() if manifest is not None})
+    inputs = SelectedInputs(base, {name: manifest for name, manifest in found.items() if manifest is not None}, classes)
     _check_current(inputs)
     _check_same_selection(inputs)
-    _check_samples(inputs)
     _check_duplicates(inputs)
     return inputs
 
@@ -207,11 +219,6 @@ def _check_same_selection(inputs: SelectedInputs) -> None:
             f"partitions were selected with different configurations or code: {groups}; "
             "run select_events.py --replace with one configuration for all"
         )
-
-
-def _check_samples(inputs: SelectedInputs) -> None:
-    for unit in inputs.units:
-        sample_of(unit.unit.source)
 
 
 def _check_duplicates(inputs: SelectedInputs) -> None:
@@ -264,6 +271,7 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
         units=(*content.shards, scaling),
         notes=tuple(sorted({*(note for each in inputs.manifests.values() for note in each.notes), *inputs.remarks()})),
         extra={
+            CLASSES: list(inputs.classes),
             "splits": {split: {"events": sum(counts.values()), **counts} for split, counts in content.sizes.items()},
             "cutflow": _extended(inputs.cutflow(), _kept_counts(content.sizes)),
             "weighted_cutflow": _each(weights, "total"),
@@ -278,12 +286,12 @@ def dataset_manifest(inputs: SelectedInputs, config: DatasetConfig, content: Dat
 
 
 def _kept_counts(sizes: SplitSizes) -> Cutflow:
-    counts = {sample: {split: sizes[split][sample] for split in schema.SPLITS} for sample in schema.SAMPLES}
+    counts = {sample: {split: sizes[split][sample] for split in schema.SPLITS} for sample in sizes[schema.SPLITS[0]]}
     return {sample: {"balanced": sum(splits.values()), **splits} for sample, splits in counts.items()}
 
 
 def _extended(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]) -> Cutflow:
-    return {sample: {**first[sample], **second[sample]} for sample in schema.SAMPLES}
+    return {sample: {**of_first, **second[sample]} for sample, of_first in first.items()}
 
 
 def _each(weights: WeightedCutflow, name: str) -> Cutflow:

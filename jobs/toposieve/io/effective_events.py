@@ -56,7 +56,7 @@ def check_weights(inputs: SelectedInputs, least: float) -> None:
             f"{', '.join(old)} selected by code that kept no squares of weights: run select_events.py for each of them"
         )
     notes = {note for manifest in inputs.manifests.values() for note in manifest.notes}
-    for sample in schema.SAMPLES:
+    for sample in inputs.classes:
         by_source = defaultdict[str, list[Unit]](list)
         for each in units:
             if each.sample == sample and each.events:

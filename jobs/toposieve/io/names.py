@@ -56,7 +56,7 @@ def sample_of(file_id: str) -> str:
         InvalidInputError: It is none of ``schema.SAMPLES``.
     """
     sample = file_id.partition("/")[0]
-    if sample not in schema.LABELS:
+    if sample not in schema.SAMPLES:
         raise InvalidInputError(
             f"{file_id}: unknown sample {sample!r}; known are {', '.join(schema.SAMPLES)}: rename its folder under raw/"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from toposieve import schema
 from toposieve.cross_sections import CrossSection
+from toposieve.io.dataset_classes import classes_of
 from toposieve.io.manifests import Manifest, Unit
 from toposieve.io.names import sample_of
 from toposieve.weights import WeightSums
@@ -53,5 +54,5 @@ def cross_sections(manifest: Manifest) -> dict[str, tuple[float, float] | None]:
     Args:
         manifest: A dataset's.
     """
-    found = {sample: manifest.extra.get(CROSS_SECTIONS, {}).get(sample) for sample in schema.SAMPLES}
+    found = {sample: manifest.extra.get(CROSS_SECTIONS, {}).get(sample) for sample in classes_of(manifest)}
     return {sample: (each["pb"], each["error"]) if each else None for sample, each in found.items()}

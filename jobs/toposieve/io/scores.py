@@ -7,7 +7,7 @@ else of the events is here: the dataset's tables have their features, weights an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.errors import InvalidInputError
+from toposieve.io.dataset_classes import classes_of
 from toposieve.io.event_tables import read_tables
 from toposieve.io.manifests import Manifest, Unit, check_listed, fingerprint, read_manifest
 from toposieve.io.names import unit_name
@@ -32,32 +32,31 @@ from toposieve.version import code_version
 STAGE = "score"
 SCORED_SPLITS = ("validation", "test")
 
-SCORES_SCHEMA = pa.schema(
-    [
-        pa.field(name, dtype, nullable=False)
-        for name, dtype in {
-            "event_id": pa.string(),
-            "label": pa.int8(),
-            **{f"score_{sample}": pa.float32() for sample in schema.SAMPLES},
-        }.items()
-    ]
-)
-"""Columns of a file of scores."""
+
+def scores_schema(classes: Sequence[str]) -> pa.Schema:
+    """Columns of a file of scores.
+
+    Args:
+        classes: Of the dataset, in the order of their labels.
+    """
+    columns = {"event_id": pa.string(), "label": pa.int8(), **{score_column(name): pa.float32() for name in classes}}
+    return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in columns.items()])
+
+
+def score_column(name: str) -> str:
+    """The column of a class's scores."""
+    return f"score_{name}"
+
 
 PERMUTED = "permuted"
 """What a classifier says of some test events of which something is another event's, beside its scores of splits."""
 
-PERMUTED_SCHEMA = pa.schema(
-    [
-        pa.field(name, dtype, nullable=False)
-        for name, dtype in {
-            "permuted": pa.string(),  # what
-            "row": pa.int32(),  # of the event in the test split
-            **{f"score_{sample}": pa.float32() for sample in schema.SAMPLES},
-        }.items()
-    ]
-)
-"""Columns of a file of these scores: all events for one feature, then all for the next."""
+
+def permuted_schema(classes: Sequence[str]) -> pa.Schema:
+    """Columns of a file of these scores: all events for one feature, then all for the next."""
+    columns = {"permuted": pa.string(), "row": pa.int32()}  # what; of the event in the test split
+    columns |= {score_column(name): pa.float32() for name in classes}
+    return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in columns.items()])
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,9 @@ def publish_scores(
         kept = {unit.outputs[0].path: Finished(unit, adopted=True) for unit in reusable}
         makers = {split: partial(_write, scores, split, dataset, content, run) for split in SCORED_SPLITS}
         if permuted is not None:
-            makers[PERMUTED] = partial(_write_permuted, permuted, f"{run}: its scores of permuted {dataset.name}")
+            makers[PERMUTED] = partial(
+                _write_permuted, permuted, classes_of(content), f"{run}: its scores of permuted {dataset.name}"
+            )
         finished = []
         for source, make in makers.items():
             name = unit_name(source, CODE_NUMBERS[STAGE], *inputs.values())
@@ -162,24 +163,27 @@ def _write(scores: Mapping[str, Scores], split: str, dataset: Key, content: Mani
     """Write a split's file after a check of its events."""
     found = scores[split]
     where = f"{run}: its scores of {dataset.name}'s {split} split"
+    classes = classes_of(content)
+    _check_classes(found, run, dataset, classes)
     _check_events(found, pa.concat_tables(read_tables(dataset, content, split)), where)
     _check_finite(found.logits, where, lambda place: found.event_ids[place])
     columns = [found.event_ids, pa.array(found.labels, pa.int8()), *map(pa.array, np.ascontiguousarray(found.logits.T))]
-    with event_writer(path, SCORES_SCHEMA) as writer:
-        writer.write_table(pa.Table.from_arrays(columns, schema=SCORES_SCHEMA))
+    known = scores_schema(classes)
+    with event_writer(path, known) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=known))
     return _unit(split, len(found.labels))
 
 
-def _write_permuted(make: Callable[[], PermutedScores], where: str, path: Path) -> Unit:
+def _write_permuted(make: Callable[[], PermutedScores], classes: Sequence[str], where: str, path: Path) -> Unit:
     """Write the file of permuted events after a check."""
-    found = make()
+    found, known = make(), permuted_schema(classes)
     for name, logits in found.logits.items():
         _check_finite(logits, f"{where} {name}", lambda place: f"in row {found.rows[place]}")
-    with event_writer(path, PERMUTED_SCHEMA) as writer:
+    with event_writer(path, known) as writer:
         for name, logits in found.logits.items():
             columns = [pa.array([name] * len(logits)), pa.array(found.rows, pa.int32())]
             columns += map(pa.array, np.ascontiguousarray(logits.T))
-            writer.write_table(pa.Table.from_arrays(columns, schema=PERMUTED_SCHEMA))
+            writer.write_table(pa.Table.from_arrays(columns, schema=known))
     return _unit(PERMUTED, len(found.rows))
 
 
@@ -196,10 +200,18 @@ def _check_finite(logits: NDArray[np.float32], where: str, name: Callable[[int],
         raise InvalidInputError(f"{where} are NaN or infinite for {len(bad)} events, the first {first}: train it again")
 
 
+def _check_classes(found: Scores, run: Key, dataset: Key, classes: Sequence[str]) -> None:
+    count = found.logits.shape[1]
+    if count != len(classes):
+        raise InvalidInputError(
+            f"{run} gives scores of {count} classes, but {dataset} has {len(classes)} ({', '.join(classes)}): "
+            "train on that dataset"
+        )
+
+
 def _check_events(found: Scores, expected: pa.Table, where: str) -> None:
-    shape, wanted = found.logits.shape, (expected.num_rows, len(schema.SAMPLES))
-    if shape != wanted:
-        raise InvalidInputError(f"{where} are {shape[0]} x {shape[1]}, not {wanted[0]} x {wanted[1]}: score it again")
+    if len(found.logits) != expected.num_rows:
+        raise InvalidInputError(f"{where} are {len(found.logits)}, not {expected.num_rows}: score it again")
     same_ids = pa.chunked_array([found.event_ids], pa.string()).equals(expected["event_id"])
     if not same_ids or not np.array_equal(found.labels, expected["label"].to_numpy()):
         raise InvalidInputError(f"{where} are of other events, or in another order: score it again")
@@ -216,11 +228,12 @@ def read_scores(folder: Key, split: str) -> Scores:
         InvalidInputError: There are none of this split, they are damaged, lack a class, or are of another dataset or
             run than is there now.
     """
-    unit = _find(folder, split)
+    unit, classes = _find(folder, split)
     if unit is None:
         raise InvalidInputError(f"{folder} holds no scores of the {split} split: score that, too")
-    table = _read(folder, unit, SCORES_SCHEMA)
-    return Scores(table["event_id"].combine_chunks(), table["label"].to_numpy().astype(np.int64), _logits_of(table))
+    table = _read(folder, unit, scores_schema(classes))
+    labels = table["label"].to_numpy().astype(np.int64)
+    return Scores(table["event_id"].combine_chunks(), labels, _logits_of(table, classes))
 
 
 def read_permuted_scores(folder: Key) -> PermutedScores | None:
@@ -229,14 +242,14 @@ def read_permuted_scores(folder: Key) -> PermutedScores | None:
     Raises:
         InvalidInputError: They are damaged, lack a class, or are of another dataset or run than is there now.
     """
-    unit = _find(folder, PERMUTED)
+    unit, classes = _find(folder, PERMUTED)
     if unit is None:
         return None
-    table, events = _read(folder, unit, PERMUTED_SCHEMA), unit.counts["events"]
+    table, events = _read(folder, unit, permuted_schema(classes)), unit.counts["events"]
     names = table["permuted"].to_pylist()[::events]
     parts = [table.slice(number * events, events) for number in range(len(names))]
     rows = table["row"].to_numpy()[:events].astype(np.int64)
-    return PermutedScores(rows, {name: _logits_of(part) for name, part in zip(names, parts, strict=True)})
+    return PermutedScores(rows, {name: _logits_of(part, classes) for name, part in zip(names, parts, strict=True)})
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -246,13 +259,18 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shares
 
 
-def _find(folder: Key, source: str) -> Unit | None:
+def _find(folder: Key, source: str) -> tuple[Unit | None, Sequence[str]]:
+    """What there is of a split, and the dataset's classes."""
     manifest = read_manifest(folder)
-    base = folder.parent.parent.parent.parent
+    base, dataset = folder.parent.parent.parent.parent, f"datasets/{folder.parent.parent.name}"
+    if dataset not in manifest.inputs:
+        raise InvalidInputError(f"{folder} holds scores of {', '.join(manifest.inputs)}, not of {dataset}: score that")
+    inputs = {name: read_manifest(base / name) for name in manifest.inputs}
     for name, known in manifest.inputs.items():
-        if fingerprint(read_manifest(base / name)) != known:
+        if fingerprint(inputs[name]) != known:
             raise InvalidInputError(f"{folder} holds scores of another {name} than is there now: score it again")
-    return next((unit for unit in manifest.units if manifest.stage == STAGE and unit.source == source), None)
+    unit = next((unit for unit in manifest.units if manifest.stage == STAGE and unit.source == source), None)
+    return unit, classes_of(inputs[dataset])
 
 
 def _read(folder: Key, unit: Unit, columns: pa.Schema) -> pa.Table:
@@ -260,5 +278,5 @@ def _read(folder: Key, unit: Unit, columns: pa.Schema) -> pa.Table:
         return file.read(use_threads=False).combine_chunks()
 
 
-def _logits_of(table: pa.Table) -> NDArray[np.float32]:
-    return np.stack([table[f"score_{sample}"].to_numpy() for sample in schema.SAMPLES], axis=1)
+def _logits_of(table: pa.Table, classes: Sequence[str]) -> NDArray[np.float32]:
+    return np.stack([table[score_column(name)].to_numpy() for name in classes], axis=1)

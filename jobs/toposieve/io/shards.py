@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,13 @@ def table_batch(batch: ShardBatch, offsets: NDArray[np.int64]) -> pa.RecordBatch
 
 
 def write_unit(
-    folder: Key, name: str, batches: Iterator[ShardBatch], *, parquet: bool = False, **identity: Any
+    folder: Key,
+    name: str,
+    batches: Iterator[ShardBatch],
+    classes: Sequence[str],
+    *,
+    parquet: bool = False,
+    **identity: Any,
 ) -> Unit:
     """Write a shard and the table beside it, and leave its record.
 
@@ -106,6 +112,7 @@ def write_unit(
         folder: The dataset's.
         name: The TFRecord file, relative to the folder.
         batches: The events, in the shard's order.
+        classes: Of the dataset, in the order of their labels.
         parquet: Write it as Parquet too.
         **identity: Of the unit: source, checksum and first entry.
     """
@@ -113,7 +120,7 @@ def write_unit(
     names = [name, stem + TABLE_SUFFIX, *([f"{stem}.parquet"] if parquet else [])]
     with ExitStack() as stack:
         paths = [stack.enter_context((folder / each).create()) for each in names]
-        counts = write_shard(paths[0], paths[1], paths[2] if parquet else None, batches)
+        counts = write_shard(paths[0], paths[1], paths[2] if parquet else None, batches, classes)
         files = tuple(describe_file(path, each) for path, each in zip(paths, names, strict=True))
     events = sum(counts.values())
     unit = Unit(
@@ -124,7 +131,11 @@ def write_unit(
 
 
 def write_shard(
-    tfrecord_path: Path, table_path: Path, parquet_path: Path | None, batches: Iterator[ShardBatch]
+    tfrecord_path: Path,
+    table_path: Path,
+    parquet_path: Path | None,
+    batches: Iterator[ShardBatch],
+    classes: Sequence[str],
 ) -> dict[str, int]:
     """Write the events of one shard.
 
@@ -133,11 +144,12 @@ def write_shard(
         table_path: The table beside it.
         parquet_path: Its Parquet form, if wanted.
         batches: The events, in the shard's order.
+        classes: Of the dataset, in the order of their labels.
 
     Returns:
-        The number of events of each sample.
+        The number of events of each class.
     """
-    labels, size = np.zeros(len(schema.LABELS), np.int64), 0
+    labels, size = np.zeros(len(classes), np.int64), 0
     rows: list[pa.RecordBatch] = []
     with ExitStack() as stack:
         stream = stack.enter_context(tfrecord_path.open("wb", buffering=BUFFER_BYTES))
@@ -150,7 +162,7 @@ def write_shard(
             if parquet is not None:
                 parquet.write_batch(parquet_batch(batch))
     write_table(table_path, rows)
-    return {sample: int(labels[label]) for sample, label in schema.LABELS.items()}
+    return {name: int(count) for name, count in zip(classes, labels, strict=True)}
 
 
 def _parquet_writer(path: Path) -> pq.ParquetWriter:

@@ -45,7 +45,9 @@ class Campaign:
     @property
     def samples(self) -> list[Sample]:
         """Its samples, slow ones first."""
-        return sorted(self.config.samples, key=lambda sample: (CLASSES[sample].file_share, schema.LABELS[sample]))
+        return sorted(
+            self.config.samples, key=lambda sample: (CLASSES[sample].file_share, schema.SAMPLES.index(sample))
+        )
 
     def directory(self, sample: str) -> Key:
         """Output folder of a sample."""

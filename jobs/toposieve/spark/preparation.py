@@ -77,10 +77,11 @@ def prepare(
     logger.info("selected events: %s; kept: %s", _listing(available), _listing(sizes))
     keys = read_keys(spark, units)
     logger.info("checked %d selected files", len(units))
-    cuts = find_cuts(keys, {schema.LABELS[sample]: size for sample, size in sizes.items()}, plan.stops, config)
+    cuts = find_cuts(keys, dict(enumerate(sizes.values())), plan.stops, config)
     reports = unit_reports(spark, units, cuts)
-    output = ShardOutput(folder, content_folder(inputs, dataset), fit_scaling(reports, units), config.parquet)
-    scaling = _write_scaling(output)
+    scaling, content = fit_scaling(reports, units, inputs.classes), content_folder(inputs, dataset)
+    output = ShardOutput(folder, content, inputs.classes, scaling, config.parquet)
+    scaling_file = _write_scaling(output)
     done = published_shards(plan, output, kept) | (find_shards(plan, output) if adopt else {})
     logger.info("%d shards: %d done before, %d to do", len(plan.shards), len(done), len(plan.shards) - len(done))
     _bound_batches(spark)
@@ -88,7 +89,8 @@ def prepare(
         shards = {**done, **write_shards(spark, units, cuts, plan, output, done, counted)}
     check_shards(plan, shards, splits)
     in_order = [shards[number] for number in sorted(shards)]
-    return DatasetContent(shards=in_order, scaling=scaling, sizes=splits, weights=kept_weights(reports, units))
+    weights = kept_weights(reports, units, inputs.classes)
+    return DatasetContent(shards=in_order, scaling=scaling_file, sizes=splits, weights=weights)
 
 
 @contextmanager
@@ -105,9 +107,9 @@ def _write_scaling(output: ShardOutput) -> OutputFile:
         return describe_file(path, name)
 
 
-def fit_scaling(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> Scaling:
+def fit_scaling(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit], classes: Sequence[str]) -> Scaling:
     """Scaling from the training events of every unit, merged in order of the units."""
-    training = {sample: _sums(sample, [TRAIN], reports, units) for sample in schema.SAMPLES}
+    training = {sample: _sums(sample, [TRAIN], reports, units) for sample in classes}
     factors = weight_factors({sample: (events, sums.absolute) for sample, (events, sums) in training.items()})
     minimum = np.min([report.minimum for report in reports.values()], axis=0)
     maximum = np.max([report.maximum for report in reports.values()], axis=0)
@@ -115,12 +117,13 @@ def fit_scaling(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]
     return Scaling.fit(minimum, maximum, particles, factors)
 
 
-def kept_weights(reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit]) -> dict[str, dict[str, WeightSums]]:
-    """Sums of event weights of each sample: of all kept events, and of those of each split."""
+def kept_weights(
+    reports: Mapping[int, UnitReport], units: Sequence[SelectedUnit], classes: Sequence[str]
+) -> dict[str, dict[str, WeightSums]]:
+    """Sums of event weights of each class: of all kept events, and of those of each split."""
     steps = {"balanced": range(NOT_KEPT), **{split: [slot] for slot, split in enumerate(schema.SPLITS)}}
     return {
-        sample: {step: _sums(sample, slots, reports, units)[1] for step, slots in steps.items()}
-        for sample in schema.SAMPLES
+        sample: {step: _sums(sample, slots, reports, units)[1] for step, slots in steps.items()} for sample in classes
     }
 
 

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from toposieve import schema
 from toposieve.assignment import NOT_KEPT, TRAIN, Cuts, shuffle_keys
+from toposieve.classes import labels_of
 from toposieve.event_keys import Keys
 from toposieve.io.datasets import SelectedUnit
 from toposieve.io.manifests import Unit
@@ -80,7 +81,7 @@ def read_keys(spark: SparkSession, units: Sequence[SelectedUnit]) -> dict[int, K
         InvalidInputError: Some are not as their manifests say; the message names the first few.
     """
     found = run_on_spark(spark, _read_keys, [KeysItem(unit) for unit in units], name="reading keys", quiet=True).results
-    labels = [schema.LABELS[unit.sample] for unit in units]
+    labels = [unit.label for unit in units]
     return {label: np.concatenate([found[i] for i, of in enumerate(labels) if of == label]) for label in set(labels)}
 
 
@@ -140,12 +141,14 @@ class ShardOutput:
     Attributes:
         dataset: The dataset's folder.
         content: Folder of its files, relative to it.
+        classes: In the order of their labels.
         scaling: Fitted on the training split.
         parquet: Write the Parquet form too.
     """
 
     dataset: Key
     content: str
+    classes: tuple[str, ...]
     scaling: Scaling
     parquet: bool
 
@@ -207,7 +210,7 @@ def _read_keys(item: KeysItem) -> Keys:
 
 
 def _report(item: ReportItem) -> UnitReport:
-    label = schema.LABELS[item.unit.sample]
+    label = item.unit.label
     with open_selected(item.unit.key, item.unit.unit) as file:
         keys = file.keys()
         slots = item.cuts.slots(label, keys)
@@ -252,7 +255,7 @@ def _pieces(unit: SelectedUnit, cuts: Cuts, there: Collection[int]) -> Iterator[
     with open_selected(unit.key, unit.unit, whole=True) as file:
         keys = file.keys()
         shuffle = shuffle_keys(keys, cuts.seed)
-        shards = cuts.shard_numbers(cuts.slots(schema.LABELS[unit.sample], keys), shuffle)
+        shards = cuts.shard_numbers(cuts.slots(unit.label, keys), shuffle)
         shards[np.isin(shards, list(there))] = -1
         for batch in file.batches(np.flatnonzero(shards >= 0)):
             events, of_batch = _event_records(batch, shuffle[batch.rows]), shards[batch.rows]
@@ -292,7 +295,8 @@ def _write(plan: ShardPlan, shard: int, events: ShardEvents, output: ShardOutput
     return write_unit(
         output.dataset,
         f"{output.content}/{plan.name(shard)}",
-        _scaled(events, output.scaling),
+        _scaled(events, output),
+        output.classes,
         parquet=output.parquet,
         source=f"{schema.SPLITS[split]}/{number}",
         source_checksum="",
@@ -300,7 +304,8 @@ def _write(plan: ShardPlan, shard: int, events: ShardEvents, output: ShardOutput
     )
 
 
-def _scaled(events: ShardEvents, scaling: Scaling) -> Iterator[ShardBatch]:
+def _scaled(events: ShardEvents, output: ShardOutput) -> Iterator[ShardBatch]:
+    scaling, known = output.scaling, labels_of(output.classes)
     for start in range(0, len(events.sources), BATCH_EVENTS):
         chosen = slice(start, start + BATCH_EVENTS)
         sources, rows = events.sources[chosen], events.events[chosen]
@@ -308,7 +313,7 @@ def _scaled(events: ShardEvents, scaling: Scaling) -> Iterator[ShardBatch]:
         offsets = np.concatenate([[0], np.cumsum(rows["length"], dtype=np.int64)])
         yield ShardBatch(
             event_ids=[f"{source}:{entry}" for source, entry in zip(sources, rows["entry"].tolist(), strict=True)],
-            labels=np.array([schema.LABELS[sample] for sample in samples]),
+            labels=np.array([known[sample] for sample in samples]),
             weights=scaling.apply_weights(samples, rows["weight"]),
             pileup=rows["pileup"],
             high_level=scaling.apply_high_level(rows["high_level"]),

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
@@ -189,7 +188,7 @@ def new_state(task: Task, strategy: tf.distribute.Strategy, spec: Spec) -> State
     config = task.config
     if config.precision != "float32" and not tf.config.list_logical_devices("GPU"):
         raise InvalidInputError(f"precision {config.precision} needs a GPU, and there is none: set it to float32")
-    model = build_model(config)
+    model = build_model(config, len(task.dataset.classes))
     set_scaling(model, task.dataset.scaling)
     rate = learning_rate(config, task.train_steps)
     optimizer = keras.optimizers.Adam(rate, global_clipnorm=config.gradient_norm_max)
@@ -240,7 +239,7 @@ def _signed_factors(task: Task) -> Sequence[float]:
         InvalidInputError: They are to be used and do not add up to more than 0.
     """
     factors = task.dataset.signed_factors
-    cancelled = [sample for sample, factor in zip(schema.SAMPLES, factors, strict=True) if not factor]
+    cancelled = [sample for sample, factor in zip(task.dataset.classes, factors, strict=True) if not factor]
     if cancelled and task.config.event_weights == "signed":
         raise InvalidInputError(
             f"the signed weights of {', '.join(cancelled)} do not add up to more than 0 in the training split of "

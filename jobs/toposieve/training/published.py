@@ -23,6 +23,7 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import ImportConfig
 from toposieve.errors import InvalidInputError
 from toposieve.event_keys import digest64, event_keys, mix
+from toposieve.io.dataset_classes import CLASSES
 from toposieve.io.datasets import IMPORT_STAGE
 from toposieve.io.manifests import Manifest, Unit, adler32
 from toposieve.io.names import digest, unit_name
@@ -66,7 +67,7 @@ class Rows:
         high_level: (events, 14).
         particles: Flat, of all events one after the other, (particles * 19,).
         widths: How many numbers of ``particles`` each event has, (events,).
-        labels: One-hot, (events, 3).
+        labels: One-hot, (events, classes).
     """
 
     high_level: NDArray[np.float32]
@@ -123,6 +124,7 @@ def import_files(
                         publication.folder,
                         name,
                         batches,
+                        config.classes,
                         source=f"{split}/{source.name}",
                         source_bytes=source.bytes,
                         source_checksum=checksum,
@@ -159,7 +161,10 @@ def dataset_manifest(units: Sequence[Unit], config: ImportConfig) -> Manifest:
         config=config.model_dump(mode="json"),
         code=CODE_NUMBERS[IMPORT_STAGE],
         units=tuple(units),
-        extra={"splits": {split: {"events": _events(found)} for split, found in splits.items()}},
+        extra={
+            CLASSES: list(config.classes),
+            "splits": {split: {"events": _events(found)} for split, found in splits.items()},
+        },
         code_version=code_version(),
     )
 
@@ -207,7 +212,8 @@ def _checked(rows: Rows, where: str, entries: NDArray[np.int64]) -> ShardBatch:
     particles, owners = rows.particles.reshape(-1, _WIDTH), np.repeat(np.arange(len(stored)), stored)
     not_finite = np.bincount(owners[~np.isfinite(particles).all(axis=1)], minlength=len(stored)) > 0
     check(np.isfinite(rows.high_level).all(axis=1) & ~not_finite, "has a number that is not finite")
-    check((np.sort(rows.labels) == [*[0.0] * (len(schema.LABELS) - 1), 1.0]).all(axis=1), "has a label not one-hot")
+    one_hot = np.eye(rows.labels.shape[1])[-1]  # sorted
+    check((np.sort(rows.labels) == one_hot).all(axis=1), "has a label not one-hot")
     lengths = np.zeros(len(stored), np.int64)
     place = np.arange(len(owners)) - np.repeat(np.cumsum(stored) - stored, stored)  # of a particle in its event
     real = particles.any(axis=1)
@@ -254,7 +260,7 @@ def _read_parquet(path: Path, where: Key, config: ImportConfig) -> Iterator[Rows
             yield Rows(
                 _of_width(where, config.high_level_key, high_level, len(schema.HIGH_LEVEL_FEATURES)),
                 *particles,
-                _of_width(where, config.label_key, labels, len(schema.LABELS)),
+                _of_width(where, config.label_key, labels, len(config.classes)),
             )
     except (pa.ArrowInvalid, OSError) as error:
         raise InvalidInputError(f"{where} cannot be read ({error}): write it again") from None
@@ -287,7 +293,7 @@ def _read_records(path: Path, where: Key, config: ImportConfig, compression: str
     features = {
         config.high_level_key: tf.io.FixedLenFeature((len(schema.HIGH_LEVEL_FEATURES),), tf.float32),
         config.particles_key: tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64),
-        config.label_key: tf.io.FixedLenFeature((len(schema.LABELS),), tf.float32),
+        config.label_key: tf.io.FixedLenFeature((len(config.classes),), tf.float32),
     }
     records = tf.data.TFRecordDataset(str(path), compression_type=compression)
     try:

@@ -15,7 +15,6 @@ from toposieve.io.tfrecord import Example, Value, decode_example
 from toposieve.models import HIGH_LEVEL, PARTICLES
 
 PARTICLE_FEATURES = len(schema.LOW_LEVEL_FEATURES)
-CLASSES = len(schema.LABELS)
 EVENT_ID = "event_id"
 
 Batch: TypeAlias = dict[str, Any]
@@ -47,6 +46,8 @@ class RecordReader:
 
     inputs: tuple[str, ...]
     """Roles that the model takes; ``event_id`` too, by whoever wants it."""
+    classes: int
+    """How many the dataset has."""
 
     @cached_property
     def _roles(self) -> dict[bytes, str]:
@@ -93,7 +94,7 @@ class RecordReader:
         missing = [key.decode() for key, role in self._roles.items() if role not in values]
         if missing:
             raise ValueError(f"no key {', '.join(missing)}")
-        batch["label"][place] = _label(values["label"])
+        batch["label"][place] = self._label(values["label"])
         batch["weight"][place] = _finite(_floats(values, "weight"), "weight")[0]
         batch["present"][place] = 1.0
         if HIGH_LEVEL in batch:
@@ -103,11 +104,10 @@ class RecordReader:
         if EVENT_ID in batch:
             batch[EVENT_ID][place] = values[EVENT_ID]
 
-
-def _label(stored: Value) -> int:
-    if not isinstance(stored, int) or not 0 <= stored < CLASSES:
-        raise ValueError("label out of range")
-    return stored
+    def _label(self, stored: Value) -> int:
+        if not isinstance(stored, int) or not 0 <= stored < self.classes:
+            raise ValueError("label out of range")
+        return stored
 
 
 def _floats(values: Mapping[str, Value], role: str) -> Floats:

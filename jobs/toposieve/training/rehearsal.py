@@ -43,7 +43,7 @@ class Rehearsal:
 
 def rehearse(task: Task) -> Rehearsal:
     """Do two calls of each kind of step with this worker's part of a batch, on its own."""
-    batch = typical_batch(len(task.share.rows), ARCHITECTURES[task.config.model].inputs)
+    batch = typical_batch(len(task.share.rows), ARCHITECTURES[task.config.model].inputs, len(task.dataset.classes))
     spec = {name: tf.TensorSpec(values.shape, values.dtype) for name, values in batch.items()}
     steps = new_state(task, tf.distribute.get_strategy(), spec).steps
     batches, sums = [batch] * steps.per_call, np.zeros(len(SUM_NAMES))
@@ -63,8 +63,14 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
-def typical_batch(rows: int, inputs: tuple[str, ...]) -> Batch:
-    """Some rows with these inputs, as many particles in them as the published selection has, by chance."""
+def typical_batch(rows: int, inputs: tuple[str, ...], classes: int) -> Batch:
+    """Some rows with these inputs, as many particles in them as the published selection has, by chance.
+
+    Args:
+        rows: How many.
+        inputs: Roles that the model takes.
+        classes: How many it tells apart.
+    """
     rng = np.random.default_rng(1)
     lengths = np.clip(rng.normal(MEAN_PARTICLES, PARTICLES_SPREAD, rows), 1, schema.MAX_PARTICLES)
     real = np.arange(schema.MAX_PARTICLES) < lengths[:, np.newaxis]  # (rows, 801)
@@ -74,7 +80,7 @@ def typical_batch(rows: int, inputs: tuple[str, ...]) -> Batch:
     }
     return {
         **{name: features[name] for name in inputs},
-        "label": rng.integers(0, len(schema.LABELS), rows),
+        "label": rng.integers(0, classes, rows),
         "weight": np.ones(rows, np.float32),
         "present": np.ones(rows, np.float32),
         "row": np.arange(rows, dtype=np.int32),

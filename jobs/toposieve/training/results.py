@@ -62,9 +62,8 @@ def write_saved_model(directory: Key, manifest: Manifest) -> None:
 
 
 def _write_results(directory: Path, task: Task, trained: Trained) -> None:
-    model = build_model(
-        task.config.model_copy(update={"precision": "float32"})
-    )  # outside the strategy: plain variables
+    config = task.config.model_copy(update={"precision": "float32"})
+    model = build_model(config, len(task.dataset.classes))  # outside the strategy: plain variables
     model.set_weights(trained.weights)
     save_standard(directory / MODEL_FILE, model, task.dataset.scaling)
     (directory / HISTORY_FILE).write_text(_json(_history(trained)))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.io.dataset_classes import classes_of
 from toposieve.io.datasets import SCALING_SOURCE
 from toposieve.io.event_tables import TABLE_SUFFIX, read_offsets
 from toposieve.io.manifests import Manifest, OutputFile, Unit, check_listed, fingerprint, read_manifest_if_any
@@ -42,6 +42,8 @@ class Split:
 
     name: str
     shards: tuple[Shard, ...]
+    classes: tuple[str, ...]
+    """Of the dataset, in the order of their labels."""
 
     @property
     def events(self) -> int:
@@ -71,6 +73,11 @@ class Dataset:
     scaling: Scaling | None = None
     """How its features were scaled; None where no manifest says."""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of their labels."""
+        return self.train.classes
+
 
 def open_dataset(directory: Key) -> Dataset:
     """Find the training and validation shards that a dataset's manifest lists.
@@ -83,9 +90,7 @@ def open_dataset(directory: Key) -> Dataset:
     manifest = read_manifest_if_any(directory)
     if manifest is None:
         raise InvalidInputError(f"{directory} {_why_none(entries)}")
-    train, validation = (
-        _checked_split(directory, name, listed_shards(directory, manifest, name, entries)) for name in TRAINING_SPLITS
-    )
+    train, validation = (open_split(directory, manifest, name, entries) for name in TRAINING_SPLITS)
     scaling = read_scaling(directory, manifest)
     return Dataset(directory, fingerprint(manifest), train, validation, signed_factors(manifest), scaling)
 
@@ -124,24 +129,26 @@ def read_listed(directory: Key, file: OutputFile) -> str:
 def signed_factors(manifest: Manifest) -> list[float]:
     """For each label, :func:`~toposieve.weights.signed_factor` of its training events; 1 where nothing is said."""
     shares = manifest.extra.get("negative_share", {})
-    return [signed_factor(shares.get(sample, {}).get("train", 0.0)) for sample in schema.SAMPLES]
+    return [signed_factor(shares.get(name, {}).get("train", 0.0)) for name in classes_of(manifest)]
 
 
-def listed_shards(directory: Key, manifest: Manifest, split: str, entries: Mapping[str, Stat]) -> tuple[Shard, ...]:
-    """Shards of a split, as a manifest lists them; their content is checked by whoever reads them.
+def open_split(directory: Key, manifest: Manifest, name: str, entries: Mapping[str, Stat]) -> Split:
+    """A split, as a manifest lists its shards; their content is checked by whoever reads them.
 
     Args:
         directory: The dataset.
         manifest: Its manifest.
-        split: Name of the split.
+        name: Of the split.
         entries: A listing of the dataset; it may be old.
 
     Raises:
-        InvalidInputError: A shard is missing or has another size.
+        InvalidInputError: A shard is missing or has another size, or there are no events.
     """
-    return tuple(
-        _listed_shard(directory, unit, entries) for unit in manifest.units if unit.source.partition("/")[0] == split
-    )
+    of_split = (unit for unit in manifest.units if unit.source.partition("/")[0] == name)
+    split = Split(name, tuple(_listed_shard(directory, unit, entries) for unit in of_split), classes_of(manifest))
+    if split.events == 0:
+        raise InvalidInputError(f"{directory} has no events in its {name} split: prepare it from more events")
+    return split
 
 
 def _listed_shard(directory: Key, unit: Unit, entries: Mapping[str, Stat]) -> Shard:
@@ -157,13 +164,6 @@ def _checked(directory: Key, file: OutputFile, entries: Mapping[str, Stat]) -> K
     if file.path in entries and entries[file.path].size == file.bytes:
         return directory / file.path
     return check_listed(directory, file)
-
-
-def _checked_split(directory: Key, name: str, shards: tuple[Shard, ...]) -> Split:
-    split = Split(name, shards)
-    if split.events == 0:
-        raise InvalidInputError(f"{directory} has no events in its {name} split: prepare it from more events")
-    return split
 
 
 def record_offsets(shard: Shard) -> NDArray[np.int64]:

@@ -81,7 +81,7 @@ class _Records:
 
     def __init__(self, split: Split, inputs: tuple[str, ...], cache: Cache) -> None:
         self._records = SplitRecords(split, cache)
-        self._reader = RecordReader(inputs)
+        self._reader = RecordReader(inputs, len(split.classes))
         self.spec = _spec(self._reader.read([b""]))
 
     def batches(self, blocks: Iterator[Numbers]) -> Iterator[Batch]:
@@ -110,6 +110,7 @@ class _Tables:
         ends = np.cumsum([0, *(shard.events for shard in split.shards)]).tolist()
         for shard, (start, stop) in zip(split.shards, pairwise(ends), strict=True):
             _fill(shard, self._rows[start:stop], self._event_ids[start:stop] if has_event_ids else None)
+            _check_labels(shard, self._rows["label"][start:stop], len(split.classes))
         self.spec = _spec(next(self.batches(iter([np.full((1, 1), NOBODY)]))))
 
     def batches(self, blocks: Iterator[Numbers]) -> Iterator[Batch]:
@@ -153,3 +154,9 @@ def _fill(shard: Shard, rows: NDArray[np.void], event_ids: NDArray[np.object_] |
     rows["label"], rows["weight"], rows["present"] = table["label"], table["weight"], 1.0
     if event_ids is not None:
         event_ids[:] = table["event_id"].cast("binary").to_pylist()
+
+
+def _check_labels(shard: Shard, labels: NDArray[np.int64], classes: int) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise InvalidInputError(f"{shard.table}: row {wrong[0]} holds bad values (label out of range): write it again")

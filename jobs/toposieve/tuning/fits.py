@@ -58,8 +58,9 @@ def fold_of(split: Split, fold: int, folds: int) -> tuple[Part, Part]:
     """Training and validation part of a split whose every so-many-th record validates."""
     numbers = np.arange(split.events)
     is_validation = numbers % folds == fold
-    train, validation = numbers[~is_validation], numbers[is_validation]
-    return Part(split.name, split.shards, train), Part(split.name, split.shards, validation)
+    parts = (numbers[~is_validation], numbers[is_validation])
+    train, validation = (Part(split.name, split.shards, split.classes, kept) for kept in parts)
+    return train, validation
 
 
 class _Scaled(LearningRateSchedule):  # type: ignore[misc]
@@ -87,7 +88,7 @@ class _Machine:
             fold_of(dataset.train, fold, folds) if folds > 1 else (dataset.train, dataset.validation)
             for fold in range(folds)
         ]
-        model = build_model(config)
+        model = build_model(config, len(dataset.classes))
         set_scaling(model, dataset.scaling)
         self.rate = tf.Variable(1.0)
         schedule = learning_rate(config, self.parts[0][0].steps(config.batch_size))

@@ -29,6 +29,7 @@ from toposieve.config import TreeConfig
 from toposieve.errors import InvalidInputError
 from toposieve.event_keys import text_keys
 from toposieve.io.content_folders import upload
+from toposieve.io.dataset_classes import classes_of
 from toposieve.io.event_tables import features_of, read_tables
 from toposieve.io.manifests import Manifest, Unit, fingerprint, read_manifest, read_manifest_if_any
 from toposieve.io.publication import Publication
@@ -168,7 +169,7 @@ def _fit_lightgbm(item: _LightGbm) -> str:
     table, keys = item.data.table("train"), item.keys
     parameters = {
         "objective": "multiclass",
-        "num_class": len(schema.LABELS),
+        "num_class": len(classes_of(item.data.manifest)),
         "learning_rate": keys["rate"],
         "num_leaves": keys["leaves"],
         "seed": keys["seed"],

@@ -18,7 +18,7 @@ RNG = np.random.default_rng(4)
 @pytest.fixture(scope="module", params=PUBLISHED)
 def pair(request: pytest.FixtureRequest) -> tuple[keras.Model, keras.Model]:
     """Our model and the published one, with the same weights, none of them 0."""
-    ours, reference = build_model(TrainingConfig(model=request.param)), PUBLISHED[request.param][1]()
+    ours, reference = build_model(TrainingConfig(model=request.param), 3), PUBLISHED[request.param][1]()
     weights = [RNG.normal(scale=0.3, size=weight.shape) for weight in ours.get_weights()]
     for model in (ours, reference):
         model.set_weights(weights)
@@ -76,4 +76,4 @@ def shape(layer: keras.layers.Layer) -> str:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_models_have_the_published_number_of_parameters(name: str) -> None:
-    assert build_model(TrainingConfig(model=name)).count_params() == PUBLISHED[name][0]
+    assert build_model(TrainingConfig(model=name), 3).count_params() == PUBLISHED[name][0]

@@ -1,7 +1,7 @@
 """The models, a family in each module; :data:`toposieve.models.ARCHITECTURES` registers them by name.
 
 As published (arXiv:1909.10389), unless a function says otherwise. Inputs are a dictionary by the names registered, the
-output is the probability of each class, (batch, 3).
+output is the probability of each class, (batch, classes).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["build_model", "set_scaling"]
 _FAMILIES = (dense, recurrent, transformer, particle_transformer)
 
 
-def build_model(config: TrainingConfig) -> keras.Model:
-    """A new model, its initial weights drawn from the seed."""
+def build_model(config: TrainingConfig, classes: int) -> keras.Model:
+    """A new model that tells so many classes apart, its initial weights drawn from the seed."""
     keras.utils.set_random_seed(folded(config.seed))
     build = next(getattr(family, config.model) for family in _FAMILIES if hasattr(family, config.model))
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
-        return build(**config.parameters)
+        return build(classes=classes, **config.parameters)
     finally:
         keras.config.set_dtype_policy(before)

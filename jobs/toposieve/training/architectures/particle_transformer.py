@@ -39,6 +39,7 @@ _SIZE_OF_LOGARITHMS = 5.0
 
 def particle_transformer(
     *,
+    classes: int,
     set_units: int,
     set_heads: int,
     set_blocks: int,
@@ -60,9 +61,8 @@ def particle_transformer(
     normal = keras.layers.LayerNormalization(name="norm")(hidden)
     mean = keras.layers.GlobalAveragePooling1D(name="mean")(normal, mask=real)
     branch = EventDropout(dropout_rate, PARTICLES_STREAM, name="particles_dropout")(mean)
-    return with_output(
-        [high_level, every], joined(branch, high_level, joined_units, dropout_rate), "particle_transformer"
-    )
+    hidden = joined(branch, high_level, joined_units, dropout_rate)
+    return with_output([high_level, every], hidden, classes, "particle_transformer")
 
 
 def set_scaling(model: keras.Model, scaling: Scaling | None) -> None:

@@ -35,9 +35,9 @@ def joined(
     return keras.layers.Dense(joined_units, activation="relu", name="hidden")(both)
 
 
-def with_output(inputs: list[keras.KerasTensor], hidden: keras.KerasTensor, name: str) -> keras.Model:
-    """The model that tells the classes from (batch, any)."""
-    logits = keras.layers.Dense(len(schema.LABELS), name=LOGITS_LAYER)(hidden)
+def with_output(inputs: list[keras.KerasTensor], hidden: keras.KerasTensor, classes: int, name: str) -> keras.Model:
+    """The model that tells so many classes from (batch, any)."""
+    logits = keras.layers.Dense(classes, name=LOGITS_LAYER)(hidden)
     probabilities = keras.layers.Softmax(name="probabilities")(logits)
     return keras.Model({tensor.name: tensor for tensor in inputs}, probabilities, name=name)
 

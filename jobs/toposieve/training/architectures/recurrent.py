@@ -15,35 +15,38 @@ from toposieve.training.dropout import EventDropout
 from toposieve.training.recurrent import TrimmedGRU, TrimmedLSTM
 
 
-def particle_sequence(*, gru_units: int, dropout_rate: float) -> keras.Model:
+def particle_sequence(*, classes: int, gru_units: int, dropout_rate: float) -> keras.Model:
     """The GRU of the particles alone."""
-    return _alone(TrimmedGRU(gru_units, name="gru"), dropout_rate, "particle_sequence")
+    return _alone(TrimmedGRU(gru_units, name="gru"), dropout_rate, classes, "particle_sequence")
 
 
-def inclusive(*, gru_units: int, joined_units: int, dropout_rate: float) -> keras.Model:
+def inclusive(*, classes: int, gru_units: int, joined_units: int, dropout_rate: float) -> keras.Model:
     """The GRU of the particles, joined with the high-level features: the best of the published."""
-    return _inclusive(TrimmedGRU(gru_units, name="gru"), joined_units, dropout_rate, "inclusive")
+    return _inclusive(TrimmedGRU(gru_units, name="gru"), joined_units, dropout_rate, classes, "inclusive")
 
 
-def particle_sequence_lstm(*, lstm_units: int, dropout_rate: float) -> keras.Model:
+def particle_sequence_lstm(*, classes: int, lstm_units: int, dropout_rate: float) -> keras.Model:
     """An LSTM in place of the GRU."""
-    return _alone(TrimmedLSTM(lstm_units, name="lstm"), dropout_rate, "particle_sequence_lstm")
+    return _alone(TrimmedLSTM(lstm_units, name="lstm"), dropout_rate, classes, "particle_sequence_lstm")
 
 
-def inclusive_lstm(*, lstm_units: int, joined_units: int, dropout_rate: float) -> keras.Model:
+def inclusive_lstm(*, classes: int, lstm_units: int, joined_units: int, dropout_rate: float) -> keras.Model:
     """An LSTM in place of the GRU."""
-    return _inclusive(TrimmedLSTM(lstm_units, name="lstm"), joined_units, dropout_rate, "inclusive_lstm")
+    return _inclusive(TrimmedLSTM(lstm_units, name="lstm"), joined_units, dropout_rate, classes, "inclusive_lstm")
 
 
-def _alone(layer: keras.layers.Layer, dropout_rate: float, name: str) -> keras.Model:
+def _alone(layer: keras.layers.Layer, dropout_rate: float, classes: int, name: str) -> keras.Model:
     particles = particles_input()
-    return with_output([particles], _branch(particles, layer, dropout_rate), name)
+    return with_output([particles], _branch(particles, layer, dropout_rate), classes, name)
 
 
-def _inclusive(layer: keras.layers.Layer, joined_units: int, dropout_rate: float, name: str) -> keras.Model:
+def _inclusive(
+    layer: keras.layers.Layer, joined_units: int, dropout_rate: float, classes: int, name: str
+) -> keras.Model:
     high_level, particles = high_level_input(), particles_input()
     branch = _branch(particles, layer, dropout_rate)
-    return with_output([high_level, particles], joined(branch, high_level, joined_units, dropout_rate), name)
+    hidden = joined(branch, high_level, joined_units, dropout_rate)
+    return with_output([high_level, particles], hidden, classes, name)
 
 
 def _branch(particles: keras.KerasTensor, layer: keras.layers.Layer, dropout_rate: float) -> keras.KerasTensor:

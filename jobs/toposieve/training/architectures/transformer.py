@@ -18,15 +18,16 @@ from toposieve.training.attention import TrimmedAttention
 from toposieve.training.dropout import EventDropout
 
 
-def particle_sequence_transformer(*, transformer_heads: int, dropout_rate: float) -> keras.Model:
+def particle_sequence_transformer(*, classes: int, transformer_heads: int, dropout_rate: float) -> keras.Model:
     """The published branch alone."""
     particles = particles_input()
-    return with_output(
-        [particles], _branch(particles, transformer_heads, dropout_rate), "particle_sequence_transformer"
-    )
+    branch = _branch(particles, transformer_heads, dropout_rate)
+    return with_output([particles], branch, classes, "particle_sequence_transformer")
 
 
-def inclusive_transformer(*, transformer_heads: int, joined_units: int, dropout_rate: float) -> keras.Model:
+def inclusive_transformer(
+    *, classes: int, transformer_heads: int, joined_units: int, dropout_rate: float
+) -> keras.Model:
     """The published branch, joined with the high-level features.
 
     As in the notebook TensorFlow_Inclusive_Classifier_Transformer_TFRecord of the authors' repository
@@ -34,13 +35,12 @@ def inclusive_transformer(*, transformer_heads: int, joined_units: int, dropout_
     """
     high_level, particles = high_level_input(), particles_input()
     branch = _branch(particles, transformer_heads, dropout_rate)
-    return with_output(
-        [high_level, particles], joined(branch, high_level, joined_units, dropout_rate), "inclusive_transformer"
-    )
+    hidden = joined(branch, high_level, joined_units, dropout_rate)
+    return with_output([high_level, particles], hidden, classes, "inclusive_transformer")
 
 
 def inclusive_masked_transformer(
-    *, set_units: int, set_heads: int, set_blocks: int, joined_units: int, dropout_rate: float
+    *, classes: int, set_units: int, set_heads: int, set_blocks: int, joined_units: int, dropout_rate: float
 ) -> keras.Model:
     """Attention among the real particles, whose mean is joined with the high-level features.
 
@@ -56,9 +56,8 @@ def inclusive_masked_transformer(
         hidden = feed_forward(hidden, block)
     mean = keras.layers.GlobalAveragePooling1D(name="mean")(keras.layers.LayerNormalization(name="norm")(hidden))
     branch = EventDropout(dropout_rate, PARTICLES_STREAM, name="particles_dropout")(mean)
-    return with_output(
-        [high_level, particles], joined(branch, high_level, joined_units, dropout_rate), "inclusive_masked_transformer"
-    )
+    hidden = joined(branch, high_level, joined_units, dropout_rate)
+    return with_output([high_level, particles], hidden, classes, "inclusive_masked_transformer")
 
 
 def feed_forward(hidden: keras.KerasTensor, block: int) -> keras.KerasTensor:
