@@ -93,6 +93,7 @@ def main(args: argparse.Namespace) -> None:
 
     logger.info("input %s and the runs %s, output %s", dataset, ", ".join(names.values()), directory)
     data = inputs.open_test_data(dataset)
+    _check_processes(config, data)
     runs = inputs.open_runs(base, data, names, _kept(directory) if args.keep_labels else {})
     missing = [label for label in args.missing if label not in (run.label for run in runs)]
     if not runs:
@@ -115,6 +116,16 @@ def main(args: argparse.Namespace) -> None:
         raise InvalidInputError(
             f"{directory / REPORT_NAME} is without {', '.join(missing)}, whose training failed: "
             "train it again, and evaluate it with --keep-labels"
+        )
+
+
+def _check_processes(config: EvaluationConfig, data: TestData) -> None:
+    """Refuse cross-sections of what is no class of the dataset."""
+    unknown = [name for name in config.cross_sections if name not in data.classes]
+    if unknown:
+        raise InvalidInputError(
+            f"cross_sections: {', '.join(unknown)} is no class of {data.directory}, which has "
+            f"{', '.join(data.classes)}: leave it out"
         )
 
 

@@ -15,6 +15,7 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import EvaluationConfig, PreparationConfig, SelectionConfig, TrainingConfig
 from toposieve.evaluation import performance
 from toposieve.io import datasets, manifests
+from toposieve.io.dataset_classes import CLASSES
 from toposieve.io.names import digest
 from toposieve.io.store import Key, root_key
 from toposieve.preprocessing import Scaling
@@ -69,6 +70,7 @@ def write_dataset(
         units=tuple(units),
         notes=("ttbar/day/ttbar-1.root: no MuonTight, Muon is used",),
         extra={
+            CLASSES: list(schema.SAMPLES),
             "cutflow": {sample: _cutflow(sizes[sample], 1) for sample in schema.SAMPLES},
             "weighted_cutflow": {sample: _cutflow(sizes[sample], 1.25) for sample in schema.SAMPLES},
             "negative_share": {s: dict.fromkeys(_cutflow(0, 1), share) for s, share in NEGATIVE_SHARES.items()},

@@ -20,12 +20,12 @@ KEYS = {"high_level": "HLF_input", "particles": "GRU_input", "label": "encoded_l
 Event = Mapping[str, object]
 
 
-def as_published(event: Event) -> dict[str, object]:
+def as_published(event: Event, classes: int = 3) -> dict[str, object]:
     """The same event with 801 zero-padded particles and a one-hot label."""
     particles = np.asarray(event["particles"])
     padded = np.zeros((schema.MAX_PARTICLES, particles.shape[1]), np.float32)
     padded[: len(particles)] = particles
-    return {**event, "particles": padded, "label": np.eye(len(schema.SAMPLES), dtype=np.float32)[event["label"]]}
+    return {**event, "particles": padded, "label": np.eye(classes, dtype=np.float32)[event["label"]]}
 
 
 def write_file(path: Path, events: Sequence[Event], kind: str = "tfrecord") -> None:
@@ -51,10 +51,10 @@ def _column(values: Sequence[object], role: str) -> pa.Array:
 
 
 def write_published(
-    folder: Path, kind: str = "tfrecord", *, train: Sequence[int] = (0, 40, 17), test: int = 12
+    folder: Path, kind: str = "tfrecord", *, train: Sequence[int] = (0, 40, 17), test: int = 12, classes: int = 3
 ) -> None:
     """Write ``train/`` and ``test/``, the former in uneven files, the first of them empty."""
     for number, (split, count) in enumerate([*(("train", count) for count in train), ("test", test)]):
-        events = [as_published(event) for event in make_events(count, seed=number)]
+        events = [as_published(event, classes) for event in make_events(count, seed=number, classes=classes)]
         write_file(folder / split / f"part-r-{number:05d}", events, kind)
     (folder / "train" / "_SUCCESS").touch()

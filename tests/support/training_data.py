@@ -22,12 +22,14 @@ def key_of(directory: Path) -> Key:
     return Key(str(directory.parents[1]), f"{directory.parent.name}/{directory.name}")
 
 
-def make_events(count: int, *, seed: int = 0, lengths: tuple[int, int] = (5, 30)) -> list[dict[str, object]]:
-    """Events of three separable classes, with weights of mean about 1."""
+def make_events(
+    count: int, *, seed: int = 0, lengths: tuple[int, int] = (5, 30), classes: int = 3
+) -> list[dict[str, object]]:
+    """Events of separable classes, with weights of mean about 1."""
     rng = np.random.default_rng(seed)
     events = []
     for number in range(count):
-        label = number % len(schema.SAMPLES)
+        label = number % classes
         length = int(rng.integers(*lengths))
         high_level = rng.normal(size=len(schema.HIGH_LEVEL_FEATURES))
         high_level[label] += 2.0
