@@ -110,7 +110,7 @@ def test_both_ends_of_the_scores_are_seen():
     scores = expit(random.normal(0, 4, (120, 3)))
     scores[:3] = [[0, 1, 0.5]] * 3
     with style.page_style():
-        figure = distributions.score_distributions({"hlf": scores}, LABELS, np.ones(120))
+        figure = distributions.score_distributions({"hlf": scores}, LABELS, np.ones(120), schema.SAMPLES)
     edges = figure.axes[0].patches[0].get_data().edges
     assert figure.axes[0].get_xscale() == "logit"
     np.testing.assert_allclose(np.diff(logit(edges)), np.diff(logit(edges))[0])
