@@ -175,6 +175,13 @@ def test_features_in_another_order_or_unit_are_refused(folder, change, message):
         registry.check_features(version, {"high_level": change(version.features["high_level"])})
 
 
+def test_a_published_model_that_takes_other_features_than_are_made_is_refused(folder, monkeypatch):
+    registry.publish(folder, 1, "ada", "x")
+    monkeypatch.setitem(registry.FEATURES, "high_level", schema.HIGH_LEVEL_FEATURES[::-1])
+    with pytest.raises(InvalidInputError, match="feature 0 is LepIsEle in 1, but hlf takes HT in GeV there"):
+        registry.open_published(folder)
+
+
 def test_a_publication_that_is_tried_again_is_the_same(folder):
     assert [registry.publish(folder, 1, "ada", "the first", after=0) for _ in range(2)] == [1, 1]
     registry.publish(folder, 2, "bob", "a better one")

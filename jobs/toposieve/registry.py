@@ -67,7 +67,7 @@ class Version(_Record):
     lineage: dict[str, str]
     """Folders of report, dataset and run, and of all that the report is made of → fingerprints of their manifests."""
     configuration: dict[str, dict[str, Any]]
-    """Stage → configuration, seeds among them."""
+    """Stage → configuration, seeds among them, and the cuts of the selection."""
     code: dict[str, int]
     """Stage → number of its code."""
 
@@ -289,9 +289,14 @@ def _describe(base: Key, folder: Key, report: str, label: str | None) -> Version
         thresholds=model["working_points"],
         metrics={key: value for key, value in model.items() if key not in ("working_points", "history")},
         lineage={**_inputs(reported), reports.relative_to(base): fingerprint(reported), **trained.inputs},
-        configuration={each.stage: each.config for each in (prepared, trained, reported)},
+        configuration=_selection(prepared) | {each.stage: each.config for each in (prepared, trained, reported)},
         code={each.stage: each.code for each in (prepared, trained, reported)},
     )
+
+
+def _selection(prepared: Manifest) -> dict[str, dict[str, Any]]:
+    """The cuts behind a dataset, by which features are made of raw events; nobody knows those of an imported one."""
+    return {"selection": prepared.extra["selection"]} if "selection" in prepared.extra else {}
 
 
 def _area(model: dict[str, Any]) -> float:

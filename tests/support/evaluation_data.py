@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ NEGATIVE_SHARES = {"qcd": 0.0, "ttbar": 0.25, "wjets": 0.0}
 DIGITS = digest("dataset")
 """Folder of a dataset's files."""
 
+Events = list[dict[str, object]]
+
 SCALE = 50.0
 """Of every high-level feature; the offset is a tenth of it."""
 
 
-def make_events(sizes: dict[str, int], seed: int, *, particles: int = 6) -> list[dict[str, object]]:
+def make_events(sizes: dict[str, int], seed: int, *, particles: int = 6) -> Events:
     """Scaled events of three separable classes, in random order."""
     random = np.random.default_rng(seed)
     events = []
@@ -56,13 +59,36 @@ def make_events(sizes: dict[str, int], seed: int, *, particles: int = 6) -> list
 def write_dataset(
     base: Path, name: str = "demo", *, sizes: dict[str, int] = TEST_EVENTS, quarantined: Sequence[dict[str, str]] = ()
 ) -> Path:
-    """Write a dataset with two shards a split and everything its manifest tells."""
+    """Write a dataset of random events with two shards a split and everything its manifest tells."""
+    splits = {split: _random_halves(sizes, seed) for seed, split in enumerate(schema.SPLITS)}
+    return write_dataset_of(base, splits, make_scaling(), name, quarantined=quarantined)
+
+
+def write_dataset_of(
+    base: Path,
+    splits: Mapping[str, Sequence[Events]],
+    scaling: Scaling,
+    name: str = "demo",
+    *,
+    quarantined: Sequence[dict[str, str]] = (),
+) -> Path:
+    """Write a dataset of these scaled events, and everything its manifest tells.
+
+    Args:
+        base: Where all data lies.
+        splits: Split → events of each shard, as :func:`make_events` makes them.
+        scaling: What they are scaled by.
+        name: Of the dataset.
+        quarantined: Files that were left out.
+    """
     directory = base / "datasets" / name
     directory.mkdir(parents=True)
-    units = [unit for seed, split in enumerate(schema.SPLITS) for unit in _write_split(directory, split, sizes, seed)]
-    scaling = f"{DIGITS}/{datasets.SCALING_NAME}"
-    (directory / scaling).write_text(make_scaling().to_json())
-    units.append(_unit(datasets.SCALING_SOURCE, 0, {}, manifests.describe_file(directory / scaling, scaling)))
+    units = [unit for split, shards in splits.items() for unit in _write_split(directory, split, shards)]
+    path = f"{DIGITS}/{datasets.SCALING_NAME}"
+    (directory / path).write_text(scaling.to_json())
+    units.append(_unit(datasets.SCALING_SOURCE, 0, {}, manifests.describe_file(directory / path, path)))
+    counts = Counter(event["label"] for shard in splits["test"] for event in shard)
+    sizes = {sample: counts[label] for sample, label in schema.LABELS.items()}
     manifest = manifests.Manifest(
         stage=datasets.STAGE,
         config_hash="0" * 16,
@@ -100,12 +126,17 @@ def make_scaling() -> Scaling:
     )
 
 
-def _write_split(directory: Path, split: str, sizes: dict[str, int], seed: int) -> list[manifests.Unit]:
+def _random_halves(sizes: dict[str, int], seed: int) -> list[Events]:
+    parts = [{sample: count // 2 + (count % 2 if half else 0) for sample, count in sizes.items()} for half in range(2)]
+    return [make_events(part, 10 * seed + half) for half, part in enumerate(parts)]
+
+
+def _write_split(directory: Path, split: str, shards: Sequence[Events]) -> list[manifests.Unit]:
     units = []
-    for shard in range(2):
-        part = {sample: count // 2 + (count % 2 if shard else 0) for sample, count in sizes.items()}
-        name = f"{DIGITS}/{split}/shard-{shard:05d}-of-00002.tfrecord"
-        events = make_events(part, 10 * seed + shard)
+    for shard, events in enumerate(shards):
+        name = f"{DIGITS}/{split}/shard-{shard:05d}-of-{len(shards):05d}.tfrecord"
+        counts = Counter(event["label"] for event in events)
+        part = {sample: counts[label] for sample, label in schema.LABELS.items()}
         files = [
             manifests.describe_file(path, path.relative_to(directory).as_posix())
             for path in write_shard(directory / name, events)
@@ -130,7 +161,14 @@ def base_key(base: Path) -> Key:
     return root_key("--base", str(base))
 
 
-def write_run(base: Path, dataset: Path, config: TrainingConfig, *, bias: Sequence[float] | None = None) -> Path:
+def write_run(
+    base: Path,
+    dataset: Path,
+    config: TrainingConfig,
+    *,
+    bias: Sequence[float] | None = None,
+    scaling: Scaling | None = None,
+) -> Path:
     """Publish a run as training does; its model file is a placeholder, or with ``bias`` that of :func:`save_model`."""
     fingerprint = manifests.fingerprint(manifests.read_manifest(base_key(dataset)))
     directory = Path(str(runs.run_directory(base_key(base), fingerprint, config)))
@@ -139,7 +177,7 @@ def write_run(base: Path, dataset: Path, config: TrainingConfig, *, bias: Sequen
     if bias is None:
         (folder / runs.MODEL_FILE).write_bytes(b"a model")
     else:
-        save_model(folder / runs.MODEL_FILE, config, bias)
+        save_model(folder / runs.MODEL_FILE, config, bias, scaling or make_scaling())
     (folder / runs.HISTORY_FILE).write_text(json.dumps(HISTORY))
     (folder / runs.METRICS_FILE).write_text(json.dumps(RUN_METRICS))
     names = (runs.MODEL_FILE, runs.HISTORY_FILE, runs.METRICS_FILE)
@@ -180,7 +218,7 @@ RUN_METRICS = {
 }
 
 
-def save_model(path: Path, config: TrainingConfig, bias: Sequence[float]) -> None:
+def save_model(path: Path, config: TrainingConfig, bias: Sequence[float], scaling: Scaling) -> None:
     """Save a model with fresh weights; ``bias`` is added to the scores before the softmax."""
     from toposieve.training.architectures import build_model
     from toposieve.training.architectures.parts import LOGITS_LAYER
@@ -189,7 +227,7 @@ def save_model(path: Path, config: TrainingConfig, bias: Sequence[float]) -> Non
     model = build_model(config, len(bias))
     layer = model.get_layer(LOGITS_LAYER)
     layer.set_weights([layer.get_weights()[0], np.asarray(bias, np.float32)])
-    save_standard(path, model, make_scaling())
+    save_standard(path, model, scaling)
 
 
 def make_metrics(events_per_class: int = 50) -> dict[str, Any]:

@@ -1,0 +1,168 @@
+"""Raw events, fed to a published model with nothing but what the registry has, get the scores of its evaluation."""
+
+import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+import evaluate
+from support import evaluation_data
+from support.delphes_files import write_events
+from support.events import random_events
+from toposieve import registry, schema
+from toposieve.config import SelectionConfig, TrainingConfig, load_config
+from toposieve.io.delphes import inspect_file, read_events
+from toposieve.io.scores import read_scores, scores_folder
+from toposieve.io.selected import SelectedBatch
+from toposieve.io.store import Key
+from toposieve.models import HIGH_LEVEL, PARTICLES
+from toposieve.physics.features import low_level_features, sequence_order
+from toposieve.physics.selection import SelectedEvents, select_events
+from toposieve.preprocessing import SCALED_FEATURES, Scaling
+from toposieve.spark.preparation_passes import scale_particles
+from toposieve.training.architectures.parts import logits_of
+from toposieve.training.export import scaled_part
+
+# Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+MODELS = ("hlf", "particle_sequence")
+TOLERANCE = 1e-5
+EVENTS = 60
+"""Of each sample, before the selection."""
+
+
+@dataclass
+class Read:
+    """The selected events of one ROOT file."""
+
+    ids: list[str]
+    selected: SelectedEvents
+    batch: SelectedBatch
+
+
+def read(raw: Key, sample: str, config: SelectionConfig) -> Read:
+    """Read and select."""
+    file = inspect_file(raw, f"{sample}/2026-01-01/a.root")
+    (batch,) = read_events(file, 0, file.entries)
+    selected = select_events(batch.events, config, btag_mask=config.btag_mask[sample])
+    ids = [f"{file.id}:{entry}" for entry in (batch.entry_start + selected.rows).tolist()]
+    return Read(ids, selected, SelectedBatch.of(batch, selected))
+
+
+def fit(reads):
+    """A scaling with another offset and spread for every feature."""
+    high_level = np.concatenate([each.batch.high_level for each in reads])
+    particles = np.concatenate([low_level_features(each.selected.particles) for each in reads])
+    offset, scale = particles.mean(axis=0), particles.std(axis=0)
+    is_scaled = np.isin(schema.LOW_LEVEL_FEATURES, SCALED_FEATURES)
+    spread = np.ptp(high_level, axis=0)
+    return Scaling(
+        high_level.min(axis=0),
+        np.where(spread > 0, spread, 1).astype(np.float32),
+        np.where(is_scaled, offset, 0).astype(np.float32),
+        np.where(is_scaled & (scale > 0), scale, 1).astype(np.float32),
+        dict.fromkeys(schema.SAMPLES, 1.0),
+    )
+
+
+def prepared(sample, each, scaling):
+    """Events as preparation writes them."""
+    offsets = each.batch.offsets
+    high_level = scaling.apply_high_level(each.batch.high_level)
+    particles = scale_particles(each.batch.particle_records(), offsets, scaling)
+    return [
+        {
+            "high_level": high_level[i],
+            "particles": particles[offsets[i] : offsets[i + 1]],
+            "length": int(offsets[i + 1] - offsets[i]),
+            "label": schema.LABELS[sample],
+            "weight": 1.0,
+            "event_id": event_id.encode(),
+        }
+        for i, event_id in enumerate(each.ids)
+    ]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Raw files, a dataset of their events, two models, their report; each model is published by its own name."""
+    folder = tmp_path_factory.mktemp("base")
+    for seed, sample in enumerate(schema.SAMPLES):
+        events = random_events(seed, EVENTS, particles=12)
+        write_events(folder / "raw" / sample / "2026-01-01" / "a.root", events)
+    base = evaluation_data.base_key(folder)
+    reads = {sample: read(base / "raw", sample, SelectionConfig()) for sample in schema.SAMPLES}
+    scaling = fit(list(reads.values()))
+    events = [event for sample, each in reads.items() for event in prepared(sample, each, scaling)]
+    splits = {split: [events[i::3]] for i, split in enumerate(schema.SPLITS)}
+    dataset = evaluation_data.write_dataset_of(folder, splits, scaling)
+    runs = {}
+    for model in MODELS:
+        config = TrainingConfig(model=model)
+        runs[model] = evaluation_data.write_run(folder, dataset, config, bias=(0.1, 0.0, -0.1), scaling=scaling)
+    labels = [f"{model}={run.relative_to(folder)}" for model, run in runs.items()]
+    command = ["--base", str(folder), "--dataset", "demo", "--report", "r", "--set", "bootstrap_samples=2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toposieve.evaluation.content.draw", lambda *_: {})  # pictures take longer than all the rest
+        patch.setattr("toposieve.evaluation.report.render", lambda *_: "")
+        evaluate.main(evaluate.arg_parser().parse_args([*command, "--labels", *labels]))
+    for model in MODELS:
+        version = registry.register(base, model, "r", model)
+        registry.publish(registry.registry_folder(base, model), version, "ada", "x")
+    return base
+
+
+def inputs_of(selected, names):
+    """A model's inputs in physical units, in the order of the schema, padded on the right."""
+    order = sequence_order(selected.offsets, selected.particles["Eta"], selected.particles["Phi"])
+    flat, offsets = low_level_features(selected.particles)[order], selected.offsets
+    padded = np.zeros((len(selected.rows), int(np.diff(offsets).max()), flat.shape[1]), np.float32)
+    for i in range(len(padded)):
+        padded[i, : offsets[i + 1] - offsets[i]] = flat[offsets[i] : offsets[i + 1]]
+    given = {HIGH_LEVEL: selected.high_level.astype(np.float32), PARTICLES: padded}
+    return {name: given[name] for name in names}
+
+
+def scaled(inputs, scaling):
+    """The same, scaled; padding stays 0."""
+    apply = {HIGH_LEVEL: scaling.apply_high_level, PARTICLES: scaling.apply_particles}
+    present = {name: np.any(values != 0, axis=-1, keepdims=True) for name, values in inputs.items()}
+    return {name: np.where(present[name], apply[name](values), 0) for name, values in inputs.items()}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_raw_events_get_the_scores_and_the_decisions_of_the_evaluation(base, model):
+    _, version, files = registry.open_published(registry.registry_folder(base, model))
+    with files["model.keras"].fetch() as path:
+        published = keras.models.load_model(path, compile=False)
+    logits = logits_of(scaled_part(published, version.architecture))
+    scaling = Scaling.from_json(files["scaling.json"].read_text())
+    selection = load_config(SelectionConfig, json.dumps(version.configuration["selection"]))
+    found = {}
+    for sample in schema.SAMPLES:
+        each = read(base / "raw", sample, selection)
+        inputs = inputs_of(each.selected, version.features)
+        scores = logits(scaled(inputs, scaling)).numpy()
+        found |= dict(zip(each.ids, zip(scores, published(inputs).numpy(), strict=True), strict=True))
+
+    run = base / f"models/{model}/{version.metrics['run']}"
+    evaluated = read_scores(scores_folder(base, "demo", run), "test")
+    of_test = [found[event_id] for event_id in evaluated.event_ids.to_pylist()]
+    assert len(of_test) > EVENTS / 4
+    scores, probabilities = (np.array(each) for each in zip(*of_test, strict=True))
+    np.testing.assert_allclose(scores, evaluated.logits, rtol=0, atol=TOLERANCE)
+    expected = softmax(evaluated.logits, axis=1)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=TOLERANCE)
+    assert version.classes == schema.SAMPLES
+    points = [(place, p["threshold"]) for place, name in enumerate(version.classes) for p in version.thresholds[name]]
+    decisions = np.array([expected[:, place] >= threshold for place, threshold in points])  # (points, events)
+    np.testing.assert_array_equal([probabilities[:, place] >= threshold for place, threshold in points], decisions)
+    assert 0 < np.count_nonzero(decisions) < decisions.size
