@@ -33,6 +33,7 @@ SOON = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "2",
 }
 """Airflow notices within seconds that one of its own processes is gone. Heartbeats come every 5 s, and are on record
 when the next one comes: up to 10 s late."""
@@ -128,6 +129,26 @@ def test_a_task_process_that_dies_is_followed_by_one_that_takes_over(
     assert_taken_over(run)
     for index in range(2):
         assert gang_lines(run, index) == [str(i) for i in range(LONG)]
+
+
+def test_gangs_outlive_an_airflow_that_is_away_for_longer_than_their_tasks_wait(
+    start: Callable[..., DagRun], airflow: RealAirflow, namespace: Namespace
+) -> None:
+    run = start("counting", steps=3 * LONG)
+    wait_for_line(run, "step 2")
+    jobs, scheduler = namespace.names("job"), airflow.process("scheduler")
+    executors = scheduler.children()
+    scheduler.suspend()  # it would start, and lose, one try after the other
+    airflow.kill("api-server")
+    wait_for(lambda: not any(executor.children() for executor in executors))
+    assert namespace.names("job") == jobs
+    airflow.start_again("api-server")
+    wait_for(airflow.api.health)
+    scheduler.resume()
+    assert run.wait() == "success"
+    assert_taken_over(run)
+    for index in range(2):
+        assert gang_lines(run, index) == [str(i) for i in range(3 * LONG)]
 
 
 # --- gangs that wait in a queue --------------------------------------------------------------------------------------
