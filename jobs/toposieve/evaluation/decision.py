@@ -45,6 +45,8 @@ def _as_good(metrics: Metrics, best: str) -> str:
         error = found.get("total_error") or found["error"]
         if best in (one["model"], one["reference"]) and error and abs(found["value"]) < 2 * error:
             alike.append(one["reference"] if one["model"] == best else one["model"])
+    if len(alike) == len(metrics["models"]) - 1 > 1:
+        return " No other is below it by twice the error of their difference."
     return f" Less than twice the error of the difference below it: {', '.join(alike)}." if alike else ""
 
 
@@ -68,7 +70,7 @@ def _best_trigger(metrics: Metrics, sample: str) -> str:
 def _one_in(measured: Metrics, name: str) -> str:
     rate, limit = measured["false_positive_rate"], measured["upper_limit_95"]
     if limit is not None:
-        return f"none of {name}, less than 1 in {1 / limit:.3g} at 95 %"
+        return f"none of {name}, less than 1 in {1 / limit:,.0f} at 95 %"
     return f"1 in {1 / rate:.3g} of {name}" if rate else f"an unknown share of {name}"
 
 
