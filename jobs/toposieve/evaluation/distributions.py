@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import hist
@@ -78,7 +78,7 @@ def score_distributions(
     """
     figure, axes = panels(len(scores), len(classes), 2.9 if len(scores) < 5 else 2.2, sharex=True, sharey=True)
     cells = [(model, label, sample) for model in scores for label, sample in enumerate(classes)]
-    axis_of_scores = _score_axis(np.stack([*scores.values()]), _bins(len(labels), len(classes)))
+    axis_of_scores = _score_axis(scores.values(), _bins(len(labels), len(classes)))
     smallest_share = 0.3 / max(1, np.bincount(labels, minlength=1).max())  # a bin of one event stands clear of the axis
     for (model, label, sample), axis in zip(cells, axes, strict=True):
         _histogram_by_class(axis, axis_of_scores, scores[model][:, label], labels, weights, classes)
@@ -95,10 +95,11 @@ def score_distributions(
     return figure
 
 
-def _score_axis(scores: npt.NDArray[Any], bins: int) -> hist.axis.Variable:
+def _score_axis(scores: Iterable[npt.NDArray[Any]], bins: int) -> hist.axis.Variable:
     """Bins that are equally wide in the logit, as far as scores of four-byte precision tell 1 from less."""
     closest = float(np.finfo(np.float32).eps)
-    low, high = logit(np.clip(np.quantile(scores, [TAIL, 1 - TAIL]), closest, 1 - closest))
+    ends = np.array([np.quantile(of_model, [TAIL, 1 - TAIL]) for of_model in scores])  # (models, 2)
+    low, high = logit(np.clip([ends[:, 0].min(), ends[:, 1].max()], closest, 1 - closest))
     return hist.axis.Variable(expit(np.linspace(min(low, -1), max(high, 1), bins + 1)))
 
 
