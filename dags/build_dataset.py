@@ -10,8 +10,8 @@ whole, and left as it is; the others are made. Without `--reprocess-behavior` Ai
 a run, even if it failed; with `failed`, those whose last run has not failed. A backfilled day starts no training: then
 start `topology_classifier` from its form, with the range.
 
-A day may have some of the samples only: the log of `ingest` names those it lacks. A dataset needs each of them
-somewhere in its range of days.
+A day may have some of the samples only: the log of `ingest` names those it lacks. A dataset needs each of its
+classes somewhere in its range of days.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository): ROOT files in
 `raw/{sample}/{day}/`, output in `events/{day}/` and `selected/{day}/`, each with manifests, of which the one with

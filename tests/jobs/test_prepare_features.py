@@ -184,6 +184,20 @@ def test_labels_are_those_of_the_files(parsed: dict[str, list[Record]]) -> None:
     assert all(record.event[0].startswith(record.sample) for of_split in parsed.values() for record in of_split)
 
 
+def test_a_dataset_has_the_chosen_classes_and_no_other(spark: SparkSession, copy: Path) -> None:
+    chosen = ["wjets", "ttbar"]  # qcd, of which there is least, takes nothing away
+    other = run(copy, "--set", f"classes={json.dumps(chosen)}", dataset="two")
+    found = [record for split in schema.SPLITS for record in records(other, split)]
+    labels = [schema.SAMPLES.index(record.sample) for record in found]
+    assert [chosen[label] for label in labels] == [record.event[0].partition("/")[0] for record in found]
+    assert Counter(labels) == {0: 120, 1: 120}
+    extra = manifest_of(other).extra
+    assert extra["classes"] == list(extra["cutflow"]) == list(extra["cross_sections"]) == chosen
+    assert list(json.loads((files_of(other) / datasets.SCALING_NAME).read_text())["weight_factors"]) == chosen
+    counts = [unit.counts for unit in manifest_of(other).units if unit.source != datasets.SCALING_SOURCE]
+    assert {sample: sum(each[sample] for each in counts) for sample in chosen} == {"wjets": 120, "ttbar": 120}
+
+
 def test_the_order_does_not_depend_on_how_events_lie_in_units(
     spark: SparkSession, parsed: dict[str, list[Record]], tmp_path: Path
 ) -> None:
