@@ -189,6 +189,7 @@ def _make(
     """Measure and draw in scratch, and publish the files; then tell how long it took."""
     from toposieve.evaluation import content, inputs, performance, predictions
     from toposieve.io.scores import read_permuted_scores
+    from toposieve.latency import read_latency
 
     start, folder = time.monotonic(), publication.folder
     validation = predictions.predict(inputs.open_test_data(data.directory, inputs.VALIDATION_SPLIT), runs)
@@ -215,7 +216,8 @@ def _make(
     manifest = _manifest(config, fingerprints, unit)
     if not is_up_to_date(publication.previous, manifest):
         manifest = publication.publish(manifest)
-    write_timing(folder, seconds=time.monotonic() - start, events=data.split.events)
+    latency = {run.label: found for run in runs if (found := read_latency(run.scores)) is not None}
+    write_timing(folder, seconds=time.monotonic() - start, events=data.split.events, latency=latency)
     return manifest
 
 

@@ -8,13 +8,15 @@ import pytest
 import tensorflow as tf
 
 from support import evaluation_data
-from toposieve import schema
+from toposieve import latency, schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation import inputs, scoring
+from toposieve.evaluation.scoring import measure_latency
 from toposieve.event_keys import text_keys
 from toposieve.io.manifests import read_manifest
 from toposieve.io.scores import SCORED_SPLITS, read_permuted_scores, read_scores
+from toposieve.latency import read_latency
 from toposieve.permutation import PARTICLE_GROUPS, donors
 from toposieve.training.architectures import build_model
 
@@ -32,6 +34,17 @@ def opened(base, model, bias):
     root = evaluation_data.base_key(base)
     data = inputs.open_test_data(root / "datasets" / "demo")
     return root, data, inputs.open_run(root, data, model, f"models/{model}/{run.name}")
+
+
+LATENCY = [{"batch": 1, "p50": 0.25, "p99": 0.5}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_latency():
+    """Compiling for each batch takes seconds; one test does it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "measure_latency", lambda *_: LATENCY)
+        yield
 
 
 @pytest.fixture(scope="module", params=["hlf", "inclusive"])
@@ -70,6 +83,21 @@ def test_their_softmax_is_the_published_models_probability_event_by_event(scored
         }
         expected = model({key: tf.constant(event[key], tf.float32) for key in model.input}).numpy()[0]
         np.testing.assert_allclose(tf.nn.softmax(found.logits[place]), expected, rtol=1e-5)
+
+
+def test_latency_is_measured_once_and_kept_beside_the_scores(scored, monkeypatch):
+    base, data, run = scored
+    assert read_latency(run.scores) == LATENCY
+    monkeypatch.setattr(scoring, "measure_latency", None)
+    scoring.score(base, data.directory, run)
+
+
+def test_latency_is_of_one_event_and_of_a_batch(scored, monkeypatch):
+    _, data, run = scored
+    monkeypatch.setattr(latency, "ROUND_SECONDS", 0.0)
+    one, many = measure_latency(data, scoring.load_model(run))
+    assert (one["batch"], many["batch"]) == (1, 32 if run.label == "inclusive" else 1024)
+    assert all(0 < each["p50"] <= each["p99"] < 5 for each in (one, many))
 
 
 def test_permuted_events_are_scored_with_another_ones_feature(scored):

@@ -16,6 +16,7 @@ from toposieve import cli, schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
+from toposieve.evaluation import scoring
 from toposieve.evaluation.table import format_table
 from toposieve.io import manifests
 from toposieve.permutation import PARTICLE_GROUPS
@@ -24,6 +25,17 @@ from toposieve.permutation import PARTICLE_GROUPS
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
 BAD_FILE = {"source": "qcd/day/<odd>.root", "reason": "truncated", "source_checksum": ""}
+
+
+LATENCY = [{"batch": 1, "p50": 0.25, "p99": 0.5}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_latency():
+    """Compiling for each batch takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "measure_latency", lambda *_: LATENCY)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +153,11 @@ def test_the_importance_of_every_input_is_there(evaluated):
     for label, names in expected.items():
         found = metrics["importance"][label]
         assert (found["events"], tuple(found["exchanged"])) == (events, names)
+
+
+def test_latencies_are_with_the_times(evaluated):
+    times = json.loads((evaluated / "timing.json").read_text())
+    assert times["latency"] == {"hlf": LATENCY, "inclusive": LATENCY}
 
 
 def test_page_shows_the_numbers_of_the_metrics(evaluated):

@@ -16,7 +16,8 @@ from toposieve.config import TrainingConfig, TreeConfig, load_config
 from toposieve.io.event_tables import features_of
 from toposieve.io.scores import read_permuted_scores, read_scores, scores_folder
 from toposieve.io.store import root_key
-from toposieve.tuning.forest import probabilities, trees_of
+from toposieve.latency import read_latency
+from toposieve.tuning.forest import arrays_of, probabilities, trees_of
 from toposieve.tuning.trees import MODELS, TreeData, TreeRun, frame_of
 
 SIZES = dict.fromkeys(schema.SAMPLES, 120)
@@ -44,7 +45,11 @@ def runs(base: Path) -> dict[str, TreeRun]:
 
 def files(base: Path, *folders: str) -> dict[str, bytes]:
     found = [path for folder in folders for path in (base / folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(base)): path.read_bytes() for path in found if path.name != "timing.json"}
+    return {
+        str(path.relative_to(base)): path.read_bytes()
+        for path in found
+        if path.name not in ("timing.json", "latency.json")
+    }
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -57,6 +62,8 @@ def test_a_tree_model_tells_the_classes_apart(base: Path, model: str) -> None:
     assert tuple(permuted.logits) == schema.HIGH_LEVEL_FEATURES
     hits = {name: (each.argmax(axis=1) == scores.labels).mean() for name, each in permuted.logits.items()}
     assert hits["HT"] < 0.8 < hits["LepCharge"]  # the first three features tell the classes apart
+    measured = read_latency(scores_folder(run.base, "demo", run.folder))
+    assert [each["batch"] for each in measured] == [1, 1024]
     [metrics] = (base / run.folder.relative_to(run.base)).glob("*/metrics.json")
     assert 0 < json.loads(metrics.read_text())["validation_loss"] < np.log(3)
 
@@ -71,7 +78,7 @@ def test_the_forest_without_spark_says_what_it_says_on_spark(base: Path, spark: 
     )
     model = RandomForestClassifier(numTrees=3, maxDepth=3, seed=2, weightCol="weight").fit(frame)
     expected = [row["probability"].toArray() for row in model.transform(frame).select("probability").collect()]
-    found = probabilities(trees_of(model), features_of(data.table("train")))
+    found = probabilities([arrays_of(tree) for tree in trees_of(model)], features_of(data.table("train")))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 

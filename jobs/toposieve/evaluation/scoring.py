@@ -16,7 +16,7 @@ import pyarrow as pa
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from toposieve import schema
+from toposieve import latency, schema
 from toposieve.config import TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData, open_test_data
@@ -25,6 +25,7 @@ from toposieve.io.event_tables import read_tables
 from toposieve.io.manifests import read_manifest_if_any
 from toposieve.io.scores import LazyScores, PermutedScores, Scores, publish_scores
 from toposieve.io.store import Key
+from toposieve.latency import read_latency, write_latency
 from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.permutation import (
     PARTICLE_EVENTS,
@@ -78,6 +79,8 @@ def score(base: Key, dataset: Key, run: ModelRun, *, recompute: bool = False) ->
         scores = LazyScores(lambda split: score_split(open_test_data(dataset, split), run, model()))
         permuted = partial(score_permuted, open_test_data(dataset), run.label, model)
         publish_scores(base, dataset, run.directory, scores, permuted, recompute=recompute)
+        if recompute or read_latency(run.scores) is None:
+            write_latency(run.scores, measure_latency(open_test_data(dataset), model()))
     elif read_manifest_if_any(run.scores) is None:
         raise InvalidInputError(
             f"{run.label}: {run.scores} has no scores of {dataset.name}: run the training of {run.model} again"
@@ -130,6 +133,27 @@ def score_permuted(data: TestData, label: str, load: Callable[[], keras.Model]) 
     for name, changed in _exchanged({key: events[key] for key in model.input}, keys[rows], data.scaling):
         logits[name] = _in_batches(scorer, changed, _batch_events(model))
     return PermutedScores(rows, logits)
+
+
+def measure_latency(data: TestData, model: keras.Model) -> list[dict[str, float]]:
+    """How long a model, which ends before the softmax, takes for batches of scaled test events.
+
+    Compiled for each batch's shape, as one would for a trigger; on GPU it is left to TensorFlow.
+
+    Raises:
+        InvalidInputError: A shard is damaged.
+    """
+    scorer = make_scorer(model, xla=not tf.config.list_logical_devices("GPU"))
+    sizes = latency.PARTICLE_BATCHES if PARTICLES in model.input else latency.TABLE_BATCHES
+    numbers = np.arange(max(sizes)) % data.split.events
+    with Cache() as cache:
+        [events] = open_source(data.split, tuple(sorted(model.input)), cache).batches(iter([numbers[np.newaxis]]))
+
+    def caller(size: int) -> Callable[[], object]:
+        inputs = {key: events[key][:size] for key in model.input}
+        return lambda: scorer(inputs).numpy()
+
+    return latency.measure({size: caller(size) for size in sizes})
 
 
 def _exchanged(inputs: Batch, keys: Keys, scaling: Scaling | None) -> Iterator[tuple[str, Batch]]:

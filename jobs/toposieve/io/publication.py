@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from toposieve.errors import ConflictError, InvalidInputError
 from toposieve.io import manifests
@@ -170,9 +171,16 @@ def is_up_to_date(previous: Manifest | None, manifest: Manifest) -> bool:
     return fingerprint(previous) == fingerprint(manifest)
 
 
-def write_timing(folder: Key, *, seconds: float, events: int) -> None:
-    """Write ``timing.json``: how long the stage took; no part of the manifest, since it differs between runs."""
-    (folder / TIMING_NAME).write_text(json.dumps({"seconds": round(seconds, 3), "events": events}) + "\n")
+def write_timing(folder: Key, *, seconds: float, events: int, **more: Any) -> None:
+    """Write ``timing.json``: how long the stage took; no part of the manifest, since it differs between runs.
+
+    Args:
+        folder: The stage's output folder.
+        seconds: It took so long.
+        events: For so many events.
+        more: What else was timed.
+    """
+    (folder / TIMING_NAME).write_text(json.dumps({"seconds": round(seconds, 3), "events": events, **more}) + "\n")
 
 
 def _is_there(folder: Key, entries: Mapping[str, Stat], file: OutputFile) -> bool:

@@ -154,7 +154,7 @@ def publish_scores(
             units=tuple(each.unit for each in finished),
             code_version=code_version(),
         )
-        made = sum(each.unit.counts["events"] for each in finished if not each.adopted)
+        made = sum(each.unit.counts.get("events", 0) for each in finished if not each.adopted)
         finish(publication, manifest, made, started)
     return folder
 
@@ -171,7 +171,7 @@ def _write(scores: Mapping[str, Scores], split: str, dataset: Key, content: Mani
     known = scores_schema(classes)
     with event_writer(path, known) as writer:
         writer.write_table(pa.Table.from_arrays(columns, schema=known))
-    return _unit(split, len(found.labels))
+    return _unit(split, len(found.labels), {"events": len(found.labels)})
 
 
 def _write_permuted(make: Callable[[], PermutedScores], classes: Sequence[str], where: str, path: Path) -> Unit:
@@ -184,13 +184,11 @@ def _write_permuted(make: Callable[[], PermutedScores], classes: Sequence[str], 
             columns = [pa.array([name] * len(logits)), pa.array(found.rows, pa.int32())]
             columns += map(pa.array, np.ascontiguousarray(logits.T))
             writer.write_table(pa.Table.from_arrays(columns, schema=known))
-    return _unit(PERMUTED, len(found.rows))
+    return _unit(PERMUTED, len(found.rows), {PERMUTED: len(found.rows)})
 
 
-def _unit(source: str, events: int) -> Unit:
-    return Unit(
-        source=source, source_checksum="", entry_start=0, entry_stop=events, counts={"events": events}, outputs=()
-    )
+def _unit(source: str, events: int, counts: dict[str, int]) -> Unit:
+    return Unit(source=source, source_checksum="", entry_start=0, entry_stop=events, counts=counts, outputs=())
 
 
 def _check_finite(logits: NDArray[np.float32], where: str, name: Callable[[int], object]) -> None:
@@ -245,7 +243,7 @@ def read_permuted_scores(folder: Key) -> PermutedScores | None:
     unit, classes = _find(folder, PERMUTED)
     if unit is None:
         return None
-    table, events = _read(folder, unit, permuted_schema(classes)), unit.counts["events"]
+    table, events = _read(folder, unit, permuted_schema(classes)), unit.counts[PERMUTED]
     names = table["permuted"].to_pylist()[::events]
     parts = [table.slice(number * events, events) for number in range(len(names))]
     rows = table["row"].to_numpy()[:events].astype(np.int64)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,30 +35,50 @@ def trees_of(model: Any) -> list[Tree]:
     return [json.loads(mapper.writeValueAsString(to_list(nodes.build(root, 0)._1()))) for root in roots]
 
 
-def probabilities(trees: list[Tree], features: NDArray[np.float32]) -> NDArray[np.float64]:
+class TreeArrays(NamedTuple):
+    """A tree, ready to be applied."""
+
+    feature: NDArray[np.int64]
+    """(nodes,) what a node cuts on; negative in a leaf."""
+    threshold: NDArray[np.float64]
+    """(nodes,)."""
+    children: NDArray[np.int64]
+    """(nodes, 2) the nodes below, the first for values up to the threshold."""
+    shares: NDArray[np.float64]
+    """(nodes, classes) of its events' weights."""
+
+
+def arrays_of(tree: Tree) -> TreeArrays:
+    """The arrays of a tree."""
+    stats = np.array([node["impurityStats"] for node in tree])
+    return TreeArrays(
+        np.array([node["split"]["featureIndex"] for node in tree]),
+        np.array([(node["split"]["leftCategoriesOrThreshold"] or [np.inf])[0] for node in tree]),
+        np.array([(node["leftChild"], node["rightChild"]) for node in tree]),
+        stats / stats.sum(axis=1, keepdims=True),
+    )
+
+
+def probabilities(trees: Sequence[TreeArrays], features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean over the trees of the share of each class in the leaf of each event.
 
     Args:
-        trees: Of :func:`trees_of`.
+        trees: Of :func:`arrays_of`.
         features: (events, 14).
 
     Returns:
         (events, classes).
     """
-    total = np.zeros((len(features), len(trees[0][0]["impurityStats"])))
+    total = np.zeros((len(features), trees[0].shares.shape[1]))
     for tree in trees:
-        stats = np.array([node["impurityStats"] for node in tree])  # (nodes, classes)
-        total += (stats / stats.sum(axis=1, keepdims=True))[_leaves(tree, features)]
+        total += tree.shares[_leaves(tree, features)]
     return total / len(trees)
 
 
-def _leaves(tree: Tree, features: NDArray[np.float32]) -> NDArray[np.int64]:
+def _leaves(tree: TreeArrays, features: NDArray[np.float32]) -> NDArray[np.int64]:
     """Number of the leaf of each event, (events,)."""
-    feature = np.array([node["split"]["featureIndex"] for node in tree])
-    threshold = np.array([(node["split"]["leftCategoriesOrThreshold"] or [np.inf])[0] for node in tree])
-    children = np.array([(node["leftChild"], node["rightChild"]) for node in tree])  # (nodes, 2)
     place, rows = np.zeros(len(features), np.int64), np.arange(len(features))
-    while (inner := feature[place] >= 0).any():
-        is_right = features[rows, feature[place]].astype(np.float64) > threshold[place]
-        place = np.where(inner, children[place, is_right.astype(np.int64)], place)
+    while (inner := tree.feature[place] >= 0).any():
+        is_right = features[rows, tree.feature[place]].astype(np.float64) > tree.threshold[place]
+        place = np.where(inner, tree.children[place, is_right.astype(np.int64)], place)
     return place

@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from toposieve import schema
+from toposieve import latency, schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TreeConfig
 from toposieve.errors import InvalidInputError
@@ -37,7 +37,7 @@ from toposieve.io.scores import LazyScores, PermutedScores, Scores, publish_scor
 from toposieve.io.store import Key
 from toposieve.permutation import TABLE_EVENTS, exchanged_features, sample_rows
 from toposieve.spark.run import run_on_spark
-from toposieve.tuning.forest import probabilities, trees_of
+from toposieve.tuning.forest import arrays_of, probabilities, trees_of
 from toposieve.version import code_version
 
 STAGE = "train_trees"
@@ -50,6 +50,9 @@ PARTITIONS = 8
 """Parts of the training data on Spark, whatever the master: the forest draws its events part by part."""
 FOREST_MEMORY_MB = 64
 """Of the sums that a round of the forest holds."""
+
+Classifier = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""Features (events, 14) → probabilities (events, classes)."""
 
 logger = logging.getLogger(__name__)
 
@@ -183,21 +186,22 @@ def _fit_lightgbm(item: _LightGbm) -> str:
     return text
 
 
-def _apply_forest(model: bytes, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    return probabilities(json.loads(model), features)
+def _load_forest(model: bytes) -> Classifier:
+    return partial(probabilities, [arrays_of(tree) for tree in json.loads(model)])
 
 
-def _apply_xgboost(model: bytes, features: NDArray[np.float32]) -> NDArray[np.float64]:
+def _load_xgboost(model: bytes) -> Classifier:
     import xgboost
 
     booster = xgboost.Booster(model_file=bytearray(model))
-    return np.asarray(booster.inplace_predict(features), np.float64)
+    return lambda features: np.asarray(booster.inplace_predict(features), np.float64)
 
 
-def _apply_lightgbm(model: bytes, features: NDArray[np.float32]) -> NDArray[np.float64]:
+def _load_lightgbm(model: bytes) -> Classifier:
     import lightgbm
 
-    return np.asarray(lightgbm.Booster(model_str=model.decode()).predict(features, num_threads=1), np.float64)
+    booster = lightgbm.Booster(model_str=model.decode())
+    return lambda features: np.asarray(booster.predict(features, num_threads=1), np.float64)
 
 
 @dataclass(frozen=True)
@@ -208,14 +212,14 @@ class TreeModel:
     """Name of its model file."""
     fit: Callable[[SparkSession, TreeData, dict[str, Any]], bytes]
     """(session, dataset, its keys of the configuration) → content of the file."""
-    apply: Callable[[bytes, NDArray[np.float32]], NDArray[np.float64]]
-    """(content of the file, features (events, 14)) → probabilities (events, classes)."""
+    load: Callable[[bytes], Classifier]
+    """Content of the file → the model, ready to classify."""
 
 
 MODELS = {
-    "random_forest": TreeModel("model.json", fit_forest, _apply_forest),
-    "xgboost": TreeModel("model.json", fit_xgboost, _apply_xgboost),
-    "lightgbm": TreeModel("model.txt", fit_lightgbm, _apply_lightgbm),
+    "random_forest": TreeModel("model.json", fit_forest, _load_forest),
+    "xgboost": TreeModel("model.json", fit_xgboost, _load_xgboost),
+    "lightgbm": TreeModel("model.txt", fit_lightgbm, _load_lightgbm),
 }
 """In the order in which they are trained."""
 
@@ -261,27 +265,36 @@ class TreeRun:
         else:
             content = kind.fit(spark(), self.data, self.keys)
             self._publish(content)
-        scores = LazyScores(partial(self.scores, content))
-        publish_scores(self.base, self.data.directory, self.folder, scores, partial(self.permuted_scores, content))
+        classify = kind.load(content)
+        scores = LazyScores(partial(self.scores, classify))
+        permuted = partial(self.permuted_scores, classify)
+        folder = publish_scores(self.base, self.data.directory, self.folder, scores, permuted)
+        if latency.read_latency(folder) is None:
+            latency.write_latency(folder, self.latency(classify))
 
-    def scores(self, content: bytes, split: str) -> Scores:
+    def scores(self, classify: Classifier, split: str) -> Scores:
         """Logarithms of the probabilities of a split's events."""
         table = self.data.table(split).combine_chunks()
         labels = table["label"].to_numpy().astype(np.int64)
-        return Scores(table["event_id"].combine_chunks(), labels, self._logits(content, features_of(table)))
+        return Scores(table["event_id"].combine_chunks(), labels, _logits(classify, features_of(table)))
 
-    def permuted_scores(self, content: bytes) -> PermutedScores:
+    def permuted_scores(self, classify: Classifier) -> PermutedScores:
         """The same of some test events, of which one feature after the other is another event's."""
         table = self.data.table("test")
         keys = text_keys(table["event_id"].to_pylist())
         rows = sample_rows(keys, TABLE_EVENTS)
         changed = exchanged_features(features_of(table)[rows], keys[rows])
-        return PermutedScores(rows, {name: self._logits(content, features) for name, features in changed})
+        return PermutedScores(rows, {name: _logits(classify, features) for name, features in changed})
 
-    def _logits(self, content: bytes, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(events, classes)."""
-        probabilities = np.maximum(MODELS[self.model].apply(content, features), LEAST_PROBABILITY)
-        return np.log(probabilities).astype(np.float32)
+    def latency(self, classify: Classifier) -> list[dict[str, float]]:
+        """How long the model takes for batches of test events."""
+        features = features_of(self.data.table("test"))
+
+        def caller(size: int) -> Callable[[], object]:
+            events = np.resize(features, (size, features.shape[1]))
+            return lambda: classify(events)
+
+        return latency.measure({size: caller(size) for size in latency.TABLE_BATCHES})
 
     def _publish(self, content: bytes) -> None:
         kind, dataset = MODELS[self.model], self.data.directory
@@ -314,10 +327,18 @@ class TreeRun:
 
     def _metrics(self, content: bytes) -> dict[str, float]:
         """Loss and accuracy on the validation split, each event as heavy as its weight's size."""
-        weights, scores = weights_of(self.data.table("validation")), self.scores(content, "validation")
+        weights, scores = (
+            weights_of(self.data.table("validation")),
+            self.scores(MODELS[self.model].load(content), "validation"),
+        )
         loss = -np.average(scores.logits[np.arange(len(weights)), scores.labels], weights=weights)
         hits = np.average(scores.logits.argmax(axis=1) == scores.labels, weights=weights)
         return {"validation_loss": float(loss), "validation_accuracy": float(hits)}
+
+
+def _logits(classify: Classifier, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithms of the probabilities, (events, classes)."""
+    return np.log(np.maximum(classify(features), LEAST_PROBABILITY)).astype(np.float32)
 
 
 def _hash(text: str) -> str:
