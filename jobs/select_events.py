@@ -6,6 +6,11 @@ Reads the files that ingest.py has put on record in {base}/events/{partition}/, 
 events as Parquet where it has stored them. Writes {base}/selected/{partition}/: one Parquet file for each range of
 entries, cutflow.json, and manifest-000001.json and on, of which the newest alone says what is there. Files that are
 there already, from the same input and with the same configuration, are kept; what a killed run has left is taken over.
+
+A systematic variation of the same events has another name, which prepare_features.py takes as a partition:
+
+    python jobs/select_events.py --base work --partition 2026-01-01 --set jet_scale=1.03 --selected 2026-01-01.jets-up
+
 Ends with a line such as "done: 3,000 new events of 3,000 in 12.8 s" and the cutflow.
 """
 
@@ -26,6 +31,9 @@ def arg_parser() -> argparse.ArgumentParser:
     """The job's command line."""
     parser = cli.job_parser(__doc__ or "", SelectionConfig)
     parser.add_argument("--partition", required=True, help="production day (or any other key) to select from")
+    parser.add_argument(
+        "--selected", metavar="NAME", help="name of the output under {base}/selected (default: that of the partition)"
+    )
     cli.add_bad_file_argument(parser)
     cli.add_raw_argument(parser)
     cli.add_output_arguments(parser)
@@ -45,7 +53,8 @@ def main(args: argparse.Namespace) -> None:
 
     started = time.monotonic()
     config, partition = cli.stage_config(args, SelectionConfig), path_key("--partition", args.partition)
-    source, target = (cli.base_key(args) / stage / partition for stage in ("events", "selected"))
+    source = cli.base_key(args) / "events" / partition
+    target = cli.base_key(args) / "selected" / path_key("--selected", args.selected or partition)
     if cli.shows_history(args, target):
         return
     ingested = Ingested(cli.raw_key(args), source, read_manifest(source))

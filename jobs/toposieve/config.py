@@ -41,6 +41,10 @@ ClassName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
 BitMask = Annotated[int, Field(ge=1, lt=2**32)]
 
 
+VARIATIONS = ("jet_scale", "met_scale", "track_loss", "btag_flips")
+"""Keys of the selection that vary events; where they change nothing, they are not written down."""
+
+
 class StageConfig(BaseModel):
     """Base of every stage's configuration: immutable, and strict about unknown keys.
 
@@ -110,6 +114,22 @@ class SelectionConfig(StageConfig):
     """Jets at ΔR below this from the lepton are left out of HT, nJets and nBjets; 0 keeps all, as published."""
     btag_mask: dict[Sample, BitMask] = Field(default={name: each.btag_mask for name, each in CLASSES.items()})
     """Bits of Jet.BTag that count as b-tagged, per sample (cards with several taggers use other bits)."""
+
+    jet_scale: Positive = 1.0
+    """Systematic variation: PT of all jets is multiplied by it."""
+    met_scale: Positive = 1.0
+    """Systematic variation: the missing transverse energy is multiplied by it."""
+    track_loss: float = Field(default=0.0, ge=0, lt=1)
+    """Systematic variation: share of the tracks that is missing, chosen by hash."""
+    btag_flips: float = Field(default=0.0, ge=0, le=1)
+    """Systematic variation: share of the jets that is b-tagged if it was not, and is not if it was, chosen by hash."""
+
+    @model_serializer(mode="wrap")
+    def _without_variations(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What is not varied is known, and kept, as it was before there were variations.
+        values: dict[str, Any] = serialize(self)
+        neutral = {key: type(self).model_fields[key].default for key in VARIATIONS}
+        return {key: value for key, value in values.items() if key not in neutral or value != neutral[key]}
 
     @model_validator(mode="after")
     def _complete_btag_mask(self) -> Self:

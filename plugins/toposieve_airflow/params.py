@@ -15,8 +15,14 @@ from airflow.sdk import Param
 
 RUN_SECTION = "Run"
 
-NOT_IN_FORM = {"simulation": ("samples",), "preparation": ("classes",), "training": ("model",)}
-"""Keys that the form asks for once, as ``samples`` and ``models``."""
+NOT_IN_FORM = {
+    "simulation": ("samples",),
+    "selection": ("jet_scale", "met_scale", "track_loss", "btag_flips"),
+    "preparation": ("classes",),
+    "training": ("model",),
+}
+"""Keys that the form asks for once, as ``samples`` and ``models``; and those of systematic variations, whose output is
+beside that of a DAG."""
 
 
 class ConfigurationSchema:

@@ -74,7 +74,8 @@ def test_the_rejection_is_that_of_each_background_at_the_first_working_point(eve
     loss = found[USED]["rejection"]["wjets"]
     assert list(loss) == ["qcd", "ttbar"]
     for other, values in loss.items():
-        expected = rejection(scores, 2, schema.SAMPLES.index(other)) - rejection(permuted[USED], 2, schema.SAMPLES.index(other))
+        before, after = (rejection(each, 2, schema.SAMPLES.index(other)) for each in (scores, permuted[USED]))
+        expected = before - after
         assert values["value"] == pytest.approx(expected, rel=1e-3)
         assert values["error"] > 0
 
@@ -99,7 +100,9 @@ def test_the_summary_takes_the_events_that_were_tried(events):
     scores = np.exp(logits_of(features))
     rows = np.arange(0, EVENTS, 3)
     found = PermutedScores(rows, {USED: logits_of(features[rows][::-1]), "photons": logits_of(features[rows])})
-    sample = Sample(labels, weights, {"gru": scores / scores.sum(axis=1, keepdims=True), "other": scores}, schema.SAMPLES)
+    sample = Sample(
+        labels, weights, {"gru": scores / scores.sum(axis=1, keepdims=True), "other": scores}, schema.SAMPLES
+    )
     summary = importance.summarise(sample, {"gru": found, "other": None}, CONFIG)
     assert list(summary) == ["gru"]
     assert (summary["gru"]["events"], summary["gru"]["target"]) == (1000, 0.8)

@@ -153,6 +153,25 @@ def test_edge_cases_and_random_events_are_as_the_reference_says(tmp_path: Path, 
     assert 10 < counts["isolated_lepton"] < counts["lepton_pt"] < counts["events"]
 
 
+def test_a_variation_lies_beside_the_selection_and_has_its_own_features(tmp_path: Path) -> None:
+    events, file = [*edge_cases().values(), *random_events(seed=5, n=60)], f"ttbar/{DAY}/edges.root"
+    write_events(raw(tmp_path, "edges.root", "ttbar"), events)
+    run_ingest(tmp_path, "--set", "entries_per_unit=40")
+    run(tmp_path)
+    before, name, scale = files_of(tmp_path), f"{DAY}.met-up", np.float32(1.5)
+    run(tmp_path, "--set", "met_scale=1.5", "--selected", name)
+    assert files_of(tmp_path) == before
+    manifest = read_manifest(root_key("--base", str(tmp_path)) / "selected" / name)
+    (tmp_path / "selected" / DAY).rename(tmp_path / "nominal")
+    (tmp_path / "selected" / name).rename(tmp_path / "selected" / DAY)
+    scaled = copy.deepcopy(events)
+    for event in scaled:
+        event["MissingET"]["MET"] = [float(np.float32(met) * scale) for met in event["MissingET"]["MET"]]
+    assert_as_reference(list(rows_of(tmp_path, manifest, file)), scaled, CONFIG, mask=1)
+    with pytest.raises(InvalidInputError, match="was made with another configuration"):
+        run(tmp_path)
+
+
 def test_a_true_delphes_file_is_as_the_reference_says(tmp_path: Path, delphes_file: Path) -> None:
     events = read_naively(delphes_file, muon="Muon")
     raw(tmp_path, "").mkdir(parents=True)

@@ -24,9 +24,11 @@ def values(form: dict[str, Param]) -> dict[str, object]:
 def test_every_key_of_every_stage_is_in_the_form_with_its_default(schema: ConfigurationSchema) -> None:
     form = schema.stage_params(STAGES)
     exported = json.loads((CONFIG_FOLDER / "schema.json").read_text())
+    variations = {("selection", key) for key in ("jet_scale", "met_scale", "track_loss", "btag_flips")}
+    hidden = {("simulation", "samples"), ("preparation", "classes"), ("training", "model"), *variations}
     for stage in STAGES:
         for key, field in exported[stage]["properties"].items():
-            if (stage, key) in {("simulation", "samples"), ("preparation", "classes"), ("training", "model")}:
+            if (stage, key) in hidden:
                 assert f"{stage}_{key}" not in form
                 continue
             param = form[f"{stage}_{key}"]

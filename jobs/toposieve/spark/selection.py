@@ -22,6 +22,7 @@ from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
+from toposieve.event_keys import event_keys
 from toposieve.io.delphes import SourceFile, read_events
 from toposieve.io.manifests import BadFile, Manifest, Unit, fingerprint, gather_notes, in_order, weight_fields
 from toposieve.io.names import sample_of, unit_name
@@ -34,6 +35,7 @@ from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
 from toposieve.physics.events import EventBatch, Events
 from toposieve.physics.selection import SelectedEvents, select_events
+from toposieve.physics.variations import vary
 from toposieve.spark.inspection import inspect_again
 from toposieve.spark.run import run_on_spark
 from toposieve.spark.verification import kept_units
@@ -216,7 +218,10 @@ def _write_selected(item: SelectItem, path: Path) -> Unit:
 
     def passed() -> Iterator[SelectedBatch]:
         for batch in item.batches():
-            selected = select_events(batch.events, item.config, btag_mask=tally.btag_mask)
+            entries = np.arange(batch.entry_start, batch.entry_start + len(batch.weight))
+            keys = event_keys(source.source, entries)
+            events = vary(batch.events, keys, item.config, btag_mask=tally.btag_mask)
+            selected = select_events(events, item.config, btag_mask=tally.btag_mask)
             tally.add(batch, selected)
             yield SelectedBatch.of(batch, selected)
 

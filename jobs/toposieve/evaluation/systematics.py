@@ -1,0 +1,176 @@
+"""What passes of other events at the same thresholds: of varied ones, or of another simulation. Arrays in, arrays out.
+
+Thresholds are those of the nominal events. Varied events are the nominal ones, measured otherwise: each is compared
+with itself, and one that is selected no more does not pass. Events of another sample are others: shares are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.axes import Axes
+
+from toposieve.errors import InvalidInputError
+from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray
+from toposieve.evaluation.performance import Sample
+from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS
+from toposieve.evaluation.working_points import with_error
+
+
+@dataclass(frozen=True)
+class Passing:
+    """Which events of a process pass a threshold."""
+
+    passes: BoolArray
+    """(events,)."""
+    weights: FloatArray
+    """(events,) signed."""
+
+    @property
+    def share(self) -> float:
+        """Of the weight; NaN where that does not add up to more than 0."""
+        total = float(self.weights.sum())
+        return float(self.weights @ self.passes) / total if total > 0 else float("nan")
+
+
+def same_events_shift(nominal: Passing, passes: BoolArray) -> tuple[float, float]:
+    """Share that passes of varied events less that of the same ones as they are, and its error.
+
+    Args:
+        nominal: The events as they are.
+        passes: (events,) which of them pass when they are varied.
+
+    >>> events = Passing(np.array([True, True, False, False]), np.ones(4))
+    >>> same_events_shift(events, np.array([True, False, False, False]))
+    (-0.25, 0.21650635094610965)
+    """
+    total = float(nominal.weights.sum())
+    if total <= 0:
+        return float("nan"), float("nan")
+    change = passes.astype(np.float64) - nominal.passes
+    shift = float(nominal.weights @ change) / total
+    return shift, float(np.sqrt(np.sum((nominal.weights * (change - shift)) ** 2))) / total
+
+
+def other_events_shift(nominal: Passing, other: Passing) -> tuple[float, float]:
+    """Share that passes of other events less that of the nominal ones, and its error: both samples' in quadrature.
+
+    >>> events = Passing(np.array([True, False]), np.ones(2))
+    >>> shift, error = other_events_shift(events, Passing(np.array([True]), np.ones(1)))
+    >>> shift, round(error, 4)
+    (0.5, 0.3536)
+    """
+    return other.share - nominal.share, float(np.hypot(_share_error(nominal), _share_error(other)))
+
+
+def _share_error(sample: Passing) -> float:
+    share, total = sample.share, float(sample.weights.sum())
+    return float(np.sqrt(np.sum((sample.weights * (sample.passes - share)) ** 2))) / total if total > 0 else np.nan
+
+
+def same_events(nominal_ids: pa.Array, varied_ids: pa.Array) -> IntArray:
+    """Place of each nominal event among the varied ones, -1 where it is none of them, (events,).
+
+    Raises:
+        InvalidInputError: None is, so that they are no variation of each other.
+    """
+    places: IntArray = (
+        pc.fill_null(pc.index_in(nominal_ids, varied_ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    if len(places) and (places < 0).all():
+        raise InvalidInputError(
+            f"no varied event is one of the nominal ones, the first {nominal_ids[0]}: select the same files, "
+            "with nothing else changed"
+        )
+    return places
+
+
+def summarise(
+    nominal: Sample, other: Sample, thresholds: FloatArray, targets: tuple[float, ...], places: IntArray | None = None
+) -> dict[str, Any]:
+    """Label → class → of each working point: the target, and for each process how what passes shifts, for JSON.
+
+    ``processes`` has ``share`` of the nominal events and ``shift`` with its error: that of the class itself is its
+    efficiency, those of others are false-positive rates.
+
+    Args:
+        nominal: Events as they are, with each label's scores.
+        other: Varied events, or another sample, with scores of the same labels.
+        thresholds: (labels, classes, working points or more), as validation gave them for the nominal events.
+        targets: The working points.
+        places: Where the same events are among the others, as :func:`same_events` gives it; None for other events.
+    """
+    return {
+        label: {
+            sample: [
+                {"target": target, "processes": _shifts(nominal, other, label, wanted, cut, places)}
+                for target, cut in zip(targets, thresholds[number, wanted], strict=False)
+                if np.isfinite(cut)
+            ]
+            for wanted, sample in enumerate(nominal.classes)
+        }
+        for number, label in enumerate(nominal.scores)
+    }
+
+
+def _shifts(
+    nominal: Sample, other: Sample, label: str, wanted: int, threshold: float, places: IntArray | None
+) -> dict[str, Any]:
+    before, after = (sample.scores[label][:, wanted] >= threshold for sample in (nominal, other))
+    found = {}
+    for process, sample in enumerate(nominal.classes):
+        own = nominal.labels == process
+        events = Passing(before[own], nominal.weights[own])
+        if places is None:
+            of = other.labels == process
+            shift = other_events_shift(events, Passing(after[of], other.weights[of]))
+        else:
+            shift = same_events_shift(events, _of_the_same(after, places)[own])
+        found[sample] = {"share": with_error(events.share, _share_error(events)), "shift": with_error(*shift)}
+    return found
+
+
+def _of_the_same(passes: BoolArray, places: IntArray) -> BoolArray:
+    """Which nominal events pass when they are varied, (events,)."""
+    return np.append(passes, False)[places]
+
+
+def draw_shifts(axis: Axes, shifts: Mapping[str, Mapping[str, Any]], label: str, sample: str) -> None:
+    """Draw how what passes a label's first working point for a class shifts, by variation and process, relative to it.
+
+    Args:
+        axis: What to draw on.
+        shifts: Variation → what :func:`summarise` gives.
+        label: The label.
+        sample: The class.
+    """
+    points = {name: of[label][sample][0]["processes"] for name, of in shifts.items() if of[label][sample]}
+    processes = list(dict.fromkeys(process for of in points.values() for process in of))
+    for number, process in enumerate(processes):
+        quantities = [of[process] for of in points.values()]
+        relative = np.array([_relative(each) for each in quantities]).reshape(-1, 2)
+        places = np.arange(len(points)) + 0.15 * (number - (len(processes) - 1) / 2)
+        axis.errorbar(
+            relative[:, 0],
+            places,
+            xerr=relative[:, 1],
+            fmt="o",
+            color=CLASS_COLOURS[process],
+            label=CLASS_LABELS[process],
+        )
+    axis.axvline(0, color="0.4", linewidth=1)
+    axis.set_yticks(range(len(points)), list(points))
+    axis.set(xlabel="relative shift of the share that passes", ylim=(len(points) - 0.4, -0.6))
+    axis.tick_params(axis="y", which="both", length=0)
+
+
+def _relative(quantity: Mapping[str, Mapping[str, float | None]]) -> tuple[float, float]:
+    share, shift, error = quantity["share"]["value"], quantity["shift"]["value"], quantity["shift"]["error"]
+    if not share or shift is None:
+        return np.nan, np.nan
+    return shift / share, (error or 0.0) / share

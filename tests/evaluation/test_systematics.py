@@ -1,0 +1,122 @@
+import doctest
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.figure import Figure
+
+from toposieve import schema
+from toposieve.errors import InvalidInputError
+from toposieve.evaluation import systematics
+from toposieve.evaluation.performance import Sample
+from toposieve.evaluation.systematics import Passing
+
+TARGETS = (0.5, 0.9)
+THRESHOLDS = np.array([[[0.5, 0.2], [0.4, np.nan], [0.6, 0.1]]])
+
+
+def make(seed, events=600):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, events)
+    scores = random.dirichlet(np.ones(3), events) + np.eye(3)[labels]
+    return Sample(labels, random.uniform(-0.2, 1.5, events), {"gru": scores / 2}, schema.SAMPLES)
+
+
+def take(sample, rows):
+    return Sample(sample.labels[rows], sample.weights[rows], {"gru": sample.scores["gru"][rows]}, schema.SAMPLES)
+
+
+NOMINAL = make(0)
+ALL = np.arange(len(NOMINAL.labels))
+
+
+def shares(sample, wanted, cut, process, passes=None):
+    own = sample.labels == process
+    passes = sample.scores["gru"][:, wanted] >= cut if passes is None else passes
+    return sample.weights[own & passes].sum() / sample.weights[own].sum()
+
+
+def points(summary):
+    for wanted, (_, found) in enumerate(summary["gru"].items()):
+        for number, point in enumerate(found):
+            for process, of in enumerate(point["processes"].values()):
+                yield wanted, THRESHOLDS[0, wanted, number], process, of
+
+
+def test_the_same_events_do_not_shift():
+    summary = systematics.summarise(NOMINAL, NOMINAL, THRESHOLDS, TARGETS, ALL)
+    for wanted, cut, process, of in points(summary):
+        assert of["shift"] == {"value": 0.0, "error": 0.0}
+        assert of["share"]["value"] == pytest.approx(shares(NOMINAL, wanted, cut, process))
+    assert [len(summary["gru"][sample]) for sample in schema.SAMPLES] == [2, 1, 2]  # one has no threshold
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_varied_events_are_compared_with_themselves_in_whatever_order():
+    random = np.random.default_rng(1)
+    varied = Sample(
+        NOMINAL.labels,
+        NOMINAL.weights,
+        {"gru": NOMINAL.scores["gru"] + random.normal(0, 0.1, (600, 3))},
+        schema.SAMPLES,
+    )
+    order = random.permutation(600)[:550]  # some are selected no more
+    ids = pa.array([f"a:{number}" for number in ALL])
+    places = systematics.same_events(ids, ids.take(pa.array(order)))
+    summary = systematics.summarise(NOMINAL, take(varied, order), THRESHOLDS, TARGETS, places)
+    for wanted, cut, process, of in points(summary):
+        passes = (varied.scores["gru"][:, wanted] >= cut) & np.isin(ALL, order)
+        expected = shares(NOMINAL, wanted, cut, process, passes) - shares(NOMINAL, wanted, cut, process)
+        assert of["shift"]["value"] == pytest.approx(expected)
+
+
+def test_other_events_are_compared_by_their_shares():
+    other = make(2, 400)
+    for wanted, cut, process, of in points(systematics.summarise(NOMINAL, other, THRESHOLDS, TARGETS)):
+        expected = shares(other, wanted, cut, process) - shares(NOMINAL, wanted, cut, process)
+        assert of["shift"]["value"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_error_is_what_the_shift_spreads_by(same):
+    shifts, errors = [], []
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        before, weights = random.uniform(size=500), random.uniform(0, 2, 500)
+        after = before + random.normal(0, 0.1, 500)
+        if same:
+            shift, error = systematics.same_events_shift(Passing(before > 0.6, weights), after > 0.5)
+        else:
+            other = Passing(random.uniform(size=200) > 0.5, random.uniform(0, 2, 200))
+            shift, error = systematics.other_events_shift(Passing(before > 0.6, weights), other)
+        shifts.append(shift)
+        errors.append(error)
+    assert np.mean(errors) == pytest.approx(np.std(shifts), rel=0.15)
+    assert np.mean(shifts) == pytest.approx(0.1, abs=0.01)
+
+
+def test_weights_that_do_not_add_up_to_more_than_nothing_have_no_shift():
+    nothing = Passing(np.array([True, False]), np.array([1.0, -1.0]))
+    assert np.isnan(systematics.same_events_shift(nothing, nothing.passes)).all()
+    assert np.isnan(systematics.other_events_shift(nothing, nothing)).all()
+
+
+def test_events_that_are_no_variation_are_refused():
+    with pytest.raises(InvalidInputError, match="no varied event is one of the nominal ones, the first a:1"):
+        systematics.same_events(pa.array(["a:1", "a:2"]), pa.array(["b:1"]))
+
+
+def test_each_variation_is_drawn_with_a_point_for_each_process():
+    summary = systematics.summarise(NOMINAL, make(3), THRESHOLDS, TARGETS)
+    axis = Figure().subplots()
+    systematics.draw_shifts(axis, {"jets up": summary, "qcd_fast": summary}, "gru", "ttbar")
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["jets up", "qcd_fast"]
+    assert len(axis.containers) == 3
+    of = summary["gru"]["ttbar"][0]["processes"]["qcd"]
+    expected = of["shift"]["value"] / of["share"]["value"]
+    assert axis.containers[0].lines[0].get_xdata() == pytest.approx([expected, expected])
+
+
+def test_examples_are_right():
+    assert doctest.testmod(systematics).failed == 0
