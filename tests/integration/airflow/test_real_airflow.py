@@ -248,7 +248,7 @@ def registry(airflow, report: Path) -> Path:
     eve = Api(airflow.api.url, "eve", passwords["eve"])
     for run_id, option in (("rejected", "Reject"), ("approved", "Approve")):
         run = airflow.start("publish_model", run_id, {"report": report.name})
-        wait_for_question(run)
+        wait_for_question(airflow, run)
         with pytest.raises(ApiError, match=r"403: User=eve .* is not a respondent"):
             answer(eve, run, "Approve")
         answer(airflow.api, run, option)
@@ -266,9 +266,12 @@ def announced(airflow, report: Path) -> DagRun:
     return started_by(airflow, "publish_model", report.name)
 
 
-def wait_for_question(run: DagRun) -> None:
+def wait_for_question(airflow, run: DagRun) -> None:
+    """Wait until the scheduler knows, too: it fails a task that goes on before it has heard that its process ended."""
+    log = airflow.local.home.log_file("scheduler")
+    heard = f"TaskInstance Finished: dag_id={run.dag_id}, task_id=approve, run_id={run.run_id},"
     deadline = time.monotonic() + DEADLINE_S
-    while run.tasks("approve")[0]["state"] != "awaiting_input":
+    while run.tasks("approve")[0]["state"] != "awaiting_input" or heard not in log.read_text("utf-8"):
         assert time.monotonic() < deadline, run.failures()
         time.sleep(0.2)
 
