@@ -219,7 +219,7 @@ def _bad_files(metrics: Metrics) -> Section:
         rows = [[file["source"], file["reason"]] for file in files]
         tables.append(Table("Quarantined files", ["file", "reason"], rows, [1]))
     if notes:
-        tables.append(Table("Stages", ["place", "remark"], list(enumerate(notes, 1)), [1]))
+        tables.append(Table("Remarks of the stages", ["number", "remark"], list(enumerate(notes, 1)), [1]))
     return Section(
         "bad-files",
         "Bad files and remarks",
