@@ -86,6 +86,14 @@ def test_every_plot_is_there_with_two_lines_of_explanation(metrics):
     assert all(figure.count("<p>") == 2 for figure in figures)
 
 
+def test_an_imported_dataset_says_what_it_lacks(metrics):
+    images = {name: png for name, png in IMAGES.items() if name not in ("cutflow", "features")}
+    page = report.render(metrics | {"cutflow": []}, TIMES, images)
+    for anchor in ("events", "features"):
+        assert "The dataset was imported: it does not say." in section_of(page, anchor)
+    assert page.count("<figure>") == len(images)
+
+
 def test_page_loads_nothing_from_elsewhere(metrics):
     page = report.render(metrics, TIMES, IMAGES)
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
