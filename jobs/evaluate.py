@@ -18,6 +18,11 @@ The log of a training names its run. Labels are free: several runs of one model 
 there already, of the same dataset, labels and configuration, is left as it is; with others it is made anew, with
 --keep-labels together with the labels that it has. Labels given as --missing are not trained: the report says so, and
 the job ends with exit code 2 all the same.
+
+    --varied jets-up=demo.jets-up
+
+also tells what the networks let pass of the same events in another dataset, which was prepared alike from a variation
+(select_events.py --selected), or of other events, such as those of another simulation.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -47,7 +53,9 @@ from toposieve.io.store import Key, root_key
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
-    from toposieve.evaluation.inputs import ModelRun, TestData
+    from toposieve.evaluation.inputs import ModelRun, OtherData, TestData
+    from toposieve.evaluation.performance import Performance
+    from toposieve.evaluation.predictions import Predictions
 
 METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
@@ -75,6 +83,13 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--missing", nargs="+", default=[], metavar="NAME", help="labels that the report lacks: their training failed"
     )
+    parser.add_argument(
+        "--varied",
+        nargs="+",
+        default=[],
+        metavar="NAME=DATASET",
+        help="datasets of varied events, or of another simulation, on which the networks' efficiencies are compared",
+    )
     parser.add_argument("--models", nargs="*", help=argparse.SUPPRESS)
     cli.add_output_arguments(parser)
     return parser
@@ -88,7 +103,7 @@ def main(args: argparse.Namespace) -> None:
     if cli.shows_history(args, directory):
         return
     config = cli.stage_config(args, EvaluationConfig)
-    names = _labels(args)
+    names, varied = _labels(args), _varied(args)
     from toposieve.evaluation import inputs
 
     logger.info("input %s and the runs %s, output %s", dataset, ", ".join(names.values()), directory)
@@ -99,12 +114,13 @@ def main(args: argparse.Namespace) -> None:
     if not runs:
         raise InvalidInputError(f"nothing to evaluate: the training of {', '.join(missing)} failed; see its log")
     _score(base, dataset, runs, recompute=args.recompute)
-    fingerprints = inputs.input_fingerprints(base, data, runs, missing)
+    others = _score_others(base, data, runs, varied)
+    fingerprints = inputs.input_fingerprints(base, data, runs, missing, others)
     with cli.publication(args, directory) as publication:
         check_same_config(directory, publication.previous, config.hash, replace=args.replace)
         manifest = None if args.recompute else _finished(publication, config, fingerprints)
         if manifest is None:
-            manifest = _make(publication, config, data, runs, fingerprints, missing)
+            manifest = _make(publication, config, data, runs, fingerprints, missing, others)
             _write_page(base, directory, manifest, data, runs)
         elif not _page_is_there(directory, manifest):
             _write_page(base, directory, manifest, data, runs)
@@ -153,6 +169,21 @@ def _labels(args: argparse.Namespace) -> dict[str, str]:
     return names
 
 
+def _varied(args: argparse.Namespace) -> dict[str, str]:
+    """Name → dataset to compare with.
+
+    Raises:
+        InvalidInputError: A name or a dataset is none, or a name is given twice.
+    """
+    named: dict[str, str] = {}
+    for text in args.varied:
+        name, _, dataset = text.partition("=")
+        if path_key("--varied", name) in named:
+            raise InvalidInputError(f"--varied: {name} is given twice; choose another name for {dataset}")
+        named[name] = path_key(f"--varied {name}", dataset)
+    return named
+
+
 def _kept(directory: Key) -> dict[str, str]:
     """Label → folder of its run below the base, of the report that is there."""
     metrics = directory / METRICS_NAME
@@ -167,6 +198,26 @@ def _score(base: Key, dataset: Key, runs: Sequence[ModelRun], *, recompute: bool
 
     for run in runs:
         scoring.score(base, dataset, run, recompute=recompute)
+
+
+def _score_others(base: Key, data: TestData, runs: Sequence[ModelRun], varied: Mapping[str, str]) -> list[OtherData]:
+    """Let every network score other datasets, too, unless it has."""
+    from toposieve.evaluation import inputs, scoring
+
+    networks, others = [run for run in runs if run.model_file is not None], []
+    if varied and len(networks) < len(runs):
+        left_out = ", ".join(run.label for run in runs if run not in networks)
+        logger.warning("not compared on varied events, since they are no networks: %s", left_out)
+    for name, dataset in varied.items():
+        other = inputs.open_test_data(data.directory.parent / dataset)
+        if other.classes != data.classes:
+            raise InvalidInputError(
+                f"--varied {name}: {dataset} has the classes {', '.join(other.classes)}, "
+                f"not {', '.join(data.classes)}: prepare it alike"
+            )
+        scored = [replace(run, scores=scoring.score_other(base, other.directory, data, run)) for run in networks]
+        others.append(inputs.OtherData(name, other, scored))
+    return others
 
 
 def _finished(publication: Publication, config: EvaluationConfig, fingerprints: dict[str, str]) -> Manifest | None:
@@ -185,6 +236,7 @@ def _make(
     runs: Sequence[ModelRun],
     fingerprints: dict[str, str],
     missing: Sequence[str],
+    others: Sequence[OtherData],
 ) -> Manifest:
     """Measure and draw in scratch, and publish the files; then tell how long it took."""
     from toposieve.evaluation import content, inputs, performance, predictions
@@ -197,6 +249,7 @@ def _make(
     measured = performance.measure(validation.sample, predicted.sample, config, cross_sections(data.manifest))
     permuted = {run.label: read_permuted_scores(run.scores) for run in runs}
     metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing, permuted)
+    metrics["systematics"] = {other.name: _compare(predicted, other, measured) for other in others}
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)
         predictions.write_parquet(scratch / PREDICTIONS_NAME, predicted)
@@ -219,6 +272,17 @@ def _make(
     latency = {run.label: found for run in runs if (found := read_latency(run.scores)) is not None}
     write_timing(folder, seconds=time.monotonic() - start, events=data.split.events, latency=latency)
     return manifest
+
+
+def _compare(nominal: Predictions, other: OtherData, measured: Performance) -> dict[str, Any]:
+    """What passes of other events at the thresholds of the nominal ones."""
+    from toposieve.evaluation import predictions, systematics
+
+    found = predictions.predict(other.data, other.runs)
+    places = systematics.same_events(nominal.event_ids, found.event_ids)
+    targets = measured.config.working_points
+    shifts = systematics.summarise(nominal.sample, found.sample, measured.thresholds, targets, places)
+    return {"dataset": other.data.directory.name, **shifts}
 
 
 def _manifest(config: EvaluationConfig, fingerprints: dict[str, str], unit: Unit) -> Manifest:

@@ -187,6 +187,19 @@ def test_a_class_without_weight_is_refused() -> None:
         weight_factors({"ttbar": (5, 1.0), "qcd": (5, 0.0)})
 
 
+def test_rescaled_features_are_as_if_scaled_by_this_alone() -> None:
+    events, others = Events(50, seed=3, shift=1), Events(50, seed=4, shift=2)
+    one, other = events.fit(), others.fit()
+    scaled = one.rescale_high_level(other.apply_high_level(events.high_level), other)
+    np.testing.assert_allclose(scaled, one.apply_high_level(events.high_level), atol=1e-4)
+    padded = np.zeros((1, len(events.particles) + 3, len(schema.LOW_LEVEL_FEATURES)), np.float32)
+    padded[0, :-3] = other.apply_particles(events.particles)
+    rescaled = one.rescale_particles(padded, other)
+    np.testing.assert_allclose(rescaled[0, :-3], one.apply_particles(events.particles), rtol=1e-3, atol=1e-3)
+    assert not rescaled[0, -3:].any()
+    assert rescaled.dtype == scaled.dtype == np.float32
+
+
 def test_scaling_survives_json() -> None:
     scaling = Events(20, seed=11).fit(factors={"qcd": 0.3, "ttbar": 1 / 3, "wjets": 2.0})
     restored = Scaling.from_json(scaling.to_json())

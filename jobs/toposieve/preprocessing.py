@@ -170,6 +170,16 @@ class Scaling:
         scaled /= self.particle_scale
         return scaled
 
+    def rescale_high_level(self, features: NDArray[np.float32], other: Scaling) -> NDArray[np.float32]:
+        """High-level features that another scaling has scaled, (events, 14), as this one scales them."""
+        return self.apply_high_level(features * other.high_level_scale + other.high_level_offset)
+
+    def rescale_particles(self, features: NDArray[np.float32], other: Scaling) -> NDArray[np.float32]:
+        """The same of particles, (..., particles, 19), zero-padded: padding stays 0."""
+        is_real = features.any(axis=-1, keepdims=True)
+        rescaled = self.apply_particles(features * other.particle_scale + other.particle_offset)
+        return np.where(is_real, rescaled, np.float32(0.0))
+
     def apply_weights(self, samples: Sequence[str], weights: NDArray[Any]) -> NDArray[np.float32]:
         """Normalise weights of events of these samples, (events,)."""
         factors: NDArray[np.float64] = np.array([self.weight_factors[sample] for sample in samples])

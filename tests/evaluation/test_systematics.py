@@ -7,7 +7,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from toposieve import schema
-from toposieve.errors import InvalidInputError
 from toposieve.evaluation import systematics
 from toposieve.evaluation.performance import Sample
 from toposieve.evaluation.systematics import Passing
@@ -31,14 +30,16 @@ NOMINAL = make(0)
 ALL = np.arange(len(NOMINAL.labels))
 
 
-def shares(sample, wanted, cut, process, passes=None):
-    own = sample.labels == process
-    passes = sample.scores["gru"][:, wanted] >= cut if passes is None else passes
+def shares(sample, wanted, cut, process):
+    own, passes = sample.labels == process, sample.scores["gru"][:, wanted] >= cut
     return sample.weights[own & passes].sum() / sample.weights[own].sum()
 
 
+NOBODY = np.full(len(NOMINAL.labels), -1)
+
+
 def points(summary):
-    for wanted, (_, found) in enumerate(summary["gru"].items()):
+    for wanted, (_, found) in enumerate(summary["labels"]["gru"].items()):
         for number, point in enumerate(found):
             for process, of in enumerate(point["processes"].values()):
                 yield wanted, THRESHOLDS[0, wanted, number], process, of
@@ -49,7 +50,8 @@ def test_the_same_events_do_not_shift():
     for wanted, cut, process, of in points(summary):
         assert of["shift"] == {"value": 0.0, "error": 0.0}
         assert of["share"]["value"] == pytest.approx(shares(NOMINAL, wanted, cut, process))
-    assert [len(summary["gru"][sample]) for sample in schema.SAMPLES] == [2, 1, 2]  # one has no threshold
+    assert [len(summary["labels"]["gru"][sample]) for sample in schema.SAMPLES] == [2, 1, 2]  # one has no threshold
+    assert (summary["events"], summary["same_events"]) == (600, 600)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
@@ -65,15 +67,17 @@ def test_varied_events_are_compared_with_themselves_in_whatever_order():
     ids = pa.array([f"a:{number}" for number in ALL])
     places = systematics.same_events(ids, ids.take(pa.array(order)))
     summary = systematics.summarise(NOMINAL, take(varied, order), THRESHOLDS, TARGETS, places)
+    assert (summary["events"], summary["same_events"]) == (600, 550)
+    common = np.sort(order)
     for wanted, cut, process, of in points(summary):
-        passes = (varied.scores["gru"][:, wanted] >= cut) & np.isin(ALL, order)
-        expected = shares(NOMINAL, wanted, cut, process, passes) - shares(NOMINAL, wanted, cut, process)
+        before, after = (shares(take(sample, common), wanted, cut, process) for sample in (NOMINAL, varied))
+        expected = after - before
         assert of["shift"]["value"] == pytest.approx(expected)
 
 
 def test_other_events_are_compared_by_their_shares():
     other = make(2, 400)
-    for wanted, cut, process, of in points(systematics.summarise(NOMINAL, other, THRESHOLDS, TARGETS)):
+    for wanted, cut, process, of in points(systematics.summarise(NOMINAL, other, THRESHOLDS, TARGETS, NOBODY)):
         expected = shares(other, wanted, cut, process) - shares(NOMINAL, wanted, cut, process)
         assert of["shift"]["value"] == pytest.approx(expected)
 
@@ -102,18 +106,18 @@ def test_weights_that_do_not_add_up_to_more_than_nothing_have_no_shift():
     assert np.isnan(systematics.other_events_shift(nothing, nothing)).all()
 
 
-def test_events_that_are_no_variation_are_refused():
-    with pytest.raises(InvalidInputError, match="no varied event is one of the nominal ones, the first a:1"):
-        systematics.same_events(pa.array(["a:1", "a:2"]), pa.array(["b:1"]))
+def test_a_label_without_scores_of_the_other_events_is_left_out():
+    other = Sample(NOMINAL.labels, NOMINAL.weights, {}, schema.SAMPLES)
+    assert systematics.summarise(NOMINAL, other, THRESHOLDS, TARGETS, ALL)["labels"] == {}
 
 
 def test_each_variation_is_drawn_with_a_point_for_each_process():
-    summary = systematics.summarise(NOMINAL, make(3), THRESHOLDS, TARGETS)
+    summary = systematics.summarise(NOMINAL, make(3), THRESHOLDS, TARGETS, NOBODY)
     axis = Figure().subplots()
     systematics.draw_shifts(axis, {"jets up": summary, "qcd_fast": summary}, "gru", "ttbar")
     assert [text.get_text() for text in axis.get_yticklabels()] == ["jets up", "qcd_fast"]
     assert len(axis.containers) == 3
-    of = summary["gru"]["ttbar"][0]["processes"]["qcd"]
+    of = summary["labels"]["gru"]["ttbar"][0]["processes"]["qcd"]
     expected = of["shift"]["value"] / of["share"]["value"]
     assert axis.containers[0].lines[0].get_xdata() == pytest.approx([expected, expected])
 

@@ -3,9 +3,11 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -153,6 +155,47 @@ def test_the_importance_of_every_input_is_there(evaluated):
     for label, names in expected.items():
         found = metrics["importance"][label]
         assert (found["events"], tuple(found["exchanged"])) == (events, names)
+
+
+def test_varied_events_are_compared_with_themselves_however_they_are_scaled(copy):
+    write_varied(copy, "alike", lambda events: events)
+    write_varied(copy, "changed", lambda events: events + np.float32(0.3))
+    run_job(copy, "--replace", "--varied", "alike=alike", "changed=changed")
+    systematics = json.loads((copy / "reports" / "demo" / "metrics.json").read_text())["systematics"]
+    events = sum(evaluation_data.TEST_EVENTS.values())
+    shifts = {}
+    for name, found in systematics.items():
+        assert (found["dataset"], found["events"], found["same_events"]) == (name, events, events)
+        assert list(found["labels"]) == ["hlf", "inclusive"]
+        points = [point for classes in found["labels"].values() for of in classes.values() for point in of]
+        shifts[name] = [process["shift"]["value"] for point in points for process in point["processes"].values()]
+    assert max(map(abs, shifts["alike"])) <= 1 / min(evaluation_data.TEST_EVENTS.values())  # one event, by rounding
+    assert max(map(abs, shifts["changed"])) > 0.1
+
+
+def write_varied(base, name, vary):
+    """The dataset's events with other high-level features, in another scaling."""
+    with pytest.MonkeyPatch.context() as patch:
+        scaling, events_of = evaluation_data.make_scaling(), evaluation_data.make_events
+        other = replace(
+            scaling, high_level_scale=2 * scaling.high_level_scale, high_level_offset=np.ones(14, np.float32)
+        )
+
+        def make_events(*args, **options):
+            return [
+                event | {"high_level": other.rescale_high_level(vary(event["high_level"]), scaling)}
+                for event in events_of(*args, **options)
+            ]
+
+        patch.setattr(evaluation_data, "make_scaling", lambda: other)
+        patch.setattr(evaluation_data, "make_events", make_events)
+        evaluation_data.write_dataset(base, name)
+
+
+def test_a_variation_is_named_once():
+    given = ["--base", "b", "--dataset", "demo", "--report", "demo", "--labels", "a=models/hlf/b"]
+    with pytest.raises(InvalidInputError, match="--varied: up is given twice; choose another name for two"):
+        evaluate.main(evaluate.arg_parser().parse_args([*given, "--varied", "up=one", "up=two"]))
 
 
 def test_latencies_are_with_the_times(evaluated):

@@ -81,6 +81,17 @@ class ModelRun:
 
 
 @dataclass(frozen=True)
+class OtherData:
+    """Another dataset, of varied events or of another simulation, that a report compares its own with."""
+
+    name: str
+    """What the report calls it."""
+    data: TestData
+    runs: Sequence[ModelRun]
+    """Those of the report that have scores of it, with these."""
+
+
+@dataclass(frozen=True)
 class StageTime:
     """How long the run that made an output took."""
 
@@ -169,17 +180,27 @@ def open_runs(base: Key, data: TestData, names: Mapping[str, str], kept: Mapping
 
 
 def input_fingerprints(
-    base: Key, data: TestData, models: Sequence[ModelRun], missing: Iterable[str] = ()
+    base: Key,
+    data: TestData,
+    models: Sequence[ModelRun],
+    missing: Iterable[str] = (),
+    others: Iterable[OtherData] = (),
 ) -> dict[str, str]:
     """Folder of every manifest that the report depends on, relative to the base → the manifest's fingerprint.
 
-    Of a run its label too, which the report shows; of a label that is missing, nothing: the report says so.
+    Of a run and of other data their names too, which the report shows; of a label that is missing, nothing: the report
+    says so.
     """
     absent = {f"{runs.MODELS_DIRECTORY} {label}": "" for label in missing}
     labelled = {f"{run.label}={run.directory.relative_to(base)}": manifests.fingerprint(run.manifest) for run in models}
     folders = [data.directory, *(run.scores for run in models)]
     read = {each.relative_to(base): manifests.fingerprint(manifests.read_manifest(each)) for each in folders}
-    return absent | labelled | read
+    compared = {
+        f"{other.name}={folder.relative_to(base)}": manifests.fingerprint(manifests.read_manifest(folder))
+        for other in others
+        for folder in (other.data.directory, *(run.scores for run in other.runs))
+    }
+    return absent | labelled | read | compared
 
 
 def stage_times(base: Key, data: TestData, models: Sequence[ModelRun], report: Key) -> list[StageTime]:

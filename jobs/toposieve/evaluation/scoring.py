@@ -87,8 +87,37 @@ def score(base: Key, dataset: Key, run: ModelRun, *, recompute: bool = False) ->
         )
 
 
-def score_split(data: TestData, run: ModelRun, model: keras.Model) -> Scores:
+def score_other(base: Key, dataset: Key, trained_on: TestData, run: ModelRun) -> Key:
+    """Publish a network's scores of another dataset than it was trained on, scaled like that one.
+
+    Args:
+        base: Where all data lives.
+        dataset: The other dataset's folder.
+        trained_on: The run's own.
+        run: A finished training run of a network.
+
+    Returns:
+        Folder of the scores.
+
+    Raises:
+        InvalidInputError: The model or a shard is damaged, a score is not finite, or a scaling is not known.
+    """
+    if trained_on.scaling is None:
+        raise InvalidInputError(f"{trained_on.directory} does not say how it was scaled: leave --varied out")
+    model = cache(lambda: logits_of(load_model(run)))
+    scaling = trained_on.scaling
+    scores = LazyScores(lambda split: score_split(open_test_data(dataset, split), run, model(), scaling))
+    return publish_scores(base, dataset, run.directory, scores)
+
+
+def score_split(data: TestData, run: ModelRun, model: keras.Model, scaling: Scaling | None = None) -> Scores:
     """Scores of one split by a run's model, which ends before the softmax, in the order of the split's shards.
+
+    Args:
+        data: The split.
+        run: The run.
+        model: Its model.
+        scaling: That of the dataset that the model was trained on, where it is another.
 
     Raises:
         InvalidInputError: A shard is damaged.
@@ -100,10 +129,19 @@ def score_split(data: TestData, run: ModelRun, model: keras.Model) -> Scores:
     with Cache() as cache:
         for batch in ordered_batches(split, open_source(split, tuple(sorted(model.input)), cache), share):
             real = np.asarray(batch["present"]) > 0
-            logits.append(scorer({key: batch[key] for key in model.input}).numpy()[real])
+            inputs = _rescaled({key: batch[key] for key in model.input}, data.scaling, scaling)
+            logits.append(scorer(inputs).numpy()[real])
             labels.append(np.asarray(batch["label"])[real])
             meter.add(len(labels[-1]))
     return Scores(table["event_id"].combine_chunks(), np.concatenate(labels), np.concatenate(logits))
+
+
+def _rescaled(inputs: Batch, stored: Scaling | None, wanted: Scaling | None) -> Batch:
+    """A model's inputs as another scaling has them, if one is wanted."""
+    if wanted is None or stored is None:
+        return inputs
+    rescale = {HIGH_LEVEL: wanted.rescale_high_level, PARTICLES: wanted.rescale_particles}
+    return {key: rescale[key](values, stored) for key, values in inputs.items()}
 
 
 def score_permuted(data: TestData, label: str, load: Callable[[], keras.Model]) -> PermutedScores:

@@ -1,7 +1,8 @@
 """What passes of other events at the same thresholds: of varied ones, or of another simulation. Arrays in, arrays out.
 
-Thresholds are those of the nominal events. Varied events are the nominal ones, measured otherwise: each is compared
-with itself, and one that is selected no more does not pass. Events of another sample are others: shares are compared.
+Thresholds are those of the nominal events. Varied events are the nominal ones, measured otherwise: each that is in both
+test splits is compared with itself, and what becomes of the selection is in the cutflows. Events of another sample are
+others: their shares are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 
-from toposieve.errors import InvalidInputError
 from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray
 from toposieve.evaluation.performance import Sample
 from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS
@@ -73,71 +73,68 @@ def _share_error(sample: Passing) -> float:
     return float(np.sqrt(np.sum((sample.weights * (sample.passes - share)) ** 2))) / total if total > 0 else np.nan
 
 
-def same_events(nominal_ids: pa.Array, varied_ids: pa.Array) -> IntArray:
-    """Place of each nominal event among the varied ones, -1 where it is none of them, (events,).
-
-    Raises:
-        InvalidInputError: None is, so that they are no variation of each other.
-    """
-    places: IntArray = (
-        pc.fill_null(pc.index_in(nominal_ids, varied_ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
-    if len(places) and (places < 0).all():
-        raise InvalidInputError(
-            f"no varied event is one of the nominal ones, the first {nominal_ids[0]}: select the same files, "
-            "with nothing else changed"
-        )
+def same_events(nominal_ids: pa.Array, other_ids: pa.Array) -> IntArray:
+    """Place of each nominal event among the others, -1 where it is none of them, (events,)."""
+    found = pc.fill_null(pc.index_in(nominal_ids, other_ids), -1)
+    places: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
     return places
 
 
 def summarise(
-    nominal: Sample, other: Sample, thresholds: FloatArray, targets: tuple[float, ...], places: IntArray | None = None
+    nominal: Sample, other: Sample, thresholds: FloatArray, targets: tuple[float, ...], places: IntArray
 ) -> dict[str, Any]:
-    """Label → class → of each working point: the target, and for each process how what passes shifts, for JSON.
+    """How many events were compared, and what of them passes otherwise, for JSON.
 
-    ``processes`` has ``share`` of the nominal events and ``shift`` with its error: that of the class itself is its
-    efficiency, those of others are false-positive rates.
+    ``same_events`` is how many of the nominal ``events`` were compared with themselves; where it is 0, the others are
+    no variation but another sample. ``labels`` has by label and class, for each working point, ``target`` and
+    ``processes``: for each process ``share`` of the nominal events and ``shift`` with its error. Those of the class
+    itself are of its efficiency, those of others of false-positive rates.
 
     Args:
         nominal: Events as they are, with each label's scores.
         other: Varied events, or another sample, with scores of the same labels.
         thresholds: (labels, classes, working points or more), as validation gave them for the nominal events.
         targets: The working points.
-        places: Where the same events are among the others, as :func:`same_events` gives it; None for other events.
+        places: Where the same events are among the others, as :func:`same_events` gives it.
     """
-    return {
+    events, same = len(places), np.asarray(places >= 0)
+    if same.any():
+        nominal, other = _take(nominal, same), _take(other, places[same])
+    shifts = {
         label: {
             sample: [
-                {"target": target, "processes": _shifts(nominal, other, label, wanted, cut, places)}
+                {"target": target, "processes": _shifts(nominal, other, label, wanted, cut, paired=bool(same.any()))}
                 for target, cut in zip(targets, thresholds[number, wanted], strict=False)
                 if np.isfinite(cut)
             ]
             for wanted, sample in enumerate(nominal.classes)
         }
         for number, label in enumerate(nominal.scores)
+        if label in other.scores
     }
+    return {"events": events, "same_events": int(same.sum()), "labels": shifts}
+
+
+def _take(sample: Sample, rows: BoolArray | IntArray) -> Sample:
+    scores = {label: values[rows] for label, values in sample.scores.items()}
+    return Sample(sample.labels[rows], sample.weights[rows], scores, sample.classes)
 
 
 def _shifts(
-    nominal: Sample, other: Sample, label: str, wanted: int, threshold: float, places: IntArray | None
+    nominal: Sample, other: Sample, label: str, wanted: int, threshold: float, *, paired: bool
 ) -> dict[str, Any]:
     before, after = (sample.scores[label][:, wanted] >= threshold for sample in (nominal, other))
     found = {}
     for process, sample in enumerate(nominal.classes):
-        own = nominal.labels == process
+        own, of = nominal.labels == process, other.labels == process
         events = Passing(before[own], nominal.weights[own])
-        if places is None:
-            of = other.labels == process
-            shift = other_events_shift(events, Passing(after[of], other.weights[of]))
-        else:
-            shift = same_events_shift(events, _of_the_same(after, places)[own])
+        shift = (
+            same_events_shift(events, after[of])
+            if paired
+            else other_events_shift(events, Passing(after[of], other.weights[of]))
+        )
         found[sample] = {"share": with_error(events.share, _share_error(events)), "shift": with_error(*shift)}
     return found
-
-
-def _of_the_same(passes: BoolArray, places: IntArray) -> BoolArray:
-    """Which nominal events pass when they are varied, (events,)."""
-    return np.append(passes, False)[places]
 
 
 def draw_shifts(axis: Axes, shifts: Mapping[str, Mapping[str, Any]], label: str, sample: str) -> None:
@@ -149,7 +146,11 @@ def draw_shifts(axis: Axes, shifts: Mapping[str, Mapping[str, Any]], label: str,
         label: The label.
         sample: The class.
     """
-    points = {name: of[label][sample][0]["processes"] for name, of in shifts.items() if of[label][sample]}
+    points = {
+        name: of["labels"][label][sample][0]["processes"]
+        for name, of in shifts.items()
+        if of["labels"].get(label, {}).get(sample)
+    }
     processes = list(dict.fromkeys(process for of in points.values() for process in of))
     for number, process in enumerate(processes):
         quantities = [of[process] for of in points.values()]
