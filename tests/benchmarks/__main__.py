@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks import (
     calibration,
+    evaluation,
     pods,
     preparation,
     profiling,
@@ -49,6 +50,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "reading": reading.rows,
     "training": training.rows,
     "steps": steps.rows,
+    "evaluation": evaluation.rows,
     "pods": pods.durations,
 }
 """In order: each finds the data of those before it under the same base."""
