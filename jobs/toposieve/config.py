@@ -39,8 +39,6 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 ClassName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
 BitMask = Annotated[int, Field(ge=1, lt=2**32)]
-
-
 VARIATIONS = ("jet_scale", "met_scale", "track_loss", "btag_flips")
 """Keys of the selection that vary events; where they change nothing, they are not written down."""
 
@@ -127,9 +125,8 @@ class SelectionConfig(StageConfig):
     @model_serializer(mode="wrap")
     def _without_variations(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What is not varied is known, and kept, as it was before there were variations.
-        values: dict[str, Any] = serialize(self)
-        neutral = {key: type(self).model_fields[key].default for key in VARIATIONS}
-        return {key: value for key, value in values.items() if key not in neutral or value != neutral[key]}
+        fields, values = type(self).model_fields, dict[str, Any](serialize(self))
+        return {key: value for key, value in values.items() if key not in VARIATIONS or value != fields[key].default}
 
     @model_validator(mode="after")
     def _complete_btag_mask(self) -> Self:
