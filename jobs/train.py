@@ -20,7 +20,7 @@ import logging
 import os
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,6 +45,8 @@ from toposieve.training.runs import (
     METRICS_FILE,
     SAVED_MODEL_DIRECTORY,
     SAVED_MODEL_FILE,
+    STUDIES_DIRECTORY,
+    best_of_study,
     copy_metrics,
     finished_run,
     run_directory,
@@ -64,6 +66,10 @@ def arg_parser() -> argparse.ArgumentParser:
     """Command line of this job."""
     parser = cli.job_parser(__doc__ or "", TrainingConfig)
     parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
+    parser.add_argument(
+        "--study",
+        help="take the best configuration of this search, as tune.py has found it, but for what is given here",
+    )
     parser.add_argument(
         "--startup-timeout",
         type=float,
@@ -102,10 +108,10 @@ class _ListModels(argparse.Action):
 
 def main(args: argparse.Namespace) -> None:
     """Train, and publish the results."""
-    config = cli.stage_config(args, TrainingConfig)
+    base = root_key("--base", args.base)
+    config = cli.stage_config(args, TrainingConfig, _best_values(base, args.study))
     gang = gang_from_environment(os.environ)
     _prefix_log(gang)
-    base = root_key("--base", args.base)
     dataset_dir = base / "datasets" / path_key("--dataset", args.dataset)
     dataset = open_dataset(dataset_dir)
     directory = run_directory(base, dataset.fingerprint, config)
@@ -141,6 +147,10 @@ def _restore(directory: Key, finished: Manifest) -> None:
         from toposieve.training.results import write_saved_model
 
         write_saved_model(directory, finished)
+
+
+def _best_values(base: Key, study: str | None) -> dict[str, Any]:
+    return {} if study is None else best_of_study(base / STUDIES_DIRECTORY / path_key("--study", study))
 
 
 def _rehearse(task: Task) -> None:

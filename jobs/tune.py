@@ -3,8 +3,8 @@
     python jobs/tune.py --base data --dataset demo --study first --set space=published
 
 Trains one configuration after the other on {base}/datasets/{dataset}, many at a time, and keeps what came of each in
-{base}/studies/{study}/: a search that was killed goes on. Writes best.json there, for train.py --config, and ends with
-the best ones and, for example, "done: 200 trials; best validation loss 0.1234".
+{base}/studies/{study}/: a search that was killed goes on. Writes best.json there, which train.py --study takes. The log
+ends with the best ones and, for example, "done; best validation loss 0.1234; train.py --study first takes best.json".
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ def arg_parser() -> argparse.ArgumentParser:
     parser = cli.job_parser(__doc__ or "", SearchConfig)
     parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
     parser.add_argument("--study", required=True, help="name of the search, a folder under {base}/studies")
+    parser.add_argument(
+        "--replace", action="store_true", help="begin anew where the search there is of another dataset, space or code"
+    )
     cli.add_master_argument(parser)
     return parser
 
@@ -39,20 +42,23 @@ def arg_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Search, and write the best configuration."""
     from toposieve.spark.session import SparkOnDemand
+    from toposieve.training.runs import BEST_FILE, STUDIES_DIRECTORY
     from toposieve.training.shards import open_dataset
-    from toposieve.tuning.study import BEST_FILE, Search
+    from toposieve.tuning.study import Search
 
     config, base = cli.stage_config(args, SearchConfig), cli.base_key(args)
     dataset = open_dataset(base / "datasets" / path_key("--dataset", args.dataset))
-    search = Search(base / "studies" / path_key("--study", args.study), dataset, config)
-    search.claim()
+    search = Search(base / STUDIES_DIRECTORY / path_key("--study", args.study), dataset, config)
+    search.claim(replace=args.replace)
     logger.info("searching for %s on %s, results in %s", config.model, dataset.directory, search.folder)
     with SparkOnDemand("tune", args.master) as spark:
         candidates = search.run(spark)
     _show(candidates)
     best = search.best_config(candidates[0])
     (search.folder / BEST_FILE).write_text(best.model_dump_json(indent=1) + "\n")
-    logger.info("done; best validation loss %.4f; train.py --config takes %s", candidates[0].loss, BEST_FILE)
+    logger.info(
+        "done; best validation loss %.4f; train.py --study %s takes %s", candidates[0].loss, args.study, BEST_FILE
+    )
 
 
 def _show(candidates: Sequence[Candidate]) -> None:

@@ -21,6 +21,14 @@ def test_every_stage_at_fault_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert "epochs" in errors[1]
 
 
+def test_several_configurations_of_a_stage_are_all_checked() -> None:
+    searches = [{"model": model, "space": "published"} for model in ("hlf", "inclusive")]
+    with pytest.raises(InvalidInputError, match="is of hlf, not of inclusive: set space to better"):
+        check({"search": searches})
+    check({"search": searches[:1]})
+    check({"search": []})
+
+
 def test_values_that_only_clash_together() -> None:
     with pytest.raises(InvalidInputError, match="below 1"):
         check({"preparation": {"train_fraction": 0.9, "validation_fraction": 0.2}})

@@ -29,15 +29,17 @@ def arg_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for place in PLACES:
         parser.add_argument(f"--{place}", help=f"what the jobs get as --{place}")
-    parser.add_argument("configurations", type=json.loads, help="JSON object: stage → its configuration")
+    parser.add_argument(
+        "configurations", type=json.loads, help="JSON object: stage → its configuration, or a list of them"
+    )
     return parser
 
 
 def check(configurations: Mapping[str, Any], places: Mapping[str, str | None] | None = None) -> None:
-    """Check each stage's configuration, and each place.
+    """Check each stage's configurations, and each place.
 
     Args:
-        configurations: Stage → its configuration.
+        configurations: Stage → its configuration, or several.
         places: Option without its dashes → path or URL; None where it is not given.
 
     Raises:
@@ -45,7 +47,9 @@ def check(configurations: Mapping[str, Any], places: Mapping[str, str | None] | 
     """
     problems = []
     checks: list[Callable[[], object]] = [
-        partial(_check_stage, stage, values) for stage, values in configurations.items()
+        partial(_check_stage, stage, values)
+        for stage, given in configurations.items()
+        for values in (given if isinstance(given, list) else [given])
     ]
     checks += [partial(root_key, f"--{option}", place) for option, place in (places or {}).items() if place]
     for each in checks:

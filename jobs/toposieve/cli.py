@@ -159,13 +159,13 @@ def shows_history(args: argparse.Namespace, *folders: Key) -> bool:
     return bool(args.history)
 
 
-def stage_config(args: argparse.Namespace, model: type[ConfigT]) -> ConfigT:
-    """The stage's configuration from ``--config`` and ``--set``.
+def stage_config(args: argparse.Namespace, model: type[ConfigT], defaults: Mapping[str, Any] | None = None) -> ConfigT:
+    """The stage's configuration from ``--config`` and ``--set``, which win over other defaults.
 
     Raises:
         InvalidInputError: A key or value is wrong; the message names it.
     """
-    return load_config(model, args.config, dict(_parse_override(text) for text in args.overrides))
+    return load_config(model, args.config, dict(_parse_override(text) for text in args.overrides), defaults)
 
 
 def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,6 @@ CODE_NUMBERS = {
     "score": 1,
     "evaluate": 5,
     "tune": 1,
-    "train_trees": 1,
+    "train_trees": 2,
 }
 """Stage → its number."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -25,14 +26,16 @@ from pydantic_core import ErrorDetails
 from toposieve import schema
 from toposieve.classes import CLASSES, PUBLISHED_CLASSES
 from toposieve.errors import InvalidInputError
-from toposieve.models import ARCHITECTURES, models_with
+from toposieve.models import ARCHITECTURES, TREE_MODELS, models_with
 
 if TYPE_CHECKING:
     Sample = str
     ModelName = str
+    TreeModelName = str
 else:
     Sample = Literal[tuple(CLASSES)]
     ModelName = Literal[tuple(ARCHITECTURES)]
+    TreeModelName = Literal[TREE_MODELS]
 Units = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -296,7 +299,7 @@ class PublicationConfig(StageConfig):
 
 
 class SearchConfig(StageConfig):
-    """A search for a model's best configuration; not a stage of the DAG."""
+    """A search for a model's best configuration."""
 
     model: ModelName = "hlf"
     """Architecture whose configuration is searched for."""
@@ -313,18 +316,22 @@ class SearchConfig(StageConfig):
     """Seed of the draws, and of every training."""
 
     @model_validator(mode="after")
-    def _rising_epochs(self) -> Self:
+    def _possible(self) -> Self:
+        if self.space == "published" and self.model != "hlf":
+            raise ValueError(f"the published space is of hlf, not of {self.model}: set space to better")
         if list(self.epochs) != sorted(set(self.epochs)):
             raise ValueError("epochs must rise, for example [1, 3, 9]")
         return self
 
 
 class TreeConfig(StageConfig):
-    """The tree models that networks are compared with; not a stage of the DAG.
+    """The tree models that networks are compared with.
 
     The forest's defaults are as published, the others' those of their libraries.
     """
 
+    models: tuple[TreeModelName, ...] = Field(default=TREE_MODELS, min_length=1, exclude=True)
+    """Models to train, one after the other."""
     random_forest_trees: int = Field(default=100, ge=1)
     """Trees of the random forest."""
     random_forest_depth: int = Field(default=10, ge=1, le=30)
@@ -345,11 +352,9 @@ class TreeConfig(StageConfig):
     """Seed of all three."""
 
     def of(self, model: str) -> dict[str, Any]:
-        """The keys of one model, without its name before them, and the seed: another model's do not concern it."""
+        """The keys that concern one model."""
         values = self.model_dump(mode="json")
-        return {
-            key.removeprefix(f"{model}_"): value for key, value in values.items() if key.startswith((model, "seed"))
-        }
+        return {key: value for key, value in values.items() if models_with(key) in ([], [model])}
 
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
@@ -365,25 +370,33 @@ STAGES: dict[str, type[StageConfig]] = {
     "ingest": IngestConfig,
     "selection": SelectionConfig,
     "preparation": PreparationConfig,
+    "search": SearchConfig,
     "training": TrainingConfig,
+    "trees": TreeConfig,
     "evaluation": EvaluationConfig,
     "publication": PublicationConfig,
 }
 """Stage → configuration model, in the order of the pipeline."""
 
 
-def load_config(model: type[ConfigT], text: str | None, overrides: dict[str, Any] | None = None) -> ConfigT:
+def load_config(
+    model: type[ConfigT],
+    text: str | None,
+    overrides: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> ConfigT:
     """Build a stage's configuration from JSON.
 
     Args:
         model: The stage's configuration class.
         text: A JSON object, or the path of a file that holds one; None takes every default.
         overrides: Values that win over those of ``text``.
+        defaults: Values that those of ``text`` win over.
 
     Raises:
         InvalidInputError: The JSON is malformed, or a key is unknown, missing or wrong; the message names the key.
     """
-    values = {**_read_json_object(text), **(overrides or {})}
+    values = {**(defaults or {}), **_read_json_object(text), **(overrides or {})}
     try:
         return model.model_validate(values)
     except ValidationError as error:

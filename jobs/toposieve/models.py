@@ -40,10 +40,15 @@ ARCHITECTURES: dict[str, Architecture] = {
 """In the order of reports and forms."""
 
 
-def models_with(parameter: str) -> list[str]:
-    """Models that a key of the training configuration shapes; none where it concerns every model alike.
+TREE_MODELS = ("random_forest", "xgboost", "lightgbm")
+"""Models of the high-level features that networks are compared with. Their keys begin with their names."""
 
-    >>> models_with("lstm_units")
-    ['particle_sequence_lstm', 'inclusive_lstm']
+
+def models_with(parameter: str) -> list[str]:
+    """Models that a key of the configuration shapes; none where it concerns every model alike.
+
+    >>> models_with("lstm_units"), models_with("xgboost_depth"), models_with("seed")
+    (['particle_sequence_lstm', 'inclusive_lstm'], ['xgboost'], [])
     """
-    return [name for name, architecture in ARCHITECTURES.items() if parameter in architecture.parameters]
+    networks = [name for name, architecture in ARCHITECTURES.items() if parameter in architecture.parameters]
+    return networks + [name for name in TREE_MODELS if parameter.startswith(f"{name}_")]

@@ -57,7 +57,7 @@ def extra(asset: str, step: Step, told: Mapping[str, Any]) -> dict[str, Any]:
     elif asset == assets.SELECTED.name:
         known = {"cutflow": _cutflow(told[CUTFLOW])}
     elif asset == assets.MODEL.name:
-        known = {"model": step["label"], "run": path.rpartition("/")[2]}
+        known = dict(zip(("model", "run"), path.rsplit("/", 2)[1:], strict=True))
     else:
         known = {"dataset": step["label"]} if asset == assets.DATASET.name else {}
     return {**known, "path": path}

@@ -15,7 +15,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from toposieve_airflow.approval import ApproveOperator
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.planning import ListOperator, PlanOperator
+from toposieve_airflow.planning import ListOperator, PlanOperator, WaitOperator
 from toposieve_airflow.profiles import Pool, Profile, load_profile
 from toposieve_airflow.steps import Commands, RunSteps
 
@@ -31,7 +31,9 @@ SCRIPTS = {
     "ingest": "ingest.py",
     "select": "select_events.py",
     "prepare": "prepare_features.py",
+    "tune": "tune.py",
     "train": "train.py",
+    "train_trees": "train_trees.py",
     "evaluate": "evaluate.py",
     "candidate": "publish_model.py",
     "publish": "publish_model.py",
@@ -45,7 +47,12 @@ DOCS = {
     "ingest": "Puts a day's ROOT files on record, and finds the broken ones.",
     "select": "Selects a day's events with an isolated lepton, and computes their particles and features.",
     "prepare": "Makes one dataset of all days: balanced, split and shuffled.",
+    "searches": "Lists the models to search for: none, unless that was asked for.",
+    "tune": "Searches for a model's best configuration, which is then trained too.",
+    "searched": "Waits for all searches: one that fails does not cost the training of the other models.",
     "train": "Trains a model on the dataset; each line of the log begins with its worker.",
+    "trees": "Lists the tree models to train: none, unless that was asked for.",
+    "train_trees": "Trains a tree model on the dataset, for comparison.",
     "trained": "Waits for all models: one that fails does not cost the report on the others.",
     "evaluate": "Compares the models on the test events, and writes the report.",
     "candidate": "Puts a report's model into the registry and compares it with the published one; or goes back.",
@@ -110,7 +117,7 @@ class Tasks(ABC):
             task_id="plan",
             doc_md=DOCS["plan"],
             build_steps=lambda params, key: steps_of_run(commands(params), params, key, self.profile),
-            build_configs=lambda params: {stage: commands(params).config(stage) for stage in stages},
+            build_configs=lambda params: {stage: commands(params).checked(stage) for stage in stages},
             places=self.profile.places(),
             jobs=self.jobs,
             retries=0,
@@ -144,6 +151,11 @@ class Tasks(ABC):
         mapped = self.spark_operator.partial(**self._spark(task_id), **step, **options)
         return mapped.expand(partition=(days or plan).output)
 
+    def spark_per_model(self, task_id: str, models: BaseOperator, **options: Any) -> MappedOperator:
+        """A Spark task for each model of the run; arguments as for :meth:`gang_per_model`."""
+        mapped = self.spark_operator.partial(**self._spark(task_id), map_index_template=MODEL_LABEL, **options)
+        return mapped.expand(step=models.output)
+
     def gang(self, task_id: str, plan: BaseOperator, **options: Any) -> LocalGangOperator | TFSpawnerOperator:
         """A Python task that is not Spark's; arguments as for :meth:`spark`."""
         return self.gang_operator(**self._gang(task_id), step=_step(plan, task_id), **options)
@@ -163,6 +175,17 @@ class Tasks(ABC):
         """The task whose result is a list that ``plan`` has under a key, for others to be mapped over."""
         items, limit = _step(plan, key), plan.execution_timeout
         return ListOperator(task_id=task_id, items=items, retries=0, execution_timeout=limit, doc_md=DOCS.get(task_id))
+
+    def all_of(self, task_id: str, plan: PlanOperator) -> WaitOperator:
+        """The task that waits for those before it, whether they fail or not."""
+        return WaitOperator(
+            task_id=task_id,
+            doc_md=DOCS[task_id],
+            plan=plan.task_id,
+            trigger_rule="all_done",
+            retries=0,
+            execution_timeout=plan.execution_timeout,
+        )
 
     def approve(self, plan: PlanOperator, candidate: BaseOperator) -> ApproveOperator:
         """The task that decides on what ``candidate`` has found; its result is the step of the task that publishes."""

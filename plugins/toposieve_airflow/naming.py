@@ -29,6 +29,11 @@ def dataset_name(partitions: Sequence[str], configuration: Mapping[str, Any]) ->
     return f"{'_'.join(ends)}-{short_hash([list(partitions), configuration])}"
 
 
+def study_name(dataset: str, configuration: Mapping[str, Any]) -> str:
+    """Name of the search of this configuration on ``dataset``."""
+    return f"{dataset}-{short_hash(configuration)}"
+
+
 def report_name(dataset: str, configuration: Mapping[str, Any]) -> str:
     """Name of the report on all models that are trained and evaluated on ``dataset`` with this configuration."""
     return f"{dataset}-{short_hash(configuration)}"

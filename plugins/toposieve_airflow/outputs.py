@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 RUN_KEY = "run"
 """XCom of a training: ``label=models/model/run``, as ``evaluate.py --labels`` takes it."""
 
+TRAININGS = ("train", "train_trees")
+"""Tasks that have it."""
+
 _WORKER = re.compile(r"\[worker (\d+)\] ")
 _COMPARISON = re.compile(r"\bcomparison: (\{.*\})$")
 _RUN = re.compile(r"results in (/.+|[a-z][a-z0-9]*://.+)")
@@ -71,6 +74,10 @@ class JobLog:
         worker = _WORKER.match(line)
         logger = logging.getLogger(f"toposieve.worker.{worker[1]}") if worker else self._log
         logger.info("%s", line)
+        self.note(line)
+
+    def note(self, line: str) -> None:
+        """Look for what a line names, without passing it on."""
         self.runs += _RUN.findall(line)
         if found := _COMPARISON.search(line):
             self.comparison = json.loads(found[1])
@@ -97,10 +104,10 @@ def name_run(step: Step, context: Context) -> None:
 
 
 def with_trained(step: Step, context: Context) -> Step:
-    """The step with the runs that ``train`` has named on its command line, and the labels that it has not."""
+    """The step with the runs that trainings have named on its command line, and the labels that they have not."""
     if not step.get("runs"):
         return step
-    found = [run for run in context["ti"].xcom_pull(task_ids=["train"], key=RUN_KEY) if run]
+    found = [run for run in context["ti"].xcom_pull(task_ids=list(TRAININGS), key=RUN_KEY) if run]
     missing = sorted({*step["runs"]} - {run.partition("=")[0] for run in found}, key=step["runs"].index)
     labels = ["--labels", *found] if found else []
     return {**step, "arguments": [*step["arguments"], *labels, *(["--missing", *missing] if missing else [])]}

@@ -19,10 +19,12 @@ NOT_IN_FORM = {
     "simulation": ("samples",),
     "selection": ("jet_scale", "met_scale", "track_loss", "btag_flips"),
     "preparation": ("classes",),
+    "search": ("model",),
     "training": ("model",),
+    "trees": ("models",),
 }
-"""Keys that the form asks for once, as ``samples`` and ``models``; and those of systematic variations, whose output is
-beside that of a DAG."""
+"""Keys that the form asks for once, as ``samples``, ``tune``, ``models`` and ``trees``; and those of systematic
+variations, whose output is beside that of a DAG."""
 
 
 class ConfigurationSchema:
@@ -63,9 +65,9 @@ class ConfigurationSchema:
         fields = self.fields(stage)
         return {key: value for key, value in config.items() if fields[key].get("inManifest", True)}
 
-    def of_model(self, config: Mapping[str, Any], model: str) -> dict[str, Any]:
-        """The part of a training configuration that concerns a model: the form has the keys of all."""
-        fields = self.fields("training")
+    def of_model(self, config: Mapping[str, Any], model: str, stage: str = "training") -> dict[str, Any]:
+        """The part of a stage's configuration that concerns a model: the form has the keys of all."""
+        fields = self.fields(stage)
         return {key: value for key, value in config.items() if model in fields[key].get("models", [model])}
 
     def samples(self) -> Param:
@@ -90,6 +92,25 @@ class ConfigurationSchema:
             | _SOME_DISTINCT,
             section=RUN_SECTION,
         )
+
+    def tuned_models(self) -> Param:
+        """Param with the models to search for; none unless asked for."""
+        return self._optional(
+            self._stages["search"]["properties"]["model"]["enum"],
+            "Models whose best configuration is searched for: that is trained too, as MODEL_tuned. None: no search.",
+        )
+
+    def trees(self) -> Param:
+        """Param with the tree models to train; none unless asked for."""
+        return self._optional(
+            self._stages["trees"]["properties"]["models"]["items"]["enum"],
+            "Tree models to train on Spark, for comparison. None: no such models.",
+        )
+
+    def _optional(self, names: list[str], description: str) -> Param:
+        items = {"type": "string", "enum": names}
+        field = {"default": [], "description": description, "type": "array", "items": items, "uniqueItems": True}
+        return _param(field, section=RUN_SECTION)
 
     def _choice(self, stage: str, key: str, description: str) -> Param:
         field = self._stages[stage]["properties"][key]

@@ -22,7 +22,7 @@ BuildSteps = Callable[[Mapping[str, Any], str | None], RunSteps]
 """Params and partition key → steps of the run."""
 
 BuildConfigs = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Params → configuration of every stage of the run."""
+"""Params → configurations of every stage of the run."""
 
 
 class PlanOperator(BaseOperator):
@@ -33,7 +33,7 @@ class PlanOperator(BaseOperator):
 
     Args:
         build_steps: Params and partition key → steps.
-        build_configs: Params → configuration of every stage.
+        build_configs: Params → configurations of every stage.
         places: Options of the jobs that say where data lies → path or URL, such as ``base``.
         jobs: The jobs' environment, which has the rules.
         kwargs: As for BaseOperator.
@@ -111,6 +111,33 @@ class ListOperator(BaseOperator):
     def execute(self, context: Context) -> list[Any]:
         """Return the list."""
         return list(self.items)
+
+
+class WaitOperator(BaseOperator):
+    """Wait for the tasks before it, whether they are skipped, fail or not; skipped with the whole run only.
+
+    Airflow has no rule for that: those that let a task fail take none that is skipped.
+
+    Args:
+        plan: Name of the run's first task.
+        kwargs: As for BaseOperator.
+    """
+
+    ui_color = PlanOperator.ui_color
+
+    def __init__(self, *, plan: str, **kwargs: Any) -> None:
+        """Wait for nothing yet."""
+        super().__init__(**kwargs)
+        self.plan = plan
+
+    def execute(self, context: Context) -> None:
+        """Find out whether the run has a plan.
+
+        Raises:
+            AirflowSkipException: It was skipped.
+        """
+        if context["ti"].xcom_pull(task_ids=self.plan) is None:
+            raise AirflowSkipException("the run has no plan, so that there is nothing to wait for")
 
 
 def _check_names(given: Iterable[str], known: Iterable[str]) -> None:

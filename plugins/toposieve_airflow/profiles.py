@@ -123,7 +123,9 @@ class Timeouts(_Section):
     ingest: Minutes
     select: Minutes
     prepare: Minutes
+    tune: Minutes
     train: Minutes
+    train_trees: Minutes
     evaluate: Minutes
     candidate: Minutes
     publish: Minutes

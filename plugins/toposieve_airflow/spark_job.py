@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from toposieve_airflow.announcements import check_and_announce
 from toposieve_airflow.credentials import connection
 from toposieve_airflow.jobs_environment import JobsEnvironment
+from toposieve_airflow.outputs import JobLog, with_run
 from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE, end_children, error_line
 from toposieve_airflow.steps import Step, of_partition
 
@@ -50,6 +53,11 @@ class SparkJobOperator(SparkSubmitOperator):
         self.jobs = jobs
         self.result = result
 
+    @cached_property
+    def job_log(self) -> JobLog:
+        """What the job says goes through here."""
+        return JobLog(self.log)
+
     def execute(self, context: Context) -> Any:
         """Run the job, then check its output; returns the result that was given.
 
@@ -66,6 +74,7 @@ class SparkJobOperator(SparkSubmitOperator):
         # The provider's env_vars would go to the driver's pod on Kubernetes, and show credentials there.
         os.environ.update(self.jobs.own_variables())
         self.submit(context)
+        step = with_run(step, self.job_log.runs)
         check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
         return self.result
@@ -83,6 +92,18 @@ class SparkJobOperator(SparkSubmitOperator):
             if _exit_code(error) == INVALID_INPUT_EXIT_CODE:
                 raise AirflowFailException(error_line(str(error).splitlines())) from None
             raise
+
+    def _get_hook(self) -> SparkSubmitHook:
+        """The provider's, which reads the log of ``spark-submit``: what that names is noted on the way."""
+        hook = super()._get_hook()
+        read = hook._process_spark_submit_log
+        setattr(hook, read.__name__, lambda lines: read(self._noted(lines)))
+        return hook
+
+    def _noted(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            self.job_log.note(line.rstrip())
+            yield line
 
     def on_kill(self) -> None:
         """End spark-submit and everything it has started, on this machine or on a cluster."""

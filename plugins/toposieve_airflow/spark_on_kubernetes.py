@@ -80,9 +80,8 @@ class SparkOnKubernetesOperator(SparkJobOperator):
 
     def _follow(self, context: Context) -> None:
         assert self._own_selector is not None
-        with DriverWatch(
-            self._pods(), self._own_selector, self.log.info, end_children, self.startup_timeout_s
-        ) as driver:
+        pods, own = self._pods(), self._own_selector
+        with DriverWatch(pods, own, self.job_log, end_children, self.startup_timeout_s) as driver:
             try:
                 super().submit(context)
             except AirflowException as error:

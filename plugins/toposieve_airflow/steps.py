@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NotRequired, Required, TypedDict
 
-from toposieve_airflow.naming import dataset_name, report_name
+from toposieve_airflow.naming import dataset_name, report_name, study_name
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.partitions import PartitionError, check_key, choose_partitions
 from toposieve_airflow.profiles import Profile, is_read_only
@@ -41,14 +41,20 @@ class Step(TypedDict):
     workers: int
     """Processes that share the work."""
     runs: NotRequired[list[str]]
-    """Labels of the runs of ``train`` that the job takes; where they are, only these tasks say."""
+    """Labels of the runs of ``train`` and ``train_trees`` that the job takes; where they are, only these tasks say."""
 
 
 ANY_PARTITION = "{partition}"
 """Stands for the partition in a step of any of them: a task fetches this one, however many days a run has."""
 
+TUNED = "_tuned"
+"""What follows the name of a model in the label of its run by the best configuration."""
+
 OF_EACH_PARTITION = ("simulate", "ingest", "select")
 """Tasks whose step is that of :data:`ANY_PARTITION`."""
+
+OF_EACH_MODEL = ("tune", "train", "train_trees")
+"""Tasks that have a step for each of several models."""
 
 
 class RunSteps(TypedDict, total=False):
@@ -62,8 +68,12 @@ class RunSteps(TypedDict, total=False):
     ingest: Step
     select: Step
     prepare: Step
+    tune: list[Step]
+    """One step for each model whose best configuration is searched for."""
     train: list[Step]
-    """One step for each model and seed."""
+    """One step for each model and seed, and for each model that was searched for."""
+    train_trees: list[Step]
+    """One step for each tree model."""
     evaluate: Step
     candidate: Step
     publish: Step
@@ -93,7 +103,8 @@ def every_step(steps: RunSteps) -> Iterator[tuple[str, Step]]:
                 yield task, of_partition(steps[task], day)  # type: ignore[literal-required]
     if "prepare" in steps:
         yield "prepare", steps["prepare"]
-        yield from (("train", step) for step in steps["train"])
+        for task in OF_EACH_MODEL:
+            yield from ((task, step) for step in steps.get(task, ()))  # type: ignore[attr-defined]
         yield "evaluate", steps["evaluate"]
     if "candidate" in steps:
         yield "candidate", steps["candidate"]
@@ -126,6 +137,11 @@ class Commands:
     def config(self, stage: str) -> dict[str, Any]:
         """Configuration of a stage."""
         return self._schema.stage_config(self._params, stage)
+
+    def checked(self, stage: str) -> list[dict[str, Any]]:
+        """Configurations of a stage to check before the run: one of each model that is searched for, else its own."""
+        config = self.config(stage)
+        return [{"model": model, **config} for model in self._params["tune"]] if stage == "search" else [config]
 
     def shown(self, stage: str) -> dict[str, Any]:
         """What manifests show of it, and names follow from."""
@@ -206,31 +222,73 @@ class Commands:
             outputs=[self._below("datasets", dataset)],
         )
 
+    def tune(self, dataset: str, model: str) -> Step:
+        """Search for a model's best configuration."""
+        config = {"model": model, **self.config("search")}
+        study = study_name(dataset, config)
+        # Its name has dataset and configuration: what is there of another dataset is of one that was made anew.
+        step = self._step(
+            model,
+            ["--dataset", dataset, "--study", study, "--replace"],
+            config,
+            inputs=[self._below("datasets", dataset)],
+            outputs=[self._below("studies", study)],
+        )
+        return {**step, "files": ["best.json"]}
+
     def train(self, dataset: str, model: str, patience_s: int, later: int = 0) -> Step:
         """Train one model, with the configuration's seed or one that comes so much later."""
         training = self._schema.of_model(self.config("training"), model)
         training["seed"] += later
+        label = f"{model}_seed{training['seed']}" if later else model
+        step = self._train(dataset, model, label, patience_s, training)
+        return {**step, "config": {"model": model, **self._schema.shown(training, "training")}}
+
+    def train_tuned(self, dataset: str, model: str, patience_s: int) -> Step:
+        """Train one model by the best configuration that ``tune`` has found; the form's has the rest."""
+        training, study = self.config("training"), study_name(dataset, {"model": model, **self.config("search")})
+        rest = {key: value for key, value in training.items() if key not in self._schema.shown(training, "training")}
+        step = self._train(dataset, model, f"{model}{TUNED}", patience_s, rest, ["--study", study])
+        return {**step, "inputs": [*step["inputs"], self._below("studies", study)]}
+
+    def _train(
+        self, dataset: str, model: str, label: str, patience_s: int, config: Config, more: Sequence[str] = ()
+    ) -> Step:
         step = self._step(
-            f"{model}_seed{training['seed']}" if later else model,
-            ["--dataset", dataset, "--startup-timeout", str(patience_s)],
-            {"model": model, **training},
-            shows={"model": model, **self._schema.shown(training, "training")},
+            label,
+            ["--dataset", dataset, "--startup-timeout", str(patience_s), *more],
+            {"model": model, **config},
+            shows={"model": model},
             inputs=[self._below("datasets", dataset)],
             outputs=[self._below("models", model)],
         )
         return {**step, "workers": self._params["workers"], "run_in_log": True}
 
+    def train_trees(self, dataset: str, model: str) -> Step:
+        """Train one tree model."""
+        trees = self._schema.of_model(self.config("trees"), model, "trees")
+        step = self._step(
+            model,
+            ["--dataset", dataset],
+            {"models": [model], **trees},
+            shows={"model": model, **trees},
+            inputs=[self._below("datasets", dataset)],
+            outputs=[self._below("models", model)],
+        )
+        return {**step, "run_in_log": True}
+
     def evaluate(self, dataset: str, trained: Sequence[Step], report: str) -> Step:
-        """Evaluate the runs of these trainings, beside what the report has already, and write the report."""
+        """Evaluate the runs of these steps, beside what the report has already, and write the report."""
+        models = dict.fromkeys(folder for step in trained for folder in step["outputs"])
         step = self._step(
             report,
             ["--dataset", dataset, "--report", report, "--keep-labels", *self._replace()],
             self.config("evaluation"),
             shows=self.config("evaluation"),
-            inputs=[self._below("datasets", dataset), *dict.fromkeys(out for run in trained for out in run["outputs"])],
+            inputs=[self._below("datasets", dataset), *models],
             outputs=[self._below("reports", report)],
         )
-        return {**step, "files": ["metrics.json", "report.html"], "runs": [run["label"] for run in trained]}
+        return {**step, "files": ["metrics.json", "report.html"], "runs": [each["label"] for each in trained]}
 
     def candidate(self, report: str, label: str | None) -> Step:
         """Register a model of a report, and compare it with the published one."""
@@ -312,6 +370,8 @@ def topology_classifier_steps(
         for later in range(params["seeds"])
         for model in params["models"]
     ]
+    train += [commands.train_tuned(dataset, model, patience_s) for model in params["tune"]]
+    trees = [commands.train_trees(dataset, model) for model in params["trees"]]
     report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {
         "days": partitions,
@@ -320,8 +380,10 @@ def topology_classifier_steps(
         "ingest": commands.ingest(),
         "select": commands.select(),
         "prepare": commands.prepare(partitions, dataset),
+        "tune": [commands.tune(dataset, model) for model in params["tune"]],
         "train": train,
-        "evaluate": commands.evaluate(dataset, train, report),
+        "train_trees": trees,
+        "evaluate": commands.evaluate(dataset, [*train, *trees], report),
     }
 
 

@@ -28,7 +28,9 @@ STAGE_OF = {
     "ingest": "ingest",
     "select": "selection",
     "prepare": "preparation",
+    "tune": "search",
     "train": "training",
+    "train_trees": "trees",
     "evaluate": "evaluation",
     "candidate": "publication",
     "publish": "publication",
@@ -51,6 +53,17 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
         },
         None,
     ),
+    "tuned": (
+        "topology_classifier",
+        {
+            "partition_start": "2026-01-01",
+            "models": ["hlf"],
+            "tune": ["hlf"],
+            "trees": ["xgboost"],
+            "search_trials": 50,
+        },
+        None,
+    ),
     "by_asset": ("topology_classifier", {"workers": 1}, "2026-02-01"),
     "one_day": ("build_dataset", {"samples": ["qcd", "wjets"]}, "2026-01-02"),
     "candidate": ("publish_model", {"label": "hlf", "publication_rate_max": 50, "order": "first"}, "r"),
@@ -67,10 +80,19 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
 def steps_of(dag: DAG, changes: dict[str, Any], key: str | None) -> Iterator[tuple[str, Step]]:
     """Steps of a run; evaluation's with the runs that its trainings name."""
     params = {**dag.params.validate(), **changes}
-    named = [f"{model}=models/{model}/0123456789abcdef" for model in params.get("models", ())]
-    context = TaskInstance(pulled={("train", RUN_KEY): named}).context()
-    for task, step in every_step(dag.get_task("plan").build_steps(params, key)):
+    steps = list(every_step(dag.get_task("plan").build_steps(params, key)))
+    named = {
+        (task, RUN_KEY): [name_of(step) for each, step in steps if each == task] for task in ("train", "train_trees")
+    }
+    context = TaskInstance(pulled=named).context()
+    for task, step in steps:
         yield task, with_trained(step, context)
+
+
+def name_of(training: Step) -> str:
+    """What a training says of its run."""
+    model = training["outputs"][0].rpartition("/")[2]
+    return f"{training['label']}=models/{model}/0123456789abcdef"
 
 
 def command(dag: DAG, task_id: str, step: Step) -> list[str]:
@@ -107,7 +129,7 @@ def test_golden_on_kubernetes(monkeypatch: pytest.MonkeyPatch, check_golden: Cal
     monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
     dag = load_dags()["topology_classifier"]
     lines = []
-    for task_id, step in steps_of(dag, RUNS["demo"][1], None):
+    for task_id, step in steps_of(dag, RUNS["demo"][1] | {"tune": ["hlf"], "trees": ["xgboost"]}, None):
         task = dag.get_task(task_id)
         operator = task.unmap({"step": step}) if task.is_mapped else task
         operator.step = step
@@ -171,6 +193,24 @@ def test_values_of_the_form_reach_the_jobs(dags: dict[str, DAG]) -> None:
     assert parsed["train"]["config"]["model"] == "hlf"
     assert parsed["evaluate"]["labels"] == ["hlf=models/hlf/0123456789abcdef"]
     assert parsed["evaluate"]["dataset"] == parsed["train"]["dataset"] == parsed["prepare"]["dataset"]
+
+
+def test_what_a_search_finds_is_trained_and_stands_in_the_report_beside_trees(dags: dict[str, DAG]) -> None:
+    steps = list(steps_of(dags["topology_classifier"], RUNS["tuned"][1], None))
+    parsed = [(task, step["label"], each) for (task, step), each in zip(steps, parse(steps), strict=True)]
+    found = {(task, label): each for task, label, each in parsed}
+    tune, trained = found["tune", "hlf"], found["train", "hlf_tuned"]
+    assert tune["study"] == trained["study"]
+    assert tune["config"]["trials"] == 50
+    assert not {*trained["given"]} & {*trained["shown"]} - {"model"}  # of what decides, the search has the last word
+    assert found["train_trees", "xgboost"]["config"]["models"] == ["xgboost"]
+    [(_, _, evaluate)] = [each for each in parsed if each[0] == "evaluate"]
+    run = "0123456789abcdef"
+    assert evaluate["labels"] == [
+        f"hlf=models/hlf/{run}",
+        f"hlf_tuned=models/hlf/{run}",
+        f"xgboost=models/xgboost/{run}",
+    ]
 
 
 def test_every_script_exists() -> None:

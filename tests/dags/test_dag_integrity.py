@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import yaml
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronPartitionTimetable, PartitionedAssetTimetable, TriggerRule
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
@@ -15,6 +14,7 @@ from airflow.timetables.base import DagRunInfo
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.dags import load_dags
 from toposieve_airflow import assets
+from toposieve_airflow.planning import ListOperator, PlanOperator, WaitOperator
 from toposieve_airflow.profiles import PROFILE_VARIABLE, ProfileError, load_profile
 
 # Airflow itself uses a deprecated name of pathspec.
@@ -50,9 +50,14 @@ def test_whole_chain_in_order(dags: dict[str, DAG]) -> None:
         "ingest": ["plan", "simulate"],
         "select": ["ingest", "plan"],
         "prepare": ["plan", "select"],
-        "train": ["prepare"],
-        "trained": ["train"],
-        "evaluate": ["plan", "trained"],
+        "searches": ["plan"],
+        "tune": ["prepare", "searches"],
+        "searched": ["tune"],
+        "train": ["prepare", "searched"],
+        "trees": ["plan"],
+        "train_trees": ["prepare", "trees"],
+        "trained": ["train", "train_trees"],
+        "evaluate": ["plan", "prepare", "trained"],
     }
 
 
@@ -64,6 +69,9 @@ def test_on_kubernetes_a_teardown_ends_it_when_no_task_can_have_a_pod_any_more(m
     assert clean_up.upstream_task_ids == dag.task_dict.keys() - {
         "plan",
         "simulated_days",
+        "searches",
+        "searched",
+        "trees",
         "trained",
         "clean_up",
     }
@@ -83,7 +91,7 @@ def test_on_kubernetes_no_dag_leaves_pods_nor_takes_them_from_a_task(
 def test_skipped_simulation_does_not_skip_the_rest(dags: dict[str, DAG]) -> None:
     rules = {task.task_id: TriggerRule(task.trigger_rule) for task in dags["topology_classifier"].tasks}
     assert rules.pop("ingest") is TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
-    assert rules.pop("trained") is TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
+    assert {rules.pop("searched"), rules.pop("trained")} == {TriggerRule.ALL_DONE}
     assert set(rules.values()) == {TriggerRule.ALL_SUCCESS}
 
 
@@ -92,7 +100,7 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
         name: {task.task_id for task in dag.tasks if isinstance(task, MappedOperator)} for name, dag in dags.items()
     }
     assert mapped == {
-        "topology_classifier": {"simulate", "ingest", "select", "train"},
+        "topology_classifier": {"simulate", "ingest", "select", "tune", "train", "train_trees"},
         "build_dataset": {"ingest", "select"},
         "simulate_events": {"simulate"},
         "publish_model": set(),
@@ -105,15 +113,12 @@ def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
     expected_pool = dict.fromkeys(("train", "evaluate", "candidate", "publish"), pools.training.name)
     for task in dag.tasks:
         given = options(task)
-        if task.task_id == "trained":  # nothing runs for it
-            assert isinstance(task, EmptyOperator)
-            continue
         assert given["owner"] == "toposieve"
         if task.task_id == "approve":  # it waits without a process
             assert (given["retries"], given["execution_timeout"]) == (0, None)
             assert task.response_timeout == timedelta(hours=profile.approval.hours)
             continue
-        plans = task.task_id in ("plan", "simulated_days")
+        plans = isinstance(task, PlanOperator | ListOperator | WaitOperator)
         assert given["execution_timeout"] == timedelta(minutes=limits["plan" if plans else task.task_id])
         if plans:
             assert given["retries"] == 0
@@ -132,6 +137,7 @@ def test_assets_of_each_stage(dags: dict[str, DAG]) -> None:
         ("build_dataset", "select"): [assets.SELECTED],
         ("topology_classifier", "prepare"): [assets.DATASET],
         ("topology_classifier", "train"): [assets.MODEL],
+        ("topology_classifier", "train_trees"): [assets.MODEL],
         ("topology_classifier", "evaluate"): [assets.REPORT],
     }
 

@@ -6,6 +6,7 @@ import pytest
 
 from support import evaluation_data
 from support.evaluation_data import DIGITS, base_key, run_folder
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation import inputs
@@ -95,6 +96,18 @@ def test_a_run_is_opened_under_its_label(tmp_path, dataset):
 def test_a_run_that_is_not_there_is_named_with_its_label(tmp_path, dataset):
     with pytest.raises(InvalidInputError, match=r"^a: .*models/hlf/0123 holds no finished run: train it, or check"):
         open_run(tmp_path, dataset, tmp_path / "models" / "hlf" / "0123")
+
+
+@pytest.mark.parametrize(("stage", "known_as"), [("training", "train"), ("train_trees", "train_trees")])
+def test_a_run_of_other_code_is_compared_and_said(tmp_path, dataset, caplog, stage, known_as):
+    directory = evaluation_data.write_run(tmp_path, dataset, TrainingConfig(model="hlf"))
+    edit_manifest(directory, stage=stage, code=CODE_NUMBERS[known_as])
+    open_run(tmp_path, dataset, directory)
+    assert not caplog.records
+    edit_manifest(directory, code=CODE_NUMBERS[known_as] - 1)
+    assert open_run(tmp_path, dataset, directory).label == "a"
+    now = CODE_NUMBERS[known_as]
+    assert f"{directory} was made with code {now - 1} of {known_as}, which is {now} now" in caplog.text
 
 
 def test_a_run_on_another_dataset_is_refused(tmp_path, dataset):

@@ -17,6 +17,7 @@ from toposieve.io.event_tables import features_of
 from toposieve.io.scores import read_permuted_scores, read_scores, scores_folder
 from toposieve.io.store import root_key
 from toposieve.latency import read_latency
+from toposieve.training.runs import best_of_study
 from toposieve.tuning.forest import arrays_of, probabilities, trees_of
 from toposieve.tuning.trees import MODELS, TreeData, TreeRun, frame_of
 
@@ -64,8 +65,16 @@ def test_a_tree_model_tells_the_classes_apart(base: Path, model: str) -> None:
     assert hits["HT"] < 0.8 < hits["LepCharge"]  # the first three features tell the classes apart
     measured = read_latency(scores_folder(run.base, "demo", run.folder))
     assert [each["batch"] for each in measured] == [1, 1024]
-    [metrics] = (base / run.folder.relative_to(run.base)).glob("*/metrics.json")
-    assert 0 < json.loads(metrics.read_text())["validation_loss"] < np.log(3)
+    [file] = (base / run.folder.relative_to(run.base)).glob("*/metrics.json")
+    metrics = json.loads(file.read_text())
+    assert 0 < metrics["validation_loss"] < np.log(3)
+    found = read_scores(scores_folder(run.base, "demo", run.folder), "validation")
+    weights = np.abs(run.data.table("validation")["weight"].to_numpy().astype(np.float64))
+    for label, name in enumerate(schema.SAMPLES):
+        is_it, scores_of_it = found.labels == label, found.logits[:, label]
+        pairs = np.sign(scores_of_it[is_it, np.newaxis] - scores_of_it[~is_it])  # (positives, others)
+        area = (np.average(pairs, weights=np.outer(weights[is_it], weights[~is_it])) + 1) / 2
+        assert metrics[f"validation_auc_{name}"] == pytest.approx(area, abs=1e-6)
 
 
 def test_the_forest_without_spark_says_what_it_says_on_spark(base: Path, spark: SparkSession) -> None:
@@ -97,7 +106,8 @@ def test_what_was_killed_goes_on_with_the_next_model_and_gives_the_same_bytes(
 
 
 def test_another_models_keys_do_not_concern_a_run() -> None:
-    assert TreeConfig().of("xgboost") == {"rounds": 100, "rate": 0.3, "depth": 6, "seed": 1}
+    expected = {"xgboost_rounds": 100, "xgboost_rate": 0.3, "xgboost_depth": 6, "seed": 1}
+    assert TreeConfig(models=("xgboost",)).of("xgboost") == expected
     assert TreeConfig(lightgbm_leaves=7).of("xgboost") == TreeConfig().of("xgboost")
 
 
@@ -105,8 +115,10 @@ def test_a_search_on_spark_writes_a_configuration_that_training_takes(base: Path
     arguments = ["--base", str(base), "--dataset", "demo", "--study", "first", "--set", "trials=2"]
     tune.main(tune.arg_parser().parse_args([*arguments, "--set", "epochs=[1]"]))
     best = base / "studies" / "first" / "best.json"
-    config = load_config(TrainingConfig, str(best))
+    config = load_config(
+        TrainingConfig, '{"checkpoint_steps": 7}', defaults=best_of_study(root_key("", str(best.parent)))
+    )
     trials = [json.loads(path.read_text()) for path in sorted((best.parent / "trials").iterdir())]
     losses = [trial["histories"][0][0]["validation_loss"] for trial in trials]
     assert config.learning_rate == trials[int(np.argmin(losses))]["values"]["learning_rate"]
-    assert (config.model, config.epochs) == ("hlf", 1)
+    assert (config.model, config.epochs, config.checkpoint_steps) == ("hlf", 1, 7)

@@ -30,7 +30,7 @@ def test_a_report_tells_what_the_pages_show_of_it(step: Step) -> None:
 
 def test_a_dataset_and_a_model_tell_their_names(step: Step) -> None:
     assert extra(assets.DATASET.name, {**step, "label": "x"}, {})["dataset"] == "x"
-    told = extra(assets.MODEL.name, {**step, "label": "hlf", "outputs": ["s3://lhc/models/hlf/0a1b"]}, {})
+    told = extra(assets.MODEL.name, {**step, "label": "hlf_tuned", "outputs": ["s3://lhc/models/hlf/0a1b"]}, {})
     assert told == {"model": "hlf", "run": "0a1b", "path": "s3://lhc/models/hlf/0a1b"}
 
 

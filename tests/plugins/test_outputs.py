@@ -96,6 +96,12 @@ def test_a_training_names_its_run_as_evaluation_takes_it(step: Step, base: str) 
     name_run(step, {})  # type: ignore[typeddict-item]
 
 
+def test_evaluation_gets_trees_beside_networks(step: Step) -> None:
+    pulled = {("train", RUN_KEY): ["a=models/hlf/1"], ("train_trees", RUN_KEY): ["b=models/xgboost/2", None]}
+    given = with_trained({**step, "runs": ["a", "b", "c"]}, TaskInstance(pulled=pulled).context())["arguments"]
+    assert given[-5:] == ["--labels", "a=models/hlf/1", "b=models/xgboost/2", "--missing", "c"]
+
+
 @pytest.mark.parametrize(
     ("found", "more"),
     [

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow import assets
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.partitions import PartitionError
-from toposieve_airflow.planning import ListOperator, PlanOperator, _with_origin
+from toposieve_airflow.planning import ListOperator, PlanOperator, WaitOperator, _with_origin
 from toposieve_airflow.profiles import load_profile
 from toposieve_airflow.steps import ANY_PARTITION, RunSteps, Step
 
@@ -52,6 +53,14 @@ def test_days_are_the_result_and_the_rest_travels_by_name(make_plan, step: Step)
     given = context()
     assert make_plan({"days": ["2026-01-01"], **tasks}, {"training": {"epochs": 2}}).execute(given) == ["2026-01-01"]
     assert given["ti"].xcoms == tasks
+
+
+@pytest.mark.parametrize(("plan", "skipped"), [(["2026-01-01"], False), ([], False), (None, True)])
+def test_what_waits_is_skipped_with_the_whole_run_only(plan: list[str] | None, skipped: bool) -> None:
+    given: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: {"plan": plan}[task_ids])}
+    waits = WaitOperator(task_id="trained", plan="plan", trigger_rule="all_done")
+    with pytest.raises(AirflowSkipException) if skipped else nullcontext():
+        waits.execute(given)
 
 
 @pytest.mark.parametrize(

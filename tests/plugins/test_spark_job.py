@@ -8,8 +8,9 @@ import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import OutputError
+from toposieve_airflow.outputs import RUN_KEY, OutputError
 from toposieve_airflow.spark_job import SparkJobOperator
 from toposieve_airflow.steps import ANY_PARTITION, Step
 
@@ -83,6 +84,18 @@ def test_other_exit_codes_may_be_retried(make_operator) -> None:
     with pytest.raises(AirflowException, match=r"code is: 3(.|\n)*disk on fire") as caught:
         make_operator("import sys\nprint('disk on fire')\nsys.exit(3)").execute({})
     assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_run_that_only_the_log_names_is_passed_on_and_checked(make_operator, step: Step) -> None:
+    run = Path(step["outputs"][0]) / "models" / "xgboost" / "1a2b"
+    run.mkdir(parents=True)
+    (run / "manifest-000001.json").touch()
+    step |= {"label": "xgboost", "run_in_log": True, "config": {"seed": 1}}
+    task = TaskInstance()
+    make_operator(f"print('INFO train_trees: training xgboost on x, results in {run}')").execute(task.context())
+    assert task.xcoms == {RUN_KEY: "xgboost=models/xgboost/1a2b"}
+    with pytest.raises(OutputError, match="not where in"):
+        make_operator("print('done')").execute(task.context())
 
 
 def test_success_without_output_is_a_failure(make_operator, step: Step) -> None:

@@ -20,7 +20,7 @@ from toposieve_airflow.steps import (
     topology_classifier_steps,
 )
 
-STAGES = ("simulation", "ingest", "selection", "preparation", "training", "evaluation")
+STAGES = ("simulation", "ingest", "selection", "preparation", "search", "training", "trees", "evaluation")
 BASE = "/data"
 
 
@@ -42,6 +42,8 @@ def params(schema: ConfigurationSchema) -> dict[str, Any]:
         "samples": ["qcd", "ttbar", "wjets"],
         "models": ["hlf", "inclusive"],
         "seeds": 1,
+        "tune": [],
+        "trees": [],
         "workers": 2,
         "simulate": False,
         "on_bad_file": "fail",
@@ -139,6 +141,37 @@ def test_each_seed_of_a_model_is_a_run_of_its_own_beside_the_others(build, param
     assert steps["evaluate"]["runs"] == list(seeds)
     assert len(steps["evaluate"]["inputs"]) == 3
     assert steps["evaluate"]["label"] == build({**params, "training_seed": 7})["evaluate"]["label"]
+
+
+def test_a_search_is_of_its_dataset_and_configuration(build, params: dict[str, Any]) -> None:
+    def study(**changes: Any) -> str:
+        [tune] = build({**params, "tune": ["hlf"], **changes})["tune"]
+        return tune["outputs"][0]
+
+    assert len({study(), study(tune=["inclusive"]), study(search_seed=2), study(preparation_seed=2)}) == 4
+    assert study(training_epochs=1, models=["hlf"], trees=["xgboost"]) == study()
+    assert build(params)["tune"] == build(params)["train_trees"] == []
+
+
+def test_tuned_models_and_trees_stand_in_the_report_of_all(build, params: dict[str, Any]) -> None:
+    more = {**params, "models": ["hlf"], "tune": ["hlf"], "trees": ["xgboost", "lightgbm"], "trees_xgboost_depth": 4}
+    steps = build(more)
+    assert steps["evaluate"]["outputs"] == build(params)["evaluate"]["outputs"]
+    assert steps["evaluate"]["runs"] == ["hlf", "hlf_tuned", "xgboost", "lightgbm"]
+    models = [f"/data/models/{model}" for model in ("hlf", "xgboost", "lightgbm")]
+    assert steps["evaluate"]["inputs"][1:] == models
+    xgboost, lightgbm = steps["train_trees"]
+    assert xgboost["config"] == {"model": "xgboost", "seed": 1} | {
+        f"xgboost_{key}": value for key, value in {"rounds": 100, "rate": 0.3, "depth": 4}.items()
+    }
+    assert not [key for key in lightgbm["config"] if key.startswith("xgboost")]
+
+
+def test_every_search_is_checked_before_the_run(schema: ConfigurationSchema, params: dict[str, Any]) -> None:
+    commands = Commands(BASE, {**params, "tune": ["hlf", "inclusive"]}, schema)
+    assert [config["model"] for config in commands.checked("search")] == ["hlf", "inclusive"]
+    assert Commands(BASE, params, schema).checked("search") == []
+    assert commands.checked("training") == [commands.config("training")]
 
 
 def test_output_of_training_and_evaluation_is_checked_too(build, params: dict[str, Any]) -> None:

@@ -127,7 +127,7 @@ class TaskInstance:
         self.xcoms[key] = value
 
     def xcom_pull(self, task_ids: list[str], key: str) -> list[Any]:
-        return [value for task_id in task_ids for value in self.pulled[task_id, key]]
+        return [value for task_id in task_ids for value in self.pulled.get((task_id, key), [])]
 
     def context(self) -> Any:
         """The context of this task instance."""

@@ -4,10 +4,12 @@ import pytest
 
 from support.training_data import key_of, write_dataset
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import TrainingConfig
+from toposieve.config import TrainingConfig, load_config
+from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, Unit, describe_file, fingerprint, manifest_name, read_manifest
 from toposieve.io.store import Key
 from toposieve.training.runs import (
+    best_of_study,
     copy_metrics,
     finished_run,
     results_of,
@@ -77,6 +79,18 @@ def test_shorter_runs_differ_in_epochs_alone_and_matter_where_the_rate_does_not_
 @pytest.mark.parametrize("change", [{"checkpoint_steps": 7}, {"micro_batch_size": 16}])
 def test_a_run_stays_the_same_whatever_does_not_change_its_result(change: dict[str, int]) -> None:
     assert run_id("dataset", TrainingConfig(**change)) == run_id("dataset", TrainingConfig())
+
+
+def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path) -> None:
+    folder = Key(str(tmp_path))
+    with pytest.raises(InvalidInputError, match=r"has no best\.json: run tune\.py to its end, or check --study"):
+        best_of_study(folder)
+    (tmp_path / "best.json").write_text('{"epochs": 9')
+    with pytest.raises(InvalidInputError, match=r"best\.json is no JSON .*run tune\.py again"):
+        best_of_study(folder)
+    (tmp_path / "best.json").write_text('{"epochs": 9, "batch_size": 64}')
+    config = load_config(TrainingConfig, '{"batch_size": 32}', {"seed": 3}, best_of_study(folder))
+    assert (config.epochs, config.batch_size, config.seed) == (9, 32, 3)
 
 
 @pytest.fixture

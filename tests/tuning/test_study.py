@@ -1,4 +1,4 @@
-"""Searches in this process; with Spark, see tests/jobs/test_tune.py."""
+"""Searches in this process; with Spark, see tests/jobs/test_train_trees.py."""
 
 import json
 from collections.abc import Callable
@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from support.on_spark import run_here
 from support.training_data import key_of, write_dataset
-from toposieve.config import SearchConfig
+from toposieve.config import SearchConfig, load_config
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 from toposieve.training import loop
 from toposieve.training.gang import gang_from_environment
 from toposieve.training.order import Share
+from toposieve.training.runs import BEST_FILE
 from toposieve.training.shards import Dataset, open_dataset
 from toposieve.tuning import study, trials
 from toposieve.tuning.fits import fold_of
@@ -132,6 +133,21 @@ def test_a_study_of_something_else_is_refused(
         Search(Key(str(tmp_path)), dataset, other).claim()
 
 
+def test_another_study_is_replaced_whole_if_asked_for(tmp_path: Path, dataset: Dataset) -> None:
+    folder, other = Key(str(tmp_path)), Search(Key(str(tmp_path)), dataset, CONFIG.model_copy(update={"seed": 2}))
+    Search(folder, dataset, CONFIG).claim()
+    of_before = [Trial(0, VALUES).record(folder, 1), folder / BEST_FILE]
+    for key in of_before:
+        key.write_text("{}")
+    other.claim(replace=True)
+    assert [key.stat() for key in of_before] == [None, None]
+    of_before[0].write_text("{}")
+    other.claim(replace=True)  # a retry: what is its own stays
+    assert of_before[0].stat()
+    with pytest.raises(InvalidInputError, match="seed 2, now 1"):
+        Search(folder, dataset, CONFIG).claim()
+
+
 def test_the_published_space_is_of_one_model() -> None:
     with pytest.raises(InvalidInputError, match="is of hlf, not of inclusive: set space to better"):
-        space_of(SearchConfig(model="inclusive", space="published"))
+        load_config(SearchConfig, '{"model": "inclusive", "space": "published"}')

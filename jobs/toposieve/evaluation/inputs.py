@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from toposieve import schema
+from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.datasets import IMPORT_STAGE, SCALING_NAME
@@ -143,6 +144,7 @@ def open_run(base: Key, data: TestData, label: str, name: str) -> ModelRun:
             f"{label}: {directory} was trained on {trained_on}, and {data.directory} is not that any more, or another: "
             "train on it, or check --dataset and --labels"
         )
+    _warn_of_other_code(label, directory, manifest)
     files = runs.results_of(manifest)
     try:
         metrics = json.loads(read_listed(directory, files[runs.METRICS_FILE]))
@@ -154,6 +156,21 @@ def open_run(base: Key, data: TestData, label: str, name: str) -> ModelRun:
     for file in manifest.outputs():
         manifests.check_listed(directory, file)
     return ModelRun(label, directory, scores_folder(base, data.directory.name, directory), manifest, history, metrics)
+
+
+def _warn_of_other_code(label: str, directory: Key, manifest: manifests.Manifest) -> None:
+    """Say so where a run was made with other code than there is now: that may be what it is compared for."""
+    stage = manifest.stage if manifest.stage in CODE_NUMBERS else "train"  # whose manifests call it training
+    now = CODE_NUMBERS[stage]
+    if manifest.code != now:
+        logger.warning(
+            "%s: %s was made with code %d of %s, which is %d now: train it again to have it as it would be made today",
+            label,
+            directory,
+            manifest.code,
+            stage,
+            now,
+        )
 
 
 def open_runs(base: Key, data: TestData, names: Mapping[str, str], kept: Mapping[str, str]) -> list[ModelRun]:

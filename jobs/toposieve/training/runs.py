@@ -1,9 +1,14 @@
-"""Where a training run lives: its identity follows from what it is trained on and how. No TensorFlow here."""
+"""Where a training run lives: its identity follows from what it is trained on and how. No TensorFlow here.
+
+And where a search lives, whose best configuration a run may take.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+from typing import Any
 
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import TrainingConfig
@@ -21,6 +26,8 @@ TENSORBOARD_DIRECTORY = "tensorboard"
 SAVED_MODEL_DIRECTORY = "saved_model"
 SAVED_MODEL_FILE = "saved_model.pb"
 """In its directory; the name is TensorFlow's."""
+STUDIES_DIRECTORY = "studies"
+BEST_FILE = "best.json"
 
 logger = logging.getLogger(__name__)
 
@@ -52,16 +59,40 @@ def shorter_runs(directory: Key, dataset: str, config: TrainingConfig) -> list[K
     return [directory.parent / run_id(dataset, each) for each in shorter]
 
 
-def finished_run(directory: Key) -> Manifest | None:
-    """The manifest of a run that has published its results, if they are all still there, of the right size."""
+def best_of_study(folder: Key) -> dict[str, Any]:
+    """The configuration that a search has found to be the best.
+
+    Args:
+        folder: The search's, ``{base}/studies/{study}``.
+
+    Raises:
+        InvalidInputError: It has not ended, or its result is damaged.
+    """
+    key = folder / BEST_FILE
+    if key.stat() is None:
+        raise InvalidInputError(f"{folder} has no {BEST_FILE}: run tune.py to its end, or check --study")
+    try:
+        found: dict[str, Any] = json.loads(key.read_text())
+    except ValueError as error:
+        raise InvalidInputError(f"{key} is no JSON ({error}): remove it, and run tune.py again") from None
+    return found
+
+
+def finished_run(directory: Key, stage: str = "train") -> Manifest | None:
+    """The manifest of a run that has published its results, if they are all still there, of the right size.
+
+    Args:
+        directory: The run's.
+        stage: What makes such runs, with the code that there is now.
+    """
     manifest = read_manifest_if_any(directory)
-    if manifest is None or manifest.code != CODE_NUMBERS["train"]:
+    if manifest is None or manifest.code != CODE_NUMBERS[stage]:
         return None
     try:
         for file in manifest.outputs():
             check_listed(directory, file)
     except InvalidInputError as error:
-        logger.warning("%s; writing it again from the last checkpoint", error)
+        logger.warning("%s; making it again", error)
         return None
     return manifest
 

@@ -9,7 +9,6 @@ from itertools import product
 from typing import Any
 
 from toposieve.config import SearchConfig, TrainingConfig
-from toposieve.errors import InvalidInputError
 from toposieve.models import ARCHITECTURES
 
 Range = tuple[float, float]
@@ -75,13 +74,7 @@ _MODEL_AXES: dict[str, Sequence[Any]] = {
 
 
 def space_of(config: SearchConfig) -> Space:
-    """The space of a search.
-
-    Raises:
-        InvalidInputError: The published one is asked for and the model is not hlf.
-    """
-    if config.space == "published" and config.model != "hlf":
-        raise InvalidInputError(f"the published space is of hlf, not of {config.model}: set space to better")
+    """The space of a search."""
     keys = ARCHITECTURES[config.model].parameters
     better = Space(_COMMON | {key: _MODEL_AXES[key] for key in keys}, epochs=(1, 3, 9), folds=1, kept=1 / 3)
     space = _PUBLISHED if config.space == "published" else better

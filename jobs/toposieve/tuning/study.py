@@ -27,7 +27,6 @@ from toposieve.tuning.spaces import Space, from_text, space_of, to_text, trainin
 from toposieve.tuning.trials import Fitted, Group, Trial, fit
 
 STUDY_FILE = "study.json"
-BEST_FILE = "best.json"
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +54,14 @@ class Search:
         """Where it looks."""
         return space_of(self.config)
 
-    def claim(self) -> None:
+    def claim(self, *, replace: bool = False) -> None:
         """Take the folder for this search, or find that it is its own already.
 
+        Args:
+            replace: Remove another search that is there.
+
         Raises:
-            InvalidInputError: It is of another dataset, space or configuration.
+            InvalidInputError: It is of another dataset, configuration or code, and is not to be replaced.
         """
         identity = {
             "dataset": self.dataset.fingerprint,
@@ -67,13 +69,19 @@ class Search:
             "code": {stage: CODE_NUMBERS[stage] for stage in ("tune", "train")},
         }
         key = self.folder / STUDY_FILE
-        if key.create_if_absent((json.dumps(identity, indent=1) + "\n").encode()):
+        content = (json.dumps(identity, indent=1) + "\n").encode()
+        if key.create_if_absent(content):
             return
         known = json.loads(key.read_bytes())
         for name, value in identity.items():
             if known.get(name) != value:
-                what = _difference(known.get(name), value)
-                raise InvalidInputError(f"{self.folder} is a study of another {name}{what}: give another --study")
+                what = f"{self.folder} is a study of another {name}{_difference(known.get(name), value)}"
+                if not replace:
+                    raise InvalidInputError(f"{what}: give another --study, or --replace")
+                logger.warning("%s: it is removed", what)
+                self.folder.delete_below(*(each for each in self.folder.list() if each != STUDY_FILE))
+                key.write_bytes(content)  # last: until then whoever comes next finds another one's, and removes it
+                return
 
     def run(self, spark: Callable[[], SparkSession]) -> list[Candidate]:
         """Try all that is to be tried.

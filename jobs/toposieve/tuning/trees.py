@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
+from sklearn.metrics import roc_auc_score
 
 from toposieve import latency, schema
 from toposieve.code_numbers import CODE_NUMBERS
@@ -31,17 +32,18 @@ from toposieve.event_keys import text_keys
 from toposieve.io.content_folders import upload
 from toposieve.io.dataset_classes import classes_of
 from toposieve.io.event_tables import features_of, read_tables
-from toposieve.io.manifests import Manifest, Unit, fingerprint, read_manifest, read_manifest_if_any
+from toposieve.io.manifests import Manifest, Unit, fingerprint, read_manifest
 from toposieve.io.publication import Publication
 from toposieve.io.scores import LazyScores, PermutedScores, Scores, publish_scores
 from toposieve.io.store import Key
 from toposieve.permutation import TABLE_EVENTS, exchanged_features, sample_rows
 from toposieve.spark.run import run_on_spark
+from toposieve.training.runs import METRICS_FILE, finished_run, results_of
+from toposieve.training.shards import read_listed
 from toposieve.tuning.forest import arrays_of, probabilities, trees_of
 from toposieve.version import code_version
 
 STAGE = "train_trees"
-METRICS_FILE = "metrics.json"
 LEAST_PROBABILITY = 1e-7
 """Of a class in scores, which are logarithms."""
 WEIGHT_STEP = 2.0**-20
@@ -221,7 +223,7 @@ MODELS = {
     "xgboost": TreeModel("model.json", fit_xgboost, _load_xgboost),
     "lightgbm": TreeModel("model.txt", fit_lightgbm, _load_lightgbm),
 }
-"""In the order in which they are trained."""
+"""Each of :data:`toposieve.models.TREE_MODELS`."""
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
@@ -238,8 +240,8 @@ class TreeRun:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The model's keys of the configuration."""
-        return self.config.of(self.model)
+        """The model's keys of the configuration, without its name before them."""
+        return {key.removeprefix(f"{self.model}_"): value for key, value in self.config.of(self.model).items()}
 
     @property
     def config_hash(self) -> str:
@@ -258,19 +260,23 @@ class TreeRun:
         Raises:
             InvalidInputError: The dataset is damaged.
         """
-        manifest, kind = read_manifest_if_any(self.folder), MODELS[self.model]
+        logger.info("training %s on %s, results in %s", self.model, self.data.directory, self.folder)
+        manifest, kind = finished_run(self.folder, STAGE), MODELS[self.model]
         if manifest is not None:
-            logger.info("%s: complete already", self.folder)
-            content = (self.folder / manifest.units[0].outputs[0].path).read_bytes()
+            logger.info("complete already: nothing to do")
+            content = read_listed(self.folder, results_of(manifest)[kind.file]).encode()
         else:
             content = kind.fit(spark(), self.data, self.keys)
-            self._publish(content)
+            manifest = self._publish(content)
         classify = kind.load(content)
         scores = LazyScores(partial(self.scores, classify))
         permuted = partial(self.permuted_scores, classify)
         folder = publish_scores(self.base, self.data.directory, self.folder, scores, permuted)
         if latency.read_latency(folder) is None:
             latency.write_latency(folder, self.latency(classify))
+        metrics = json.loads(read_listed(self.folder, results_of(manifest)[METRICS_FILE]))
+        shown = (f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
+        logger.info("done: %s: %s", self.model, ", ".join(shown))
 
     def scores(self, classify: Classifier, split: str) -> Scores:
         """Logarithms of the probabilities of a split's events."""
@@ -296,7 +302,7 @@ class TreeRun:
 
         return latency.measure({size: caller(size) for size in latency.TABLE_BATCHES})
 
-    def _publish(self, content: bytes) -> None:
+    def _publish(self, content: bytes) -> Manifest:
         kind, dataset = MODELS[self.model], self.data.directory
         metrics = {"model": self.model, "bytes": len(content)} | self._metrics(content)
         with Publication(self.folder) as publication, TemporaryDirectory(prefix="toposieve-") as scratch:
@@ -315,25 +321,26 @@ class TreeRun:
             manifest = Manifest(
                 stage=STAGE,
                 config_hash=self.config_hash,
-                config={"model": self.model, **self.keys},
+                config={"model": self.model, **self.config.of(self.model)},
                 code=CODE_NUMBERS[STAGE],
                 inputs={name: fingerprint(self.data.manifest)},
                 units=(unit,),
                 code_version=code_version(),
             )
-            publication.publish(manifest)
-        shown = {key: round(value, 4) for key, value in metrics.items() if isinstance(value, float)}
-        logger.info("%s: %s", self.folder, ", ".join(f"{key} {value}" for key, value in shown.items()))
+            return publication.publish(manifest)
 
     def _metrics(self, content: bytes) -> dict[str, float]:
-        """Loss and accuracy on the validation split, each event as heavy as its weight's size."""
-        weights, scores = (
-            weights_of(self.data.table("validation")),
-            self.scores(MODELS[self.model].load(content), "validation"),
-        )
+        """Loss, accuracy and each class's area under the ROC curve on the validation split, by the weights' sizes."""
+        classify, weights = MODELS[self.model].load(content), weights_of(self.data.table("validation"))
+        scores = self.scores(classify, "validation")
         loss = -np.average(scores.logits[np.arange(len(weights)), scores.labels], weights=weights)
         hits = np.average(scores.logits.argmax(axis=1) == scores.labels, weights=weights)
-        return {"validation_loss": float(loss), "validation_accuracy": float(hits)}
+        areas = {
+            f"validation_auc_{name}": float(roc_auc_score(is_it, scores.logits[:, label], sample_weight=weights))
+            for label, name in enumerate(classes_of(self.data.manifest))
+            if 0 < (is_it := scores.labels == label).mean() < 1
+        }
+        return {"validation_loss": float(loss), "validation_accuracy": float(hits), **areas}
 
 
 def _logits(classify: Classifier, features: NDArray[np.float32]) -> NDArray[np.float32]:

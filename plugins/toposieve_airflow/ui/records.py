@@ -16,7 +16,8 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 PUBLISHING_DAG_ID = "publish_model"
-PLAN, TRAIN, EVALUATE = "plan", "train", "evaluate"
+PLAN, EVALUATE = "plan", "evaluate"
+TRAININGS = ("train", "train_trees")
 FAILED = (TaskInstanceState.FAILED, TaskInstanceState.UPSTREAM_FAILED)
 MOST_RECORDS = 5000
 """Records that are looked through, the newest first."""
@@ -89,11 +90,15 @@ class Records:
 
     def failed_models(self, run: Run) -> list[str]:
         """Models of a run whose training has failed."""
+        return [label for task in TRAININGS for label in self._failed(run, task)]
+
+    def _failed(self, run: Run, task: str) -> list[str]:
+        """Labels of the instances of a task that have failed."""
         query = select(TaskInstance.map_index).where(
-            TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id, TaskInstance.task_id == TRAIN
+            TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id, TaskInstance.task_id == task
         )
         failed = set(self._session.scalars(query.where(TaskInstance.state.in_(FAILED))))
-        return [str(step["label"]) for index, step in enumerate(self._plan(run, TRAIN) or ()) if index in failed]
+        return [str(step["label"]) for index, step in enumerate(self._plan(run, task) or ()) if index in failed]
 
     def _plan(self, run: Run, key: str) -> Any:
         """What the plan of a run has under a key, or None where there is none, or no plan yet."""

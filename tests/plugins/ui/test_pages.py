@@ -248,7 +248,9 @@ def test_a_run_whose_report_lacks_models_names_them(viewer, rows, base: Path) ->
     for index, state in enumerate(("success", "failed")):
         rows.task(CHAIN, "train", state, index)
     rows.task(CHAIN, "evaluate", "failed")
-    assert "evaluate is failed, and the training of inclusive has failed." in viewer.get(TAB).text
+    rows.planned(CHAIN, "train_trees", [{"label": "xgboost"}])
+    rows.task(CHAIN, "train_trees", "failed", 0)
+    assert "evaluate is failed, and the training of inclusive, xgboost has failed." in viewer.get(TAB).text
     write_report(base, metrics("r", missing=["inclusive"]))
     assert "without inclusive" in viewer.get(TAB).text
 
