@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import tensorflow as tf
+from optuna.distributions import FloatDistribution
 
 from support.on_spark import run_here
 from support.training_data import key_of, write_dataset
@@ -63,6 +65,12 @@ def test_a_search_gives_up_what_is_worse_and_goes_on_after_a_kill(
     losses = {n: record["histories"][0][0]["validation_loss"] for n, record in first.items()}
     assert {each.trial.number for each in whole} == set(sorted(losses, key=losses.__getitem__)[:2])
     assert whole[0].loss <= whole[1].loss
+    summary = json.loads(records["search.json"])
+    assert [(each["number"], each["epochs"]) for each in summary["trials"]] == [
+        (n, 2 if n in {each.trial.number for each in whole} else 1) for n in range(4)
+    ]
+    assert min(each["loss"] for each in summary["trials"]) == whole[0].loss
+    assert summary["importances"] == {}  # of two trials nothing can be said
 
     calls = []
 
@@ -112,6 +120,18 @@ def test_the_published_space_has_243_candidates() -> None:
     space = space_of(SearchConfig(space="published"))
     assert len(space.grid()) * len(space.epochs) == 243
     assert (space.folds, space.rungs) == (5, (50,))
+
+
+def test_importances_are_shares_of_what_each_key_explains() -> None:
+    asked, distributions = optuna.create_study(), {name: FloatDistribution(0, 1) for name in ("matters", "not")}
+    for number in range(20):
+        values = {"matters": number / 20, "not": number * 7 % 20 / 20}
+        trial = optuna.trial.create_trial(params=values, distributions=distributions, value=values["matters"] ** 2)
+        asked.add_trial(trial)
+    shares = study._importances(asked, 1)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["matters"] > 0.9
+    assert study._importances(asked, 1) == shares
 
 
 def test_a_trial_that_diverges_counts_as_the_worst() -> None:

@@ -28,6 +28,7 @@ SAVED_MODEL_FILE = "saved_model.pb"
 """In its directory; the name is TensorFlow's."""
 STUDIES_DIRECTORY = "studies"
 BEST_FILE = "best.json"
+SUMMARY_FILE = "search.json"
 
 logger = logging.getLogger(__name__)
 

@@ -22,11 +22,14 @@ from toposieve.config import SearchConfig, TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 from toposieve.spark.run import run_on_spark
+from toposieve.training.runs import SUMMARY_FILE
 from toposieve.training.shards import Dataset
 from toposieve.tuning.spaces import Space, from_text, space_of, to_text, training_config
 from toposieve.tuning.trials import Fitted, Group, Trial, fit
 
 STUDY_FILE = "study.json"
+FEWEST = 4
+"""Trials from which something is said of the keys' importances."""
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +108,22 @@ class Search:
             logger.info("%d of %d trials; best validation loss %.4f", first + len(asked), total, best)
         if not candidates:
             raise InvalidInputError(f"no trial of {self.folder} has a finite loss: look at the dataset's weights")
+        (self.folder / SUMMARY_FILE).write_text(json.dumps(self._summary(study), indent=1) + "\n")
         return sorted(candidates, key=_rank)
+
+    def _summary(self, study: optuna.Study) -> dict[str, Any]:
+        """What reports show: of each trial its values and the loss after its last epoch, and what each key explains."""
+        trials = [
+            {
+                "number": each.number,
+                "values": {key: from_text(value) for key, value in each.params.items()},
+                "epochs": (last := max(each.intermediate_values)),
+                "loss": loss if math.isfinite(loss := each.intermediate_values[last]) else None,
+            }
+            for each in study.trials
+        ]
+        shares = _importances(study, self.config.seed)
+        return {"model": self.config.model, "trials": trials, "importances": shares}
 
     def _batch(
         self, spark: Callable[[], SparkSession], study: optuna.Study, asked: Sequence[optuna.Trial]
@@ -173,6 +191,14 @@ class Search:
     def best_config(self, best: Candidate) -> TrainingConfig:
         """How to train the best one again."""
         return training_config(self.config, best.trial.values, best.epochs)
+
+
+def _importances(study: optuna.Study, seed: int) -> dict[str, float]:
+    """Key → share of the variance of the loss that it explains, over trials that were trained to their end."""
+    if len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < FEWEST:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 def _rank(candidate: Candidate) -> tuple[float, int, int]:

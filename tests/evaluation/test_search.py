@@ -1,0 +1,74 @@
+import json
+
+import numpy as np
+import pytest
+
+from toposieve.errors import InvalidInputError
+from toposieve.evaluation import search, style
+from toposieve.io.store import Key
+
+SEARCH = {
+    "model": "hlf",
+    "trials": [
+        {
+            "number": number,
+            "values": {"learning_rate": 1e-3 * (number + 1), "hlf_units": units, "learning_rate_schedule": "cosine"},
+            "epochs": epochs,
+            "loss": loss,
+        }
+        for number, (units, epochs, loss) in enumerate(
+            [([8], 9, 0.5), ([64, 64], 1, 0.7), ([8], 9, 0.6), ([8], 1, None), ([8], 9, 0.4)]
+        )
+    ],
+    "importances": {"learning_rate": 0.7, "hlf_units": 0.3},
+}
+
+
+@pytest.fixture(scope="module")
+def figure():
+    with style.page_style():
+        return search.draw_search(SEARCH)
+
+
+def labelled(axis, label):
+    return next(line for line in axis.lines if line.get_label() == label)
+
+
+def test_history_has_each_finite_trial_and_the_best_of_those_trained_to_the_end(figure):
+    history = figure.axes[0]
+    assert labelled(history, "9 epochs").get_ydata().tolist() == [0.5, 0.6, 0.4]
+    assert labelled(history, "1 epochs").get_xdata().tolist() == [1]
+    assert labelled(history, "best so far").get_ydata().tolist() == [0.5, 0.5, 0.4]
+
+
+def test_the_key_that_matters_most_is_on_top(figure):
+    axis = figure.axes[1]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["hlf units", "learning rate"]
+    assert [bar.get_width() for bar in axis.patches] == [0.3, 0.7]
+
+
+def test_each_key_has_a_panel_numbers_on_a_log_axis_and_others_by_name(figure):
+    rate, units, schedule = figure.axes[2:]
+    assert (rate.get_xlabel(), rate.get_xscale()) == ("learning rate", "log")
+    assert [label.get_text() for label in units.get_xticklabels()] == ["[8]", "[64, 64]"]
+    assert [label.get_text() for label in schedule.get_xticklabels()] == ["cosine"]
+    points = {(x, y) for line in units.lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+    assert points == {(0, 0.5), (1, 0.7), (0, 0.6), (0, 0.4)}
+
+
+def test_many_values_are_named_in_part():
+    trials = [{**SEARCH["trials"][0], "values": {"hlf_units": [n]}, "number": n} for n in range(20)]
+    with style.page_style():
+        axis = search.draw_search({**SEARCH, "trials": trials}).axes[2]
+    assert len(axis.get_xticks()) <= search.MOST_TICKS
+    np.testing.assert_array_equal(np.sort(np.concatenate([line.get_xdata() for line in axis.lines])), range(20))
+
+
+def test_a_search_is_read_from_its_folder(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"has no search\.json: run tune\.py to its end, or check --studies"):
+        search.read_search(Key(str(tmp_path)))
+    (tmp_path / "search.json").write_text(json.dumps(SEARCH))
+    assert search.read_search(Key(str(tmp_path))) == SEARCH
+    (tmp_path / "search.json").write_text("{")
+    with pytest.raises(InvalidInputError, match=r"search\.json is no JSON"):
+        search.read_search(Key(str(tmp_path)))
