@@ -16,8 +16,8 @@ measured on the test split. The log ends with the table:
 
 The log of a training names its run. Labels are free: several runs of one model stand side by side. A report that is
 there already, of the same dataset, labels and configuration, is left as it is; with others it is made anew, with
---keep-labels together with the labels that it has. Labels given as --missing are not trained: the report says so, and
-the job ends with exit code 2 all the same.
+--keep-labels together with the labels and searches that it has. Labels given as --missing are not trained: the report
+says so, and the job ends with exit code 2 all the same.
 
     --varied jets-up=demo.jets-up
 
@@ -90,6 +90,9 @@ def arg_parser() -> argparse.ArgumentParser:
         metavar="NAME=DATASET",
         help="datasets of varied events, or of another simulation, on which the networks' efficiencies are compared",
     )
+    parser.add_argument(
+        "--studies", nargs="+", default=[], metavar="STUDY", help="searches to show, as tune.py has left them"
+    )
     parser.add_argument("--models", nargs="*", help=argparse.SUPPRESS)
     cli.add_output_arguments(parser)
     return parser
@@ -105,22 +108,25 @@ def main(args: argparse.Namespace) -> None:
     config = cli.stage_config(args, EvaluationConfig)
     names, varied = _labels(args), _varied(args)
     from toposieve.evaluation import inputs
+    from toposieve.evaluation.search import read_searches, search_fingerprints
 
     logger.info("input %s and the runs %s, output %s", dataset, ", ".join(names.values()), directory)
     data = inputs.open_test_data(dataset)
     _check_processes(config, data)
-    runs = inputs.open_runs(base, data, names, _kept(directory) if args.keep_labels else {})
+    kept = _shown(directory) if args.keep_labels else {}
+    runs = inputs.open_runs(base, data, names, _runs(kept))
+    searches = read_searches(base, [path_key("--studies", each) for each in args.studies], kept.get("search", ()))
     missing = [label for label in args.missing if label not in (run.label for run in runs)]
     if not runs:
         raise InvalidInputError(f"nothing to evaluate: the training of {', '.join(missing)} failed; see its log")
     _score(base, dataset, runs, recompute=args.recompute)
     others = _score_others(base, data, runs, varied)
-    fingerprints = inputs.input_fingerprints(base, data, runs, missing, others)
+    fingerprints = inputs.input_fingerprints(base, data, runs, missing, others) | search_fingerprints(searches)
     with cli.publication(args, directory) as publication:
         check_same_config(directory, publication.previous, config.hash, replace=args.replace)
         manifest = None if args.recompute else _finished(publication, config, fingerprints)
         if manifest is None:
-            manifest = _make(publication, config, data, runs, fingerprints, missing, others)
+            manifest = _make(publication, config, data, runs, fingerprints, missing, others, searches)
             _write_page(base, directory, manifest, data, runs)
         elif not _page_is_there(directory, manifest):
             _write_page(base, directory, manifest, data, runs)
@@ -184,10 +190,16 @@ def _varied(args: argparse.Namespace) -> dict[str, str]:
     return named
 
 
-def _kept(directory: Key) -> dict[str, str]:
-    """Label → folder of its run below the base, of the report that is there."""
+def _shown(directory: Key) -> dict[str, Any]:
+    """What the report that is there shows."""
     metrics = directory / METRICS_NAME
-    models = json.loads(metrics.read_text())["models"] if metrics.stat() else {}
+    shown: dict[str, Any] = json.loads(metrics.read_text()) if metrics.stat() else {}
+    return shown
+
+
+def _runs(shown: dict[str, Any]) -> dict[str, str]:
+    """Label → folder of its run below the base, of a report."""
+    models = shown.get("models", {})
     return {label: f"models/{of['model']}/{of['run']}" for label, of in models.items() if "model" in of}
 
 
@@ -237,6 +249,7 @@ def _make(
     fingerprints: dict[str, str],
     missing: Sequence[str],
     others: Sequence[OtherData],
+    searches: dict[str, Any],
 ) -> Manifest:
     """Measure and draw in scratch, and publish the files; then tell how long it took."""
     from toposieve.evaluation import content, inputs, performance, predictions
@@ -248,7 +261,7 @@ def _make(
     predicted = predictions.predict(data, runs)
     measured = performance.measure(validation.sample, predicted.sample, config, cross_sections(data.manifest))
     permuted = {run.label: read_permuted_scores(run.scores) for run in runs}
-    metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing, permuted)
+    metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing, permuted, searches)
     metrics["systematics"] = {other.name: _compare(predicted, other, measured) for other in others}
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)

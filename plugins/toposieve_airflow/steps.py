@@ -277,15 +277,17 @@ class Commands:
         )
         return {**step, "run_in_log": True}
 
-    def evaluate(self, dataset: str, trained: Sequence[Step], report: str) -> Step:
-        """Evaluate the runs of these steps, beside what the report has already, and write the report."""
+    def evaluate(self, dataset: str, tuned: Sequence[Step], trained: Sequence[Step], report: str) -> Step:
+        """Evaluate the runs and searches of these steps, beside what the report has already, and write the report."""
+        folders = [folder for step in tuned for folder in step["outputs"]]
+        studies = ["--studies", *(folder.rpartition("/")[2] for folder in folders)] if folders else []
         models = dict.fromkeys(folder for step in trained for folder in step["outputs"])
         step = self._step(
             report,
-            ["--dataset", dataset, "--report", report, "--keep-labels", *self._replace()],
+            ["--dataset", dataset, "--report", report, "--keep-labels", *studies, *self._replace()],
             self.config("evaluation"),
             shows=self.config("evaluation"),
-            inputs=[self._below("datasets", dataset), *models],
+            inputs=[self._below("datasets", dataset), *folders, *models],
             outputs=[self._below("reports", report)],
         )
         return {**step, "files": ["metrics.json", "report.html"], "runs": [each["label"] for each in trained]}
@@ -372,6 +374,7 @@ def topology_classifier_steps(
     ]
     train += [commands.train_tuned(dataset, model, patience_s) for model in params["tune"]]
     trees = [commands.train_trees(dataset, model) for model in params["trees"]]
+    tune = [commands.tune(dataset, model) for model in params["tune"]]
     report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {
         "days": partitions,
@@ -380,10 +383,10 @@ def topology_classifier_steps(
         "ingest": commands.ingest(),
         "select": commands.select(),
         "prepare": commands.prepare(partitions, dataset),
-        "tune": [commands.tune(dataset, model) for model in params["tune"]],
+        "tune": tune,
         "train": train,
         "train_trees": trees,
-        "evaluate": commands.evaluate(dataset, [*train, *trees], report),
+        "evaluate": commands.evaluate(dataset, tune, [*train, *trees], report),
     }
 
 

@@ -205,6 +205,7 @@ def test_what_a_search_finds_is_trained_and_stands_in_the_report_beside_trees(da
     assert not {*trained["given"]} & {*trained["shown"]} - {"model"}  # of what decides, the search has the last word
     assert found["train_trees", "xgboost"]["config"]["models"] == ["xgboost"]
     [(_, _, evaluate)] = [each for each in parsed if each[0] == "evaluate"]
+    assert evaluate["studies"] == [tune["study"]]
     run = "0123456789abcdef"
     assert evaluate["labels"] == [
         f"hlf=models/hlf/{run}",

@@ -46,7 +46,8 @@ def summarise(sources):
     measured = performance.measure(
         predicted.sample, predicted.sample, CONFIG, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0))
     )
-    return content.summarise("demo", *sources, predicted, measured, CONFIG), predicted, measured
+    searches = {"first": evaluation_data.SEARCH}
+    return content.summarise("demo", *sources, predicted, measured, CONFIG, (), searches), predicted, measured
 
 
 def test_cutflow_is_turned_into_steps_with_events_and_weights(sources):

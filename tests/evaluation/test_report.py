@@ -114,6 +114,17 @@ def test_results_equal_the_metrics(metrics):
     assert ["inclusive - hlf", *expected, format_value(difference["accuracy"], "+")] in rows
 
 
+def test_searches_show_their_best_trials_and_none_is_shown_without_any(metrics):
+    rows = cells_of(section_of(report.render(metrics, TIMES, IMAGES), "search"))
+    assert [row for row in rows if row] == [
+        ["4", "0.4000", "0.005", "8", "cosine"],
+        ["0", "0.5000", "0.001", "8", "cosine"],
+        ["2", "0.6000", "0.003", "8", "cosine"],
+    ]
+    metrics["search"] = {}
+    assert 'id="search"' not in report.render(metrics, TIMES, IMAGES)
+
+
 def test_a_model_that_is_missing_is_named_in_the_summary(metrics):
     assert "Not trained" not in report.render(metrics, TIMES, IMAGES)
     metrics["missing"] = ["particle_sequence"]

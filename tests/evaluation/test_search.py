@@ -3,31 +3,16 @@ import json
 import numpy as np
 import pytest
 
+from support.evaluation_data import SEARCH
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation import search, style
 from toposieve.io.store import Key
-
-SEARCH = {
-    "model": "hlf",
-    "trials": [
-        {
-            "number": number,
-            "values": {"learning_rate": 1e-3 * (number + 1), "hlf_units": units, "learning_rate_schedule": "cosine"},
-            "epochs": epochs,
-            "loss": loss,
-        }
-        for number, (units, epochs, loss) in enumerate(
-            [([8], 9, 0.5), ([64, 64], 1, 0.7), ([8], 9, 0.6), ([8], 1, None), ([8], 9, 0.4)]
-        )
-    ],
-    "importances": {"learning_rate": 0.7, "hlf_units": 0.3},
-}
 
 
 @pytest.fixture(scope="module")
 def figure():
     with style.page_style():
-        return search.draw_search(SEARCH)
+        return search.draw_searches({"a": SEARCH})
 
 
 def labelled(axis, label):
@@ -36,8 +21,8 @@ def labelled(axis, label):
 
 def test_history_has_each_finite_trial_and_the_best_of_those_trained_to_the_end(figure):
     history = figure.axes[0]
-    assert labelled(history, "9 epochs").get_ydata().tolist() == [0.5, 0.6, 0.4]
-    assert labelled(history, "1 epochs").get_xdata().tolist() == [1]
+    assert labelled(history, "epochs: 9").get_ydata().tolist() == [0.5, 0.6, 0.4]
+    assert labelled(history, "epochs: 1").get_xdata().tolist() == [1]
     assert labelled(history, "best so far").get_ydata().tolist() == [0.5, 0.5, 0.4]
 
 
@@ -59,16 +44,29 @@ def test_each_key_has_a_panel_numbers_on_a_log_axis_and_others_by_name(figure):
 def test_many_values_are_named_in_part():
     trials = [{**SEARCH["trials"][0], "values": {"hlf_units": [n]}, "number": n} for n in range(20)]
     with style.page_style():
-        axis = search.draw_search({**SEARCH, "trials": trials}).axes[2]
+        axis = search.draw_searches({"a": {**SEARCH, "trials": trials}}).axes[2]
     assert len(axis.get_xticks()) <= search.MOST_TICKS
     np.testing.assert_array_equal(np.sort(np.concatenate([line.get_xdata() for line in axis.lines])), range(20))
 
 
-def test_a_search_is_read_from_its_folder(tmp_path):
-    with pytest.raises(InvalidInputError, match=r"has no search\.json: run tune\.py to its end, or check --studies"):
-        search.read_search(Key(str(tmp_path)))
-    (tmp_path / "search.json").write_text(json.dumps(SEARCH))
-    assert search.read_search(Key(str(tmp_path))) == SEARCH
-    (tmp_path / "search.json").write_text("{")
-    with pytest.raises(InvalidInputError, match=r"search\.json is no JSON"):
-        search.read_search(Key(str(tmp_path)))
+def test_each_search_begins_a_row():
+    with style.page_style():
+        figure = search.draw_searches({"a": SEARCH, "b": SEARCH})
+    rows = [axis.get_subplotspec().rowspan.start for axis in figure.axes]
+    assert rows == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+
+
+def test_searches_are_read_and_one_that_has_not_ended_is_left_out(tmp_path, caplog):
+    base, folder = Key(str(tmp_path)), tmp_path / "studies" / "a"
+    assert search.read_searches(base, ["a"]) == {}
+    assert "the search a is not in the report" in caplog.text
+    folder.mkdir(parents=True)
+    (folder / "search.json").write_text(json.dumps(SEARCH))
+    found = search.read_searches(base, ["a"], ["b", "a"])
+    assert found == {"a": SEARCH}
+    before = search.search_fingerprints(found)
+    assert list(before) == ["studies/a"]
+    assert search.search_fingerprints({"a": {**SEARCH, "model": "inclusive"}}) != before
+    (folder / "search.json").write_text("{")
+    with pytest.raises(InvalidInputError, match=r"search\.json is no JSON .*run tune\.py again"):
+        search.read_searches(base, ["a"])

@@ -298,7 +298,13 @@ def test_other_labels_make_the_report_anew(copy):
     assert labels_in(copy) == ["first", "second"]
 
 
-def test_a_report_keeps_its_labels_if_asked_to(copy, monkeypatch):
+def test_a_report_keeps_its_labels_and_searches_if_asked_to(copy, monkeypatch):
+    (copy / "studies" / "first").mkdir(parents=True)
+    (copy / "studies" / "first" / "search.json").write_text(json.dumps(evaluation_data.SEARCH))
+    run_job(copy, "--labels", runs_of(copy)["hlf"], "--keep-labels", "--studies", "first", "not-ended")
+    report = copy / "reports" / "demo"
+    assert json.loads((report / "metrics.json").read_text())["search"] == {"first": evaluation_data.SEARCH}
+    assert 'id="search"' in (report / "report.html").read_text()
     monkeypatch.setattr(evaluate, "_make", mark_as_made)
     run_job(copy, "--labels", runs_of(copy)["hlf"], "--keep-labels")  # nothing to do
     with pytest.raises(Made):

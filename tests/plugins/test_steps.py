@@ -159,7 +159,7 @@ def test_tuned_models_and_trees_stand_in_the_report_of_all(build, params: dict[s
     assert steps["evaluate"]["outputs"] == build(params)["evaluate"]["outputs"]
     assert steps["evaluate"]["runs"] == ["hlf", "hlf_tuned", "xgboost", "lightgbm"]
     models = [f"/data/models/{model}" for model in ("hlf", "xgboost", "lightgbm")]
-    assert steps["evaluate"]["inputs"][1:] == models
+    assert steps["evaluate"]["inputs"][1:] == [*steps["tune"][0]["outputs"], *models]
     xgboost, lightgbm = steps["train_trees"]
     assert xgboost["config"] == {"model": "xgboost", "seed": 1} | {
         f"xgboost_{key}": value for key, value in {"rounds": 100, "rate": 0.3, "depth": 4}.items()

@@ -230,6 +230,24 @@ def save_model(path: Path, config: TrainingConfig, bias: Sequence[float], scalin
     save_standard(path, model, scaling)
 
 
+SEARCH = {
+    "model": "hlf",
+    "trials": [
+        {
+            "number": number,
+            "values": {"learning_rate": 1e-3 * (number + 1), "hlf_units": units, "learning_rate_schedule": "cosine"},
+            "epochs": epochs,
+            "loss": loss,
+        }
+        for number, (units, epochs, loss) in enumerate(
+            [([8], 9, 0.5), ([64, 64], 1, 0.7), ([8], 9, 0.6), ([8], 1, None), ([8], 9, 0.4)]
+        )
+    ],
+    "importances": {"learning_rate": 0.7, "hlf_units": 0.3},
+}
+"""Summary of a search of five trials."""
+
+
 def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
     """Content of a ``metrics.json`` with two models."""
     random = np.random.default_rng(3)
@@ -250,6 +268,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         "test": performance.summarise_test_events(labels, weights, weights, schema.SAMPLES),
         "models": {model: values | run for model, values in performance.summarise_models(measured, events).items()},
         "missing": [],
+        "search": {"first": SEARCH},
         "hertz": dict.fromkeys(schema.SAMPLES, 20.0),
         "seeds": [],
         "differences": performance.summarise_differences(measured),

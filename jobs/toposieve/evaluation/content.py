@@ -20,6 +20,7 @@ from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
 from toposieve.evaluation.report import OF_WEIGHTS
+from toposieve.evaluation.search import draw_searches
 from toposieve.io.dataset_classes import classes_of
 from toposieve.io.manifests import Manifest
 from toposieve.io.sample_cross_sections import cross_sections
@@ -58,6 +59,7 @@ def summarise(
     config: EvaluationConfig,
     missing: Sequence[str] = (),
     permuted: Mapping[str, PermutedScores | None] = MappingProxyType({}),
+    searches: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Content of ``metrics.json``: from the inputs and the configuration alone, no clock and no chance.
 
@@ -70,6 +72,7 @@ def summarise(
         config: Working points and bootstrap.
         missing: Labels that were asked for but are not trained.
         permuted: Label → scores of permuted test events, where there are some.
+        searches: What was tried for tuned models, as :func:`~toposieve.evaluation.search.read_searches` gives it.
     """
     labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
     models = performance.summarise_models(measured, predictions.sample)
@@ -87,6 +90,7 @@ def summarise(
         "models": {run.label: models[run.label] | _describe_run(run) for run in runs},
         "importance": importance.summarise(predictions.sample, permuted, config),
         "missing": list(missing),
+        "search": dict(searches or {}),
         "hertz": {sample: metrics.number(hertz) for sample, hertz in zip(data.classes, measured.hertz, strict=True)},
         "seeds": groups,
         "differences": seeds.with_training_errors(performance.summarise_differences(measured), groups),
@@ -224,6 +228,7 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Per
         "calibration": plots.reliability(metrics),
         "confusion": plots.confusion_matrices(metrics),
         **({"learning": plots.learning_curves(histories)} if histories else {}),
+        **({"search": draw_searches(metrics["search"])} if metrics["search"] else {}),
         "scores": distributions.score_distributions(predictions.scores, labels, weights, predictions.classes),
     }
     if predictions.features.size:

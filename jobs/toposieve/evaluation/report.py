@@ -54,6 +54,10 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
         "The loss that training minimises, after each pass over the training events, and that of validation events.",
         "Both should fall and level off; validation rising while training falls is overfitting.",
     ),
+    "search": (
+        "Each search in rows of its own: loss of each trial, what each key explains of it, loss for each key's values.",
+        "Lower is better; only trials that were trained to the end compete, the others were given up early.",
+    ),
     "features": (
         "The test events in physical units: where the colours differ, the feature tells the classes apart.",
         "Every histogram is weighted and adds up to one; the outermost 0.5 % of each side is in the end bins.",
@@ -108,6 +112,7 @@ def sections(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> 
         Section("confusion", "Confusion matrices", plots=["confusion"]),
         Section("scores", "Scores", plots=["scores"]),
         Section("learning", "Learning curves", plots=["learning"], tables=[_runs(metrics)]),
+        *_searches(metrics),
         Section(
             "events",
             "Events: from raw files to the test split",
@@ -174,6 +179,24 @@ def _runs(metrics: Metrics) -> Table:
         for run in [values["training"]]
     ]
     return Table("Training runs; the weights of the best epoch are used", header, rows, [len(header) - 1])
+
+
+BEST_TRIALS = 5
+
+
+def _searches(metrics: Metrics) -> list[Section]:
+    """Of each search, the trials with the lowest losses of those that were trained to the end; none without any."""
+    tables = []
+    for name, search in metrics["search"].items():
+        trials, keys = search["trials"], list(search["trials"][0]["values"])
+        last = max(trial["epochs"] for trial in trials)
+        ended = [trial for trial in trials if trial["epochs"] == last and trial["loss"] is not None]
+        best = sorted(ended, key=lambda trial: (trial["loss"], trial["number"]))[:BEST_TRIALS]
+        rows = [[t["number"], f"{t['loss']:.4f}", *(_setting(t["values"][key]) for key in keys)] for t in best]
+        caption = f"Best of {len(trials)} trials for {search['model']}, search “{name}”"
+        tables.append(Table(caption, ["trial", "validation loss", *keys], rows))
+    title = "Searches for the best configuration"
+    return [Section("search", title, plots=["search"], tables=tables)] if tables else []
 
 
 def _cutflow(metrics: Metrics) -> list[Table]:

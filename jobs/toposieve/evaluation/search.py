@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,29 +13,52 @@ from matplotlib.figure import Figure
 
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.style import model_label, panels
+from toposieve.io.names import digest
 from toposieve.io.store import Key
-from toposieve.training.runs import SUMMARY_FILE
+from toposieve.training.runs import STUDIES_DIRECTORY, SUMMARY_FILE
 
 COLUMNS = 3
 """Panels side by side."""
 MOST_TICKS = 9
 """Values of a key that are named."""
 
+logger = logging.getLogger(__name__)
+
 Trials = Sequence[Mapping[str, Any]]
 
 
-def read_search(folder: Key) -> dict[str, Any]:
-    """The part of ``metrics.json`` on one search: its trials, and how much of the loss each key explains.
+def read_searches(base: Key, names: Iterable[str], kept: Iterable[str] = ()) -> dict[str, Any]:
+    """The part of ``metrics.json`` on searches: the trials of each, and how much of the loss each key explains.
+
+    One that has not ended is left out, and said: a report need not wait for it.
 
     Args:
-        folder: The search's, ``{base}/studies/{study}``.
+        base: Where all data lives.
+        names: Names of searches.
+        kept: The same of those that a report there has.
+
+    Returns:
+        Name → content of its summary.
 
     Raises:
-        InvalidInputError: It has not ended, or is damaged.
+        InvalidInputError: One is damaged.
     """
-    key = folder / SUMMARY_FILE
-    if key.stat() is None:
-        raise InvalidInputError(f"{folder} has no {SUMMARY_FILE}: run tune.py to its end, or check --studies")
+    found = {}
+    for name in dict.fromkeys([*names, *kept]):
+        key = base / STUDIES_DIRECTORY / name / SUMMARY_FILE
+        if key.stat() is None:
+            logger.warning("the search %s is not in the report: %s is not there; run tune.py to its end", name, key)
+        else:
+            found[name] = _read(key)
+    return found
+
+
+def search_fingerprints(searches: Mapping[str, Any]) -> dict[str, str]:
+    """Folder of each search → what changes with its content, for the manifest of a report."""
+    return {f"{STUDIES_DIRECTORY}/{name}": digest(json.dumps(search)) for name, search in searches.items()}
+
+
+def _read(key: Key) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(key.read_text())
     except ValueError as error:
@@ -42,28 +66,35 @@ def read_search(folder: Key) -> dict[str, Any]:
     return found
 
 
-def draw_search(search: Mapping[str, Any]) -> Figure:
-    """How a search went: the loss of each trial, what each key explains, and the loss against each key's values.
+def draw_searches(searches: Mapping[str, Any]) -> Figure:
+    """How searches went: the loss of each trial, what each key explains, and the loss against each key's values.
 
     Args:
-        search: As :func:`read_search` gives it. Trials without a finite loss are left out.
+        searches: As :func:`read_searches` gives them; each begins a row. Trials without a finite loss are left out.
     """
+    rows = {name: -(-(2 + len(search["trials"][0]["values"])) // COLUMNS) for name, search in searches.items()}
+    figure, axes = panels(sum(rows.values()), COLUMNS, 3.0)
+    for name, search in searches.items():
+        own, axes = axes[: COLUMNS * rows[name]], axes[COLUMNS * rows[name] :]
+        _draw(own, search)
+    return figure
+
+
+def _draw(axes: Sequence[Axes], search: Mapping[str, Any]) -> None:
     trials = [trial for trial in search["trials"] if trial["loss"] is not None]
     keys = list(trials[0]["values"])
-    figure, axes = panels(-(-(2 + len(keys)) // COLUMNS), COLUMNS, 3.0)
     _history(axes[0], trials, model_label(search["model"]))
     _importances(axes[1], search["importances"])
     for axis, key in zip(axes[2:], keys, strict=False):
         _values(axis, key, trials)
     for axis in axes[2 + len(keys) :]:
         axis.remove()
-    return figure
 
 
 def _history(axis: Axes, trials: Trials, model: str) -> None:
     numbers, losses, epochs = _arrays(trials)
     for count, places in _by_epochs(epochs):
-        axis.plot(numbers[places], losses[places], ".", label=f"{count} epochs")
+        axis.plot(numbers[places], losses[places], ".", label=f"epochs: {count}")
     whole = epochs == max(epochs)
     axis.step(numbers[whole], np.minimum.accumulate(losses[whole]), where="post", color="0.3", label="best so far")
     axis.set(xlabel=f"trial of {model}", ylabel="validation loss", yscale="log")
