@@ -30,6 +30,7 @@ from benchmarks import (
     profiling,
     publication,
     reading,
+    search,
     selection,
     simulation,
     steps,
@@ -51,6 +52,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "training": training.rows,
     "steps": steps.rows,
     "evaluation": evaluation.rows,
+    "search": search.rows,
     "pods": pods.durations,
 }
 """In order: each finds the data of those before it under the same base."""
