@@ -165,6 +165,16 @@ def test_a_report_asks_for_an_approval(dags: dict[str, DAG]) -> None:
     assert dag.max_active_runs > 1  # one that waits must not keep a newer one from superseding it
 
 
+def test_only_those_whom_the_profile_names_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = yaml.safe_load((CONFIG_FOLDER / "local.yaml").read_text())
+    values["approval"] = {"users": ["ada"], "hours": 2}
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setenv(PROFILE_VARIABLE, str(tmp_path / "profile.yaml"))
+    approve = load_dags()["publish_model"].get_task("approve")
+    assert approve.assigned_users == [{"id": "ada", "name": "ada"}]
+    assert (approve.by_rules, approve.response_timeout) == (False, timedelta(hours=2))
+
+
 def test_a_day_is_built_at_midnight_after_it(dags: dict[str, DAG]) -> None:
     schedule = dags["build_dataset"].schedule
     assert isinstance(schedule, CronPartitionTimetable)
