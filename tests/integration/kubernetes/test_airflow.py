@@ -151,6 +151,20 @@ def test_gangs_outlive_an_airflow_that_is_away_for_longer_than_their_tasks_wait(
         assert gang_lines(run, index) == [str(i) for i in range(3 * LONG)]
 
 
+def test_marked_failed_and_cleared_while_they_run(start: Callable[..., DagRun], namespace: Namespace) -> None:
+    run = start("counting", steps=LONG)
+    wait_for_line(run, "step 2")
+    first, second = run.tasks("train")
+    run.mark_failed(first)
+    wait_for(lambda: len(namespace.names("job")) == 1)  # the run's teardown waits for the other
+    run.clear("train", second["map_index"])
+    assert run.wait() == "failed"
+    assert states(run) == ["failed", "success"]
+    assert tries(run) == [1, 2]
+    assert not gang_lines(run, 1, "taking over gang ")
+    assert gang_lines(run, 1) == [str(i) for i in range(LONG)]
+
+
 # --- gangs that wait in a queue --------------------------------------------------------------------------------------
 
 
