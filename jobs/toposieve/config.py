@@ -6,7 +6,6 @@ its fields, defaults and checks. A stage's configuration hash decides whether ex
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from toposieve import schema
 from toposieve.classes import CLASSES, PUBLISHED_CLASSES
 from toposieve.errors import InvalidInputError
 from toposieve.models import ARCHITECTURES, TREE_MODELS, models_with
+from toposieve.text_hash import text_hash
 
 if TYPE_CHECKING:
     Sample = str
@@ -58,7 +58,7 @@ class StageConfig(BaseModel):
     def hash(self) -> str:
         """Sixteen hexadecimal digits that change with any value that is not excluded."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+        return text_hash(canonical)
 
 
 class SimulationConfig(StageConfig):

@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.errors import InvalidInputError
 from toposieve.io import manifests
 from toposieve.io.datasets import IMPORT_STAGE, SCALING_NAME
 from toposieve.io.publication import TIMING_NAME
-from toposieve.io.scores import scores_folder
+from toposieve.io.scores import SCORED_SPLITS, scores_folder
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
 from toposieve.preprocessing import Scaling
 from toposieve.training import runs
 from toposieve.training.shards import Split, open_split, read_listed, read_scaling
 
-VALIDATION_SPLIT, TEST_SPLIT = schema.SPLITS[1:]
+VALIDATION_SPLIT, TEST_SPLIT = SCORED_SPLITS
 
 logger = logging.getLogger(__name__)
 

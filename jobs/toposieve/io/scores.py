@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.errors import InvalidInputError
 from toposieve.io.dataset_classes import classes_of
@@ -30,7 +31,7 @@ from toposieve.io.units import Finished, adopt_or_make
 from toposieve.version import code_version
 
 STAGE = "score"
-SCORED_SPLITS = ("validation", "test")
+SCORED_SPLITS = schema.SPLITS[1:]
 
 
 def scores_schema(classes: Sequence[str]) -> pa.Schema:

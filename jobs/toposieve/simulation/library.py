@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -27,6 +26,7 @@ from toposieve.io.units import Finished, adopt_or_make
 from toposieve.simulation.pileup import BLOCK_EVENTS, LibraryFiles, generate_block
 from toposieve.simulation.seeds import series_seed
 from toposieve.spark.run import run_on_spark
+from toposieve.text_hash import text_hash
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def library_config(config: SimulationConfig) -> dict[str, int]:
 
 def library_hash(config: SimulationConfig) -> str:
     """Name of the library's folder."""
-    return hashlib.blake2b(json.dumps(library_config(config)).encode(), digest_size=8).hexdigest()
+    return text_hash(json.dumps(library_config(config)))
 
 
 def library_folder(raw: Key, config: SimulationConfig) -> Key:

@@ -5,7 +5,6 @@ And where a search lives, whose best configuration a run may take.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from typing import Any
@@ -15,6 +14,7 @@ from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, check_listed, read_manifest_if_any
 from toposieve.io.store import Key
+from toposieve.text_hash import text_hash
 
 MODELS_DIRECTORY = "models"
 MODEL_FILE = "model.keras"
@@ -40,8 +40,7 @@ def run_id(dataset: str, config: TrainingConfig) -> str:
         dataset: Fingerprint of the dataset.
         config: How to train on it.
     """
-    identity = f"{dataset} {config.hash} {CODE_NUMBERS['train']}"
-    return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+    return text_hash(f"{dataset} {config.hash} {CODE_NUMBERS['train']}")
 
 
 def run_directory(base: Key, dataset: str, config: TrainingConfig) -> Key:

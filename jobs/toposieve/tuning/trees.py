@@ -6,7 +6,6 @@ sums are exact, and one thread to a model make it the same again whatever the ma
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import pickle
@@ -38,6 +37,7 @@ from toposieve.io.scores import LazyScores, PermutedScores, Scores, publish_scor
 from toposieve.io.store import Key
 from toposieve.permutation import TABLE_EVENTS, exchanged_features, sample_rows
 from toposieve.spark.run import run_on_spark
+from toposieve.text_hash import text_hash
 from toposieve.training.runs import METRICS_FILE, finished_run, results_of
 from toposieve.training.shards import read_listed
 from toposieve.tuning.forest import arrays_of, probabilities, trees_of
@@ -246,12 +246,12 @@ class TreeRun:
     @property
     def config_hash(self) -> str:
         """Of these."""
-        return _hash(json.dumps(self.keys, sort_keys=True))
+        return text_hash(json.dumps(self.keys, sort_keys=True))
 
     @property
     def folder(self) -> Key:
         """``{base}/models/{model}/{run}``."""
-        run = _hash(f"{fingerprint(self.data.manifest)} {self.config_hash} {CODE_NUMBERS[STAGE]}")
+        run = text_hash(f"{fingerprint(self.data.manifest)} {self.config_hash} {CODE_NUMBERS[STAGE]}")
         return self.base / "models" / self.model / run
 
     def train(self, spark: Callable[[], SparkSession]) -> None:
@@ -346,7 +346,3 @@ class TreeRun:
 def _logits(classify: Classifier, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logarithms of the probabilities, (events, classes)."""
     return np.log(np.maximum(classify(features), LEAST_PROBABILITY)).astype(np.float32)
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
