@@ -20,7 +20,7 @@ class Architecture:
 
     inputs: tuple[str, ...]
     parameters: tuple[str, ...]
-    """Keys of :class:`~toposieve.config.TrainingConfig` that its function takes by keyword."""
+    """Keys of :class:`~toposieve.config.TrainingConfig` that its function takes by keyword, beside ``classes``."""
 
 
 _JOINED = ("joined_units", "dropout_rate")
