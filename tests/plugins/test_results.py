@@ -33,11 +33,13 @@ def test_the_table_is_written_after_each_part_until_one_fails(told) -> None:
 def test_all_parts_are_one_report_and_the_readme_has_a_place_for_it() -> None:
     schema = ConfigurationSchema.load(CONFIG_FOLDER)
     profile = load_profile(CONFIG_FOLDER)
-    stages = ("simulation", "ingest", "selection", "preparation", "training", "evaluation")
+    stages = ("simulation", "ingest", "selection", "preparation", "search", "training", "trees", "evaluation")
     defaults = {name: param.resolve() for name, param in schema.stage_params(stages).items()}
     run = {
         "samples": schema.samples().value,
         "seeds": 1,
+        "tune": [],
+        "trees": [],
         "on_bad_file": "fail",
         "drop_missing": False,
         "replace": False,

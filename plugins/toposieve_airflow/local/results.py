@@ -30,7 +30,12 @@ CONF: dict[str, Any] = {
     "training_learning_rate": 0.002,
 }
 PARTS: tuple[dict[str, Any], ...] = (
-    {"models": ["hlf", "inclusive", "particle_sequence"], "seeds": 5},
+    {
+        "models": ["hlf", "inclusive", "particle_sequence"],
+        "seeds": 5,
+        "tune": ["hlf"],
+        "trees": ["random_forest", "xgboost", "lightgbm"],
+    },
     {"models": ["inclusive_lstm"], "seeds": 3},
     {"models": ["particle_transformer"]},
     {"models": ["inclusive_transformer"]},
