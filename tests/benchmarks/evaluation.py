@@ -70,7 +70,7 @@ def score(model: str) -> float:
     from toposieve.training.architectures.parts import logits_of
     from toposieve.training.rehearsal import typical_batch
 
-    network = logits_of(build_model(TrainingConfig(model=model)))
+    network = logits_of(build_model(TrainingConfig(model=model), len(schema.SAMPLES)))
     takes_particles = PARTICLES in network.input
     size = scoring.BATCH_EVENTS if takes_particles else scoring.TABLE_BATCH_EVENTS
     batch = typical_batch(size, ARCHITECTURES[model].inputs)
@@ -96,7 +96,7 @@ def measure(events: int) -> float:
     performance.summarise_differences(found)
     sliced = slices.quantities(columns, pa.array([f"qcd/{number % 5}/a.root:{number}" for number in range(events)]))
     for place, scores in enumerate(test.scores.values()):
-        for label in schema.LABELS.values():
+        for label in range(len(schema.SAMPLES)):
             passes = scores[:, label] >= found.thresholds[place, label, 0]
             slices.summarise(sliced, passes, test.labels, test.weights)
     permuted = {
@@ -110,13 +110,13 @@ def measure(events: int) -> float:
 def _sample(events: int, seed: int) -> Sample:
     """Events with scores of some labels, one better than the other."""
     random = np.random.default_rng(seed)
-    labels = random.integers(0, len(schema.LABELS), events)
-    is_own = np.eye(len(schema.LABELS), dtype=np.float32)[labels]
+    labels = random.integers(0, len(schema.SAMPLES), events)
+    is_own = np.eye(len(schema.SAMPLES), dtype=np.float32)[labels]
     scores = {}
     for number in range(LABELS):
-        logits = random.standard_normal((events, len(schema.LABELS)), np.float32) + (2 + number / 5) * is_own
+        logits = random.standard_normal((events, len(schema.SAMPLES)), np.float32) + (2 + number / 5) * is_own
         scores[f"label {number}"] = probabilities(logits)
-    return Sample(labels, random.uniform(0.5, 1.5, events), scores)
+    return Sample(labels, random.uniform(0.5, 1.5, events), scores, schema.SAMPLES)
 
 
 def main(what: str, argument: str) -> None:

@@ -47,7 +47,7 @@ def summarise(sources):
         predicted.sample, predicted.sample, CONFIG, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0))
     )
     searches = {"first": evaluation_data.SEARCH}
-    return content.summarise("demo", *sources, predicted, measured, CONFIG, (), searches), predicted, measured
+    return content.summarise("demo", *sources, predicted, measured, CONFIG, (), {}, searches), predicted, measured
 
 
 def test_cutflow_is_turned_into_steps_with_events_and_weights(sources):

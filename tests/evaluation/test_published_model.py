@@ -83,7 +83,7 @@ def prepared(sample, each, scaling):
             "high_level": high_level[i],
             "particles": particles[offsets[i] : offsets[i + 1]],
             "length": int(offsets[i + 1] - offsets[i]),
-            "label": schema.LABELS[sample],
+            "label": schema.SAMPLES.index(sample),
             "weight": 1.0,
             "event_id": event_id.encode(),
         }

@@ -88,7 +88,7 @@ def write_dataset_of(
     (directory / path).write_text(scaling.to_json())
     units.append(_unit(datasets.SCALING_SOURCE, 0, {}, manifests.describe_file(directory / path, path)))
     counts = Counter(event["label"] for shard in splits["test"] for event in shard)
-    sizes = {sample: counts[label] for sample, label in schema.LABELS.items()}
+    sizes = {sample: counts[label] for label, sample in enumerate(schema.SAMPLES)}
     manifest = manifests.Manifest(
         stage=datasets.STAGE,
         config_hash="0" * 16,
@@ -136,7 +136,7 @@ def _write_split(directory: Path, split: str, shards: Sequence[Events]) -> list[
     for shard, events in enumerate(shards):
         name = f"{DIGITS}/{split}/shard-{shard:05d}-of-{len(shards):05d}.tfrecord"
         counts = Counter(event["label"] for event in events)
-        part = {sample: counts[label] for sample, label in schema.LABELS.items()}
+        part = {sample: counts[label] for label, sample in enumerate(schema.SAMPLES)}
         files = [
             manifests.describe_file(path, path.relative_to(directory).as_posix())
             for path in write_shard(directory / name, events)
