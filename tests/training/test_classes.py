@@ -133,7 +133,7 @@ def test_trees_have_the_classes_of_their_dataset(base, name, classes):
     keys = {"rate": 0.1, "leaves": 4, "seed": 1, "rounds": 2}
     model = trees._fit_lightgbm(trees._LightGbm(data, keys, data.events)).encode()
     features = trees.features_of(data.table("test"))
-    assert trees.MODELS["lightgbm"].apply(model, features).shape == (TEST_EVENTS, len(classes))
+    assert trees.MODELS["lightgbm"].load(model)(features).shape == (TEST_EVENTS, len(classes))
 
 
 def test_a_run_on_the_other_dataset_is_refused(base):
