@@ -5,6 +5,7 @@ Both against the same chain on this machine.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -61,10 +62,15 @@ def local(report: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The same stages on this machine, from the same raw files, trained by one process."""
     own = tmp_path_factory.mktemp("local")
     shutil.copytree(base / "raw", own / "raw")
+    trained: list[str] = []
     for task_id, step in steps():
         if task_id != "simulate":
             command = [JOBS_PYTHON, REPOSITORY / "jobs" / SCRIPTS[task_id], "--base", own, *step["arguments"][2:]]
-            subprocess.run(command, check=True, capture_output=True)
+            command += ["--labels", *trained] if task_id == "evaluate" else []
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert done.returncode == 0, done.stdout
+            if task_id == "train":
+                trained.append(f"{step['label']}={re.findall(r'results in .*/(models/.+)', done.stdout)[-1]}")
     return own
 
 
