@@ -267,8 +267,9 @@ class TreeRun:
             content = read_listed(self.folder, results_of(manifest)[kind.file]).encode()
         else:
             content = kind.fit(spark(), self.data, self.keys)
-            manifest = self._publish(content)
         classify = kind.load(content)
+        if manifest is None:
+            manifest = self._publish(content, classify)
         scores = LazyScores(partial(self.scores, classify))
         permuted = partial(self.permuted_scores, classify)
         folder = publish_scores(self.base, self.data.directory, self.folder, scores, permuted)
@@ -302,9 +303,9 @@ class TreeRun:
 
         return latency.measure({size: caller(size) for size in latency.TABLE_BATCHES})
 
-    def _publish(self, content: bytes) -> Manifest:
+    def _publish(self, content: bytes, classify: Classifier) -> Manifest:
         kind, dataset = MODELS[self.model], self.data.directory
-        metrics = {"model": self.model, "bytes": len(content)} | self._metrics(content)
+        metrics = {"model": self.model, "bytes": len(content)} | self._metrics(classify)
         with Publication(self.folder) as publication, TemporaryDirectory(prefix="toposieve-") as scratch:
             (Path(scratch) / kind.file).write_bytes(content)
             (Path(scratch) / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
@@ -329,10 +330,9 @@ class TreeRun:
             )
             return publication.publish(manifest)
 
-    def _metrics(self, content: bytes) -> dict[str, float]:
+    def _metrics(self, classify: Classifier) -> dict[str, float]:
         """Loss, accuracy and each class's area under the ROC curve on the validation split, by the weights' sizes."""
-        classify, weights = MODELS[self.model].load(content), weights_of(self.data.table("validation"))
-        scores = self.scores(classify, "validation")
+        weights, scores = weights_of(self.data.table("validation")), self.scores(classify, "validation")
         loss = -np.average(scores.logits[np.arange(len(weights)), scores.labels], weights=weights)
         hits = np.average(scores.logits.argmax(axis=1) == scores.labels, weights=weights)
         areas = {
