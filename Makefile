@@ -96,8 +96,8 @@ KUBERNETES = $(AIRFLOW)/python $(PYTEST) tests/integration/kubernetes
 NO_CLUSTER = @echo 'Kubernetes tests left out: export KUBECONFIG=$$HOME/.kube/config, once "kind create cluster" or "minikube start" made one'; \
 	test -z "$(CI)"
 
-# So is what failed beside servers, clusters and killed jobs on the same two cores.
-TWICE = $(JOBS)/python $(PYTEST) $(1) $(if $(CI),|| $(JOBS)/python $(PYTEST) $(1) --last-failed)
+# So is what failed, or hung, beside servers, clusters and killed jobs on the same two cores.
+TWICE = $(JOBS)/python $(PYTEST) -o faulthandler_timeout=600 $(1) $(if $(CI),|| $(JOBS)/python $(PYTEST) $(1) --last-failed)
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
