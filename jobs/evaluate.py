@@ -254,15 +254,16 @@ def _make(
     """Measure and draw in scratch, and publish the files; then tell how long it took."""
     from toposieve.evaluation import content, inputs, performance, predictions
     from toposieve.io.scores import read_permuted_scores
-    from toposieve.latency import read_latency
 
     start, folder = time.monotonic(), publication.folder
     validation = predictions.predict(inputs.open_test_data(data.directory, inputs.VALIDATION_SPLIT), runs)
     predicted = predictions.predict(data, runs)
     measured = performance.measure(validation.sample, predicted.sample, config, cross_sections(data.manifest))
     permuted = {run.label: read_permuted_scores(run.scores) for run in runs}
-    metrics = content.summarise(folder.name, data, runs, predicted, measured, config, missing, permuted, searches)
-    metrics["systematics"] = {other.name: _compare(predicted, other, measured) for other in others}
+    shifts = {other.name: _compare(predicted, other, measured) for other in others}
+    metrics = content.summarise(
+        folder.name, data, runs, predicted, measured, config, missing, permuted, searches, shifts
+    )
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)
         predictions.write_parquet(scratch / PREDICTIONS_NAME, predicted)
@@ -282,9 +283,14 @@ def _make(
     manifest = _manifest(config, fingerprints, unit)
     if not is_up_to_date(publication.previous, manifest):
         manifest = publication.publish(manifest)
-    latency = {run.label: found for run in runs if (found := read_latency(run.scores)) is not None}
-    write_timing(folder, seconds=time.monotonic() - start, events=data.split.events, latency=latency)
+    write_timing(folder, seconds=time.monotonic() - start, events=data.split.events, latency=_latency(runs))
     return manifest
+
+
+def _latency(runs: Sequence[ModelRun]) -> dict[str, list[dict[str, Any]]]:
+    from toposieve.latency import read_latency
+
+    return {run.label: found for run in runs if (found := read_latency(run.scores)) is not None}
 
 
 def _compare(nominal: Predictions, other: OtherData, measured: Performance) -> dict[str, Any]:
@@ -318,7 +324,7 @@ def _write_page(base: Key, directory: Key, manifest: Manifest, data: TestData, r
     metrics = files[METRICS_NAME].read_text()
     images = {name.removesuffix(".png"): key.read_bytes() for name, key in files.items() if name.endswith(".png")}
     times = inputs.stage_times(base, data, runs, directory)
-    page = report.render(json.loads(metrics), times, images)
+    page = report.render(json.loads(metrics), times, images, _latency(runs))
     (directory / REPORT_NAME).write_text(page)
     (directory / METRICS_NAME).write_text(metrics)  # last: it says which report the page is
 

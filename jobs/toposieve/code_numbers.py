@@ -15,7 +15,7 @@ CODE_NUMBERS = {
     "import": 3,
     "train": 2,
     "score": 1,
-    "evaluate": 5,
+    "evaluate": 6,
     "tune": 1,
     "train_trees": 2,
 }

@@ -138,6 +138,7 @@ def test_packages_that_are_not_installed_are_left_out(monkeypatch):
 
 def test_every_plot_of_the_report_is_drawn(sources, tmp_path):
     metrics, predicted, measured = summarise(sources)
+    metrics |= {"importance": evaluation_data.IMPORTANCE, "systematics": {"jets-up": evaluation_data.VARIED}}
     paths = content.draw(tmp_path, metrics, predicted, measured)
     assert metrics["slices"].keys() == {"LepPt", "LepEta", "LepIsEle", "nJets", "particles"}
     assert paths.keys() == report.EXPLANATIONS.keys()

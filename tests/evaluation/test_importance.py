@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from toposieve import schema
 from toposieve.config import EvaluationConfig
 from toposieve.evaluation import importance
 from toposieve.evaluation.performance import Sample
+from toposieve.evaluation.table import format_value
 from toposieve.event_keys import text_keys
 from toposieve.io.scores import PermutedScores
 from toposieve.permutation import exchanged_features
@@ -113,8 +113,23 @@ def test_the_summary_takes_the_events_that_were_tried(events):
 
 
 def test_the_most_important_is_drawn_on_top(measured):
-    axis = Figure().subplots()
-    importance.draw_importance(axis, measured[2], "qcd", color="0.5")
-    assert len(axis.patches) == 14
+    figure = importance.draw_importances(as_metrics(measured))
+    axis = figure.axes[0]
+    assert len(axis.patches) == importance.MOST_BARS
     assert axis.get_yticklabels()[-1].get_text() == r"$H_T$"
     assert max(bar.get_width() for bar in axis.patches) == measured[2][USED]["auc"]["qcd"]["value"]
+
+
+def test_a_table_has_every_exchange_and_there_is_none_without_any(measured):
+    (section,) = importance.sections(as_metrics(measured))
+    (table,) = section.tables
+    assert [name for name, *_ in table.rows] == list(measured[2])
+    assert table.rows[0][1:] == [
+        format_value(measured[2][table.rows[0][0]]["auc"][name], "+") for name in schema.SAMPLES
+    ]
+    assert importance.sections({"classes": schema.SAMPLES, "importance": {}}) == []
+
+
+def as_metrics(measured):
+    found = {"events": 1000, "target": 0.8, "exchanged": measured[2]}
+    return {"classes": list(schema.SAMPLES), "importance": {"gru": found}}

@@ -30,7 +30,7 @@ def cells_of(text):
 
 def test_every_section_is_there_and_in_the_contents(metrics):
     page = report.render(metrics, TIMES, IMAGES)
-    sections = report.sections(metrics, TIMES, IMAGES)
+    sections = report.sections(metrics, TIMES, IMAGES, {})
     assert len({section.id for section in sections}) == len(sections) > 10
     for section in sections:
         assert f"<h2>{section.title}</h2>" in section_of(page, section.id)
@@ -123,6 +123,18 @@ def test_searches_show_their_best_trials_and_none_is_shown_without_any(metrics):
     ]
     metrics["search"] = {}
     assert 'id="search"' not in report.render(metrics, TIMES, IMAGES)
+
+
+def test_the_cost_of_a_decision_is_shown_for_those_that_were_timed(metrics):
+    latency = {"hlf": [{"batch": 1, "p50": 0.00025, "p99": 0.0004}, {"batch": 1024, "p50": 0.002, "p99": 0.003}]}
+    page = section_of(report.render(metrics, TIMES, IMAGES, latency), "cost")
+    run = metrics["models"]["hlf"]
+    described = ["hlf", f"{run['parameters']:,}", f"{run['bytes'] / 1000:,.0f}"]
+    assert [row for row in cells_of(page) if row] == [
+        [*described, "1", "0.25", "0.4", "4,000"],
+        [*described, "1,024", "2", "3", "512,000"],
+    ]
+    assert "Not measured." in section_of(report.render(metrics, TIMES, IMAGES), "cost")
 
 
 def test_a_model_that_is_missing_is_named_in_the_summary(metrics):

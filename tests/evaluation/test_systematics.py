@@ -4,12 +4,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from matplotlib.figure import Figure
 
 from toposieve import schema
 from toposieve.evaluation import systematics
 from toposieve.evaluation.performance import Sample
 from toposieve.evaluation.systematics import Passing
+from toposieve.evaluation.table import format_value
 
 TARGETS = (0.5, 0.9)
 THRESHOLDS = np.array([[[0.5, 0.2], [0.4, np.nan], [0.6, 0.1]]])
@@ -112,14 +112,32 @@ def test_a_label_without_scores_of_the_other_events_is_left_out():
 
 
 def test_each_variation_is_drawn_with_a_point_for_each_process():
-    summary = systematics.summarise(NOMINAL, make(3), THRESHOLDS, TARGETS, NOBODY)
-    axis = Figure().subplots()
-    systematics.draw_shifts(axis, {"jets up": summary, "qcd_fast": summary}, "gru", "ttbar")
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["jets up", "qcd_fast"]
+    metrics = as_metrics({"jets up": VARIED, "qcd_fast": VARIED})
+    first, axis, _ = systematics.draw_shifts(metrics).axes
+    assert [text.get_text() for text in first.get_yticklabels()] == ["jets up", "qcd_fast"]
     assert len(axis.containers) == 3
-    of = summary["labels"]["gru"]["ttbar"][0]["processes"]["qcd"]
+    of = VARIED["labels"]["gru"]["ttbar"][0]["processes"]["qcd"]
     expected = of["shift"]["value"] / of["share"]["value"]
     assert axis.containers[0].lines[0].get_xdata() == pytest.approx([expected, expected])
+
+
+def test_a_label_that_a_variation_lacks_is_undefined_there():
+    metrics = as_metrics({"jets up": VARIED, "none": VARIED | {"labels": {}}})
+    (section,) = systematics.sections(metrics)
+    compared, shifts = section.tables
+    assert [row[0] for row in compared.rows] == ["jets up", "none"]
+    shift = VARIED["labels"]["gru"]["qcd"][0]["processes"]["wjets"]["shift"]
+    assert shifts.rows[2] == ["qcd", "wjets", format_value(shift, "+"), "n/a"]
+    axis = systematics.draw_shifts(metrics).axes[0]
+    assert np.isnan(axis.containers[0].lines[0].get_xdata()[1])
+    assert systematics.sections(as_metrics({})) == []
+
+
+VARIED = systematics.summarise(NOMINAL, make(3), THRESHOLDS, TARGETS, NOBODY) | {"dataset": "varied"}
+
+
+def as_metrics(variations):
+    return {"classes": list(schema.SAMPLES), "systematics": variations}
 
 
 def test_examples_are_right():

@@ -248,6 +248,22 @@ SEARCH = {
 """Summary of a search of five trials."""
 
 
+LOSS = {"value": 0.02, "error": 0.003}
+IMPORTANCE = {"hlf": {"events": 100, "target": 0.9, "exchanged": {"HT": {"auc": dict.fromkeys(schema.SAMPLES, LOSS)}}}}
+VARIED = {
+    "dataset": "demo.jets-up",
+    "events": 150,
+    "same_events": 140,
+    "labels": {
+        "hlf": {
+            name: [{"target": 0.9, "processes": {each: {"share": LOSS, "shift": LOSS} for each in schema.SAMPLES}}]
+            for name in schema.SAMPLES
+        }
+    },
+}
+"""What one variation does to one label."""
+
+
 def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
     """Content of a ``metrics.json`` with two models."""
     random = np.random.default_rng(3)
@@ -260,6 +276,7 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
     events = performance.Sample(labels, weights, scores, schema.SAMPLES)
     measured = performance.measure(events, events, config, dict.fromkeys(schema.SAMPLES, (1000.0, 50.0)))
     run = {"model": "hlf", "run": "0123456789abcdef", "training": RUN_METRICS, "history": HISTORY}
+    run |= {"parameters": 12_353, "bytes": 76_000}
     return {
         "report": "demo",
         "dataset": "demo",
@@ -268,6 +285,8 @@ def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
         "test": performance.summarise_test_events(labels, weights, weights, schema.SAMPLES),
         "models": {model: values | run for model, values in performance.summarise_models(measured, events).items()},
         "missing": [],
+        "importance": IMPORTANCE,
+        "systematics": {"jets-up": VARIED},
         "search": {"first": SEARCH},
         "hertz": dict.fromkeys(schema.SAMPLES, 20.0),
         "seeds": [],

@@ -15,7 +15,17 @@ from matplotlib.figure import Figure
 
 from toposieve.config import EvaluationConfig
 from toposieve.cross_sections import COLLISION_ENERGY
-from toposieve.evaluation import distributions, importance, metrics, performance, plots, seeds, slices, style
+from toposieve.evaluation import (
+    distributions,
+    importance,
+    metrics,
+    performance,
+    plots,
+    seeds,
+    slices,
+    style,
+    systematics,
+)
 from toposieve.evaluation.inputs import ModelRun, TestData
 from toposieve.evaluation.performance import Performance
 from toposieve.evaluation.predictions import Predictions
@@ -59,7 +69,8 @@ def summarise(
     config: EvaluationConfig,
     missing: Sequence[str] = (),
     permuted: Mapping[str, PermutedScores | None] = MappingProxyType({}),
-    searches: Mapping[str, Any] | None = None,
+    searches: Mapping[str, Any] = MappingProxyType({}),
+    shifts: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Content of ``metrics.json``: from the inputs and the configuration alone, no clock and no chance.
 
@@ -73,6 +84,7 @@ def summarise(
         missing: Labels that were asked for but are not trained.
         permuted: Label → scores of permuted test events, where there are some.
         searches: What was tried for tuned models, as :func:`~toposieve.evaluation.search.read_searches` gives it.
+        shifts: Variation → what of it passes otherwise, as :func:`toposieve.evaluation.systematics.summarise` gives it.
     """
     labels, weights, extra = predictions.labels, predictions.weights, data.manifest.extra
     models = performance.summarise_models(measured, predictions.sample)
@@ -89,8 +101,9 @@ def summarise(
         "test": performance.summarise_test_events(labels, weights, predictions.stored_weights, data.classes),
         "models": {run.label: models[run.label] | _describe_run(run) for run in runs},
         "importance": importance.summarise(predictions.sample, permuted, config),
+        "systematics": dict(shifts),
         "missing": list(missing),
-        "search": dict(searches or {}),
+        "search": dict(searches),
         "hertz": {sample: metrics.number(hertz) for sample, hertz in zip(data.classes, measured.hertz, strict=True)},
         "seeds": groups,
         "differences": seeds.with_training_errors(performance.summarise_differences(measured), groups),
@@ -229,6 +242,8 @@ def _figures(metrics: Mapping[str, Any], predictions: Predictions, measured: Per
         "confusion": plots.confusion_matrices(metrics),
         **({"learning": plots.learning_curves(histories)} if histories else {}),
         **({"search": draw_searches(metrics["search"])} if metrics["search"] else {}),
+        **({"importance": importance.draw_importances(metrics)} if metrics["importance"] else {}),
+        **({"systematics": systematics.draw_shifts(metrics)} if metrics["systematics"] else {}),
         "scores": distributions.score_distributions(predictions.scores, labels, weights, predictions.classes),
     }
     if predictions.features.size:

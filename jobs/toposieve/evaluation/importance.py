@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from toposieve.config import EvaluationConfig
 from toposieve.evaluation.distributions import FEATURE_SYMBOLS
 from toposieve.evaluation.metrics import Evaluator, FloatArray, IntArray, Measurement, stack, standard_error
+from toposieve.evaluation.page import Section, Table
 from toposieve.evaluation.performance import Sample
+from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS, model_label, panels
+from toposieve.evaluation.table import format_value
 from toposieve.evaluation.working_points import with_error
 from toposieve.io.scores import PermutedScores, probabilities
 
@@ -108,25 +113,50 @@ def _rejection(measured: Measurement) -> FloatArray:
     return np.divide(1.0, rate, out=np.full_like(rate, np.nan), where=rate > 0)
 
 
-def draw_importance(axis: Axes, exchanged: Mapping[str, Any], sample: str, **style: Any) -> None:
-    """Draw what a model's AUC for a class loses by each exchange, the most important on top.
+def draw_importances(metrics: Mapping[str, Any]) -> Figure:
+    """What each model's AUC for each class loses by each exchange: a row of panels for each model that was tried."""
+    found, classes = metrics["importance"], metrics["classes"]
+    figure, axes = panels(len(found), len(classes), 1.0 + 0.22 * MOST_BARS)
+    cells = [(label, sample) for label in found for sample in classes]
+    for (label, sample), axis in zip(cells, axes, strict=True):
+        _draw(axis, found[label]["exchanged"], sample)
+        axis.set_xlabel(f"loss of AUC of {model_label(label)}, {CLASS_LABELS[sample]}")
+    return figure
 
-    Args:
-        axis: What to draw on.
-        exchanged: Of the model, as :func:`summarise` gives it.
-        sample: The class.
-        style: Of the bars, as of :meth:`~matplotlib.axes.Axes.barh`.
-    """
+
+MOST_BARS = 10
+"""Of each model and class, the exchanges that lose most."""
+
+
+def _draw(axis: Axes, exchanged: Mapping[str, Any], sample: str) -> None:
     losses = {name: of["auc"][sample] for name, of in exchanged.items()}
-    names = sorted(losses, key=lambda name: _or_zero(losses[name]["value"]))
+    names = sorted(losses, key=lambda name: _or_zero(losses[name]["value"]))[-MOST_BARS:]  # the most important on top
     values = [_or_zero(losses[name]["value"]) for name in names]
     errors = [_or_zero(losses[name]["error"]) for name in names]
-    axis.barh(range(len(names)), values, xerr=errors, **style)
+    axis.barh(range(len(names)), values, xerr=errors, color=CLASS_COLOURS[sample])
     axis.axvline(0, color="0.4", linewidth=1)
     axis.set_yticks(range(len(names)), [FEATURE_SYMBOLS.get(name, name) for name in names])
-    axis.set(xlabel="loss of AUC", ylim=(-0.6, len(names) - 0.4))
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
     axis.tick_params(axis="y", which="both", length=0)
 
 
 def _or_zero(value: float | None) -> float:
     return 0.0 if value is None else value
+
+
+def sections(metrics: Mapping[str, Any]) -> list[Section]:
+    """The report's part about it: the figure, and a table for each model; none where no model was tried."""
+    classes = metrics["classes"]
+    tables = [
+        Table(
+            f"AUC that {label} loses where others' values are given to {of['events']:,} test events",
+            ["exchanged", *classes],
+            [
+                [name, *(format_value(losses["auc"][sample], "+") for sample in classes)]
+                for name, losses in of["exchanged"].items()
+            ],
+        )
+        for label, of in metrics["importance"].items()
+    ]
+    return [Section("importance", "What the models look at", plots=["importance"], tables=tables)] if tables else []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from toposieve.evaluation import decision
+from toposieve.evaluation import decision, importance, systematics
 from toposieve.evaluation.distributions import CUT_LABELS
 from toposieve.evaluation.inputs import StageTime
 from toposieve.evaluation.page import Section, Table, render_page
@@ -15,6 +16,7 @@ from toposieve.evaluation.table import format_value
 
 Metrics = Mapping[str, Any]
 Images = Mapping[str, bytes]
+Latency = Mapping[str, Sequence[Mapping[str, float]]]
 
 EXPLANATIONS: dict[str, tuple[str, str]] = {
     "auc": (
@@ -35,6 +37,15 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
     "stability": (
         "Efficiency of the first working point's threshold, the same everywhere, in slices of the test events.",
         "Flat is good; bars are 68 % intervals, and slices worth fewer than ten events are left out.",
+    ),
+    "systematics": (
+        "How much more or less of each process passes a model's first working point where the events are measured "
+        "otherwise, or simulated otherwise; the thresholds are the same.",
+        "Zero is good; the same events are compared with themselves, so that the bars (68 %) are small.",
+    ),
+    "importance": (
+        "What a model's AUC loses where one feature, or all particles of a kind, are exchanged among the test events.",
+        "Longer bars matter more, with 68 % errors. A feature that others can stand in for loses little.",
     ),
     "calibration": (
         "How often the likeliest class is right, against the probability that the model gave it.",
@@ -77,25 +88,28 @@ OF_WEIGHTS: dict[str, tuple[str, str, str]] = {
 """What a step of the cutflow says of its events' weights → where the manifest has it, title of its table, format."""
 
 
-def render(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> str:
+def render(
+    metrics: Metrics, timings: Sequence[StageTime], images: Images, latency: Latency = MappingProxyType({})
+) -> str:
     """The report as one HTML document that needs nothing else.
 
     Args:
         metrics: Content of ``metrics.json``.
         timings: Rows of the table of times: stage, output, seconds and events.
         images: Plot → PNG.
+        latency: Label → what :func:`~toposieve.latency.measure` has found, of those it is known of.
     """
     return render_page(
         images,
         title=f"Event-topology classifier: report “{metrics['report']}”",
         introduction=_introduction(metrics),
         summary=decision.summary(metrics),
-        sections=sections(metrics, timings, images),
+        sections=sections(metrics, timings, images, latency),
         explanations=EXPLANATIONS,
     )
 
 
-def sections(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> list[Section]:
+def sections(metrics: Metrics, timings: Sequence[StageTime], images: Images, latency: Latency) -> list[Section]:
     """What the page holds, in order: another section is another entry, and two lines for each plot of it."""
     return [
         _results(metrics),
@@ -108,11 +122,14 @@ def sections(metrics: Metrics, timings: Sequence[StageTime], images: Images) -> 
         ),
         decision.rates(metrics),
         Section("stability", "Stability of the first working points", plots=["stability"]),
+        *systematics.sections(metrics),
+        *importance.sections(metrics),
         Section("calibration", "Calibration", plots=["calibration"], tables=[decision.calibration(metrics)]),
         Section("confusion", "Confusion matrices", plots=["confusion"]),
         Section("scores", "Scores", plots=["scores"]),
         Section("learning", "Learning curves", plots=["learning"], tables=[_runs(metrics)]),
         *_searches(metrics),
+        _cost(metrics, latency),
         Section(
             "events",
             "Events: from raw files to the test split",
@@ -179,6 +196,35 @@ def _runs(metrics: Metrics) -> Table:
         for run in [values["training"]]
     ]
     return Table("Training runs; the weights of the best epoch are used", header, rows, [len(header) - 1])
+
+
+def _cost(metrics: Metrics, latency: Latency) -> Section:
+    """What a decision costs; the times are of whatever machine scored the events."""
+    header = [
+        "label",
+        "parameters",
+        "size in kB",
+        "events at once",
+        "median, ms",
+        "99 % within, ms",
+        "events per second",
+    ]
+    rows = [
+        [
+            label,
+            _format(values["parameters"], ","),
+            f"{values['bytes'] / 1000:,.0f}",
+            f"{call['batch']:,}",
+            f"{1000 * call['p50']:.3g}",
+            f"{1000 * call['p99']:.3g}",
+            f"{call['batch'] / call['p50']:,.0f}",
+        ]
+        for label, values in metrics["models"].items()
+        for call in latency.get(label, ())
+    ]
+    words = "One event is what a trigger waits for, a batch what a farm pays for; on one machine, as training left it."
+    tables = [Table("Time of a decision, without reading the event", header, rows)] if rows else []
+    return Section("cost", "What a decision costs", words=[words] if rows else ["Not measured."], tables=tables)
 
 
 BEST_TRIALS = 5

@@ -7,7 +7,7 @@ others: their shares are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray
+from toposieve.evaluation.page import Section, Table
 from toposieve.evaluation.performance import Sample
-from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS
+from toposieve.evaluation.style import CLASS_COLOURS, CLASS_LABELS, figure_legend, model_label, panels
+from toposieve.evaluation.table import format_value
 from toposieve.evaluation.working_points import with_error
 
 
@@ -137,41 +141,81 @@ def _shifts(
     return found
 
 
-def draw_shifts(axis: Axes, shifts: Mapping[str, Mapping[str, Any]], label: str, sample: str) -> None:
-    """Draw how what passes a label's first working point for a class shifts, by variation and process, relative to it.
+def draw_shifts(metrics: Mapping[str, Any]) -> Figure:
+    """How what passes each first working point shifts, relative to it: by model, class, variation and process."""
+    found, classes = metrics["systematics"], metrics["classes"]
+    labels = _labels(metrics)
+    figure, axes = panels(len(labels), len(classes), 1.4 + 0.4 * len(found), sharey=True)
+    cells = [(label, sample) for label in labels for sample in classes]
+    for (label, sample), axis in zip(cells, axes, strict=True):
+        _draw(axis, found, label, sample, classes)
+        axis.set_xlabel(f"relative shift, {model_label(label)} for {CLASS_LABELS[sample]}")
+    axes[0].set_yticks(range(len(found)), list(found))
+    axes[0].set_ylim(len(found) - 0.4, -0.6)
+    figure_legend(figure, axes[0], columns=len(classes))
+    return figure
 
-    Args:
-        axis: What to draw on.
-        shifts: Variation → what :func:`summarise` gives.
-        label: The label.
-        sample: The class.
-    """
-    points = {
-        name: of["labels"][label][sample][0]["processes"]
-        for name, of in shifts.items()
-        if of["labels"].get(label, {}).get(sample)
-    }
-    processes = list(dict.fromkeys(process for of in points.values() for process in of))
+
+def _labels(metrics: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(label for of in metrics["systematics"].values() for label in of["labels"]))
+
+
+def _draw(axis: Axes, variations: Mapping[str, Any], label: str, sample: str, processes: Sequence[str]) -> None:
     for number, process in enumerate(processes):
-        quantities = [of[process] for of in points.values()]
-        relative = np.array([_relative(each) for each in quantities]).reshape(-1, 2)
-        places = np.arange(len(points)) + 0.15 * (number - (len(processes) - 1) / 2)
+        relative = np.array([_relative(_first_point(of, label, sample), process) for of in variations.values()])
         axis.errorbar(
             relative[:, 0],
-            places,
+            np.arange(len(relative)) + 0.15 * (number - (len(processes) - 1) / 2),
             xerr=relative[:, 1],
             fmt="o",
             color=CLASS_COLOURS[process],
             label=CLASS_LABELS[process],
         )
     axis.axvline(0, color="0.4", linewidth=1)
-    axis.set_yticks(range(len(points)), list(points))
-    axis.set(xlabel="relative shift of the share that passes", ylim=(len(points) - 0.4, -0.6))
-    axis.tick_params(axis="y", which="both", length=0)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
 
 
-def _relative(quantity: Mapping[str, Mapping[str, float | None]]) -> tuple[float, float]:
-    share, shift, error = quantity["share"]["value"], quantity["shift"]["value"], quantity["shift"]["error"]
-    if not share or shift is None:
+def _first_point(varied: Mapping[str, Any], label: str, sample: str) -> Mapping[str, Any]:
+    points = varied["labels"].get(label, {}).get(sample)
+    return points[0]["processes"] if points else {}
+
+
+def _relative(processes: Mapping[str, Any], process: str) -> tuple[float, float]:
+    """Shift divided by the share, and its error; NaN where it is undefined."""
+    of = processes.get(process)
+    if of is None or not of["share"]["value"] or of["shift"]["value"] is None:
         return np.nan, np.nan
-    return shift / share, (error or 0.0) / share
+    return of["shift"]["value"] / of["share"]["value"], (of["shift"]["error"] or 0.0) / of["share"]["value"]
+
+
+def sections(metrics: Mapping[str, Any]) -> list[Section]:
+    """The report's part about it: figure, what was compared, and a table for each model; none without variations."""
+    found, classes = metrics["systematics"], metrics["classes"]
+    if not found:
+        return []
+    compared = Table(
+        "What was compared",
+        ["variation", "events", "the same events", "dataset"],
+        [[name, f"{of['events']:,}", f"{of['same_events']:,}", of["dataset"]] for name, of in found.items()],
+        [3],
+        "Where no events are the same, it is another sample, and its own statistical error is part of the shift's.",
+    )
+    shifts = [
+        Table(
+            f"Shift of the share that passes the first working points of {label}",
+            ["kept", "process", *found],
+            [
+                [sample, process, *(_shift(_first_point(of, label, sample), process) for of in found.values())]
+                for sample in classes
+                for process in classes
+            ],
+            [1],
+        )
+        for label in _labels(metrics)
+    ]
+    return [Section("systematics", "Events measured otherwise", plots=["systematics"], tables=[compared, *shifts])]
+
+
+def _shift(processes: Mapping[str, Any], process: str) -> str:
+    of = processes.get(process)
+    return format_value(of["shift"], "+") if of else "n/a"
