@@ -30,14 +30,11 @@ CONF: dict[str, Any] = {
     "training_learning_rate": 0.002,
 }
 PARTS: tuple[dict[str, Any], ...] = (
-    {
-        "models": ["hlf", "inclusive", "particle_sequence"],
-        "seeds": 5,
-        "tune": ["hlf"],
-        "trees": ["random_forest", "xgboost", "lightgbm"],
-    },
-    {"models": ["inclusive_lstm"], "seeds": 3},
+    {"models": ["hlf"], "seeds": 5, "tune": ["hlf"], "trees": ["random_forest", "xgboost", "lightgbm"]},
+    {"models": ["inclusive"], "seeds": 5},
     {"models": ["particle_transformer"]},
+    {"models": ["particle_sequence"], "seeds": 5},
+    {"models": ["inclusive_lstm"], "seeds": 3},
     {"models": ["inclusive_transformer"]},
     {"models": ["inclusive_masked_transformer"]},
 )
