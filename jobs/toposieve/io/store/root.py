@@ -154,14 +154,10 @@ class RootStore:
     def _with_file(self, path: str, use: Callable[[_OpenFile], Any]) -> Any:
         """Use a file that was opened before, if it was lately; after any failure it is opened anew."""
         file = self._files.pop(path, None) or self._open(path)
-        try:
-            result = use(file)
-        except BaseException:
-            file.handle.close(timeout=1)
-            raise
+        result = use(file)
         self._files[path] = file
         if len(self._files) > _OPEN_FILES:
-            self._files.popitem(last=False)[1].handle.close(timeout=1)
+            self._files.popitem(last=False)
         return result
 
     def _open(self, path: str) -> _OpenFile:
@@ -201,6 +197,10 @@ class _OpenFile:
     def __init__(self, handle: Any, size: int) -> None:
         self.handle = handle
         self.size = size
+
+    def __del__(self) -> None:
+        # Or the handle would close itself, holding the interpreter's lock until it is answered.
+        self.handle.close(timeout=1)
 
 
 def _seconds() -> int:
