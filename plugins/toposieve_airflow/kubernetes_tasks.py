@@ -9,9 +9,11 @@ from airflow.sdk import BaseOperator
 from kubernetes.client import models as k8s
 
 from toposieve_airflow.factory import DOCS, SCRIPTS, Tasks
+from toposieve_airflow.pod_files import gang_pod, spark_pod
 from toposieve_airflow.profiles import SECRET_FOLDER, Kubernetes
 from toposieve_airflow.run_teardown import RunTeardownOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
+from toposieve_airflow.tf_spawner.manifests import QUEUE_LABEL
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 JOBS_IN_IMAGES = "/opt/toposieve/jobs"
@@ -41,7 +43,7 @@ class KubernetesTasks(Tasks):
             "spark.pyspark.driver.python": PYTHON_IN_IMAGES,
         }
         for role in ("driver", "executor"):
-            conf[f"spark.kubernetes.{role}.podTemplateFile"] = str(pods.spark_pod)
+            conf[f"spark.kubernetes.{role}.podTemplateFile"] = str(spark_pod(pods.pods.spark))
             conf |= {f"spark.kubernetes.{role}.{key}": value for key, value in self._spark_storage().items()}
         return {
             "application": f"local://{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}",
@@ -75,40 +77,28 @@ class KubernetesTasks(Tasks):
         return {"volumes": volumes, "volume_mounts": mounts}
 
     def _gang_variables(self) -> list[k8s.V1EnvVar]:
-        """Environment variables of the pods of a gang."""
-        # TensorFlow would count the cores of the node.
-        own_cores = k8s.V1ResourceFieldSelector(container_name="base", resource="limits.cpu")
-        cores = k8s.V1EnvVarSource(resource_field_ref=own_cores)
-        variables = [k8s.V1EnvVar(name="TF_NUM_INTRAOP_THREADS", value_from=cores)]
-        if (secret := self.pods.secret) is not None:
-            for name in secret.variables:
-                key = k8s.V1SecretKeySelector(name=secret.name, key=name)
-                variables.append(k8s.V1EnvVar(name=name, value_from=k8s.V1EnvVarSource(secret_key_ref=key)))
-        return variables
+        """Environment variables from the Secret of the stores."""
+        secret = self.pods.secret
+        if secret is None:
+            return []
+        keys = [k8s.V1SecretKeySelector(name=secret.name, key=name) for name in secret.variables]
+        return [k8s.V1EnvVar(name=key.key, value_from=k8s.V1EnvVarSource(secret_key_ref=key)) for key in keys]
 
     def gang_options(self, task_id: str) -> dict[str, Any]:
         """Workers as pods, with the volume of all data, if there is one."""
-        pods, gang = self.pods, self.pods.gang
-        place = gang if task_id == "train" else pods.evaluation
+        pods = self.pods
+        pod = gang_pod(pods.pods.gang if task_id == "train" else pods.pods.evaluation)
+        container = pod["spec"]["containers"][0]
         return {
-            "image": pods.images.training,
-            "image_pull_policy": pods.images.pull_policy,
+            "pod_template_dict": pod,
+            "image": container.get("image", pods.images.training),
+            "image_pull_policy": container.get("imagePullPolicy", pods.images.pull_policy),
             "cmds": ["tini", "--", PYTHON_IN_IMAGES, f"{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}"],
             "namespace": pods.namespace,
             "kubernetes_conn_id": pods.connection,
-            "service_account_name": gang.service_account,
-            "accelerator": place.accelerator,
-            "accelerator_count": place.accelerator_count,
-            "runtime_class_name": place.runtime_class,
-            "node_selector": place.node_selector,
-            "tolerations": [each.model_dump(exclude_none=True) for each in place.tolerations],
-            "affinity": place.affinity,
-            "gang_queue": gang.queue,
-            "gang_url": gang.url,
+            "gang_url": pods.gang_url,
             # In a queue a gang may wait for hours: let it take no worker of Airflow meanwhile.
-            **({"deferrable": True} if gang.queue else {}),
-            "priority_class_name": gang.priority_class,
-            "container_resources": k8s.V1ResourceRequirements(requests=gang.requests, limits=gang.limits),
+            **({"deferrable": True} if QUEUE_LABEL in pod.get("metadata", {}).get("labels", {}) else {}),
             **self._gang_storage(),
             "env_vars": self._gang_variables(),
             "startup_timeout_seconds": self.profile.training.startup_timeout_s,

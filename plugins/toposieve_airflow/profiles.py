@@ -28,12 +28,40 @@ READ_ONLY = ("root://", "roots://")
 """Starts of the URLs of stores that can only be read."""
 
 
+_OF_PODS = {
+    "service_account": "spec.serviceAccountName",
+    "accelerator": "resources.limits of its container",
+    "accelerator_count": "resources.limits of its container",
+    "runtime_class": "spec.runtimeClassName",
+    "node_selector": "spec.nodeSelector",
+    "tolerations": "spec.tolerations",
+    "affinity": "spec.affinity",
+    "requests": "resources.requests of its container",
+    "limits": "resources.limits of its container",
+    "priority_class": "spec.priorityClassName",
+    "queue": "metadata.labels, as kueue.x-k8s.io/queue-name",
+}
+_MOVED = {
+    "kubernetes.spark_pod": "say it as kubernetes.pods.spark, relative to the profile",
+    "kubernetes.gang.url": "say it as kubernetes.gang_url",
+} | {
+    f"kubernetes.{section}.{key}": f"say it in the file kubernetes.pods.{section}, under {where}"
+    for section in ("gang", "evaluation")
+    for key, where in _OF_PODS.items()
+}
+"""Key of an earlier profile → where its value is said now."""
+
+
 class ProfileError(ValueError):
     """A profile is missing, or one of its keys is missing, unknown or wrong; the message names file and key."""
 
 
 def _under_repository(path: Path, info: ValidationInfo) -> Path:
     return Path(info.context["repository"]) / path if info.context else path
+
+
+def _beside_profile(path: Path, info: ValidationInfo) -> Path:
+    return Path(info.context["folder"]) / path if info.context else path
 
 
 def is_url(location: str) -> bool:
@@ -62,6 +90,9 @@ def _writable(location: str) -> str:
 
 RepositoryPath = Annotated[Path, AfterValidator(_under_repository)]
 """A path, relative to the repository unless absolute. Links stay as they are: a virtual environment needs them."""
+
+BesideProfile = Annotated[Path, AfterValidator(_beside_profile)]
+"""A path, relative to the profile's own file unless absolute."""
 
 Location = Annotated[str, AfterValidator(_location)]
 """Where data lies: a URL, or a path as above."""
@@ -170,36 +201,12 @@ class Images(_Section):
     pull_policy: Literal["Always", "IfNotPresent", "Never"]
 
 
-class Toleration(_Section):
-    """A taint of nodes that a pod tolerates, as Kubernetes writes it."""
+class Pods(_Section):
+    """Files that pods are made from: each a Pod, in Kubernetes' own words."""
 
-    key: str | None = None
-    operator: Literal["Exists", "Equal"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    tolerationSeconds: int | None = None
-
-
-class Placement(_Section):
-    """What nodes a pod runs on, and what it takes of them."""
-
-    accelerator: Literal["cpu", "gpu"]
-    accelerator_count: int = Field(ge=1)
-    runtime_class: str | None
-    node_selector: dict[str, str]
-    tolerations: list[Toleration]
-    affinity: dict[Literal["nodeAffinity", "podAffinity", "podAntiAffinity"], dict[str, Any]]
-
-
-class GangPods(Placement):
-    """Pods of a training gang, and of the evaluation, which is a gang of one."""
-
-    service_account: str
-    requests: dict[str, str]
-    limits: dict[str, str]
-    priority_class: str | None
-    queue: str | None
-    url: GangUrl | None
+    spark: BesideProfile
+    gang: BesideProfile
+    evaluation: BesideProfile
 
 
 class Kubernetes(_Section):
@@ -210,10 +217,9 @@ class Kubernetes(_Section):
     images: Images
     claim: str | None
     secret: Secret | None
-    spark_pod: RepositoryPath
+    pods: Pods
     spark_startup_timeout_s: int = Field(ge=1)
-    gang: GangPods
-    evaluation: Placement
+    gang_url: GangUrl | None
 
 
 class Profile(_Section):
@@ -305,7 +311,7 @@ def parse_profile(values: Any, path: Path, repository: Path) -> Profile:
         ProfileError: A key is missing, misspelt or wrong.
     """
     try:
-        return Profile.model_validate(values, context={"repository": repository})
+        return Profile.model_validate(values, context={"repository": repository, "folder": path.parent})
     except ValidationError as error:
         raise ProfileError(f"{path}: {_describe(error)}") from None
 
@@ -315,5 +321,12 @@ def _describe(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        lines.append(f"{key}: {meanings.get(problem['type'], problem['msg'])}")
+        meaning = meanings.get(problem["type"], problem["msg"])
+        lines += _moved(key, problem["input"]) or [f"{key}: {meaning}"]
     return "; ".join(lines)
+
+
+def _moved(key: str, value: Any) -> list[str]:
+    """What to do about a key that earlier profiles had, or about those below it; nothing about any other."""
+    keys = [key, *(f"{key}.{below}" for below in value)] if isinstance(value, dict) else [key]
+    return [f"{each}: no longer a key: {_MOVED[each]}" for each in keys if each in _MOVED]

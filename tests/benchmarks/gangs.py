@@ -26,7 +26,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.cluster import Namespace
 from support.kubernetes_gangs import TaskInstance, workers_heard
 from support.releases import shared_folder
-from support.small_cluster import MEMORY, chart_profile, same_path, small_cluster
+from support.small_cluster import MEMORY, chart_profile, same_path, small_cluster, workers_with
 from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.profiles import parse_profile
 from toposieve_airflow.tf_spawner.manifests import GANG_LABEL
@@ -60,11 +60,9 @@ def main(dataset: Path) -> None:
 def cluster(folder: Path) -> Iterator[Place]:
     """A namespace with our chart, where a worker gets the cores that it would have on this machine."""
     base = shared_folder(folder)
-    with small_cluster("bench", same_path(base)) as namespace:
-        profile = chart_profile(namespace)
-        cores = {"cpu": str(max(1, len(os.sched_getaffinity(0)) // WORKERS))}
-        profile["kubernetes"]["gang"] |= {"requests": cores | MEMORY, "limits": cores | MEMORY}
-        yield Place(profile, namespace)
+    worker = {"cpu": str(max(1, len(os.sched_getaffinity(0)) // WORKERS))} | MEMORY
+    with small_cluster("bench", same_path(base), pods=workers_with(worker, worker)) as namespace:
+        yield Place(chart_profile(namespace), namespace)
 
 
 def local_profile(base: Path) -> dict[str, Any]:

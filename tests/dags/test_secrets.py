@@ -48,7 +48,9 @@ def make_dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         values |= {"base": "s3://lhc/toposieve", "connections": {kind: f"store_{kind}" for kind in CONNECTIONS}}
         values["spark"]["submit"] = str(submit(tmp_path))
         if profile == "kubernetes":
-            values["kubernetes"] |= {"claim": None, "secret": {"name": "toposieve-store", "variables": KEYS}}
+            pods = {role: str(CONFIG_FOLDER / file) for role, file in values["kubernetes"]["pods"].items()}
+            secret = {"name": "toposieve-store", "variables": KEYS}
+            values["kubernetes"] |= {"claim": None, "secret": secret, "pods": pods}
         (tmp_path / "profile.yaml").write_text(yaml.safe_dump(values))
         monkeypatch.setenv(PROFILE_VARIABLE, str(tmp_path / "profile.yaml"))
         for kind, fields in CONNECTIONS.items():

@@ -71,9 +71,12 @@ def test_logs_outlive_their_pods():
 
 
 def test_the_profile_is_the_one_of_our_config_map(ours):
-    (file,) = find(ours, "ConfigMap", volume("profile")["configMap"]["name"])["data"]
+    files = find(ours, "ConfigMap", volume("profile")["configMap"]["name"])["data"]
     (variable,) = [each for each in VALUES["env"] if each["name"] == "TOPOSIEVE_PROFILE"]
-    assert variable["value"] == f"{mount_path('profile')}/{file}"
+    path = Path(variable["value"])
+    assert str(path.parent) == mount_path("profile")
+    profile = yaml.safe_load(files[path.name])
+    assert set(profile["kubernetes"]["pods"].values()) == files.keys() - {path.name}
 
 
 def test_the_spark_connection_is_one_that_the_hook_reads(monkeypatch):

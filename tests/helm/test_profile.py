@@ -5,6 +5,7 @@ import re
 import subprocess
 from typing import Any
 
+import helm_python
 import pytest
 import yaml
 
@@ -25,18 +26,24 @@ def chart():
 
 
 def rendered(values: dict[str, Any]) -> dict[str, Any]:
-    """The profile that Airflow's pods get."""
-    (text,) = find(render(values), "ConfigMap", "toposieve-profile")["data"].values()
-    profile: dict[str, Any] = yaml.safe_load(text)
-    return profile
+    """The files that Airflow's pods get, by name: the profile, and what pods are made from."""
+    files = find(render(values), "ConfigMap", "toposieve-profile")["data"]
+    return {name: yaml.safe_load(text) for name, text in files.items()}
+
+
+def worker_of(pod: dict[str, Any]) -> dict[str, Any]:
+    """The container that trains."""
+    container: dict[str, Any] = pod["spec"]["containers"][0]
+    return container
 
 
 def checked(values: dict[str, Any]) -> Profile:
-    return parse_profile(rendered(values), CHART / "kubernetes.yaml", REPOSITORY)
+    return parse_profile(rendered(values)["kubernetes.yaml"], CHART / "kubernetes.yaml", REPOSITORY)
 
 
 def test_the_chart_s_profile_is_the_repository_s():
-    assert rendered({}) == PROFILE
+    pods = {file: yaml.safe_load((CONFIG / file).read_text()) for file in ("gang-pod.yaml", "spark-pod.yaml")}
+    assert rendered({}) == {"kubernetes.yaml": PROFILE, **pods}
 
 
 def test_namespace_is_the_one_of_the_manuals():
@@ -47,7 +54,7 @@ def test_accounts_are_those_of_the_chart(chart):
     conf = PROFILE["spark"]["conf"]
     assert find(chart, "Role", conf["spark.kubernetes.authenticate.driver.serviceAccountName"])
     executor = conf["spark.kubernetes.authenticate.executor.serviceAccountName"]
-    for without_rights in (executor, KUBERNETES["gang"]["service_account"]):
+    for without_rights in (executor, rendered({})["gang-pod.yaml"]["spec"]["serviceAccountName"]):
         assert find(chart, "ServiceAccount", without_rights)["automountServiceAccountToken"] is False
 
 
@@ -90,9 +97,10 @@ def test_changes_of_whoever_installs_it_win():
 
 
 def test_the_profile_of_a_laptop_is_small():
-    profile = checked(LAPTOP)
-    assert profile.kubernetes.gang.requests == {"cpu": "500m", "memory": "1500Mi"}
-    assert profile.spark.conf["spark.executor.instances"] == "1"
+    assert checked(LAPTOP).spark.conf["spark.executor.instances"] == "1"
+    container = worker_of(rendered(LAPTOP)["gang-pod.yaml"])
+    assert container["resources"]["requests"] == {"cpu": "500m", "memory": "1500Mi"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 @pytest.mark.parametrize("name", ["airflow", "spark", "training"])
@@ -102,8 +110,44 @@ def test_images_are_called_what_the_build_calls_them(name):
     assert f" --tag {VALUES['images']['prefix']}{name}:{VALUES['images']['tag']} " in built
 
 
-def test_the_queue_of_gangs_is_the_chart_s():
-    assert KUBERNETES["gang"]["queue"] in (None, VALUES["kueue"]["localQueue"])
+def test_changes_of_pods_are_merged_as_kubectl_merges_them():
+    base = {"name": "base", "env": [{"name": "HOME", "value": "/a"}, {"name": "B", "value": "b"}]}
+    base |= {"volumeMounts": [{"name": "scratch", "mountPath": "/more"}]}
+    gang = {"securityContext": {"runAsUser": None}, "tolerations": [{"operator": "Exists"}]}
+    gang |= {"containers": [{"name": "side"}, base], "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}]}
+    before, after = (rendered({"pods": {"gang": {"spec": spec}}})["gang-pod.yaml"]["spec"] for spec in ({}, gang))
+    before["securityContext"].pop("runAsUser")
+    assert after["securityContext"] == before["securityContext"]
+    assert after["tolerations"] == [{"operator": "Exists"}]
+    assert after["volumes"] == [*before["volumes"], gang["volumes"][0]]
+    worker, side = after["containers"]
+    assert side == {"name": "side"}
+    assert worker["env"] == [base["env"][0], before["containers"][0]["env"][1], base["env"][1]]
+    assert [mount["mountPath"] for mount in worker["volumeMounts"]] == ["/tmp", "/more"]
+    assert worker["resources"] == before["containers"][0]["resources"]
+
+
+@pytest.mark.parametrize("key", ["gang", "evaluation", "spark_pod"])
+def test_values_for_an_earlier_chart_are_told_where_they_are_said_now(key):
+    where = {"spark_pod": "spark"}.get(key, key)
+    with pytest.raises(helm_python.HelmError, match=rf"profile.kubernetes.{key}: no longer a key: .* pods.{where},"):
+        render({"profile": {"kubernetes": {key: {"tolerations": []}}}})
+
+
+def test_the_evaluation_is_as_a_gang_but_for_its_own_changes():
+    def with_gpus(count):
+        return {"spec": {"containers": [{"name": "base", "resources": {"limits": {"nvidia.com/gpu": count}}}]}}
+
+    files = rendered({"pods": {"gang": with_gpus(1), "evaluation": with_gpus(None)}})
+    assert files["kubernetes.yaml"]["kubernetes"]["pods"]["evaluation"] == "evaluation-pod.yaml"
+    assert worker_of(files["gang-pod.yaml"])["resources"]["limits"].pop("nvidia.com/gpu") == 1
+    assert worker_of(files["evaluation-pod.yaml"])["resources"]["limits"] == {"cpu": "4", "memory": "8Gi"}
+
+
+def test_gangs_are_in_the_queue_that_the_chart_makes():
+    labels = rendered(EVERYTHING)["gang-pod.yaml"]["metadata"]["labels"]
+    (queue,) = [each for each in render(EVERYTHING) if each["kind"] == "LocalQueue"]
+    assert labels == {"kueue.x-k8s.io/queue-name": queue["metadata"]["name"]}
 
 
 def test_the_connection_that_airflow_has_is_the_profile_s():
@@ -112,11 +156,14 @@ def test_the_connection_that_airflow_has_is_the_profile_s():
     assert connection["host"] == PROFILE["spark"]["master"]
 
 
-def test_spark_pods_have_the_security_context_of_the_chart_s_pods(chart):
-    pod = yaml.safe_load((CONFIG / "spark-pod.yaml").read_text())["spec"]
-    ours = find(chart, "Deployment", "toposieve-history")["spec"]["template"]["spec"]
-    assert pod["securityContext"] == ours["securityContext"]
-    assert pod["containers"][0]["securityContext"] == ours["containers"][0]["securityContext"]
+def test_the_chart_s_own_pods_have_the_security_contexts_of_spark_s():
+    pod = {"securityContext": {"runAsUser": None}, "containers": [{"name": "spark", "securityContext": {"a": "b"}}]}
+    values = {"pods": {"spark": {"spec": pod}}}
+    spark = rendered(values)["spark-pod.yaml"]["spec"]
+    ours = find(render(values), "Deployment", "toposieve-history")["spec"]["template"]["spec"]
+    assert "runAsUser" not in ours["securityContext"]
+    assert ours["securityContext"] == spark["securityContext"]
+    assert ours["containers"][0]["securityContext"] == spark["containers"][0]["securityContext"]
 
 
 def test_paths_of_the_profile_are_in_airflow_s_image():

@@ -10,7 +10,8 @@ import yaml
 from support.charts import CHART, EVERYTHING, WITHOUT_VOLUME, render
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-FREE_FORM = {"quota", "defaultRequests", "priorityClasses", "annotations", "requests", "limits", "profile"}
+PODS = {"spark", "gang", "evaluation"}
+FREE_FORM = {"quota", "defaultRequests", "priorityClasses", "annotations", "requests", "limits", "profile", *PODS}
 """Keys whose own keys are the user's."""
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -47,6 +48,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"historyServer": {"heap": "half a gigabyte"}}, "heap"),
     ({"historyServer": {"keepFor": "30"}}, "keepFor"),
     ({"profile": "base: /data"}, "profile"),
+    ({"images": {"training": "gpu"}}, "training"),
+    ({"pods": {"gangs": {}}}, "gangs"),
+    ({"pods": {"gang": {"tolerations": []}}}, "tolerations"),
 ]
 
 

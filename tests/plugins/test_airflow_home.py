@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import yaml
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.local import airflow_home, demo, server
 from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, LocalAirflowError, check_port, local_airflow
-from toposieve_airflow.profiles import Profile, load_profile, parse_profile
+from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
 
 
 @pytest.fixture
@@ -175,13 +174,12 @@ def test_only_a_lock_that_is_taken_means_that_another_airflow_runs(home: Airflow
         raise BlockingIOError
 
 
-@pytest.mark.parametrize(("queue", "has_triggerer"), [(None, False), ("training", True)])
-def test_a_triggerer_runs_where_gangs_wait_in_a_queue(queue: str | None, has_triggerer: bool) -> None:
-    values = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
-    values["kubernetes"]["gang"]["queue"] = queue
-    profile = parse_profile(values, CONFIG_FOLDER / "kubernetes.yaml", REPOSITORY)
-    assert ("triggerer" in airflow_home.components_for(profile)) is has_triggerer
-    assert "triggerer" not in airflow_home.components_for(load_profile(CONFIG_FOLDER))
+@pytest.mark.parametrize(("profile", "has_triggerer"), [("local", False), ("kubernetes", True)])
+def test_a_triggerer_runs_where_gangs_are_pods(
+    monkeypatch: pytest.MonkeyPatch, profile: str, has_triggerer: bool
+) -> None:
+    monkeypatch.setenv(PROFILE_VARIABLE, profile)
+    assert ("triggerer" in airflow_home.components_for(load_profile(CONFIG_FOLDER))) is has_triggerer
 
 
 def test_home_stays_locked_while_a_component_lives(

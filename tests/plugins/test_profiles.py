@@ -64,7 +64,7 @@ def keys(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[
     """Every key of a profile, with those above it; what is under ``spark.conf`` and the like is not ours."""
     for key, value in values.items():
         yield (*above, key)
-        if isinstance(value, dict) and key not in ("conf", "requests", "limits"):
+        if isinstance(value, dict) and key != "conf":
             yield from keys(value, (*above, key))
 
 
@@ -81,25 +81,32 @@ def test_every_key_is_needed_and_named_when_it_is_missing_or_misspelt(path: tupl
     assert path in OPTIONAL or f"{'.'.join(path)}: missing key" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("value", "key"),
-    [
-        ({"tolerations": [{"key": "gpu", "efect": "NoSchedule"}]}, "tolerations.0.efect: unknown key"),
-        ({"affinity": {"nodeAfinity": {}}}, "affinity.nodeAfinity"),
-    ],
-)
-def test_misspelt_keys_of_a_placement_are_named(value: dict[str, Any], key: str) -> None:
-    broken = deepcopy(KUBERNETES)
-    broken["kubernetes"]["evaluation"] |= value
-    with pytest.raises(ProfileError, match=f"kubernetes.evaluation.{key}"):
-        parse_profile(broken, FILE, Path("/repo"))
+def test_a_key_of_an_earlier_profile_is_told_where_it_is_said_now() -> None:
+    old = deepcopy(KUBERNETES)
+    old["kubernetes"] |= {
+        "spark_pod": "dags/config/spark-pod.yaml",
+        "gang": {"tolerations": [], "queue": None, "url": None},
+        "evaluation": {"accelerator": "cpu"},
+    }
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(old, FILE, Path("/repo"))
+    assert str(caught.value).split("; ") == [
+        "somewhere.yaml: kubernetes.spark_pod: no longer a key: say it as kubernetes.pods.spark, relative to "
+        "the profile",
+        "kubernetes.gang.tolerations: no longer a key: say it in the file kubernetes.pods.gang, under spec.tolerations",
+        "kubernetes.gang.queue: no longer a key: say it in the file kubernetes.pods.gang, under metadata.labels, as "
+        "kueue.x-k8s.io/queue-name",
+        "kubernetes.gang.url: no longer a key: say it as kubernetes.gang_url",
+        "kubernetes.evaluation.accelerator: no longer a key: say it in the file kubernetes.pods.evaluation, under "
+        "resources.limits of its container",
+    ]
 
 
 @pytest.mark.parametrize("url", ["https://dashboard/{job}", "https://dashboard/{}", "https://dashboard/{name"])
 def test_an_address_of_a_gang_has_no_other_fields(url: str) -> None:
     values = deepcopy(KUBERNETES)
-    values["kubernetes"]["gang"]["url"] = url
-    with pytest.raises(ProfileError, match=r"gang.url: .*only {namespace} and {name} are filled in"):
+    values["kubernetes"]["gang_url"] = url
+    with pytest.raises(ProfileError, match=r"gang_url: .*only {namespace} and {name} are filled in"):
         parse_profile(values, FILE, Path("/repo"))
 
 
@@ -175,7 +182,7 @@ def test_the_kubernetes_profile_is_whole(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
     profile = load_profile(CONFIG_FOLDER)
     assert profile.kubernetes is not None
-    assert profile.kubernetes.spark_pod == CONFIG_FOLDER / "spark-pod.yaml"
+    assert profile.kubernetes.pods.spark == CONFIG_FOLDER / "spark-pod.yaml"
 
 
 @pytest.mark.parametrize(("operators", "pods"), [("kubernetes", False), ("local", True)])

@@ -15,13 +15,18 @@ KIND = REPOSITORY / "helm" / "kind.yaml"
 RELEASE, NAMESPACE = "toposieve", "toposieve"
 
 EVERYTHING: dict[str, Any] = {
-    "images": {"prefix": "registry.example.org/toposieve-", "tag": "7", "pullSecrets": ["registry"]},
+    "images": {
+        "prefix": "registry.example.org/toposieve-",
+        "tag": "7",
+        "training": "training-gpu",
+        "pullSecrets": ["registry"],
+    },
     "serviceAccounts": {"spark": {"annotations": {"example.org/role": "reader"}}},
     "storage": {"hostPath": "/srv/toposieve", "size": "1Gi"},
     "quota": {"pods": "100", "requests.nvidia.com/gpu": 8},
     "priorityClasses": {"training": {"value": 1000}},
     "kueue": {"enabled": True, "clusterQueue": "gpus"},
-    "profile": {"spark": {"conf": {"spark.executor.instances": "8"}}, "kubernetes": {"gang": {"accelerator": "gpu"}}},
+    "profile": {"spark": {"conf": {"spark.executor.instances": "8"}}},
 }
 """Values that switch everything on."""
 

@@ -1,5 +1,8 @@
 """Our chart in a namespace of a real cluster, with pods that are small, and the deployment profile that it makes."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,21 +16,28 @@ from support.releases import OUR_IMAGES, installed, volume_on
 
 CORES = {"cpu": "100m"}
 MEMORY = {"memory": "2Gi"}
-SMALL: dict[str, Any] = {
-    "spark": {
-        "conf": {
-            "spark.executor.instances": "1",
-            "spark.executor.cores": "1",
-            "spark.executor.memory": "600m",
-            "spark.executor.memoryOverhead": "400m",
-            "spark.driver.memory": "600m",
-            "spark.kubernetes.driver.request.cores": "100m",
-            "spark.kubernetes.executor.request.cores": "100m",
-        }
-    },
-    "kubernetes": {"gang": {"requests": CORES | MEMORY, "limits": {"cpu": "1"} | MEMORY}},
+CONF = {
+    "spark.executor.instances": "1",
+    "spark.executor.cores": "1",
+    "spark.executor.memory": "600m",
+    "spark.executor.memoryOverhead": "400m",
+    "spark.driver.memory": "600m",
+    "spark.kubernetes.driver.request.cores": "100m",
+    "spark.kubernetes.executor.request.cores": "100m",
 }
-"""What differs from the chart's profile."""
+
+
+def workers_with(requests: dict[str, str], limits: dict[str, str]) -> dict[str, Any]:
+    """Resources of a gang's workers, in the chart's values."""
+    worker = {"name": "base", "resources": {"requests": requests, "limits": limits}}
+    return {"gang": {"spec": {"containers": [worker]}}}
+
+
+SMALL: dict[str, Any] = {
+    "profile": {"spark": {"conf": CONF}},
+    "pods": workers_with(CORES | MEMORY, {"cpu": "1"} | MEMORY),
+}
+"""What differs from the chart's own values."""
 
 
 def same_path(base: Path) -> dict[str, Any]:
@@ -45,14 +55,19 @@ def small_cluster(purpose: str, storage: Mapping[str, Any], **values: Any) -> It
         values: Further values of the chart.
     """
     servers = {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
-    values = {"images": OUR_IMAGES, **servers, "profile": SMALL, "storage": storage, **values}
+    values = {"images": OUR_IMAGES, **servers, **SMALL, "storage": storage, **values}
     with new_namespace(purpose) as made, installed(made, values):
         yield made
 
 
 def chart_profile(namespace: Namespace) -> dict[str, Any]:
-    """The profile that the chart has made, for an Airflow outside the cluster."""
-    made = namespace.core.read_namespaced_config_map(f"{RELEASE}-profile", namespace.name).data["kubernetes.yaml"]
-    values: dict[str, Any] = yaml.safe_load(made)
+    """The profile that the chart has made, for an Airflow outside the cluster; its pods stay until all tests end."""
+    files = namespace.core.read_namespaced_config_map(f"{RELEASE}-profile", namespace.name).data
+    values: dict[str, Any] = yaml.safe_load(files.pop("kubernetes.yaml"))
+    folder = Path(tempfile.mkdtemp(prefix="toposieve-pods-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    values["kubernetes"]["pods"] = {role: str(folder / file) for role, file in values["kubernetes"]["pods"].items()}
     values["spark"]["master"] = f"k8s://{namespace.core.api_client.configuration.host}"
     return values

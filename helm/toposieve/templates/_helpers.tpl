@@ -47,20 +47,76 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- printf "%s/spark-events" .Values.storage.mountPath -}}
 {{- end }}
 
-{{/* Security context of a pod at the restricted Pod Security level. */}}
+{{/* What pods are made from, in YAML: the file of the repository, what this release knows, the changes of whoever installs
+     it; the evaluation as gangs, then its own. Call with (list $ "gang"), "evaluation" or "spark". */}}
+{{- define "toposieve.pod" -}}
+{{- $root := first . }}
+{{- $role := last . }}
+{{- $changes := $root.Values.pods }}
+{{- $pod := $root.Files.Get (eq $role "spark" | ternary "spark-pod.yaml" "gang-pod.yaml") | fromYaml }}
+{{- if ne $role "spark" }}
+{{- $_ := set $pod.spec "serviceAccountName" (printf "%s-training" (include "toposieve.name" $root)) }}
+{{- if $root.Values.kueue.enabled }}
+{{- $_ := set $pod "metadata" (dict "labels" (dict "kueue.x-k8s.io/queue-name" $root.Values.kueue.localQueue)) }}
+{{- end }}
+{{- $pod = include "toposieve.patched" (list $pod $changes.gang) | fromJson }}
+{{- end }}
+{{- if ne $role "gang" }}
+{{- $pod = include "toposieve.patched" (list $pod (get $changes $role)) | fromJson }}
+{{- end }}
+{{- toYaml $pod }}
+{{- end }}
+
+{{/* An object, changed as kubectl patch does it, in JSON: null takes a key away; of the lists, those below are joined by
+     what tells their items apart, any other is replaced. Call with (list object changes). */}}
+{{- define "toposieve.patched" -}}
+{{- $result := deepCopy (first .) }}
+{{- $names := dict "containers" "name" "initContainers" "name" "volumes" "name" "env" "name" "volumeMounts" "mountPath"
+    "topologySpreadConstraints" "topologyKey" }}
+{{- range $key, $new := last . }}
+{{- $old := get $result $key }}
+{{- if kindIs "invalid" $new }}
+{{- $result = unset $result $key }}
+{{- else if and (kindIs "map" $old) (kindIs "map" $new) }}
+{{- $_ := set $result $key (include "toposieve.patched" (list $old $new) | fromJson) }}
+{{- else if and (hasKey $names $key) (kindIs "slice" $old) (kindIs "slice" $new) }}
+{{- $name := get $names $key }}
+{{- $_ := set $result $key (include "toposieve.joined" (list $old $new $name) | fromJson).items }}
+{{- else }}
+{{- $_ := set $result $key $new }}
+{{- end }}
+{{- end }}
+{{- toJson $result }}
+{{- end }}
+
+{{/* Two lists of objects that have a name, as {items: [...]}; those of one name are patched. Call with (list old new "name"). */}}
+{{- define "toposieve.joined" -}}
+{{- $name := last . }}
+{{- $changes := dict }}
+{{- range index . 1 }}
+{{- $_ := set $changes (get . $name) . }}
+{{- end }}
+{{- $items := list }}
+{{- range first . }}
+{{- $key := get . $name }}
+{{- $items = append $items (include "toposieve.patched" (list . (get $changes $key | default dict)) | fromJson) }}
+{{- $changes = unset $changes $key }}
+{{- end }}
+{{- range index . 1 }}
+{{- if hasKey $changes (get . $name) }}
+{{- $items = append $items . }}
+{{- end }}
+{{- end }}
+{{- toJson (dict "items" $items) }}
+{{- end }}
+
+{{/* The servers have the security contexts of Spark's pods. */}}
 {{- define "toposieve.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 1000
-runAsGroup: 1000
-fsGroup: 1000
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{- (include "toposieve.pod" (list . "spark") | fromYaml).spec.securityContext | toYaml }}
 {{- end }}
 
 {{- define "toposieve.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- (first (include "toposieve.pod" (list . "spark") | fromYaml).spec.containers).securityContext | toYaml }}
 {{- end }}
 
 {{/* A Deployment of one pod and its Service; call with a dict: root, component, image, command, port, path, resources, env. */}}

@@ -225,9 +225,8 @@ def local_airflow(home: AirflowHome) -> Iterator[LocalAirflow]:
 
 
 def components_for(profile: Profile) -> dict[str, list[str]]:
-    """Name → arguments of Airflow's processes: a triggerer only where gangs wait in a queue; nothing else defers."""
-    defers = profile.kubernetes is not None and profile.kubernetes.gang.queue is not None
-    return {**COMPONENTS, **TRIGGERER} if defers else COMPONENTS
+    """Name → arguments of Airflow's processes: a triggerer where gangs are pods, which may wait in a queue."""
+    return COMPONENTS if profile.kubernetes is None else {**COMPONENTS, **TRIGGERER}
 
 
 def check_port(port: int) -> None:

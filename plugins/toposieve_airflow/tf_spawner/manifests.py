@@ -9,12 +9,12 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from toposieve_airflow.gang import POD_PORT, TASK_VARIABLE, pod_environment, pod_hosts
 from toposieve_airflow.naming import short_hash
-from toposieve_airflow.tf_spawner.pod_defaults import Accelerator, hardened, spread, with_accelerator
 
+Accelerator = Literal["cpu", "gpu"]
 Manifest = dict[str, Any]
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "toposieve"}
@@ -37,6 +37,10 @@ OWNER_ANNOTATION = "toposieve/owner"
 """Annotation of the Job with what no two Airflows and no two runs share: task instance and try that answer for it."""
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Label of the Job by which Kueue knows its queue; on a pod template it says the same, and is not on the pods."""
+
+GPU = "nvidia.com/gpu"
+"""Resource and taint of NVIDIA's device plugin."""
 
 KEEP_S = 3600
 """Seconds that a finished Job stays when Airflow is gone and cannot delete it."""
@@ -193,21 +197,37 @@ def service_manifest(gang: Gang, job_uid: str) -> Manifest:
 
 
 def _template(pod: Manifest, gang: Gang) -> Manifest:
-    spec = hardened(pod["spec"])
-    spec = with_accelerator(spec, gang.container, gang.accelerator, gang.accelerator_count)
-    spec = spread(spec, {GANG_LABEL: gang.name})
+    spec = _without_empty(copy.deepcopy(pod["spec"]))
+    spec["containers"] = [_without_empty(container) for container in spec["containers"]]
     hosts = pod_hosts(gang.name, gang.name, gang.workers)
     for container in spec["containers"]:
         if container["name"] == gang.container:
             task = {"name": TASK_VARIABLE, "value": gang.name.rpartition("-")[0]}
             container["env"] = [*container.get("env", []), task, *pod_environment(hosts)]
+            if gang.accelerator == "gpu":
+                _give_gpus(spec, container, gang.accelerator_count)
     spec |= {"restartPolicy": "Never", "subdomain": gang.name}
     spec.pop("activeDeadlineSeconds", None)  # the Job's, which counts for all pods together
-    labels = {key: value for key, value in pod["metadata"].get("labels", {}).items() if key != _VERSION_LABEL}
+    given = pod["metadata"].get("labels", {})
+    labels = {key: value for key, value in given.items() if key not in (_VERSION_LABEL, QUEUE_LABEL)}
     metadata: Manifest = {"labels": {**labels, **gang.all_labels}}
     if annotations := pod["metadata"].get("annotations"):
         metadata["annotations"] = annotations
     return {"metadata": metadata, "spec": spec}
+
+
+def _give_gpus(spec: Manifest, container: Manifest, count: int) -> None:
+    """Let a container have GPUs, and its pod run on nodes kept for them, unless it says so itself."""
+    resources = container.get("resources", {})
+    container["resources"] = {**resources, "limits": {GPU: str(count), **resources.get("limits", {})}}
+    if all(each.get("key") != GPU for each in spec.get("tolerations", [])):
+        taint = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+        spec["tolerations"] = [*spec.get("tolerations", []), taint]
+
+
+def _without_empty(given: Manifest) -> Manifest:
+    """Without what Airflow's operator writes for arguments that were not given."""
+    return {key: value for key, value in given.items() if value not in ({}, [], None)}
 
 
 def _without_names(template: Manifest, gang: Gang) -> str:

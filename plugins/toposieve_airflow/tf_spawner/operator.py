@@ -26,7 +26,9 @@ from toposieve_airflow.tf_spawner.diagnosis import is_suspended, may_be_adopted
 from toposieve_airflow.tf_spawner.feed import ClusterFeed
 from toposieve_airflow.tf_spawner.manifests import (
     DIGEST_LABEL,
+    QUEUE_LABEL,
     TRY_LABEL,
+    Accelerator,
     Gang,
     Manifest,
     gang_name,
@@ -34,7 +36,6 @@ from toposieve_airflow.tf_spawner.manifests import (
     owner_of,
     task_selector,
 )
-from toposieve_airflow.tf_spawner.pod_defaults import Accelerator
 from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
 from toposieve_airflow.tf_spawner.task_state import is_over
 from toposieve_airflow.tf_spawner.trigger import POLL_S, as_trigger
@@ -103,7 +104,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
     task follows it.
 
     Everything of KubernetesPodOperator that describes a pod works as it does there (image, cmds, arguments, resources,
-    volumes, ...); what would have no effect is refused. ``startup_timeout_seconds`` counts from the gang's admission
+    volumes, ...; ``pod_template_file``, of which ``dags/config/gang-pod.yaml`` is one); what would have no effect is
+    refused. ``startup_timeout_seconds`` counts from the gang's admission
     until every worker runs; ``active_deadline_seconds`` is Kubernetes' own limit for the run, the task's
     ``execution_timeout`` if not given. Two Airflows that share a namespace need other names of their DAGs: a gang is
     known by DAG, run and task.
@@ -114,8 +116,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
         workers: Number of pods. (templated)
         accelerator: ``cpu`` or ``gpu``.
         accelerator_count: GPUs of each worker.
-        gang_queue: Kueue's local queue; the gang then starts suspended and is admitted as a unit. Without it the
-            workers are scheduled one by one. (templated)
+        gang_queue: Kueue's local queue; the gang then starts suspended and is admitted as a unit. Without it, and
+            without Kueue's label on the pod, the workers are scheduled one by one. (templated)
         broken_timeout_seconds: How long a worker's pod may be refused, or its image fail to be pulled, before the task
             fails; without retries if the registry or Kubernetes says that it is wrong.
         poll_interval: Seconds between two looks of the trigger at a gang that waits (``deferrable`` only).
@@ -253,7 +255,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             container=self.base_container_name,
             accelerator=self.accelerator,
             accelerator_count=self.accelerator_count,
-            queue=self.gang_queue,
+            queue=self.gang_queue or pod["metadata"]["labels"].get(QUEUE_LABEL),
             run_limit_s=self._run_limit_s(),
         )
 

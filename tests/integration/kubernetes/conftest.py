@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import yaml
 
-import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
+from support.airflow_environment import CONFIG_FOLDER
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
 from support.kubernetes_gangs import TaskInstance, workers_heard
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
@@ -112,6 +113,13 @@ def new_run(operator: TFSpawnerOperator, run_id: str, try_number: int = 1, morta
     return run
 
 
+def worker_pod() -> dict[str, Any]:
+    """The pod that workers are made from, for a namespace without our chart; it asks for nothing."""
+    pod: dict[str, Any] = yaml.safe_load((CONFIG_FOLDER / "gang-pod.yaml").read_text())
+    del pod["spec"]["serviceAccountName"], pod["spec"]["containers"][0]["resources"]
+    return pod
+
+
 @pytest.fixture
 def make_run(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[Callable[..., Run]]:
     """Make a task whose workers run a Python text; nothing of it may be left when the test ends."""
@@ -119,6 +127,7 @@ def make_run(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[C
     def make(text: str, workers: int = 2, try_number: int = 1, mortal: bool = False, **options: Any) -> Run:
         settings = {
             "task_id": "train",
+            "pod_template_dict": worker_pod(),
             "namespace": namespace.name,
             "image": IMAGE,
             "image_pull_policy": "IfNotPresent",

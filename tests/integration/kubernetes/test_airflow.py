@@ -58,7 +58,6 @@ def airflow(namespace: Namespace, base: Path, tmp_path_factory: pytest.TempPathF
     """An Airflow that runs the DAGs beside this file with the rights of the chart's account and no more."""
     folder = tmp_path_factory.mktemp("airflow")
     profile = chart_profile(namespace)
-    profile["kubernetes"]["gang"]["queue"] = "training"
     account = namespace.kubeconfig(f"{RELEASE}-runner", folder / "kubeconfig")
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(account)}}
     settings = {

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.client import SchedulingV1Api, V1ResourceRequirements
 
-from support.cluster import INDEX_LABEL, OURS
-from toposieve_airflow.tf_spawner.pod_defaults import hardened
+from support.cluster import INDEX_LABEL, OURS, pod_spec
 
 from .conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import ONE_FAILS, failed
@@ -29,8 +28,8 @@ def urgent(namespace: Namespace, slots: str) -> Iterator[dict[str, Any]]:
     scheduling.create_priority_class({"metadata": {"name": name}, "value": 1000})
     resources = V1ResourceRequirements(limits={slots: "1"})
     # What the operator makes, as one plain pod.
-    container = {"name": "base", "image": IMAGE, "command": ["sleep", "60"], "resources": {"limits": {slots: "1"}}}
-    spec = {**hardened({"containers": [container]}), "priorityClassName": name, "restartPolicy": "Never"}
+    spec = pod_spec(IMAGE, command=["sleep", "60"], resources={"limits": {slots: "1"}})
+    spec |= {"priorityClassName": name, "restartPolicy": "Never"}
     pod = {"metadata": {"name": "urgent"}, "spec": spec}
     yield {"resources": resources, "start": lambda: namespace.core.create_namespaced_pod(namespace.name, pod)}
     namespace.core.delete_namespaced_pod("urgent", namespace.name, grace_period_seconds=0)

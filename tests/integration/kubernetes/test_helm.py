@@ -105,8 +105,8 @@ def test_upgrading_adds_and_removes(namespace, upgraded):
     assert upgraded["revision"] == 2
     assert namespace.names("deployment") == ["toposieve-history"]
     assert namespace.names("resource_quota") == ["toposieve"]
-    (text,) = namespace.core.read_namespaced_config_map("toposieve-profile", namespace.name).data.values()
-    profile = yaml.safe_load(text)
+    files = namespace.core.read_namespaced_config_map("toposieve-profile", namespace.name).data
+    profile = yaml.safe_load(files["kubernetes.yaml"])
     assert profile["kubernetes"]["namespace"] == namespace.name
     assert profile["spark"]["conf"]["spark.executor.instances"] == "1"
     scheduling = client.SchedulingV1Api(namespace.core.api_client)

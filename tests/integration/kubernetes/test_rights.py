@@ -9,13 +9,13 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from kubernetes import client
 
+from support.cluster import pod_spec
 from support.kubernetes_gangs import TaskInstance
 from support.rights import GANG, SPARK_OPERATOR, Right, rules
 from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.spark_driver import DriverWatch
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.tf_spawner import watching
-from toposieve_airflow.tf_spawner.pod_defaults import hardened
 
 from .conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import COUNT, WAIT
@@ -160,8 +160,8 @@ def left_driver(spark_operator: SparkOnKubernetesOperator, namespace: Namespace)
     selector = spark_operator._selector
     assert selector is not None
     key, value = selector.split("=")
-    container = {"name": "driver", "image": IMAGE, "command": ["sleep", "60"]}
-    pod = {"metadata": {"name": "left", "labels": {key: value}}, "spec": hardened({"containers": [container]})}
+    spec = pod_spec(IMAGE, command=["sleep", "60"])
+    pod = {"metadata": {"name": "left", "labels": {key: value}}, "spec": spec}
     namespace.core.create_namespaced_pod(namespace.name, pod)
     yield selector
     namespace.core.delete_namespaced_pod("left", namespace.name, grace_period_seconds=0)

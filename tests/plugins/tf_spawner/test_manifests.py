@@ -9,10 +9,13 @@ import yaml
 from airflow.providers.cncf.kubernetes.secret import Secret
 from kubernetes.client import models as k8s
 
+from support.airflow_environment import CONFIG_FOLDER
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.tf_spawner.manifests import (
     DIGEST_LABEL,
     GANG_LABEL,
+    GPU,
+    QUEUE_LABEL,
     gang_name,
     job_manifest,
     owner_of,
@@ -22,19 +25,22 @@ from toposieve_airflow.tf_spawner.manifests import (
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 CPU = {"workers": 2, "container_resources": k8s.V1ResourceRequirements(limits={"cpu": "4", "memory": "8Gi"})}
-GPU = {**CPU, "accelerator": "gpu", "accelerator_count": 2, "runtime_class_name": "nvidia"}
+GPUS = {**CPU, "accelerator": "gpu", "accelerator_count": 2, "runtime_class_name": "nvidia"}
 QUEUE = {**CPU, "gang_queue": "training", "priority_class_name": "toposieve-training"}
 
 
 def manifests(try_number: int = 1, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Job and Service of an operator with these options."""
     operator = TFSpawnerOperator(
-        task_id="train",
-        image="toposieve-training:1",
-        namespace="toposieve",
-        cmds=["python", "/opt/toposieve/jobs/train.py"],
-        arguments=["--model", "hlf"],
-        **options,
+        **{
+            "task_id": "train",
+            "pod_template_file": str(CONFIG_FOLDER / "gang-pod.yaml"),
+            "image": "toposieve-training:1",
+            "namespace": "toposieve",
+            "cmds": ["python", "/opt/toposieve/jobs/train.py"],
+            "arguments": ["--model", "hlf"],
+            **options,
+        }
     )
     pod, gang = operator.pod_and_gang(TaskInstance(try_number=try_number).context())
     return job_manifest(pod, gang), service_manifest(gang, "0000-1111")
@@ -45,7 +51,7 @@ def environment(job: dict[str, Any]) -> dict[str, Any]:
     return {variable["name"]: variable.get("value") or variable["valueFrom"] for variable in container["env"]}
 
 
-@pytest.mark.parametrize(("name", "options"), [("cpu", CPU), ("gpu", GPU), ("queue", QUEUE)])
+@pytest.mark.parametrize(("name", "options"), [("cpu", CPU), ("gpu", GPUS), ("queue", QUEUE)])
 def test_golden(name: str, options: dict[str, Any], check_golden: Callable[[str, str], None]) -> None:
     check_golden(f"gang_{name}.yaml", yaml.safe_dump_all(manifests(**options)))
 
@@ -79,30 +85,43 @@ def test_one_worker_gets_no_tf_config() -> None:
     assert "TF_CONFIG" not in environment(manifests(workers=1)[0])
 
 
-def test_what_the_task_says_wins_over_the_defaults() -> None:
+def test_what_the_task_says_wins_over_the_pod_file() -> None:
     job, _ = manifests(
         automount_service_account_token=True,
         security_context={"runAsUser": 4000},
-        container_security_context={"readOnlyRootFilesystem": False},
-        tolerations=[k8s.V1Toleration(key="node.kubernetes.io/unreachable", operator="Exists")],
-        volumes=[k8s.V1Volume(name="fast", empty_dir=k8s.V1EmptyDirVolumeSource())],
-        volume_mounts=[k8s.V1VolumeMount(name="fast", mount_path="/tmp")],
+        tolerations=[k8s.V1Toleration(key="reserved", operator="Exists")],
         env_vars={"HOME": "/home/me"},
     )
     spec = job["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
     assert spec["automountServiceAccountToken"] is True
-    assert spec["securityContext"]["runAsUser"] == 4000
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": False,
-    }
-    assert [mount["name"] for mount in container["volumeMounts"]] == ["fast"]
+    assert spec["securityContext"] == {"runAsUser": 4000}
+    assert spec["tolerations"] == [{"key": "reserved", "operator": "Exists"}]
     assert environment(job)["HOME"] == "/home/me"
-    unreachable = [each for each in spec["tolerations"] if each["key"] == "node.kubernetes.io/unreachable"]
-    assert unreachable == [{"key": "node.kubernetes.io/unreachable", "operator": "Exists"}]
+
+
+def test_a_task_needs_no_pod_file_and_what_it_does_not_say_is_not_there() -> None:
+    job, _ = manifests(workers=1, pod_template_file=None)
+    assert job["spec"]["template"]["spec"].keys() == {"containers", "hostNetwork", "restartPolicy", "subdomain"}
+
+
+def test_only_the_container_that_trains_gets_gpus_and_a_pod_that_has_its_own_keeps_them() -> None:
+    mine = {"name": "base", "resources": {"limits": {GPU: "4"}}}
+    pod = {"spec": {"containers": [mine, {"name": "sidecar"}], "tolerations": [{"key": GPU, "value": "a"}]}}
+    (spec,) = [job["spec"]["template"]["spec"] for job in manifests(**accelerated(pod))[:1]]
+    assert [each.get("resources") for each in spec["containers"]] == [{"limits": {GPU: "4"}}, None]
+    assert spec["tolerations"] == [{"key": GPU, "value": "a"}]
+
+
+def accelerated(pod: dict[str, Any]) -> dict[str, Any]:
+    """Options of a gang on GPUs that is made from a pod."""
+    return {"pod_template_file": None, "pod_template_dict": pod, "accelerator": "gpu"}
+
+
+def test_the_queue_may_be_said_as_kueue_says_it_and_is_the_jobs() -> None:
+    job, _ = manifests(labels={QUEUE_LABEL: "training"})
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"][QUEUE_LABEL] == "training"
+    assert QUEUE_LABEL not in job["spec"]["template"]["metadata"]["labels"]
 
 
 def test_run_limit_is_the_jobs_and_falls_back_to_the_tasks() -> None:

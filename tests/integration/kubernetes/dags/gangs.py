@@ -21,7 +21,7 @@ for i in range({{ params.steps }}):
     time.sleep(.5)
 """
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=1)}
-SOON = {"poll_interval": 0.5}
+QUEUED: dict[str, Any] = {"gang_queue": "training", "deferrable": True, "poll_interval": 0.5}
 
 tasks = tasks_for(Path(__file__).parents[4] / "dags" / "config")
 
@@ -48,11 +48,15 @@ def counting(dag_id: str, **options: Any) -> None:
         gangs >> tasks.clean_up()
 
 
-counting("counting", gang_queue=None, deferrable=False)
-counting("queued", **SOON)
+counting("counting")
+counting("queued", **QUEUED)
 
 stages = ("training",)
 choices = {"models": tasks.schema.models(), "workers": params.workers_param()}
 with DAG("training", schedule=None, params=form(choices, tasks.schema.stage_params(stages))):
     plan = tasks.plan(stages, train)
-    plan >> tasks.gang_per_model("train", tasks.listed("models", plan, "train"), **RETRIES, **SOON) >> tasks.clean_up()
+    (
+        plan
+        >> tasks.gang_per_model("train", tasks.listed("models", plan, "train"), **RETRIES, **QUEUED)
+        >> tasks.clean_up()
+    )

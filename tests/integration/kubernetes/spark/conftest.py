@@ -41,7 +41,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="package")
 def namespace(folder: Path) -> Iterator[Namespace]:
-    values = values_for(folder) | {"tensorboard": {"enabled": False}, "profile": SMALL}
+    values = values_for(folder) | {"tensorboard": {"enabled": False}} | SMALL
     with new_namespace("spark") as made, installed(made, values):
         yield made
 
