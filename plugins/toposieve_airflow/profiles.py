@@ -297,7 +297,8 @@ def load_profile(config_folder: Path) -> Profile:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        known = ", ".join(sorted(file.stem for file in config_folder.glob("*.yaml")))
+        stems = sorted(file.stem for file in config_folder.glob("*.yaml"))
+        known = ", ".join(stem for stem in stems if not stem.endswith("-pod"))
         raise ProfileError(f"{PROFILE_VARIABLE}={chosen}: {path}: {error.strerror}; profiles here: {known}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: not valid YAML: {error}") from None

@@ -165,7 +165,7 @@ def test_profile_is_chosen_by_the_environment(
 
 def test_unknown_profile_names_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PROFILE_VARIABLE, "lokal")
-    with pytest.raises(ProfileError, match=r"lokal.*profiles here: .*local"):
+    with pytest.raises(ProfileError, match=r"lokal.*profiles here: kubernetes, local, yarn$"):
         load_profile(CONFIG_FOLDER)
 
 
