@@ -106,6 +106,7 @@ def _for_a_gang(url: str) -> str:
     return url
 
 
+LabelValue = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Minutes = Annotated[int, Field(ge=1)]
 GangUrl = Annotated[str, AfterValidator(_for_a_gang)]
 """An address with ``{namespace}`` and ``{name}`` of a gang."""
@@ -214,6 +215,7 @@ class Kubernetes(_Section):
 
     connection: str
     namespace: str
+    instance: LabelValue
     images: Images
     claim: str | None
     secret: Secret | None

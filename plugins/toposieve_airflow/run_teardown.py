@@ -24,6 +24,6 @@ class RunTeardownOperator(GangTeardownOperator):
         """
         pods = spark_pods(self.kubernetes_conn_id, self.namespace)
         try:
-            pods.remove_pods(f"{run_selector(**run_labels(context))},{TASK_LABEL}")
+            pods.remove_pods(f"{run_selector(**run_labels(context), instance=self.instance)},{TASK_LABEL}")
         finally:
             super().execute(context)

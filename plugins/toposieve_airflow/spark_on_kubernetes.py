@@ -12,12 +12,11 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
-from toposieve_airflow.naming import short_hash
 from toposieve_airflow.processes import end_children
 from toposieve_airflow.spark_driver import DriverWatch, SparkPods
 from toposieve_airflow.spark_job import SparkJobOperator
 from toposieve_airflow.tf_spawner.cluster import Refused, StillThere
-from toposieve_airflow.tf_spawner.manifests import MANAGED_BY, TRY_LABEL, gang_name
+from toposieve_airflow.tf_spawner.manifests import MANAGED_BY, TRY_LABEL, gang_name, instance_label, task_hash
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,15 +36,25 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         namespace: Where the pods live.
         kubernetes_conn_id: Airflow connection for following and removing them.
         startup_timeout_s: Seconds until the driver has to run.
+        instance: Name of this Airflow, where another one uses the namespace: it is on all that is made.
         kwargs: As for SparkJobOperator.
     """
 
-    def __init__(self, *, namespace: str, kubernetes_conn_id: str, startup_timeout_s: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        kubernetes_conn_id: str,
+        startup_timeout_s: float,
+        instance: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Keep where the pods live."""
         super().__init__(**kwargs)
         self.namespace = namespace
         self.kubernetes_conn_id = kubernetes_conn_id
         self.startup_timeout_s = startup_timeout_s
+        self.instance = instance
         self._selector: str | None = None
         self._own_selector: str | None = None
 
@@ -95,9 +104,10 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         """Name and label driver and executors of this try."""
         ti = context["ti"]
         map_index = ti.map_index if ti.map_index is not None else -1
-        name = gang_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number)
-        task = short_hash([ti.dag_id, ti.run_id, ti.task_id, map_index])
-        labels = {**MANAGED_BY, **run_labels(context), TASK_LABEL: task, TRY_LABEL: str(ti.try_number)}
+        name = gang_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number, self.instance)
+        task = task_hash(ti.dag_id, ti.run_id, ti.task_id, map_index, self.instance)
+        labels = {**MANAGED_BY, **run_labels(context), **instance_label(self.instance)}
+        labels |= {TASK_LABEL: task, TRY_LABEL: str(ti.try_number)}
         self._selector = f"{TASK_LABEL}={task}"
         self._own_selector = f"{self._selector},{TRY_LABEL}={ti.try_number}"
         self.conf = {

@@ -17,9 +17,9 @@ PROFILE = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
 POD = yaml.safe_load((CONFIG_FOLDER / "gang-pod.yaml").read_text())
 
 
-def tasks(folder: Path, files: dict[str, Any]) -> KubernetesTasks:
+def tasks(folder: Path, files: dict[str, Any], **changes: Any) -> KubernetesTasks:
     """The tasks of the profile kubernetes; its pods' files are these, in a folder, or else the repository's."""
-    values = deepcopy(PROFILE)
+    values = deepcopy(PROFILE) | changes
     for role, pod in files.items():
         (folder / f"{role}.yaml").write_text(pod if isinstance(pod, str) else yaml.safe_dump(pod))
     beside = {role: f"{role}.yaml" for role in files}
@@ -105,6 +105,47 @@ def test_a_misspelt_key_of_spark_s_file_and_a_file_that_is_not_there_are_named(t
     (tmp_path / "spark.yaml").unlink()
     with pytest.raises(ProfileError, match=r"spark.yaml, which kubernetes.pods of the profile names: No such file"):
         made.spark_options("ingest")
+
+
+READ_ONLY = {"name": "base", "readOnly": True}
+
+
+@pytest.mark.parametrize(
+    ("raw", "read_only"),
+    [
+        (None, {"mountPath": "/data/raw", "subPath": "raw"}),
+        ("/data/of/all", {"mountPath": "/data/of/all", "subPath": "of/all"}),
+        ("/data", None),
+        ("/elsewhere", None),
+        ("root://eos//raw", None),
+    ],
+)
+def test_raw_data_on_the_claim_can_be_written_by_simulation_alone(
+    tmp_path: Path, raw: str | None, read_only: dict[str, str] | None
+) -> None:
+    made = tasks(tmp_path, {}, raw=raw)
+    whole = {"name": "base", "mountPath": "/data"}
+    mounts = [each for each in pod_spec(gang(made, "train"))["containers"][0]["volumeMounts"] if each["name"] == "base"]
+    assert mounts == [whole, *([READ_ONLY | read_only] if read_only else [])]
+    for role in ("driver", "executor"):
+        assert mounted(made, "simulate", role) == {"base.mount.path": "/data", "base.options.claimName": CLAIM}
+        expected = {
+            "raw.options.claimName": CLAIM,
+            "raw.mount.path": (read_only or {}).get("mountPath"),
+            "raw.mount.subPath": (read_only or {}).get("subPath"),
+            "raw.mount.readOnly": "true",
+        }
+        assert mounted(made, "ingest", role) == mounted(made, "simulate", role) | (expected if read_only else {})
+
+
+CLAIM = PROFILE["kubernetes"]["claim"]
+
+
+def mounted(tasks: KubernetesTasks, task_id: str, role: str) -> dict[str, str]:
+    """What Spark is told of the volumes of its pods."""
+    start = f"spark.kubernetes.{role}.volumes.persistentVolumeClaim."
+    conf = tasks.spark_options(task_id)["conf"]
+    return {key.removeprefix(start): value for key, value in conf.items() if key.startswith(start)}
 
 
 @pytest.mark.parametrize("key", ["securityContext", "tolerations", "volumes"])

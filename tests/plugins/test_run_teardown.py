@@ -18,8 +18,8 @@ def test_gangs_go_too_even_if_a_driver_does_not(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(run_teardown, "spark_pods", lambda connection, namespace: Pods())
     monkeypatch.setattr(GangTeardownOperator, "execute", lambda self, context: removed.append("gangs"))
     with pytest.raises(StillThere):
-        RunTeardownOperator(task_id="clean_up", namespace="here", kubernetes_conn_id="a").execute(
+        RunTeardownOperator(task_id="clean_up", namespace="here", kubernetes_conn_id="a", instance="ours").execute(
             TaskInstance().context()
         )
     labels = "app.kubernetes.io/managed-by=toposieve,dag_id=topology_classifier,run_id=manual__1"
-    assert removed == [f"{labels},toposieve/task", "gangs"]
+    assert removed == [f"{labels},toposieve/instance=ours,toposieve/task", "gangs"]

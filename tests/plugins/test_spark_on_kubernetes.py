@@ -92,6 +92,16 @@ def test_pods_carry_the_run_as_gangs_do_and_the_try(operator: SparkOnKubernetesO
     assert run_labels(task.context()) == {key: of_gangs[key] for key in ("dag_id", "run_id")}
 
 
+def test_pods_of_another_airflow_have_other_names_and_labels(operator: SparkOnKubernetesOperator) -> None:
+    found = []
+    for instance in ("ours", "theirs"):
+        operator.instance = instance
+        operator.name_pods(TaskInstance().context())
+        assert operator.conf["spark.kubernetes.driver.label.toposieve/instance"] == instance
+        found.append((operator.conf["spark.kubernetes.driver.pod.name"], operator._selector))
+    assert all(ours != theirs for ours, theirs in zip(*found, strict=True))
+
+
 def test_a_try_has_the_selector_of_its_task(operator: SparkOnKubernetesOperator) -> None:
     selectors = set()
     for try_number in (1, 2):

@@ -57,7 +57,6 @@ DRIVER_S_END = [
     *rights("", "pods", "deletecollection"),
     *rights("", "configmaps", "deletecollection"),
     *rights("", "services", "deletecollection"),
-    *rights("", "persistentvolumeclaims", "deletecollection"),
 ]
 """A driver that ends: it asks for each of these whatever became of the others, and says by name what it lacks."""
 

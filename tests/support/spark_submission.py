@@ -20,6 +20,7 @@ def submit(namespace: Namespace, *job: str, **conf: str) -> Done:
         "spark.kubernetes.authenticate.driver.serviceAccountName": f"{RELEASE}-spark",
         "spark.kubernetes.driver.podTemplateFile": TEMPLATE,
         "spark.kubernetes.executor.podTemplateFile": TEMPLATE,
+        "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
         "spark.kubernetes.driver.request.cores": "100m",
         "spark.kubernetes.executor.request.cores": "100m",
         "spark.driver.memory": "512m",

@@ -23,6 +23,9 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "toposieve"}
 GANG_LABEL = "toposieve/gang"
 """Label that holds the gang's name: on Job, Service and pods."""
 
+INSTANCE_LABEL = "toposieve/instance"
+"""Label of what one Airflow makes in a namespace, where another may have DAGs and runs of the same names."""
+
 TRY_LABEL = "try_number"
 
 _VERSION_LABEL = "airflow_version"
@@ -116,22 +119,34 @@ def task_selector(labels: Mapping[str, str]) -> str:
     return _selector({key: value for key, value in labels.items() if key != TRY_LABEL})
 
 
-def run_selector(dag_id: str, run_id: str) -> str:
-    """Label selector of every gang of a run; both as labels hold them."""
-    return _selector({"dag_id": dag_id, "run_id": run_id})
+def run_selector(dag_id: str, run_id: str, instance: str | None = None) -> str:
+    """Label selector of every gang of a run of an Airflow; all as labels hold them."""
+    return _selector({"dag_id": dag_id, "run_id": run_id, **instance_label(instance)})
+
+
+def instance_label(instance: str | None) -> dict[str, str]:
+    """The label of everything that an Airflow makes, if it has a name."""
+    return {} if instance is None else {INSTANCE_LABEL: instance}
 
 
 def _selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted({**labels, **MANAGED_BY}.items()))
 
 
-def gang_name(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int) -> str:
+def task_hash(dag_id: str, run_id: str, task_id: str, map_index: int, instance: str | None = None) -> str:
+    """What stands for a task instance in names: another one in every Airflow that has a name."""
+    return short_hash([dag_id, run_id, task_id, map_index, *([] if instance is None else [instance])])
+
+
+def gang_name(
+    dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int, instance: str | None = None
+) -> str:
     """Name of one try's gang: a valid host name (DNS-1035) of at most 52 characters, another one for every try.
 
     >>> gang_name("topology_classifier", "manual__1", "train", 0, 2)
     'train-3ad7e7ae-2'
     """
-    ending = f"-{short_hash([dag_id, run_id, task_id, map_index])}-{try_number}"
+    ending = f"-{task_hash(dag_id, run_id, task_id, map_index, instance)}-{try_number}"
     readable = re.sub(r"[^a-z0-9]+", "-", task_id.lower()).lstrip("-0123456789") or "gang"
     return readable[: NAME_LENGTH - len(ending)].rstrip("-") + ending
 

@@ -32,6 +32,7 @@ from toposieve_airflow.tf_spawner.manifests import (
     Gang,
     Manifest,
     gang_name,
+    instance_label,
     job_manifest,
     owner_of,
     task_selector,
@@ -107,8 +108,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
     volumes, ...; ``pod_template_file``, of which ``dags/config/gang-pod.yaml`` is one); what would have no effect is
     refused. ``startup_timeout_seconds`` counts from the gang's admission
     until every worker runs; ``active_deadline_seconds`` is Kubernetes' own limit for the run, the task's
-    ``execution_timeout`` if not given. Two Airflows that share a namespace need other names of their DAGs: a gang is
-    known by DAG, run and task.
+    ``execution_timeout`` if not given. A gang is known by DAG, run and task: two Airflows that share a namespace need
+    an ``instance`` each.
 
     Args:
         step: What to do: arguments, outputs, number of workers, as :mod:`toposieve_airflow.steps` makes it; without
@@ -121,6 +122,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         broken_timeout_seconds: How long a worker's pod may be refused, or its image fail to be pulled, before the task
             fails; without retries if the registry or Kubernetes says that it is wrong.
         poll_interval: Seconds between two looks of the trigger at a gang that waits (``deferrable`` only).
+        instance: Name of this Airflow, where another one uses the namespace: it is on all that is made.
         gang_url: Address of what shows a gang elsewhere, with ``{namespace}`` and ``{name}``, for a link.
         jobs: The jobs' environment where the Airflow task runs, which checks the step's outputs; or nobody does.
         kwargs: As for KubernetesPodOperator.
@@ -138,6 +140,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         accelerator: Accelerator = "cpu",
         accelerator_count: int = 1,
         gang_queue: str | None = None,
+        instance: str | None = None,
         gang_url: str | None = None,
         startup_timeout_seconds: int = STARTUP_TIMEOUT_S,
         broken_timeout_seconds: int = 60,
@@ -166,6 +169,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.accelerator = accelerator
         self.accelerator_count = accelerator_count
         self.gang_queue = gang_queue
+        self.instance = instance
         self.gang_url = gang_url
         self.broken_timeout_seconds = broken_timeout_seconds
         self.jobs = jobs
@@ -247,9 +251,9 @@ class TFSpawnerOperator(KubernetesPodOperator):
         pod: Manifest = PodGenerator.serialize_pod(self.build_pod_request_obj(context, dry_run=True))
         ti = context["ti"]
         return pod, Gang(
-            name=gang_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index or 0, ti.try_number),
+            name=gang_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index or 0, ti.try_number, self.instance),
             namespace=pod["metadata"]["namespace"],
-            labels=self._get_ti_pod_labels(context),
+            labels=self._get_ti_pod_labels(context) | instance_label(self.instance),
             owner=f"{ti.id}/{ti.try_number}",
             workers=int(workers),
             container=self.base_container_name,

@@ -28,6 +28,7 @@ class GangTeardownOperator(BaseOperator):
         kubernetes_conn_id: Airflow connection to the cluster.
         config_file: Path of a kubeconfig, if the connection does not say.
         in_cluster: Whether Airflow itself runs in the cluster, if the connection does not say.
+        instance: Name of this Airflow, as the gangs' operator has it.
         kwargs: As for BaseOperator.
     """
 
@@ -38,6 +39,7 @@ class GangTeardownOperator(BaseOperator):
         kubernetes_conn_id: str = KubernetesHook.default_conn_name,
         config_file: str | None = None,
         in_cluster: bool | None = None,
+        instance: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Keep where to look."""
@@ -46,6 +48,7 @@ class GangTeardownOperator(BaseOperator):
         self.kubernetes_conn_id = kubernetes_conn_id
         self.config_file = config_file
         self.in_cluster = in_cluster
+        self.instance = instance
 
     def execute(self, context: Context) -> None:
         """Delete what is left and wait until it is gone.
@@ -56,7 +59,8 @@ class GangTeardownOperator(BaseOperator):
         """
         hook = KubernetesHook(self.kubernetes_conn_id, config_file=self.config_file, in_cluster=self.in_cluster)
         ti = context["ti"]
-        selector = run_selector(make_safe_label_value(ti.dag_id), make_safe_label_value(context["run_id"]))
+        run = (make_safe_label_value(ti.dag_id), make_safe_label_value(context["run_id"]))
+        selector = run_selector(*run, self.instance)
         cluster = GangCluster(hook.api_client, self.namespace)
         for job in cluster.find_jobs(selector):
             self.log.info("removing gang %s", job["metadata"]["name"])

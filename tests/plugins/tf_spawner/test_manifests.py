@@ -15,10 +15,12 @@ from toposieve_airflow.tf_spawner.manifests import (
     DIGEST_LABEL,
     GANG_LABEL,
     GPU,
+    INSTANCE_LABEL,
     QUEUE_LABEL,
     gang_name,
     job_manifest,
     owner_of,
+    run_selector,
     service_manifest,
     task_selector,
 )
@@ -26,6 +28,7 @@ from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 CPU = {"workers": 2, "container_resources": k8s.V1ResourceRequirements(limits={"cpu": "4", "memory": "8Gi"})}
 GPUS = {**CPU, "accelerator": "gpu", "accelerator_count": 2, "runtime_class_name": "nvidia"}
+THEIRS = {INSTANCE_LABEL: "theirs"}
 QUEUE = {**CPU, "gang_queue": "training", "priority_class_name": "toposieve-training"}
 
 
@@ -179,6 +182,18 @@ def test_a_job_says_which_try_answers_for_it() -> None:
     jobs = [manifests(try_number=number)[0] for number in (1, 2)]
     assert [owner_of(job) for job in jobs] == [f"{TaskInstance(try_number=number).id}/{number}" for number in (1, 2)]
     assert owner_of({"metadata": {}}) == ""
+
+
+def test_another_airflow_finds_none_of_it_and_makes_another_name_for_it() -> None:
+    ours, theirs = (manifests(instance=name)[0] for name in ("ours", "theirs"))
+    assert ours["metadata"]["name"] != theirs["metadata"]["name"]
+    labels = ours["spec"]["template"]["metadata"]["labels"]
+    assert ours["metadata"]["labels"][INSTANCE_LABEL] == labels[INSTANCE_LABEL] == "ours"
+    task = {key: labels[key] for key in ("dag_id", "run_id", "task_id")}
+    for selector in (run_selector("topology_classifier", "manual__1", "theirs"), task_selector(task | THEIRS)):
+        wanted = dict(part.split("=") for part in selector.split(","))
+        assert wanted.items() <= theirs["metadata"]["labels"].items()
+        assert not wanted.items() <= ours["metadata"]["labels"].items()
 
 
 def test_selector_of_a_task_finds_every_try() -> None:
