@@ -72,7 +72,7 @@ lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requir
 	@# The images take parts of these environments, in the same versions.
 	$(COMPILE) pyproject.toml --group airflow-image --constraint requirements/airflow.txt -o requirements/airflow-image.txt
 	$(COMPILE) pyproject.toml --group submit $(LIKE_JOBS) -o requirements/submit.txt
-	$(COMPILE) pyproject.toml --group spark --group training --group tuning --group cpu $(CPU) $(LIKE_JOBS) --only-binary pythia8mc -o requirements/spark.txt
+	$(COMPILE) pyproject.toml --group spark --group training --group tuning --group serving --group cpu $(CPU) $(LIKE_JOBS) --only-binary pythia8mc -o requirements/spark.txt
 	$(COMPILE) pyproject.toml --group training --group cpu $(CPU) $(LIKE_JOBS) -o requirements/training.txt
 	$(COMPILE) pyproject.toml --group training --group gpu $(LIKE_JOBS) -o requirements/training-gpu.txt
 
