@@ -30,7 +30,7 @@ export UV_CACHE_DIR := $(CURDIR)/.uv/cache
 endif
 
 .PHONY: help env lock check-locks images schema lint format test test-unit test-spark test-training test-storage \
-	test-faults test-dags test-helm test-airflow \
+	test-serving test-faults test-dags test-helm test-airflow \
 	test-kubernetes test-kubernetes-faults golden bench demo results airflow backfill clean
 
 help:  ## list the targets
@@ -143,7 +143,7 @@ format: env  ## let ruff mend what it can
 SHARED = test-unit test-storage test-spark test-training test-dags test-helm
 test: env  ## every test
 	@$(MAKE) $(if $(CI),--jobs 2 --output-sync) $(SHARED)
-	@$(MAKE) test-faults test-airflow test-kubernetes
+	@$(MAKE) test-serving test-faults test-airflow test-kubernetes
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
@@ -161,6 +161,9 @@ test-storage: env  ## every kind of store, on servers started here: S3, HDFS (ne
 	@# In processes of their own: TensorFlow and XRootD's library do not bear each other.
 	$(call TWICE,tests/integration/storage/test_training.py)
 	$(call TWICE,tests/integration/storage/test_spark_anywhere.py)
+
+test-serving: env  ## decisions by the stream, on a Kafka broker started here (needs mvn), which is killed too
+	$(call TWICE,tests/integration/serving)
 
 test-faults: env  ## jobs that are killed, at points drawn anew each time, and run again
 	$(call TWICE,tests/integration/faults)

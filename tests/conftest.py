@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from support.servers.fixtures import _servers, hdfs_server, s3_server, xrootd_server, yarn_server  # noqa: F401  # fixtures
+from support.servers.fixtures import (  # noqa: F401  # fixtures
+    _servers,
+    hdfs_server,
+    kafka_broker,
+    s3_server,
+    xrootd_server,
+    yarn_server,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -16,6 +16,7 @@ from support.servers.xrootd_server import XrootdServer
 
 if TYPE_CHECKING:
     from support.servers.hdfs_server import HadoopServer
+    from support.servers.kafka_broker import KafkaBroker
 
 
 class _Servers:
@@ -86,15 +87,28 @@ def xrootd_server(_servers: _Servers) -> XrootdServer:
     return _servers.get("xrootd_server")
 
 
+@pytest.fixture(scope="session")
+def kafka_broker(_servers: _Servers) -> KafkaBroker:
+    """Kafka without topics."""
+    return _servers.get("kafka_broker")
+
+
 def _hadoop(folder: Path, yarn: bool = False) -> HadoopServer:
     from support.servers.hdfs_server import HadoopServer
 
     return HadoopServer(folder / "hadoop", yarn)
 
 
+def _kafka(folder: Path) -> KafkaBroker:
+    from support.servers.kafka_broker import KafkaBroker
+
+    return KafkaBroker(folder / "kafka")
+
+
 _STARTS: dict[str, Callable[[Path], Any]] = {
     "s3_server": lambda folder: S3Server(folder / "s3"),
     "hdfs_server": _hadoop,
     "yarn_server": lambda folder: _hadoop(folder, yarn=True),
+    "kafka_broker": _kafka,
     "xrootd_server": lambda _: XrootdServer(),
 }

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from support.servers.processes import Unobtainable
+from support.servers.maven import fetch_jars
 
-CACHE_VARIABLE = "TOPOSIEVE_TEST_CACHE"
 _POM = Path(__file__).with_name("hadoop.pom.xml")
 _CLIENT_KEYS = (
     "fs.defaultFS",
@@ -57,7 +52,7 @@ class HadoopServer:
         self._folder = folder
         self._with_yarn = yarn
         self._permissions = permissions
-        self._process, self._gateway = _start_java(folder, _fetch_jars())
+        self._process, self._gateway = _start_java(folder, fetch_jars(_POM))
         self._dfs: Any = None
         self._yarn: Any = None
 
@@ -160,22 +155,3 @@ def _start_java(folder: Path, jars: Path) -> tuple[subprocess.Popen[bytes], Any]
     )
     parameters = GatewayParameters(port=port, auth_token=token, auto_convert=True)
     return process, JavaGateway(gateway_parameters=parameters)
-
-
-def _fetch_jars() -> Path:
-    """Folder of the jars: of the cache, or fetched with Maven into it."""
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "toposieve-test")
-    jars = cache / f"hadoop-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
-    if jars.is_dir():
-        return jars
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Unobtainable("install Maven (Debian: maven) for a real HDFS")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".tmp-") as name:
-        command = [maven, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={name}/jars"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise Unobtainable(f"Maven cannot fetch Hadoop's mini cluster: {done.stdout[-500:]}{done.stderr[-500:]}")
-        (Path(name) / "jars").rename(jars)
-    return jars
