@@ -1,0 +1,1 @@
+"""Decisions of a published model: the scorer, and what feeds it."""
