@@ -37,14 +37,7 @@ def job_parser(doc: str, config: type[StageConfig]) -> argparse.ArgumentParser:
         doc: The job module's docstring: purpose, command and expected output.
         config: The stage's configuration class.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, epilog=_describe_keys(config), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--base",
-        required=True,
-        help="where all data lives (raw/, events/, ...): a path, s3://BUCKET/..., hdfs://HOST/...",
-    )
+    parser = base_parser(doc, _describe_keys(config))
     parser.add_argument("--config", metavar="JSON", help="configuration: a JSON object, or the path of a file with one")
     parser.add_argument(
         "--set",
@@ -53,6 +46,19 @@ def job_parser(doc: str, config: type[StageConfig]) -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="set one configuration key (VALUE is JSON, or plain text); may be given several times",
+    )
+    return parser
+
+
+def base_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Parser of a job without a configuration."""
+    parser = argparse.ArgumentParser(
+        description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--base",
+        required=True,
+        help="where all data lives (raw/, events/, ...): a path, s3://BUCKET/..., hdfs://HOST/...",
     )
     return parser
 

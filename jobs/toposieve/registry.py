@@ -227,7 +227,7 @@ def open_published(folder: Key) -> tuple[int, Version, dict[str, Key]]:
         raise InvalidInputError(f"{folder} has nothing published: run publish_model.py publish first")
     version = read_version(folder, found.pointer.version)
     check_features(version, describe_features(tuple(version.features)))
-    return found.pointer.version, version, {key.name: key for key in _files(folder, version)}
+    return found.pointer.version, version, {key.name: key for key in files_of(folder, version)}
 
 
 def describe_features(inputs: tuple[str, ...]) -> dict[str, tuple[Feature, ...]]:
@@ -338,7 +338,12 @@ def _copy(sources: list[Key], folder: Key) -> tuple[OutputFile, ...]:
     return tuple(file.model_copy(update={"path": f"files/{file.path}"}) for file in files)
 
 
-def _files(folder: Key, version: Version) -> list[Key]:
+def files_of(folder: Key, version: Version) -> list[Key]:
+    """The files of a version.
+
+    Raises:
+        InvalidInputError: One is gone.
+    """
     return [check_listed(folder, file) for file in version.files]
 
 
@@ -347,7 +352,7 @@ def _files(folder: Key, version: Version) -> list[Key]:
 
 def _point(folder: Key, pointer: Pointer, after: int | None) -> int:
     try:
-        _files(folder, read_version(folder, pointer.version))
+        files_of(folder, read_version(folder, pointer.version))
     except InvalidInputError as error:
         raise InvalidInputError(f"version {pointer.version} cannot be published, for it is gone ({error})") from None
     last = _last(folder / PUBLISHED)

@@ -13,11 +13,13 @@ import pytest
 from scipy.special import softmax
 
 import evaluate
+import export_model
 from support import evaluation_data
 from support.delphes_files import write_events
 from support.events import random_events
 from toposieve import registry, schema
 from toposieve.config import SelectionConfig, TrainingConfig, load_config
+from toposieve.errors import InvalidInputError
 from toposieve.io.delphes import inspect_file, read_events
 from toposieve.io.scores import read_scores, scores_folder
 from toposieve.io.selected import SelectedBatch
@@ -26,6 +28,9 @@ from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.physics.features import low_level_features, sequence_order
 from toposieve.physics.selection import SelectedEvents, select_events
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
+from toposieve.serving.events import Event
+from toposieve.serving.exports import read_export
+from toposieve.serving.scorer import Scorer
 from toposieve.spark.preparation_passes import scale_particles
 from toposieve.training.architectures.parts import logits_of
 from toposieve.training.export import scaled_part
@@ -166,3 +171,47 @@ def test_raw_events_get_the_scores_and_the_decisions_of_the_evaluation(base, mod
     decisions = np.array([expected[:, place] >= threshold for place, threshold in points])  # (points, events)
     np.testing.assert_array_equal([probabilities[:, place] >= threshold for place, threshold in points], decisions)
     assert 0 < np.count_nonzero(decisions) < decisions.size
+
+
+def export(base, model, *options):
+    export_model.main(export_model.arg_parser().parse_args(["--base", str(base), "--name", model, *options]))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_raw_events_get_the_same_from_the_exported_model(base, model):
+    folder = registry.registry_folder(base, model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_model, "TOLERANCE", -1.0)
+        with pytest.raises(InvalidInputError, match=r"differs by .*, -1e\+00 at most: it is not kept"):
+            export(base, model)
+    with pytest.raises(InvalidInputError, match="no portable form"):
+        read_export(folder, 1)
+    export(base, model)
+    kept = read_export(folder, 1)
+    assert kept.difference <= TOLERANCE
+    export(base, model, "--version", "1")  # is there already
+    assert read_export(folder, 1) == kept
+
+    _, version, _ = registry.open_published(folder)
+    target = version.thresholds["ttbar"][0]["target"]
+    scorer = Scorer.load(folder, 1, target)
+    run = base / f"models/{model}/{version.metrics['run']}"
+    evaluated = read_scores(scores_folder(base, "demo", run), "test")
+    assert kept.events == len(evaluated.logits)
+    found = {}
+    for sample in schema.SAMPLES:
+        each = read(base / "raw", sample, SelectionConfig())
+        records, offsets = each.batch.particle_records(), each.batch.offsets
+        events = [
+            Event(event_id, each.batch.high_level[i].astype(np.float32), records[offsets[i] : offsets[i + 1]])
+            for i, event_id in enumerate(each.ids)
+        ]
+        found |= {answer.event_id: answer for answer in scorer.score(events)}
+    of_test = [found[event_id] for event_id in evaluated.event_ids.to_pylist()]
+    np.testing.assert_allclose([each.logits for each in of_test], evaluated.logits, rtol=0, atol=TOLERANCE)
+    thresholds = [
+        next(p["threshold"] for p in version.thresholds[name] if p["target"] == target) for name in scorer.classes
+    ]
+    expected = softmax(evaluated.logits, axis=1) >= thresholds
+    np.testing.assert_array_equal([each.accepted for each in of_test], expected)
+    assert 0 < np.count_nonzero(expected) < expected.size

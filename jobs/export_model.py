@@ -1,0 +1,139 @@
+r"""Give a version of the registry a portable form: an ONNX file that needs neither TensorFlow nor this project.
+
+    python jobs/export_model.py --base DATA
+    python jobs/export_model.py --base DATA --version 3
+
+writes {base}/registry/{name}/files/.../model.onnx and, last, exports/{version}.json, which names it. Without --version,
+the published one is exported; one that has its portable form already is left as it is.
+
+The graph takes physical units, as the metadata in it say: high_level (events, 14) and particles (events, particles, 19)
+in sequence order, padded on the right, with lengths (events,). It gives logits and probabilities. It is compared with
+the network on all test events first, and kept only if no probability differs by more than 1e-5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from typing import Any
+
+import numpy as np
+
+from toposieve import cli, registry
+from toposieve.errors import InvalidInputError
+from toposieve.io.datasets import SCALING_NAME
+from toposieve.io.manifests import read_manifest
+from toposieve.io.names import path_key
+from toposieve.io.scores import probabilities, read_scores, scores_folder
+from toposieve.io.store import Key
+from toposieve.models import ARCHITECTURES
+from toposieve.preprocessing import Scaling
+from toposieve.serving.exports import keep_export, read_export
+
+TOLERANCE = 1e-5
+"""Largest difference of a probability."""
+BATCH_EVENTS = 512
+
+logger = logging.getLogger("export_model")
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """The job's command line."""
+    parser = cli.base_parser(__doc__ or "")
+    parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
+    parser.add_argument("--version", type=int, help="number of a version; default: the published one")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Export, compare, keep."""
+    base = cli.base_key(args)
+    folder = registry.registry_folder(base, path_key("--name", args.name))
+    number = _published(folder) if args.version is None else args.version
+    version = registry.read_version(folder, number)
+    try:
+        export = read_export(folder, number)
+    except InvalidInputError:
+        content = _portable(folder, number, version)
+        events, difference = _compare(base, content, number, version)
+        export = keep_export(folder, number, content, events=events, difference=difference)
+    logger.info(
+        "version %d (%s): %s; largest difference of a probability on %d test events: %.1e",
+        number,
+        version.label,
+        folder / export.file.path,
+        export.events,
+        export.difference,
+    )
+
+
+def _published(folder: Key) -> int:
+    found = registry.published(folder)
+    if found is None:
+        raise InvalidInputError(
+            f"{folder} has nothing published: give --version, or run publish_model.py publish first"
+        )
+    return found.pointer.version
+
+
+def _portable(folder: Key, number: int, version: registry.Version) -> bytes:
+    """The ONNX file of a version's network."""
+    if version.architecture not in ARCHITECTURES:
+        raise InvalidInputError(
+            f"version {number} is of {version.architecture}, which is no network: there is no portable form of it yet"
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    from toposieve.serving.portable import to_onnx
+    from toposieve.training.export import scaled_part
+
+    files = {key.name: key for key in registry.files_of(folder, version)}
+    if SCALING_NAME not in files:
+        raise InvalidInputError(f"version {number}: its dataset does not say how it was scaled: export another")
+    with files["model.keras"].fetch() as path:
+        model = scaled_part(keras.models.load_model(path, compile=False), version.architecture)
+    return to_onnx(model, Scaling.from_json(files[SCALING_NAME].read_text()), _metadata(version))
+
+
+def _metadata(version: registry.Version) -> dict[str, Any]:
+    """What the file says of itself; nothing in it is another for the same model."""
+    keys = ("target", "threshold")
+    return {
+        "architecture": version.architecture,
+        "classes": version.classes,
+        "features": {name: [[each.name, each.unit] for each in of] for name, of in version.features.items()},
+        "thresholds": {
+            name: [{key: point[key] for key in keys} for point in of] for name, of in version.thresholds.items()
+        },
+        "lineage": version.lineage,
+    }
+
+
+def _compare(base: Key, content: bytes, number: int, version: registry.Version) -> tuple[int, float]:
+    """Test events, and the largest difference of a probability from the network's on them.
+
+    Raises:
+        InvalidInputError: It is too large.
+    """
+    from toposieve.evaluation.inputs import open_test_data
+    from toposieve.serving.scorer import Scorer
+    from toposieve.serving.stored_events import physical_events
+
+    run = base / "models" / version.architecture / version.metrics["run"]
+    dataset = base / next(iter(read_manifest(run).inputs))
+    data, scorer = open_test_data(dataset), Scorer(content, number)
+    expected = probabilities(read_scores(scores_folder(base, dataset.name, run), "test").logits)
+    found = [scorer.logits(*events) for events in physical_events(data, scorer.inputs, BATCH_EVENTS)]
+    difference = float(np.abs(probabilities(np.concatenate(found)) - expected).max())
+    if not difference <= TOLERANCE:
+        raise InvalidInputError(
+            f"version {number}: a probability of the portable form differs by {difference:.1e} from the network's on "
+            f"the test events of {dataset}, {TOLERANCE:.0e} at most: it is not kept"
+        )
+    return len(expected), difference
+
+
+if __name__ == "__main__":
+    cli.run(main, arg_parser())

@@ -1,0 +1,164 @@
+"""Models as ONNX graphs, which need neither Keras nor TensorFlow: physical units in, logits and probabilities out.
+
+A graph takes ``high_level`` (events, 14), or ``particles`` (events, particles, 19), in sequence order and padded on the
+right, with ``lengths`` (events,), how many of them are real; or both. Written node by node: converters make a loop of a
+recurrent layer, which is six times as slow. What a model is, and what it takes, is in the graph's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from toposieve.errors import InvalidInputError
+from toposieve.models import PARTICLES
+from toposieve.preprocessing import Scaling
+
+LENGTHS = "lengths"
+LOGITS, PROBABILITIES = "logits", "probabilities"
+_OPSET, _IR = 22, 10
+
+Array = NDArray[Any]
+
+
+def to_onnx(model: keras.Model, scaling: Scaling, metadata: Mapping[str, Any]) -> bytes:
+    """A model as an ONNX file: the same bytes for the same weights, scaling and metadata.
+
+    Args:
+        model: On scaled events, with the softmax.
+        scaling: How these are scaled.
+        metadata: What the file says of itself: name → what JSON can say.
+
+    Raises:
+        InvalidInputError: It has a layer that has no place in such a graph.
+    """
+    graph = _Graph()
+    for name in model.input:
+        graph.add_input(name, scaling)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            graph.names[id(layer.output)] = f"{layer.name}_scaled"
+            continue
+        translate = next((each for kind, each in _LAYERS.items() if isinstance(layer, kind)), None)
+        if translate is None:
+            raise InvalidInputError(
+                f"{model.name} has a layer {layer.name} ({type(layer).__name__}), which has no portable form: serve "
+                "its SavedModel instead"
+            )
+        given = layer.input if isinstance(layer.input, list) else [layer.input]
+        known = [graph.names[id(tensor)] for tensor in given if id(tensor) in graph.names]  # a mask is no layer's
+        graph.names[id(layer.output)] = translate(graph, layer, known)
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["events", None]) for name in (LOGITS, PROBABILITIES)
+    ]
+    made = helper.make_model(
+        helper.make_graph(graph.nodes, model.name, graph.inputs, outputs, graph.weights),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR,
+        producer_name="toposieve",
+    )
+    helper.set_model_props(made, {name: json.dumps(value, sort_keys=True) for name, value in sorted(metadata.items())})
+    onnx.checker.check_model(made, full_check=True)
+    content: bytes = made.SerializeToString(deterministic=True)
+    return content
+
+
+class _Graph:
+    """Nodes and weights so far."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.inputs: list[Any] = []
+        self.names: dict[int, str] = {}
+        """Tensor of Keras → what it is called here."""
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """A node with one output."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def weight(self, name: str, values: Array) -> str:
+        """Numbers that belong to the model."""
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def add_input(self, name: str, scaling: Scaling) -> None:
+        """An input in physical units, and the same scaled."""
+        if name == PARTICLES:
+            shape, offset, scale = ["events", PARTICLES], scaling.particle_offset, scaling.particle_scale
+            self.inputs.append(helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["events"]))
+        else:
+            shape, offset, scale = ["events"], scaling.high_level_offset, scaling.high_level_scale
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [*shape, len(offset)]))
+        moved = self.add("Sub", [name, self.weight(f"{name}_offset", offset)], f"{name}_moved")
+        self.add("Div", [moved, self.weight(f"{name}_scale", scale)], f"{name}_scaled")
+
+    def recurrent(self, kind: str, name: str, sequences: str, weights: tuple[Array, Array, Array], **more: Any) -> str:
+        """The last state of real particles: steps come first, and there is one direction."""
+        first = self.add("Transpose", [sequences], f"{name}_steps", perm=[1, 0, 2])
+        kernel, recurrent, bias = (
+            self.weight(f"{name}_{part}", values[np.newaxis])
+            for part, values in zip(("kernel", "recurrent", "bias"), weights, strict=True)
+        )
+        units = weights[1].shape[1]
+        last = f"{name}_last"
+        self.nodes.append(
+            helper.make_node(
+                kind, [first, kernel, recurrent, bias, LENGTHS], ["", last], name=last, hidden_size=units, **more
+            )
+        )
+        return self.add("Squeeze", [last, self.weight(f"{name}_direction", np.array([0], np.int64))], name)
+
+
+def _gru(graph: _Graph, layer: keras.layers.GRU, inputs: list[str]) -> str:
+    """Gates in the same order: update, reset, candidate; the reset after the product, as Keras has it."""
+    kernel, recurrent, bias = layer.get_weights()
+    return graph.recurrent(
+        "GRU", layer.name, inputs[0], (kernel.T, recurrent.T, bias.reshape(-1)), linear_before_reset=1
+    )
+
+
+def _lstm(graph: _Graph, layer: keras.layers.LSTM, inputs: list[str]) -> str:
+    """Input, forget, candidate, output in Keras; input, output, forget, candidate here, and a second bias."""
+    kernel, recurrent, bias = (_gates(values) for values in layer.get_weights())
+    return graph.recurrent("LSTM", layer.name, inputs[0], (kernel.T, recurrent.T, np.append(bias, np.zeros_like(bias))))
+
+
+def _gates(values: Array) -> Array:
+    taken, kept, candidate, shown = np.split(values, 4, axis=-1)
+    return np.concatenate([taken, shown, kept, candidate], axis=-1)
+
+
+def _dense(graph: _Graph, layer: keras.layers.Dense, inputs: list[str]) -> str:
+    kernel, bias = layer.get_weights()
+    activation = layer.activation.__name__
+    given = [inputs[0], graph.weight(f"{layer.name}_kernel", kernel), graph.weight(f"{layer.name}_bias", bias)]
+    if activation == "linear":
+        return graph.add("Gemm", given, layer.name)
+    if activation == "relu":
+        return graph.add("Relu", [graph.add("Gemm", given, f"{layer.name}_sums")], layer.name)
+    raise InvalidInputError(f"layer {layer.name}: {activation} has no portable form: serve the SavedModel instead")
+
+
+def _same(graph: _Graph, layer: keras.Layer, inputs: list[str]) -> str:
+    return inputs[0]
+
+
+_LAYERS: dict[type[keras.Layer], Callable[[_Graph, Any, list[str]], str]] = {
+    keras.layers.Dense: _dense,
+    keras.layers.GRU: _gru,
+    keras.layers.LSTM: _lstm,
+    keras.layers.Concatenate: lambda graph, layer, inputs: graph.add("Concat", inputs, layer.name, axis=1),
+    keras.layers.Softmax: lambda graph, layer, inputs: graph.add("Softmax", inputs, layer.name, axis=-1),
+    keras.layers.Masking: _same,  # lengths say what is real
+    keras.layers.Dropout: _same,
+}
+"""Layer → how to write it, given the names of what it takes; gives the name of what it puts out."""

@@ -1,0 +1,71 @@
+"""Portable models with weights and scalings of any kind, and events for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from toposieve import schema
+from toposieve.config import TrainingConfig
+from toposieve.io.selected import PARTICLE_RECORD
+from toposieve.models import ARCHITECTURES
+from toposieve.preprocessing import SCALED_FEATURES, Scaling
+from toposieve.registry import describe_features
+from toposieve.serving.events import Event
+
+MODELS = ("hlf", "particle_sequence", "inclusive", "inclusive_lstm")
+POINTS = [{"target": 0.9, "threshold": 0.35}, {"target": 0.99, "threshold": 0.2}]
+
+
+def make_scaling() -> Scaling:
+    """Another offset and scale for every feature."""
+    random = np.random.default_rng(7)
+    is_scaled = np.isin(schema.LOW_LEVEL_FEATURES, SCALED_FEATURES)
+    return Scaling(
+        high_level_offset=random.normal(3, 1, 14).astype(np.float32),
+        high_level_scale=random.uniform(2, 4, 14).astype(np.float32),
+        particle_offset=np.where(is_scaled, random.normal(1, 1, 19), 0).astype(np.float32),
+        particle_scale=np.where(is_scaled, random.uniform(2, 4, 19), 1).astype(np.float32),
+        weight_factors=dict.fromkeys(schema.SAMPLES, 1.0),
+    )
+
+
+def trained(name: str) -> Any:
+    """A network of standard layers, on scaled events, with other weights than those that training starts from."""
+    from toposieve.training.architectures import build_model
+    from toposieve.training.export import standard
+
+    model = standard(build_model(TrainingConfig(model=name), 3), None)
+    random = np.random.default_rng(3)
+    model.set_weights([values + random.normal(0, 0.2, values.shape) for values in model.get_weights()])
+    return model
+
+
+def metadata(name: str, **more: Any) -> dict[str, Any]:
+    """What an exported model says of itself."""
+    features = describe_features(ARCHITECTURES[name].inputs)
+    return {
+        "classes": schema.SAMPLES,
+        "features": {key: [[each.name, each.unit] for each in of] for key, of in features.items()},
+        "thresholds": dict.fromkeys(schema.SAMPLES, POINTS),
+        **more,
+    }
+
+
+def portable(name: str, **more: Any) -> bytes:
+    """The same, as an ONNX file; more is said of it, or something else."""
+    from toposieve.serving.portable import to_onnx
+
+    return to_onnx(trained(name), make_scaling(), metadata(name, **more))
+
+
+def make_event(seed: int, particles: int = 20) -> Event:
+    """A selected event."""
+    random = np.random.default_rng(seed)
+    records = np.zeros(particles, PARTICLE_RECORD)
+    for feature in schema.STORED_PARTICLE_FEATURES:
+        records[feature] = random.uniform(0, 3, particles)
+    records["kind"] = random.integers(0, len(schema.PARTICLE_KINDS), particles)
+    records["Charge"] = random.integers(-1, 2, particles)
+    return Event(f"e{seed}", random.normal(3, 2, 14).astype(np.float32), records)
