@@ -11,6 +11,7 @@ PYTHON ?= $(or $(shell for python in $(VERSIONS:%=python%) python3; do \
 UV := .uv/bin/uv
 JOBS := .venv-jobs/bin
 AIRFLOW := .venv-airflow/bin
+FIRMWARE := .venv-firmware/bin
 PYTEST := -m pytest -q
 # An environment, and a link by which paths of profiles and images find its packages, whatever Python's version is.
 VENV = $(UV) venv --quiet --clear --python .uv/bin/python $(1) && ln -sr $(1)/lib/python3.*/site-packages $(1)
@@ -29,8 +30,8 @@ ifeq ($(shell test -w "$${HOME-}" && echo yes),)  # a container's user may have 
 export UV_CACHE_DIR := $(CURDIR)/.uv/cache
 endif
 
-.PHONY: help env lock check-locks images schema lint format test test-unit test-spark test-training test-storage \
-	test-serving test-faults test-dags test-helm test-airflow \
+.PHONY: help env firmware-env lock check-locks images schema lint format test test-unit test-spark test-training \
+	test-storage test-serving test-faults test-dags test-helm test-airflow test-firmware \
 	test-kubernetes test-kubernetes-faults golden bench demo results airflow backfill clean
 
 help:  ## list the targets
@@ -65,10 +66,20 @@ env:  ## build both environments from the locked requirements (about a minute)
 	@echo "$(CURDIR)/plugins" > .venv-airflow/site-packages/toposieve.pth
 	@touch $@
 
+firmware-env: .venv-firmware/.ready  ## build the environment of make_firmware.py (optional; packages under LGPL)
+
+.venv-firmware/.ready: requirements/firmware.txt .uv/.ready
+	@echo "building .venv-firmware: quantised networks, Verilog and its simulation"
+	@$(call VENV,.venv-firmware)
+	@$(INSTALL) --python $(FIRMWARE)/python -r requirements/firmware.txt
+	@echo "$(CURDIR)/jobs" > .venv-firmware/site-packages/toposieve.pth
+	@touch $@
+
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
 	echo "uv==$$($(UV) --version | cut -d ' ' -f 2)" | $(COMPILE) - -o requirements/uv.txt
 	$(COMPILE) pyproject.toml --group airflow --group helm --group test --group browser-test -o requirements/airflow.txt
 	$(COMPILE) pyproject.toml --group jobs --group cpu --group test --group storage-test $(CPU) --only-binary pythia8mc -o requirements/jobs.txt
+	$(COMPILE) pyproject.toml --group firmware --group cpu --group test $(CPU) $(LIKE_JOBS) -o requirements/firmware.txt
 	@# The images take parts of these environments, in the same versions.
 	$(COMPILE) pyproject.toml --group airflow-image --constraint requirements/airflow.txt -o requirements/airflow-image.txt
 	$(COMPILE) pyproject.toml --group submit $(LIKE_JOBS) -o requirements/submit.txt
@@ -114,7 +125,7 @@ backfill: env  ## ingest and select days while `make airflow` runs: FROM=2026-01
 	@$(AIRFLOW)/python -m toposieve_airflow.local.backfill "$(FROM)" "$(TO)" $(if $(filter-out 0,$(TRAIN)),--train)
 
 clean:  ## remove environments, data and everything else that make made; ROOT files of your own stay
-	rm -rf .uv .venv-jobs .venv-airflow .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .uv .venv-jobs .venv-airflow .venv-firmware .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@# In work/raw/SAMPLE/DAY, simulated/ and what goes with it is ours; in an old one, all beside manifest.json. Nothing else
 	@# is, nor what a link leads to.
@@ -176,6 +187,9 @@ test-helm: env  ## the Helm chart and the images' files, without a cluster
 
 test-airflow: env  ## the whole DAG and a backfill in a real Airflow, and its pages in a browser (needs chromium)
 	$(AIRFLOW)/python $(PYTEST) tests/integration/airflow
+
+test-firmware: firmware-env  ## firmware of a small network, proved by simulation (needs g++; not part of test)
+	$(FIRMWARE)/python $(PYTEST) tests/integration/firmware
 
 test-kubernetes: env  ## gangs, images, chart, Spark and the DAG on the cluster that KUBECONFIG names
 	$(if $(KUBECONFIG),$(KUBERNETES) $(if $(CI),|| $(KUBERNETES) --last-failed),$(NO_CLUSTER))
