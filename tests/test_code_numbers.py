@@ -28,6 +28,7 @@ ENTRIES = {
     ],
     "tune": ["toposieve.tuning.study"],
     "train_trees": ["toposieve.tuning.trees"],
+    "firmware": ["toposieve.firmware.making"],
 }
 """Modules that make a stage's results; what they import belongs to them."""
 

@@ -18,5 +18,6 @@ CODE_NUMBERS = {
     "evaluate": 6,
     "tune": 1,
     "train_trees": 2,
+    "firmware": 1,
 }
 """Stage → its number."""

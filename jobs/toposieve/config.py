@@ -357,6 +357,29 @@ class TreeConfig(StageConfig):
         return {key: value for key, value in values.items() if models_with(key) in ([], [model])}
 
 
+class FirmwareConfig(StageConfig):
+    """How a network becomes firmware."""
+
+    epochs: Epochs = 60
+    """Epochs of the quantised network's training; the one of the least validation loss is taken."""
+    batch_size: int = Field(default=128, ge=1)
+    """Events a step."""
+    learning_rate: Positive = 3e-3
+    """Adam's at the first step; it falls to 0 as a cosine."""
+    bit_cost: float = Field(default=1e-6, ge=0)
+    """What a product of one bit by one bit adds to the loss: more makes the firmware smaller, and less exact."""
+    port_fraction_bits: int = Field(default=10, ge=4, le=16)
+    """Bits of an input word below the range of the training split."""
+    clock_period_ns: Positive = 5.0
+    """Most delay of the logic between two registers, as the translator estimates it."""
+    random_events: int = Field(default=15_000, ge=3)
+    """Events of random features, out of range among them, on which Verilog and quantised network are compared."""
+    auc_tolerance: float = Field(default=0.003, ge=0, lt=1)
+    """Most by which the AUC of a class may differ from that of the network."""
+    seed: int = Field(default=1, ge=0)
+    """Of the training and of the random events."""
+
+
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 

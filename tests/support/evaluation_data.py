@@ -14,7 +14,6 @@ from support.training_data import write_shard
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import EvaluationConfig, PreparationConfig, SelectionConfig, TrainingConfig
-from toposieve.evaluation import performance
 from toposieve.io import datasets, manifests
 from toposieve.io.dataset_classes import CLASSES
 from toposieve.io.names import digest
@@ -168,6 +167,7 @@ def write_run(
     *,
     bias: Sequence[float] | None = None,
     scaling: Scaling | None = None,
+    weights: Sequence[np.ndarray] | None = None,
 ) -> Path:
     """Publish a run as training does; its model file is a placeholder, or with ``bias`` that of :func:`save_model`."""
     fingerprint = manifests.fingerprint(manifests.read_manifest(base_key(dataset)))
@@ -177,7 +177,7 @@ def write_run(
     if bias is None:
         (folder / runs.MODEL_FILE).write_bytes(b"a model")
     else:
-        save_model(folder / runs.MODEL_FILE, config, bias, scaling or make_scaling())
+        save_model(folder / runs.MODEL_FILE, config, bias, scaling or make_scaling(), weights)
     (folder / runs.HISTORY_FILE).write_text(json.dumps(HISTORY))
     (folder / runs.METRICS_FILE).write_text(json.dumps(RUN_METRICS))
     names = (runs.MODEL_FILE, runs.HISTORY_FILE, runs.METRICS_FILE)
@@ -218,13 +218,21 @@ RUN_METRICS = {
 }
 
 
-def save_model(path: Path, config: TrainingConfig, bias: Sequence[float], scaling: Scaling) -> None:
-    """Save a model with fresh weights; ``bias`` is added to the scores before the softmax."""
+def save_model(
+    path: Path,
+    config: TrainingConfig,
+    bias: Sequence[float],
+    scaling: Scaling,
+    weights: Sequence[np.ndarray] | None = None,
+) -> None:
+    """Save a model with fresh weights, or these; ``bias`` is added to the scores before the softmax."""
     from toposieve.training.architectures import build_model
     from toposieve.training.architectures.parts import LOGITS_LAYER
     from toposieve.training.export import save_standard
 
     model = build_model(config, len(bias))
+    if weights is not None:
+        model.set_weights(weights)
     layer = model.get_layer(LOGITS_LAYER)
     layer.set_weights([layer.get_weights()[0], np.asarray(bias, np.float32)])
     save_standard(path, model, scaling)
@@ -266,6 +274,8 @@ VARIED = {
 
 def make_metrics(events_per_class: int = 50) -> dict[str, Any]:
     """Content of a ``metrics.json`` with two models."""
+    from toposieve.evaluation import performance
+
     random = np.random.default_rng(3)
     labels = np.repeat(np.arange(3), events_per_class)
     weights = random.uniform(0.5, 1.5, len(labels))

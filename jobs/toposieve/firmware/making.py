@@ -1,0 +1,226 @@
+"""From a run to accepted firmware in the store: distil, translate, simulate, compare, publish.
+
+Nothing is published unless it is accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from toposieve.code_numbers import CODE_NUMBERS
+from toposieve.config import FirmwareConfig
+from toposieve.errors import InvalidInputError
+from toposieve.firmware.acceptance import Findings, areas, differing_logits, objections
+from toposieve.firmware.port import Port, Words, random_features
+from toposieve.firmware.sources import Source
+from toposieve.firmware.student import (
+    Learnt,
+    Lesson,
+    build_student,
+    distil,
+    logits_of,
+    use_one_thread,
+    widen,
+)
+from toposieve.firmware.verilog import Firmware, verilator_on_path
+from toposieve.firmware.yosys import FAMILY, TOP
+from toposieve.io.content_folders import upload
+from toposieve.io.event_tables import features_of, read_tables
+from toposieve.io.manifests import Manifest, OutputFile, Unit
+from toposieve.io.publication import Publication, is_up_to_date
+from toposieve.io.scores import probabilities
+from toposieve.models import HIGH_LEVEL
+from toposieve.training.export import scaled_part
+from toposieve.version import code_version
+
+STAGE = "firmware"
+VERILOG_FILE = f"{TOP}.v"
+CONSTRAINTS_FILE = f"{TOP}.xdc"
+REPORT_FILE = "firmware.json"
+PACKAGES = ("alkaid", "hgq2", "keras", "pyosys", "verilator")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Events:
+    """A split, as the network and the firmware take it."""
+
+    scaled: NDArray[np.float32]
+    """(events, 14), for the network."""
+    steps: Words
+    """(events, 14), before the words end."""
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+def make(publication: Publication, source: Source, config: FirmwareConfig) -> Manifest:
+    """Make the firmware and publish it, unless the same is published already.
+
+    Raises:
+        InvalidInputError: A table or the model is damaged, or the firmware is not accepted; the message says why.
+        ConflictError: Another process published other firmware of this run meanwhile.
+    """
+    use_one_thread()
+    port = Port.of(source.scaling, config.port_fraction_bits)
+    network = _open_network(source)
+    splits = {name: _read(source, port, name) for name in ("train", "validation", "test")}
+    student, learnt = _distil(network, port, source, splits, config)
+    with TemporaryDirectory(prefix="toposieve-") as name:
+        scratch = Path(name)
+        with verilator_on_path(scratch):
+            report = _prove(network, student, learnt, port, source, splits["test"], config, scratch)
+        names = (VERILOG_FILE, CONSTRAINTS_FILE, REPORT_FILE)
+        files = upload(scratch, names, publication.folder)
+        (publication.folder / REPORT_FILE).write_bytes((scratch / REPORT_FILE).read_bytes())  # for people
+    manifest = _manifest(source, config, files, report)
+    return manifest if is_up_to_date(publication.previous, manifest) else publication.publish(manifest)
+
+
+def _open_network(source: Source) -> keras.Model:
+    """The network on scaled features, without its softmax."""
+    with source.network.fetch() as path:
+        return scaled_part(keras.models.load_model(path, compile=False), source.run.model)
+
+
+def _read(source: Source, port: Port, split: str) -> Events:
+    table = pa.concat_tables(read_tables(source.data.directory, source.data.manifest, split))
+    scaled, scaling = features_of(table), source.scaling
+    physical = scaled.astype(np.float64) * scaling.high_level_scale + scaling.high_level_offset
+    labels = table["label"].to_numpy().astype(np.int64)
+    return Events(scaled, port.rounded(physical), labels, table["weight"].to_numpy().astype(np.float64))
+
+
+def _distil(
+    network: keras.Model, port: Port, source: Source, splits: dict[str, Events], config: FirmwareConfig
+) -> tuple[keras.Model, Learnt]:
+    student = build_student(network, port, source.scaling, config)
+    lessons = {name: _lesson(network, port, splits[name]) for name in ("train", "validation")}
+    events = len(lessons["train"].values)
+    logger.info("distilling %s: %d epochs of %d events", source.run.directory, config.epochs, events)
+    learnt = distil(student, lessons["train"], lessons["validation"], config)
+    logger.info("best epoch %d: validation loss %.4f", learnt.best_epoch, learnt.validation_loss)
+    widen(student, port)
+    return student, learnt
+
+
+def _lesson(network: keras.Model, port: Port, events: Events) -> Lesson:
+    told = logits_of(network, {HIGH_LEVEL: events.scaled})
+    return Lesson(port.values(events.steps), probabilities(told.astype(np.float32)))
+
+
+def _prove(
+    network: keras.Model,
+    student: keras.Model,
+    learnt: Learnt,
+    port: Port,
+    source: Source,
+    test: Events,
+    config: FirmwareConfig,
+    scratch: Path,
+) -> dict[str, Any]:
+    """Translate, simulate and compare; leaves the files that are to be published in scratch.
+
+    Raises:
+        InvalidInputError: The firmware is not accepted.
+    """
+    firmware = Firmware(student, port, config.clock_period_ns, scratch / TOP)
+    logger.info("Verilog of %d cycles; simulating it", firmware.cycles)
+    (scratch / VERILOG_FILE).write_text(firmware.verilog(), encoding="utf-8")
+    (scratch / CONSTRAINTS_FILE).write_text(firmware.constraints(), encoding="utf-8")
+    firmware.build()
+    steps = {"test": test.steps, "random": port.rounded(random_features(port, config.random_events, config.seed))}
+    expected = {name: logits_of(student, port.values(each)) for name, each in steps.items()}
+    found = {name: firmware.simulate(port.saturated(each)) for name, each in steps.items()}
+    size = firmware.size()
+    adder = firmware.flip_adder()
+    firmware.build()
+    told = logits_of(network, {HIGH_LEVEL: test.scaled})
+    classes = source.data.classes
+    findings = Findings(
+        differing={name: differing_logits(expected[name], found[name]) for name in steps},
+        compared={name: each.size for name, each in expected.items()},
+        fault_differing=differing_logits(expected["test"], firmware.simulate(port.saturated(test.steps))),
+        auc=areas(test.labels, test.weights, found["test"], classes),
+        network_auc=areas(test.labels, test.weights, told, classes),
+    )
+    refused = objections(findings, config.auc_tolerance)
+    if refused:
+        raise InvalidInputError(
+            f"the firmware of {source.run.directory} is not accepted, and nothing is published: {'; '.join(refused)}; "
+            "try more epochs, or a smaller bit_cost"
+        )
+    agreement = float((found["test"].argmax(axis=1) == told.argmax(axis=1)).mean())
+    report = {
+        "dataset": source.data.directory.name,
+        "model": source.run.model,
+        "run": source.run.directory.name,
+        **_performance(findings, agreement),
+        "flipped_adder": {"adder": adder, "differing_logits": findings.fault_differing},
+        "timing": _timing(firmware.cycles, config.clock_period_ns),
+        "size": {**size, "by": f"Yosys for {FAMILY}, before place and route"},
+        "training": learnt.__dict__,
+        "input": {"name": "model_inp", "word_bits": port.word_bits, "words": port.describe()},
+        "output": {
+            "name": "model_out",
+            "logits": [{"class": name, **each} for name, each in zip(classes, firmware.outputs(), strict=True)],
+        },
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+    (scratch / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _performance(findings: Findings, agreement: float) -> dict[str, Any]:
+    return {
+        "auc": {name: {"firmware": area, "network": findings.network_auc[name]} for name, area in findings.auc.items()},
+        "agreement": agreement,  # share of test events of which both say the same class
+        "logits": {
+            name: {"compared": findings.compared[name], "differing": count}
+            for name, count in findings.differing.items()
+        },
+    }
+
+
+def _timing(cycles: int, period: float) -> dict[str, Any]:
+    return {
+        "cycles": cycles,
+        "clock_period_ns": period,
+        "latency_ns": cycles * period,
+        "events_per_second": 1e9 / period,  # every cycle takes one
+        "by": "delays that alkaid estimates, before place and route",
+    }
+
+
+def _manifest(
+    source: Source, config: FirmwareConfig, files: tuple[OutputFile, ...], report: dict[str, Any]
+) -> Manifest:
+    events = source.data.split.events
+    unit = Unit(
+        source=f"models/{source.run.model}/{source.run.directory.name}",
+        source_checksum="",
+        entry_start=0,
+        entry_stop=events,
+        counts={"events": events, "random_events": config.random_events},
+        outputs=files,
+    )
+    return Manifest(
+        stage=STAGE,
+        config_hash=config.hash,
+        config=config.model_dump(mode="json"),
+        code=CODE_NUMBERS[STAGE],
+        inputs=source.inputs,
+        units=(unit,),
+        code_version=code_version(),
+    )

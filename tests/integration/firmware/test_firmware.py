@@ -1,0 +1,116 @@
+"""Firmware of a small network, from a run to what is published, with the packages of ``.venv-firmware``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import make_firmware
+from support.evaluation_data import HIGH, write_dataset, write_run
+from toposieve import schema
+from toposieve.config import TrainingConfig
+from toposieve.errors import InvalidInputError
+from toposieve.firmware import making
+from toposieve.firmware.student import use_one_thread
+from toposieve.io.manifests import read_manifest
+from toposieve.io.store import root_key
+
+UNITS = 3
+SIZES = dict.fromkeys(schema.SAMPLES, 100)
+FEW_EPOCHS = ("--set", "epochs=3", "--set", "batch_size=32")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset, and the run of a network that looks at the features that tell the classes apart."""
+    use_one_thread()  # the job does so too, but here TensorFlow is at work before it
+    base = tmp_path_factory.mktemp("base")
+    weights = [np.eye(HIGH, UNITS), np.zeros(UNITS), 4 * np.eye(UNITS), np.zeros(UNITS)]
+    dataset = write_dataset(base, sizes=SIZES)
+    write_run(base, dataset, TrainingConfig(model="hlf", hlf_units=(UNITS,)), bias=[0.0] * UNITS, weights=weights)
+    return base
+
+
+def run_of(base: Path) -> str:
+    [run] = (base / "models" / "hlf").iterdir()
+    return run.relative_to(base).as_posix()
+
+
+def make(base: Path, *arguments: str) -> Path:
+    """Run the job; the folder of its output."""
+    command = ["--base", str(base), "--run", run_of(base), *FEW_EPOCHS, *arguments]
+    make_firmware.main(make_firmware.arg_parser().parse_args(command))
+    return base / "firmware" / "demo" / run_of(base).removeprefix("models/")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*/hlf.*")} | {
+        path.name: path.read_bytes() for path in folder.glob("*/firmware.json")
+    }
+
+
+def test_firmware_is_proved_and_published(base: Path) -> None:
+    folder = make(base)
+    report = json.loads((folder / "firmware.json").read_text())
+    events = sum(SIZES.values())
+    assert report["logits"]["test"] == {"compared": events * len(SIZES), "differing": 0}
+    assert report["logits"]["random"] == {"compared": 15_000 * len(SIZES), "differing": 0}
+    assert report["flipped_adder"]["differing_logits"] > 0
+    for auc in report["auc"].values():
+        assert auc["network"] > 0.8
+        assert auc["firmware"] == pytest.approx(auc["network"], abs=0.003)
+    assert report["agreement"] > 0.9
+    assert report["timing"]["latency_ns"] == 5.0 * report["timing"]["cycles"]
+    assert all(report["size"][kind] > 0 for kind in ("lut", "ff", "carry"))
+    made = files(folder)
+    assert b"module hlf (" in made["hlf.v"]
+    assert b"wrapper" not in made["hlf.v"]
+    key = root_key("--base", str(base)) / folder.relative_to(base).as_posix()
+    manifest = read_manifest(key)
+    assert set(manifest.inputs) == {"datasets/demo", run_of(base)}
+    assert {output.path.rpartition("/")[2] for output in manifest.outputs()} == set(made)
+
+
+def test_what_is_there_is_left_as_it_is(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        make(base)
+    assert "nothing to do" in caplog.text
+
+
+def test_what_is_made_again_is_the_same(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = files(make(base))
+
+    def unproved(*arguments: Any) -> dict[str, Any]:
+        *_, student, _, port, _, _, config, scratch = arguments
+        firmware = making.Firmware(student, port, config.clock_period_ns, scratch / "hlf")
+        (scratch / "hlf.v").write_text(firmware.verilog())
+        (scratch / "hlf.xdc").write_text(firmware.constraints())
+        (scratch / "firmware.json").write_bytes(made["firmware.json"])
+        return {}
+
+    monkeypatch.setattr(making, "_prove", unproved)
+    folder = make(base, "--recompute")
+    assert files(folder) == made
+    assert [path.name for path in folder.glob("manifest-*")] == ["manifest-000001.json"]
+
+
+def test_what_is_not_accepted_is_not_published(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(making.Firmware):
+        def build(self) -> None: ...
+
+        def size(self) -> dict[str, int]:
+            return {}
+
+        def simulate(self, words: np.ndarray) -> np.ndarray:
+            return np.zeros((len(words), UNITS))
+
+    monkeypatch.setattr(making, "Firmware", Silent)
+    monkeypatch.setattr(making, "distil", lambda *_: making.Learnt(1, 0.0, 0))
+    before = files(make(base))
+    with pytest.raises(InvalidInputError, match=r"not accepted, and nothing is published: .* of test events .*the AUC"):
+        make(base, "--recompute")
+    assert files(make(base)) == before
