@@ -129,6 +129,16 @@ def test_the_api_server_listens_on_both_families():
     assert asyncio.run(families()) == there
 
 
+def test_tasks_outlive_an_api_server_that_is_drained_or_away():
+    server, config = VALUES["apiServer"], VALUES["config"]
+    assert server["podDisruptionBudget"]["enabled"]
+    assert 1 <= server["podDisruptionBudget"]["config"]["maxUnavailable"] < server["replicas"]
+    # Of the five attempts of a heartbeat each waits for a second at least.
+    shortest_s, longest_s = (config["workers"]["max_failed_heartbeats"] * seconds for seconds in (4, 10))
+    assert shortest_s > 300
+    assert config["scheduler"]["task_instance_heartbeat_timeout"] > longest_s
+
+
 def test_the_notes_install_the_chart_version_that_these_values_are_for():
     version = re.search(r"written for its version (\S+),", AIRFLOW_VALUES.read_text())
     assert version is not None
