@@ -125,6 +125,7 @@ class KubernetesTasks(Tasks):
             **self._gang_storage(task_id),
             "env_vars": self._gang_variables(),
             "startup_timeout_seconds": self.profile.training.startup_timeout_s,
+            "waiting_timeout": timedelta(hours=pods.gang_waiting_h),
             "retry_exponential_backoff": 2,
         }
 

@@ -221,6 +221,8 @@ class Kubernetes(_Section):
     secret: Secret | None
     pods: Pods
     spark_startup_timeout_s: int = Field(ge=1)
+    gang_waiting_h: int = Field(ge=1)
+    """Hours that a gang may wait for its place, from the beginning or since it has lost it."""
     gang_url: GangUrl | None
 
 

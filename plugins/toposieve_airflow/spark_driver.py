@@ -14,7 +14,7 @@ from kubernetes.client.exceptions import ApiException
 from toposieve_airflow.processes import TAIL_LINES, error_line
 from toposieve_airflow.tf_spawner import diagnosis
 from toposieve_airflow.tf_spawner.cluster import GangCluster, in_words
-from toposieve_airflow.tf_spawner.diagnosis import Failure, State
+from toposieve_airflow.tf_spawner.diagnosis import Failure, Remedy, State
 from toposieve_airflow.tf_spawner.reading import Reading
 from toposieve_airflow.tf_spawner.watching import changes, is_passing
 from toposieve_airflow.tf_spawner.worker_logs import follow_log
@@ -130,7 +130,8 @@ class DriverWatch:
         try:
             work()
         except ApiException as error:
-            self._fail(Failure(f"cannot be followed: {in_words(error)}", may_retry=is_passing(error)))
+            remedy = Remedy.RETRY if is_passing(error) else Remedy.NONE
+            self._fail(Failure(f"cannot be followed: {in_words(error)}", remedy=remedy))
         except Exception as error:  # whatever it is, the task has to know
             self._fail(Failure(f"cannot be followed: {error!r}"))
 

@@ -11,7 +11,7 @@ from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator, run_labels
 from toposieve_airflow.steps import Step
 from toposieve_airflow.tf_spawner.cluster import Refused
-from toposieve_airflow.tf_spawner.diagnosis import Failure
+from toposieve_airflow.tf_spawner.diagnosis import Failure, Remedy
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 
@@ -140,7 +140,7 @@ def test_a_kill_before_the_start_has_no_pods_to_end(operator: SparkOnKubernetesO
     [
         (None, AirflowException, "spark-submit says so"),
         (Failure("was evicted"), AirflowException, "the driver was evicted"),
-        (Failure("cannot start", may_retry=False), AirflowFailException, "the driver cannot start"),
+        (Failure("cannot start", remedy=Remedy.NONE), AirflowFailException, "the driver cannot start"),
     ],
 )
 def test_what_is_known_of_the_driver_decides(

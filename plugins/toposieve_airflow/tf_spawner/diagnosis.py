@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from toposieve_airflow.gang import INDEX_LABEL
@@ -14,24 +15,47 @@ from toposieve_airflow.processes import INVALID_INPUT_EXIT_CODE
 Manifest = Mapping[str, Any]
 
 _FAILED = ("FailureTarget", "Failed")
-_DISRUPTIONS = {
-    "PreemptionByScheduler": "was preempted by a pod of higher priority",
-    "EvictionByEvictionAPI": "was evicted",
-    "DeletionByTaintManager": "was lost with its node, or its node was emptied",
-    "DeletionByPodGC": "was lost with its node, which is gone",
-    "TerminationByKubelet": "was ended by its node",
-}
-_BROKEN = {
-    "InvalidImageName": "the name of its image is not valid",
-    "ErrImagePull": "its image cannot be pulled",
-    "ImagePullBackOff": "its image cannot be pulled",
-    "ErrImageNeverPull": "its image is not on the node and may not be pulled",
-    "CreateContainerConfigError": "its container cannot be configured",
-    "CreateContainerError": "its container cannot be created",
-}
-"""Reasons of a waiting container that waiting alone seldom mends."""
 
-_FINAL = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+
+class Remedy(Enum):
+    """What helps against a failure."""
+
+    NONE = "none"
+    """Nothing: another try would fail in the same way."""
+    RETRY = "retry"
+    """Another try may do better."""
+    WAIT = "wait"
+    """Time: the cluster is at fault and not the training, which costs no try."""
+
+
+_REASONS = {
+    # The condition DisruptionTarget of a pod. Reasons that are not here are Kubernetes' own doing too.
+    "PreemptionByScheduler": ("was preempted by a pod of higher priority", Remedy.WAIT),
+    "EvictionByEvictionAPI": ("was evicted", Remedy.WAIT),
+    "DeletionByTaintManager": ("was lost with its node, or its node was emptied", Remedy.WAIT),
+    "DeletionByPodGC": ("was lost with its node, which is gone", Remedy.WAIT),
+    "TerminationByKubelet": ("was ended by its node", Remedy.WAIT),
+    # The status of a pod that a node has not taken, or no longer wanted, without that condition.
+    "Evicted": ("was evicted for what it used itself", Remedy.RETRY),
+    "NodeAffinity": ("was not taken by its node, whose labels have changed", Remedy.WAIT),
+    "NodeLost": ("was lost with its node", Remedy.WAIT),
+    "NodeShutdown": ("was not taken by its node, which shuts down", Remedy.WAIT),
+    "OutOf": ("was not taken by its node, which has no room left", Remedy.WAIT),  # cpu, memory, pods, a kind of GPU
+    "Preempting": ("had to make room for a pod of its node's own", Remedy.WAIT),
+    "Terminated": ("was ended by its node, which shuts down", Remedy.WAIT),
+    "UnexpectedAdmissionError": ("was not taken by its node", Remedy.WAIT),
+    # The state of a container that waits, and that waiting alone seldom mends; what is said of it may be final all the
+    # same.
+    "InvalidImageName": ("the name of its image is not valid", Remedy.NONE),
+    "ErrImageNeverPull": ("its image is not on the node and may not be pulled", Remedy.NONE),
+    "ErrImagePull": ("its image cannot be pulled", Remedy.WAIT),
+    "ImagePullBackOff": ("its image cannot be pulled", Remedy.WAIT),
+    "RegistryUnavailable": ("its image cannot be pulled", Remedy.WAIT),
+    "CreateContainerConfigError": ("its container cannot be configured", Remedy.NONE),
+    "CreateContainerError": ("its container cannot be created", Remedy.RETRY),
+}
+"""Kubernetes' reason → what it means for a worker, and what helps. Exit codes of containers are the training's own."""
+
 _FINAL_WORDS = re.compile(
     "not found|no such file|manifest unknown|denied|unauthorized|no command specified", re.IGNORECASE
 )
@@ -39,6 +63,9 @@ _FINAL_WORDS = re.compile(
 
 _FORBIDDEN = re.compile("is forbidden|is invalid|denied the request")
 """What the API server says of a pod that breaks a rule of the namespace, the API or a webhook."""
+
+_DISRUPTED = "has condition DisruptionTarget"
+"""What Kubernetes says of a Job that it has ended because of a pod with that condition."""
 
 _DELETED = "was deleted"
 _NO_WORKER = -1
@@ -53,7 +80,7 @@ class Failure:
         why: The reason, in words.
         worker: Index of the worker at fault, if there is one.
         pod: Its pod.
-        may_retry: Whether another try may do better.
+        remedy: What helps.
         is_cause: Whether this is surely the cause, and no consequence of another worker's end.
         exit_code: Of the worker, 0 while it runs.
     """
@@ -61,9 +88,17 @@ class Failure:
     why: str
     worker: int | None = None
     pod: str | None = None
-    may_retry: bool = True
+    remedy: Remedy = Remedy.RETRY
     is_cause: bool = False
     exit_code: int = 0
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether another try may do better."""
+        return self.remedy is not Remedy.NONE
+
+
+RAN_TOO_LONG = Failure("it ran longer than its limit", is_cause=True)
 
 
 @dataclass
@@ -76,6 +111,12 @@ class State:
     job: Manifest | None = None
     pods: Mapping[str, Manifest] = field(default_factory=dict)
     warnings: Mapping[str, Manifest] = field(default_factory=dict)
+    _all_pods: Mapping[str, Manifest] = field(default_factory=dict)
+
+    def see_job(self, job: Manifest) -> None:
+        """Take in the Job as it is now."""
+        self.job = job
+        self._sort_out()
 
     def see_pods(self, pods: Mapping[str, Manifest]) -> None:
         """Take in the pods as they are now.
@@ -83,13 +124,23 @@ class State:
         Of one that is being deleted the first time stamp stays: that of its last removal, without a grace period, no
         longer says when it was asked for.
         """
-        self.pods = {
+        self._all_pods = {
             name: {**pod, "metadata": {**pod["metadata"], **self._deletion(name)}} for name, pod in pods.items()
         }
+        self._sort_out()
 
     def _deletion(self, name: str) -> Manifest:
-        known = self.pods.get(name, {}).get("metadata", {})
+        known = self._all_pods.get(name, {}).get("metadata", {})
         return {key: known[key] for key in ("deletionTimestamp", "deletionGracePeriodSeconds") if key in known}
+
+    def _sort_out(self) -> None:
+        """Leave out the pods that a queue has taken the place from: whatever becomes of them is no failure."""
+        until = _sent_back_until(self.job or {})
+        self.pods = {
+            name: pod
+            for name, pod in self._all_pods.items()
+            if "deletionTimestamp" not in pod["metadata"] or _deleted_at(pod["metadata"]) > until
+        }
 
 
 def worker_of(pod: Manifest) -> int:
@@ -103,14 +154,25 @@ def is_complete(job: Manifest) -> bool:
 
 
 def is_suspended(job: Manifest) -> bool:
-    """Whether a Job waits to be admitted."""
-    return bool(job.get("spec", {}).get("suspend"))
+    """Whether a Job waits to be admitted, for the first time or again."""
+    return bool(job.get("spec", {}).get("suspend")) or _condition(job, ("Suspended",)) is not None
+
+
+def last_start(state: State, container: str) -> datetime | None:
+    """When the last worker has started, if one has: from then on the gang runs."""
+    states = (container_state(pod, container)[1] for pod in state.pods.values())
+    return max((datetime.fromisoformat(text) for each in states if (text := _text(each, "startedAt"))), default=None)
+
+
+def has_failed(job: Manifest) -> bool:
+    """Whether a Job has failed, or is about to."""
+    return _condition(job, _FAILED) is not None
 
 
 def may_be_adopted(job: Manifest, digest_label: str, digest: str) -> bool:
     """Whether a Job left by a process that is gone does the same work and has not failed."""
     same_work = job["metadata"]["labels"].get(digest_label) == digest
-    return same_work and _condition(job, _FAILED) is None and "deletionTimestamp" not in job["metadata"]
+    return same_work and not has_failed(job) and "deletionTimestamp" not in job["metadata"]
 
 
 def container_state(pod: Manifest, container: str) -> tuple[str, Manifest]:
@@ -148,9 +210,9 @@ def failure_of(state: State, container: str, suspect: str | None = None) -> Fail
         return None
     condition = _condition(state.job, _FAILED)
     if condition and _text(condition, "reason") == "DeadlineExceeded":
-        return Failure("it ran longer than its limit", is_cause=True)
-    if is_suspended(state.job) and any("deletionTimestamp" in pod["metadata"] for pod in state.pods.values()):
-        return Failure("its queue has suspended it again", is_cause=True)
+        return RAN_TOO_LONG
+    if condition is None and is_suspended(state.job):
+        return None
     failures = [failure for pod in state.pods.values() if (failure := _pod_failure(pod, container))]
     if failures:
         return min(failures, key=lambda each: _precedence(each[0], each[1], suspect))[1]
@@ -164,7 +226,7 @@ def broken_pods(state: State, container: str) -> dict[str, tuple[str, Failure]]:
     found = {}
     for name, pod in state.pods.items():
         if details := _broken(pod, container):
-            failure = Failure(_waiting(details), worker_of(pod), name, may_retry=not _is_final(details))
+            failure = Failure(_waiting(details), worker_of(pod), name, _remedy_of(details))
             found[name] = details["reason"], failure
     return found
 
@@ -178,7 +240,7 @@ def refusal_of(state: State) -> tuple[str, Failure] | None:
     if "exceeded quota" in last or not _FORBIDDEN.search(last):
         return None
     kind = "PodSecurity" if "violates PodSecurity" in last else "FailedCreate"
-    return kind, Failure(f"Kubernetes refuses its pods: {_of_any_pod(last)}", may_retry=False)
+    return kind, Failure(f"Kubernetes refuses its pods: {_of_any_pod(last)}", remedy=Remedy.NONE)
 
 
 def pending_reasons(state: State, container: str) -> dict[str, list[int]]:
@@ -203,11 +265,11 @@ def last_words(state: State, pod: str) -> str | None:
 def _precedence(when: str, failure: Failure, suspect: str | None) -> tuple[Any, ...]:
     """What failures are ordered by: the first comes first.
 
-    In the same second: one that was killed, for its peers end by themselves at once; the suspect; those deleted come
-    last, for Kubernetes deletes all others after a failure.
+    In the same second: one that the cluster has ended, or that was killed, for its peers end by themselves at once; the
+    suspect; those deleted come last, for Kubernetes deletes all others after a failure.
     """
-    killed = failure.exit_code == _KILLED
-    return not failure.is_cause, when, not killed, failure.pod != suspect, failure.why == _DELETED
+    waits, killed = failure.remedy is Remedy.WAIT, failure.exit_code == _KILLED
+    return not failure.is_cause, when, not waits, not killed, failure.pod != suspect, failure.why == _DELETED
 
 
 def _pod_failure(pod: Manifest, container: str) -> tuple[str, Failure] | None:
@@ -216,10 +278,10 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[str, Failure] | None:
         return None  # it has done its work, whatever becomes of it now
     at_fault = container_at_fault(pod, container)
     details, code = container_state(pod, at_fault)[1], _exit_code(pod, at_fault)
+    not_started, remedy = details.get("reason") == "StartError", Remedy.RETRY
     disruption = _condition(pod, ("DisruptionTarget",))
     if disruption:
-        reason, message = _text(disruption, "reason"), _text(disruption, "message")
-        why = ": ".join(filter(None, (_DISRUPTIONS.get(reason, f"was disrupted ({reason})"), message)))
+        why, remedy = _meaning(disruption, "was disrupted", Remedy.WAIT)
         when = _text(disruption, "lastTransitionTime")
     elif "deletionTimestamp" in pod["metadata"] and not _ended_before(_deleted_at(pod["metadata"]), code, details):
         why, when = _DELETED, _deleted_at(pod["metadata"])
@@ -227,14 +289,21 @@ def _pod_failure(pod: Manifest, container: str) -> tuple[str, Failure] | None:
         why, when = _exit(code, details, pod, at_fault), _text(details, "finishedAt")
         why += "" if at_fault == container else f" in its container {at_fault}"
     elif _has_failed(pod):
-        status = pod["status"]
-        why, when = f"failed: {_text(status, 'reason')} {_text(status, 'message')}".rstrip(), ""
+        (why, remedy), when = _meaning(pod["status"], "failed", Remedy.RETRY), ""
     else:
         return None
-    not_started = details.get("reason") == "StartError"
-    may_retry = not (code == INVALID_INPUT_EXIT_CODE or (not_started and _is_final(details)))
-    is_cause = not_started or not may_retry
-    return when, Failure(why, worker_of(pod), pod["metadata"]["name"], may_retry, is_cause, exit_code=code)
+    if code == INVALID_INPUT_EXIT_CODE or (not_started and _FINAL_WORDS.search(_text(details, "message"))):
+        remedy = Remedy.NONE
+    is_cause = not_started or remedy is Remedy.NONE
+    return when, Failure(why, worker_of(pod), pod["metadata"]["name"], remedy, is_cause, exit_code=code)
+
+
+def _meaning(thing: Manifest, otherwise: str, remedy: Remedy) -> tuple[str, Remedy]:
+    """What the reason of a condition or a status means, and what helps; of a reason that is not known, as given."""
+    reason = _text(thing, "reason")
+    key = "OutOf" if reason.startswith("OutOf") else reason
+    words, remedy = _REASONS.get(key, (f"{otherwise} ({reason})", remedy))
+    return ": ".join(filter(None, (words, _text(thing, "message")))), remedy
 
 
 def _ended_before(deleted_at: str, code: int, details: Manifest) -> bool:
@@ -243,9 +312,9 @@ def _ended_before(deleted_at: str, code: int, details: Manifest) -> bool:
     return bool(code) and (ended_at < deleted_at or (ended_at == deleted_at and code == _KILLED))
 
 
-def _is_final(details: Manifest) -> bool:
-    """Whether a container could not be started because of what was asked for, and no other try can do it."""
-    return details.get("reason") in _FINAL or _FINAL_WORDS.search(_text(details, "message")) is not None
+def _remedy_of(details: Manifest) -> Remedy:
+    """What helps against what keeps a container from starting."""
+    return Remedy.NONE if _FINAL_WORDS.search(_text(details, "message")) else _REASONS[details["reason"]][1]
 
 
 def _deleted_at(metadata: Manifest) -> str:
@@ -272,8 +341,10 @@ def _memory_limit(pod: Manifest, container: str) -> str:
 
 
 def _job_failure(condition: Manifest) -> Failure:
-    worker = re.search(r"[Pp]od \S+-(\d+)-\w+ ", _text(condition, "message"))
-    return Failure(_in_words(condition), int(worker[1]) if worker else None)
+    message = _text(condition, "message")
+    worker = re.search(r"[Pp]od \S+-(\d+)-\w+ ", message)
+    remedy = Remedy.WAIT if _DISRUPTED in message else Remedy.RETRY
+    return Failure(_in_words(condition), int(worker[1]) if worker else None, remedy=remedy)
 
 
 def _pending(pod: Manifest, container: str, warning: Manifest | None) -> str | None:
@@ -289,7 +360,7 @@ def _broken(pod: Manifest, container: str) -> Manifest | None:
     """What keeps a container from starting: something about it, or about one that has to start or end before it."""
     if has_started(pod, container):
         return None
-    return next((details for _, _, details in _states(pod) if details.get("reason") in _BROKEN), None)
+    return next((details for _, _, details in _states(pod) if details.get("reason") in _REASONS), None)
 
 
 def _states(pod: Manifest) -> Iterator[tuple[str, str, Manifest]]:
@@ -309,7 +380,7 @@ def _has_failed(pod: Manifest) -> bool:
 
 
 def _waiting(details: Manifest) -> str:
-    return f"{_BROKEN[details['reason']]}: {details.get('message', details['reason'])}"
+    return f"{_REASONS[details['reason']][0]}: {details.get('message', details['reason'])}"
 
 
 def _creation(message: str) -> str:
@@ -340,6 +411,14 @@ def _last_warning(state: State, pod: str) -> Manifest | None:
 
 def _time_of(event: Manifest) -> str:
     return _text(event, "lastTimestamp") or _text(event, "eventTime")
+
+
+def _sent_back_until(job: Manifest) -> str:
+    """When a queue has last admitted a Job; if it is suspended, later than all that has been."""
+    if is_suspended(job):
+        return "9999"
+    resumed = _condition(job, ("Suspended",), status="False")
+    return _text(resumed, "lastTransitionTime") if resumed else ""
 
 
 def _in_words(thing: Manifest) -> str:

@@ -66,7 +66,8 @@ class Gang:
         accelerator: ``cpu`` or ``gpu``.
         accelerator_count: GPUs of each worker.
         queue: Kueue's local queue that admits the gang as a unit, if there is one.
-        run_limit_s: Seconds after which Kubernetes ends the gang.
+        run_limit_s: Seconds that the gang may run from its last worker's start on.
+        start_limit_s: Seconds that it may take to start: as much more Kubernetes gives it before it ends it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Gang:
     accelerator_count: int = 1
     queue: str | None = None
     run_limit_s: int | None = None
+    start_limit_s: int = 0
 
     @property
     def all_labels(self) -> dict[str, str]:
@@ -151,6 +153,17 @@ def gang_name(
     return readable[: NAME_LENGTH - len(ending)].rstrip("-") + ending
 
 
+def next_name(name: str) -> str:
+    """Name of the gang that the same try makes when the cluster has taken this one's place.
+
+    >>> next_name("train-3ad7e7ae-1"), next_name("train-3ad7e7ae-1r2")
+    ('train-3ad7e7ae-1r2', 'train-3ad7e7ae-1r3')
+    """
+    start, _, number = name.rpartition("-")
+    try_number, _, count = number.partition("r")
+    return f"{start}-{try_number}r{int(count or 1) + 1}"
+
+
 def job_manifest(pod: Manifest, gang: Gang) -> Manifest:
     """The Indexed Job whose pods are the gang's workers.
 
@@ -173,7 +186,7 @@ def job_manifest(pod: Manifest, gang: Gang) -> Manifest:
         "template": template,
     }
     if gang.run_limit_s is not None:
-        spec["activeDeadlineSeconds"] = gang.run_limit_s
+        spec["activeDeadlineSeconds"] = gang.run_limit_s + gang.start_limit_s
     metadata = {"name": gang.name, "namespace": gang.namespace, **copy.deepcopy(template["metadata"])}
     metadata["annotations"] = {**metadata.get("annotations", {}), **gang.ownership["annotations"]}
     labels = metadata["labels"]

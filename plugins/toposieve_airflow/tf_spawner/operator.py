@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from inspect import signature
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -34,10 +37,11 @@ from toposieve_airflow.tf_spawner.manifests import (
     gang_name,
     instance_label,
     job_manifest,
+    next_name,
     owner_of,
     task_selector,
 )
-from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
+from toposieve_airflow.tf_spawner.supervision import LONGEST_PATIENCE, GangFailed, GangHeld, Limits, Supervision
 from toposieve_airflow.tf_spawner.task_state import is_over
 from toposieve_airflow.tf_spawner.trigger import POLL_S, as_trigger
 
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
 STARTUP_TIMEOUT_S = 600
 """The provider's two minutes are too short for a GPU node that has to be made first, or for an image of gigabytes."""
 
+
+WAITING_TIMEOUT = timedelta(hours=24)
 
 IGNORED = {
     "base_container_status_polling_interval",
@@ -97,19 +103,22 @@ class TFSpawnerOperator(KubernetesPodOperator):
     """One task is one gang of TensorFlow workers: an Indexed Job with a pod for each, and a headless Service.
 
     Every pod gets ``TF_CONFIG``. The workers' logs appear live, each line with its worker's index; what they wait for
-    is said at once. When one fails, is evicted, deleted or lost with its node, the whole gang ends and the task fails
-    with the reason; Airflow's retry starts the gang anew, from its checkpoint. A gang whose task's process has died is
-    taken over by the next try if it does the same work and has not failed; so is one whose process Airflow has told to
-    end, unless Airflow then says that the task was marked or cleared. Only the try that a gang belongs to removes it.
-    With ``deferrable`` no slot of Airflow is taken while the gang waits to be admitted and scheduled; from then on a
-    task follows it.
+    is said at once. When one fails or is deleted, the whole gang ends and the task fails with the reason; Airflow's
+    retry starts the gang anew, from its checkpoint. A gang whose task's process has died is taken over by the next try
+    if it does the same work and has not failed; so is one whose process Airflow has told to end, unless Airflow then
+    says that the task was marked or cleared. Only the try that a gang belongs to removes it.
+
+    What is no fault of the training costs no try: no room on the cluster, a queue, a quota, a registry that is away, a
+    worker that is preempted, evicted or lost with its node. The gang then waits without a slot of Airflow, in its queue
+    or as a new gang that goes on from the checkpoint, and a task follows it from its start on; ``deferrable`` does so
+    from the beginning, other gangs wait in their slot first. This needs Airflow's triggerer.
 
     Everything of KubernetesPodOperator that describes a pod works as it does there (image, cmds, arguments, resources,
     volumes, ...; ``pod_template_file``, of which ``dags/config/gang-pod.yaml`` is one); what would have no effect is
-    refused. ``startup_timeout_seconds`` counts from the gang's admission
-    until every worker runs; ``active_deadline_seconds`` is Kubernetes' own limit for the run, the task's
-    ``execution_timeout`` if not given. A gang is known by DAG, run and task: two Airflows that share a namespace need
-    an ``instance`` each.
+    refused. ``startup_timeout_seconds`` counts from the gang's admission until every worker runs; a gang that takes
+    longer gives its place back and waits as a new one. ``active_deadline_seconds`` counts from then on, and is the
+    task's ``execution_timeout`` if not given; Airflow's own limit of a task becomes that and ``waiting_timeout``
+    together. A gang is known by DAG, run and task: two Airflows that share a namespace need an ``instance`` each.
 
     Args:
         step: What to do: arguments, outputs, number of workers, as :mod:`toposieve_airflow.steps` makes it; without
@@ -119,9 +128,11 @@ class TFSpawnerOperator(KubernetesPodOperator):
         accelerator_count: GPUs of each worker.
         gang_queue: Kueue's local queue; the gang then starts suspended and is admitted as a unit. Without it, and
             without Kueue's label on the pod, the workers are scheduled one by one. (templated)
+        waiting_timeout: How long a gang may wait for its place, from the beginning or since it has lost it, until the
+            task fails without retries.
         broken_timeout_seconds: How long a worker's pod may be refused, or its image fail to be pulled, before the task
             fails; without retries if the registry or Kubernetes says that it is wrong.
-        poll_interval: Seconds between two looks of the trigger at a gang that waits (``deferrable`` only).
+        poll_interval: Seconds between two looks of the trigger at a gang that waits.
         instance: Name of this Airflow, where another one uses the namespace: it is on all that is made.
         gang_url: Address of what shows a gang elsewhere, with ``{namespace}`` and ``{name}``, for a link.
         jobs: The jobs' environment where the Airflow task runs, which checks the step's outputs; or nobody does.
@@ -144,6 +155,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         gang_url: str | None = None,
         startup_timeout_seconds: int = STARTUP_TIMEOUT_S,
         broken_timeout_seconds: int = 60,
+        waiting_timeout: timedelta = WAITING_TIMEOUT,
         jobs: JobsEnvironment | None = None,
         poll_interval: float = POLL_S,
         **kwargs: Any,
@@ -164,6 +176,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
         super().__init__(startup_timeout_seconds=startup_timeout_seconds, poll_interval=poll_interval, **kwargs)
         if self.do_xcom_push:
             raise ValueError(f"{self.task_id}: a gang pushes no XCom of its pods: leave do_xcom_push out")
+        self.waiting_timeout = waiting_timeout
+        self.run_limit = self.execution_timeout
+        if self.execution_timeout is not None:
+            self.execution_timeout += waiting_timeout
         self.step = step
         self.workers = workers
         self.accelerator = accelerator
@@ -188,7 +204,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         if self.step is not None:
             self.step = with_trained(self.step, context)
             log_places(self.log.info, self.step)
-        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds)
+        until = self._may_wait_until(context)
         pod, gang = self.pod_and_gang(context)
         with _told_to_airflow(), ExitStack() as cleanup:
             gang = self._start_or_adopt(pod, gang, context, cleanup)
@@ -196,21 +212,21 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self._show(context, GangLink().xcom_key, self.address())
             if self.deferrable:
                 cleanup.pop_all()
-                self._defer(gang, limits, context)
-            runs = self._supervise(gang, limits, context)
+                self._defer(gang, until, context)
+            runs = self._follow(pod, gang, self._limits(until), context, cleanup)
         self._check(runs, context)
 
-    def go_on(self, context: Context, event: dict[str, Any], try_number: int) -> None:
+    def go_on(self, context: Context, event: dict[str, Any], try_number: int, until: float) -> None:
         """Run the gang from its start to its end; the trigger has waited until then.
 
         Args:
             context: Of the task.
-            event: The gang's name, whether it has started in time, and whether the task's time is over.
+            event: The gang's name, and whether it has started in time.
             try_number: The try that was deferred.
+            until: When the gang has waited long enough, in seconds since 1970.
 
         Raises:
-            AirflowTaskTimeout: The gang has waited as long as the task may take.
-            AirflowFailException: As for :meth:`execute`, like those that follow.
+            AirflowFailException: As for :meth:`execute`, like those that follow; or the gang has waited for too long.
             AirflowException: The gang failed in another way, or is gone.
             OutputError: The job ended well but its output does not hold.
         """
@@ -218,13 +234,12 @@ class TFSpawnerOperator(KubernetesPodOperator):
             # Airflow resumes a task that was cleared while it ran, though that is a new try: its gang is gone.
             self.execute(context)
             return
-        gang = replace(self.pod_and_gang(context)[1], name=event["gang"])
-        limits = Limits(self.startup_timeout_seconds, self.broken_timeout_seconds, passed=not event["in_time"])
+        pod, gang = self.pod_and_gang(context)
+        gang = replace(gang, name=event["gang"])
+        limits = self._limits(self._may_wait_until(context) if event["in_time"] else until, passed=not event["in_time"])
         with _told_to_airflow(), ExitStack() as cleanup:
             self._own(gang, context, cleanup)
-            if event["timed_out"]:
-                raise AirflowTaskTimeout(f"the gang has waited for {self.execution_timeout}, all the time that it had")
-            runs = self._supervise(gang, limits, context)
+            runs = self._follow(pod, gang, limits, context, cleanup)
         self._check(runs, context)
 
     def on_kill(self) -> None:
@@ -261,12 +276,27 @@ class TFSpawnerOperator(KubernetesPodOperator):
             accelerator_count=self.accelerator_count,
             queue=self.gang_queue or pod["metadata"]["labels"].get(QUEUE_LABEL),
             run_limit_s=self._run_limit_s(),
+            start_limit_s=ceil(self.startup_timeout_seconds * LONGEST_PATIENCE),
         )
 
     def _run_limit_s(self) -> int | None:
-        if self.active_deadline_seconds is None and self.execution_timeout is not None:
-            return int(self.execution_timeout.total_seconds())
+        if self.active_deadline_seconds is None and self.run_limit is not None:
+            return int(self.run_limit.total_seconds())
         return self.active_deadline_seconds
+
+    def _may_wait_until(self, context: Context) -> float:
+        """When a gang that begins to wait now has waited long enough, in seconds since 1970.
+
+        All gangs of a try together get no more than it may run and wait: one that is evicted again and again would
+        never end.
+        """
+        until = time.time() + self.waiting_timeout.total_seconds()
+        if self.execution_timeout is None:
+            return until
+        return min(until, (context["ti"].start_date + self.execution_timeout).timestamp())
+
+    def _limits(self, until: float, passed: bool = False) -> Limits:
+        return Limits(self.startup_timeout_seconds, self.broken_timeout_seconds, passed, until)
 
     def _start_or_adopt(self, pod: Manifest, gang: Gang, context: Context, cleanup: ExitStack) -> Gang:
         """Take over what an earlier process has left if it is the same work; otherwise delete it and start anew."""
@@ -326,10 +356,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             return ""
         return self.gang_url.format(name=self._gang.name, namespace=self._gang.namespace)
 
-    def _defer(self, gang: Gang, limits: Limits, context: Context) -> None:
-        deadline: float | None = None
-        if self.execution_timeout is not None:
-            deadline = (context["ti"].start_date + self.execution_timeout).timestamp()
+    def _defer(self, gang: Gang, until: float, context: Context) -> NoReturn:
         connection = {
             "conn_id": self.kubernetes_conn_id,
             "in_cluster": self.in_cluster,
@@ -338,8 +365,27 @@ class TFSpawnerOperator(KubernetesPodOperator):
             if self.config_file
             else None,
         }
-        trigger = as_trigger(gang, limits, connection, self.poll_interval, deadline)
-        self.defer(trigger=trigger, method_name="go_on", kwargs={"try_number": context["ti"].try_number})
+        trigger = as_trigger(gang, self._limits(until), connection, self.poll_interval)
+        kwargs = {"try_number": context["ti"].try_number, "until": until}
+        self.defer(trigger=trigger, method_name="go_on", kwargs=kwargs)
+
+    def _follow(self, pod: Manifest, gang: Gang, limits: Limits, context: Context, cleanup: ExitStack) -> list[str]:
+        """Follow a gang to its end, or defer the task until it has a place again."""
+        try:
+            return self._supervise(gang, limits, context)
+        except GangHeld as held:
+            until = self._may_wait_until(context) if held.has_run else limits.until
+            assert until is not None
+            if time.time() >= until:
+                raise AirflowFailException(
+                    f"{held}; a gang may wait for {self.waiting_timeout} and no longer"
+                ) from None
+            self.log.info("%s; the gang waits for its place, which costs no try", held)
+            if not held.is_suspended:
+                self._cluster(gang).remove(gang.selector, gang.owner)
+                gang = self._start_or_adopt(pod, replace(gang, name=next_name(gang.name)), context, cleanup)
+            cleanup.pop_all()
+            self._defer(gang, until, context)
 
     def _supervise(self, gang: Gang, limits: Limits, context: Context) -> list[str]:
         """Follow the gang to its end, and return the folders that its log names as those of its results."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NoReturn
 
 from kubernetes.client.exceptions import ApiException
 
@@ -15,7 +16,7 @@ from toposieve_airflow.naming import short_hash
 from toposieve_airflow.processes import TAIL_LINES, error_line
 from toposieve_airflow.tf_spawner import diagnosis
 from toposieve_airflow.tf_spawner.cluster import Refused, in_words
-from toposieve_airflow.tf_spawner.diagnosis import Failure, State
+from toposieve_airflow.tf_spawner.diagnosis import Failure, Remedy, State
 from toposieve_airflow.tf_spawner.feed import Feed, News
 from toposieve_airflow.tf_spawner.manifests import Gang
 from toposieve_airflow.tf_spawner.watching import Objects
@@ -26,6 +27,9 @@ SETTLE_S = 2.0
 
 LOG_END_S = 30.0
 """Seconds without a line after which the rest of the logs is given up after a good end."""
+
+LONGEST_PATIENCE = 1.25
+"""Factor on the start-up limit of the gang that waits for its workers for longest."""
 
 _NEVER = ("InvalidImageName", "PodSecurity")
 """Faults that waiting does not mend."""
@@ -47,20 +51,38 @@ class GangFailed(Exception):
         self.may_retry = may_retry
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Seconds that things may take.
+class GangHeld(Exception):
+    """The cluster has no place for a gang, or has taken it back: that is no fault of the training's, which may wait.
 
     Args:
-        startup_s: All workers have to run that long after the gang was admitted.
-        broken_s: A pod that may not be made, or whose image cannot be pulled, or whose container cannot be made, may
-            recover for so long; then the gang fails, and is tried again if that may help.
+        message: The reason.
+        is_suspended: Whether the gang keeps its place in a queue; otherwise it is to be made anew.
+        has_run: Whether it had started: it begins to wait only now.
+    """
+
+    def __init__(self, message: str, *, is_suspended: bool, has_run: bool) -> None:
+        """Keep all."""
+        super().__init__(message)
+        self.is_suspended = is_suspended
+        self.has_run = has_run
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What things may take.
+
+    Args:
+        startup_s: Seconds after the gang was admitted in which all workers have to run.
+        broken_s: Seconds in which a pod that may not be made, or whose image is not to be had, or whose container
+            cannot be made, may recover; then the gang fails, and is tried again if that may help.
         passed: Whether a trigger has waited for so long already.
+        until: When a gang that has not started has waited long enough, in seconds since 1970; None: never.
     """
 
     startup_s: float
     broken_s: float = 60.0
     passed: bool = False
+    until: float | None = None
 
 
 @dataclass
@@ -102,12 +124,14 @@ class Supervision:
         self._reported: dict[int, str] = {}
         self._admitted_at: float | None = None
         self._broken_since: dict[str, float] = {}
+        self._has_run = False
 
     def run(self) -> None:
         """Return when every worker has ended well.
 
         Raises:
             GangFailed: One has not.
+            GangHeld: The cluster is to blame, or the gang is in a queue.
             Refused: The API server does not let us look.
         """
         while True:
@@ -117,8 +141,12 @@ class Supervision:
             if self._is_done():
                 self._take_rest_of_logs()
                 return
+            if self._is_suspended():
+                self._raise_held("its queue has suspended it again" if self._has_run else "it waits for its queue")
             if failure := self._failure():
                 failure = self._settled(failure)
+                if failure.remedy is Remedy.WAIT or self._is_suspended():
+                    self._raise_held(failure.why if failure.pod is None else self._in_words(failure))
                 raise GangFailed(self._in_words(failure), failure.may_retry)
 
     def has_started(self) -> bool:
@@ -134,13 +162,24 @@ class Supervision:
         ended_well = sum(diagnosis.ended_well(pod, self._gang.container) for pod in self._state.pods.values())
         return diagnosis.is_complete(self._state.job or {}) or ended_well >= self._gang.workers
 
+    def _is_suspended(self) -> bool:
+        """Whether the gang is in a queue, for the first time or again."""
+        job = self._state.job or {}
+        return diagnosis.is_suspended(job) and not diagnosis.has_failed(job)
+
+    def _raise_held(self, why: str) -> NoReturn:
+        raise GangHeld(why, is_suspended=self._is_suspended(), has_run=self._has_run)
+
     def _is_informed(self) -> bool:
         """Whether everything has been looked at once."""
         return self._seen >= {"job", "pods", "warnings"}
 
     def _failure(self) -> Failure | None:
         return (
-            diagnosis.failure_of(self._state, self._gang.container) or self._stays_broken() or self._starts_too_late()
+            diagnosis.failure_of(self._state, self._gang.container)
+            or self._stays_broken()
+            or self._starts_too_late()
+            or self._runs_too_long()
         )
 
     def _settled(self, failure: Failure) -> Failure:
@@ -196,7 +235,7 @@ class Supervision:
     def _update(self, kind: str, objects: Objects) -> None:
         self._seen.add(kind)
         if kind == "job":
-            self._state.job = objects.get(self._gang.name, {})
+            self._state.see_job(objects.get(self._gang.name, {}))
         elif kind == "pods":
             self._state.see_pods(objects)
             self._follow_logs()
@@ -243,7 +282,10 @@ class Supervision:
         job = self._state.job
         if not job or diagnosis.is_complete(job):
             return
-        if self._admitted_at is None and not diagnosis.is_suspended(job):
+        if diagnosis.is_suspended(job):
+            self._admitted_at = None
+            self._started.clear()
+        elif self._admitted_at is None:
             self._admitted_at = time.monotonic() - _age_s(job)
         for line in self._pending():
             self._say(line)
@@ -251,9 +293,10 @@ class Supervision:
         for pod in self._state.pods.values():
             index, (kind, _) = diagnosis.worker_of(pod), diagnosis.container_state(pod, self._gang.container)
             states[index] = kind
-            if kind != "waiting":
+            if kind != "waiting" and not diagnosis.is_suspended(job):
                 self._started.add(index)
                 self._say(f"worker {index} started on {pod['spec'].get('nodeName')}")
+        self._has_run = self._has_run or self.has_started()
         if states != self._reported:
             self._reported = states
             self._report(states)
@@ -270,7 +313,11 @@ class Supervision:
     # --- limits ------------------------------------------------------------------------------------------------------
 
     def _stays_broken(self) -> Failure | None:
-        broken = diagnosis.broken_pods(self._state, self._gang.container)
+        broken = {
+            name: (reason, failure)
+            for name, (reason, failure) in diagnosis.broken_pods(self._state, self._gang.container).items()
+            if failure.remedy is not Remedy.WAIT  # it may recover as long as a gang may take to start
+        }
         if not self.has_started() and len(self._state.pods) < self._gang.workers:
             refusal = diagnosis.refusal_of(self._state)
             broken |= {self._gang.name: refusal} if refusal else {}
@@ -283,15 +330,26 @@ class Supervision:
         return None
 
     def _starts_too_late(self) -> Failure | None:
+        if self.has_started():
+            return None
         patience = self._limits.startup_s * _patience(self._gang.name)
-        if self._admitted_at is None or self.has_started():
-            return None
-        if not self._limits.passed and time.monotonic() - self._admitted_at < patience:
-            return None
-        return Failure(
-            f"only {len(self._started)} of {self._gang.workers} workers started within {patience:.0f} s: "
-            f"{'; '.join(self._pending()) or 'Kubernetes gives no reason'}"
+        is_late = self._admitted_at is not None and (
+            self._limits.passed or time.monotonic() - self._admitted_at >= patience
         )
+        if not is_late and (self._limits.until is None or time.time() < self._limits.until):
+            return None
+        within = f" within {patience:.0f} s" if is_late else ""
+        why = "; ".join(self._pending()) or "Kubernetes gives no reason"
+        started = f"only {len(self._started)} of {self._gang.workers} workers started{within}"
+        return Failure(f"{started}: {why}", remedy=Remedy.WAIT)
+
+    def _runs_too_long(self) -> Failure | None:
+        """Whether the gang has run for longer than it may; what it has waited for its place does not count."""
+        limit_s = self._gang.run_limit_s
+        start = diagnosis.last_start(self._state, self._gang.container)
+        if limit_s is None or start is None or not self.has_started() or time.time() <= start.timestamp() + limit_s:
+            return None
+        return diagnosis.RAN_TOO_LONG
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -317,8 +375,8 @@ def _age_s(job: diagnosis.Manifest) -> float:
 
 
 def _patience(name: str) -> float:
-    """Factor from 1 to 1.25 on the start-up limit, another one for every try.
+    """Factor on the start-up limit, another one for every gang.
 
     Two gangs that hold each other's nodes so give up at different times, and the second gets what the first frees.
     """
-    return 1 + int(short_hash(name)[:4], 16) / 0xFFFF / 4
+    return 1 + int(short_hash(name)[:4], 16) / 0xFFFF * (LONGEST_PATIENCE - 1)

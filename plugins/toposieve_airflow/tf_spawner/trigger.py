@@ -37,7 +37,7 @@ _FROM_AFAR = (ApiException, ClientError, OSError)
 
 
 class GangStartTrigger(BaseTrigger):
-    """Fires when every worker of a gang has started, or the gang has failed or is late.
+    """Fires when every worker of a gang has started, or the gang has failed, is late or has waited for long enough.
 
     The task then goes on in a worker and finds out which; what the gang waits for is in the log at once.
 
@@ -46,7 +46,6 @@ class GangStartTrigger(BaseTrigger):
         limits: Fields of the :class:`Limits`.
         connection: Arguments of the provider's hook.
         poll_s: Seconds between two looks.
-        deadline: Until when it waits, in seconds since 1970; None for ever.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class GangStartTrigger(BaseTrigger):
         limits: dict[str, Any],
         connection: dict[str, Any],
         poll_s: float = POLL_S,
-        deadline: float | None = None,
     ) -> None:
         """Keep what goes through the database."""
         super().__init__()  # type: ignore[no-untyped-call]
@@ -63,11 +61,10 @@ class GangStartTrigger(BaseTrigger):
         self.limits = limits
         self.connection = connection
         self.poll_s = poll_s
-        self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Where this class is, and its arguments."""
-        names = ("gang", "limits", "connection", "poll_s", "deadline")
+        names = ("gang", "limits", "connection", "poll_s")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -75,7 +72,7 @@ class GangStartTrigger(BaseTrigger):
         gang = Gang(**self.gang)
         watched = Supervision(_NoNews(), gang, Limits(**self.limits), self.log.info, lambda _: None)
         hook, outages, begin = self._hook(), Outages(), time.monotonic()
-        while not (over := watched.is_over()) and not watched.has_started() and not self._is_too_late():
+        while not (over := watched.is_over()) and not watched.has_started():
             try:
                 await _look(hook, gang, watched)
                 outages.end()
@@ -87,8 +84,7 @@ class GangStartTrigger(BaseTrigger):
             if not watched.has_started():
                 await asyncio.sleep(self.poll_s)
         await asyncio.sleep(begin + SETTLED_S - time.monotonic())
-        event = {"gang": gang.name, "in_time": not over, "timed_out": self._is_too_late()}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        yield TriggerEvent({"gang": gang.name, "in_time": not over})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Delete the Job, if it is still this try's: somebody has ended or cleared the task while it waited."""
@@ -102,18 +98,13 @@ class GangStartTrigger(BaseTrigger):
                     if error.status not in CHANGED:
                         raise
 
-    def _is_too_late(self) -> bool:
-        return self.deadline is not None and time.time() > self.deadline
-
     def _hook(self) -> AsyncKubernetesHook:
         return AsyncKubernetesHook(**self.connection)
 
 
-def as_trigger(
-    gang: Gang, limits: Limits, connection: dict[str, Any], poll_s: float, deadline: float | None = None
-) -> GangStartTrigger:
+def as_trigger(gang: Gang, limits: Limits, connection: dict[str, Any], poll_s: float) -> GangStartTrigger:
     """The trigger for a gang."""
-    return GangStartTrigger(asdict(gang), asdict(limits), connection, poll_s, deadline)
+    return GangStartTrigger(asdict(gang), asdict(limits), connection, poll_s)
 
 
 async def _own_job(batch: BatchV1Api, gang: Gang) -> Manifest | None:

@@ -4,6 +4,7 @@ import pytest
 
 from support.kubernetes_gangs import GANG, condition, job, pod, running, terminated, waiting, warning
 from toposieve_airflow.tf_spawner.diagnosis import (
+    Remedy,
     State,
     broken_pods,
     failure_of,
@@ -118,10 +119,69 @@ def test_a_job_that_is_gone_or_over_its_limit_has_failed() -> None:
     assert why(of=job(FAILED)).startswith("1: PodFailurePolicy: Container base")
 
 
-def test_a_queue_that_takes_its_place_back() -> None:
+def test_a_queue_that_takes_its_place_back_is_no_failure() -> None:
     deleted = pod(0, running(), deletionTimestamp="2026-01-01T00:00:00Z")
-    assert why(deleted, of=job(suspend=True)) == "None: its queue has suspended it again"
-    assert failure_of(state(of=job(suspend=True)), "base") is None
+    for suspended in (job(suspend=True), job(condition("Suspended"))):
+        assert failure_of(state(deleted, of=suspended), "base") is None
+    assert why(deleted, of=job(FAILED, suspend=True)) == "0: was deleted"
+
+
+def of_kubelet(reason: str, message: str = "") -> dict[str, Any]:
+    """A pod that its node has not taken, or has ended."""
+    refused = pod(1, None, phase="Failed")
+    return {**refused, "status": {**refused["status"], "reason": reason, "message": message}}
+
+
+FAULTS: list[tuple[Remedy, dict[str, Any] | None, dict[str, str] | None]] = [
+    # What helps, a worker's pod, a condition of the Job.
+    *(
+        (Remedy.WAIT, pod(1, running(), condition("DisruptionTarget", reason)), None)
+        for reason in (
+            "PreemptionByScheduler",
+            "EvictionByEvictionAPI",
+            "DeletionByTaintManager",
+            "DeletionByPodGC",
+            "TerminationByKubelet",
+            "SomethingNew",
+        )
+    ),
+    (Remedy.WAIT, pod(1, terminated(143), condition("DisruptionTarget", "EvictionByEvictionAPI")), None),
+    (Remedy.WAIT, None, condition("FailureTarget", "PodFailurePolicy", "Pod a/b-1-c has condition DisruptionTarget m")),
+    *(
+        (Remedy.WAIT, of_kubelet(reason), None)
+        for reason in (
+            *("OutOfcpu", "OutOfmemory", "OutOfnvidia.com/gpu", "UnexpectedAdmissionError", "NodeAffinity"),
+            *("NodeShutdown", "Terminated", "Preempting", "NodeLost"),
+        )
+    ),
+    (
+        Remedy.RETRY,
+        of_kubelet("Evicted", "Pod ephemeral local storage usage exceeds the total limit"),
+        None,
+    ),
+    (Remedy.RETRY, of_kubelet("SomethingNew"), None),
+    (Remedy.RETRY, pod(1, terminated(1)), None),
+    (Remedy.RETRY, pod(1, terminated(137)), None),
+    (Remedy.RETRY, pod(1, terminated(137, reason="OOMKilled")), None),
+    (Remedy.RETRY, pod(1, running(), deletionTimestamp="2026-01-01T00:00:00Z"), None),
+    (Remedy.RETRY, None, condition("FailureTarget", "DeadlineExceeded")),
+    (Remedy.RETRY, None, FAILED),
+    (Remedy.NONE, pod(1, terminated(2)), None),
+    (Remedy.NONE, pod(1, terminated(2), condition("DisruptionTarget", "EvictionByEvictionAPI")), None),
+]
+
+
+@pytest.mark.parametrize(("remedy", "worker", "of"), FAULTS)
+def test_what_helps_against_a_failure(remedy: Remedy, worker: dict[str, Any] | None, of: dict[str, str] | None) -> None:
+    workers = [pod(0, running())] + ([worker] if worker else [])
+    failure = failure_of(state(*workers, of=job(*([of] if of else []))), "base")
+    assert failure is not None
+    assert failure.remedy is remedy
+
+
+def test_a_worker_that_the_cluster_ends_comes_before_its_peers_in_the_same_second() -> None:
+    evicted = pod(1, running(), condition("DisruptionTarget", "EvictionByEvictionAPI"))
+    assert why(pod(0, terminated(1)), evicted) == "1: was evicted"
 
 
 @pytest.mark.parametrize(
@@ -249,19 +309,22 @@ def test_broken_images_are_told_from_slow_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "message", "may_retry"),
+    ("reason", "message", "remedy"),
     [
-        ("ErrImagePull", "failed to resolve reference localhost/a:1: localhost/a:1: not found", False),
-        ("ImagePullBackOff", "pull access denied, repository does not exist or may require authorization", False),
-        ("ImagePullBackOff", "dial tcp 10.0.0.1:443: connect: connection refused", True),
-        ("ErrImagePull", "429 Too Many Requests - toomanyrequests: You have reached your pull rate limit", True),
-        ("CreateContainerError", "context deadline exceeded", True),
-        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", False),
+        ("InvalidImageName", "bad name", Remedy.NONE),
+        ("ErrImageNeverPull", "not there", Remedy.NONE),
+        ("ErrImagePull", "failed to resolve reference localhost/a:1: localhost/a:1: not found", Remedy.NONE),
+        ("ImagePullBackOff", "pull access denied, repository does not exist or may require authorization", Remedy.NONE),
+        ("ImagePullBackOff", "dial tcp 10.0.0.1:443: connect: connection refused", Remedy.WAIT),
+        ("ErrImagePull", "429 Too Many Requests - toomanyrequests: You have reached your pull rate limit", Remedy.WAIT),
+        ("RegistryUnavailable", "no answer", Remedy.WAIT),
+        ("CreateContainerError", "context deadline exceeded", Remedy.RETRY),
+        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", Remedy.NONE),
     ],
 )
-def test_a_registry_that_is_down_is_tried_again(reason: str, message: str, may_retry: bool) -> None:
+def test_what_helps_against_a_container_that_does_not_start(reason: str, message: str, remedy: Remedy) -> None:
     ((_, failure),) = broken_pods(state(pod(0, waiting(reason, message))), "base").values()
-    assert failure.may_retry is may_retry
+    assert failure.remedy is remedy
 
 
 @pytest.mark.parametrize(

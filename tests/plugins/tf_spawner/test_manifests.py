@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from toposieve_airflow.tf_spawner.manifests import (
     QUEUE_LABEL,
     gang_name,
     job_manifest,
+    next_name,
     owner_of,
     run_selector,
     service_manifest,
@@ -127,10 +129,20 @@ def test_the_queue_may_be_said_as_kueue_says_it_and_is_the_jobs() -> None:
     assert QUEUE_LABEL not in job["spec"]["template"]["metadata"]["labels"]
 
 
-def test_run_limit_is_the_jobs_and_falls_back_to_the_tasks() -> None:
-    assert manifests(active_deadline_seconds=60)[0]["spec"]["activeDeadlineSeconds"] == 60
-    assert "activeDeadlineSeconds" not in manifests(active_deadline_seconds=60)[0]["spec"]["template"]["spec"]
-    assert manifests(execution_timeout=timedelta(hours=2))[0]["spec"]["activeDeadlineSeconds"] == 7200
+def test_run_limit_falls_back_to_the_tasks_and_the_jobs_does_not_count_the_start() -> None:
+    limit = {"active_deadline_seconds": 60, "startup_timeout_seconds": 100}
+    assert manifests(**limit)[0]["spec"]["activeDeadlineSeconds"] == 60 + 125
+    assert "activeDeadlineSeconds" not in manifests(**limit)[0]["spec"]["template"]["spec"]
+    limit = {"execution_timeout": timedelta(hours=2), "startup_timeout_seconds": 100}
+    assert manifests(**limit)[0]["spec"]["activeDeadlineSeconds"] == 7200 + 125
+
+
+def test_a_gang_that_is_made_anew_has_another_name_and_is_the_same_work() -> None:
+    task = TFSpawnerOperator(task_id="train", image="a", namespace="toposieve", workers=2)
+    pod, gang = task.pod_and_gang(TaskInstance().context())
+    first, again = (job_manifest(pod, replace(gang, name=name)) for name in (gang.name, next_name(gang.name)))
+    assert first["metadata"]["name"] != again["metadata"]["name"]
+    assert first["metadata"]["labels"][DIGEST_LABEL] == again["metadata"]["labels"][DIGEST_LABEL]
 
 
 def test_digest_tells_other_work_but_not_other_tries() -> None:

@@ -1,6 +1,8 @@
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from inspect import signature
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +26,7 @@ from toposieve_airflow.tf_spawner import operator as module
 from toposieve_airflow.tf_spawner.cluster import Refused, StillThere
 from toposieve_airflow.tf_spawner.manifests import Gang, Manifest
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
-from toposieve_airflow.tf_spawner.supervision import GangFailed
+from toposieve_airflow.tf_spawner.supervision import GangFailed, GangHeld, Limits
 
 FAILED = condition("FailureTarget", "PodFailurePolicy")
 
@@ -40,6 +42,7 @@ class Cluster:
         self.owners: list[str] = []  # who adopts, or removes what is theirs
         self.adoptions: list[Callable[[Manifest], Manifest | None]] = []
         self.failure: Exception | None = None
+        self.limits: list[Limits] = []
         self.signals: dict[str, Callable[[], None]] = {}
 
     def find_jobs(self, selector: str) -> list[Manifest]:
@@ -83,12 +86,14 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         deferred_try: int | None = None,
         killed: Sequence[str] = (),
         instance: dict[str, Any] | None = None,
+        until: float = 0.0,
         **options: Any,
     ) -> str:
         followed: list[str] = []
 
-        def supervise(self: TFSpawnerOperator, gang: Gang, limits: Any, context: Any) -> list[str]:
+        def supervise(self: TFSpawnerOperator, gang: Gang, limits: Limits, context: Any) -> list[str]:
             followed.append(gang.name)
+            cluster.limits.append(limits)
             cluster.signals.get("follow", lambda: None)()
             self._stop_if_killed()
             if outcome:
@@ -99,7 +104,7 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2, **options)
         cluster.signals = {when: task.on_kill for when in killed}
         context = TaskInstance(try_number=try_number, **(instance or {})).context()
-        task.go_on(context, event, deferred_try or try_number) if event else task.execute(context)
+        task.go_on(context, event, deferred_try or try_number, until) if event else task.execute(context)
         return followed[0]
 
     return make
@@ -193,7 +198,7 @@ def test_after_a_trigger_its_gang_is_followed_and_no_other_made(
     run: Callable[..., str], cluster: Cluster, jobs: list[Manifest]
 ) -> None:
     cluster.jobs = jobs
-    event = {"gang": "train-old-1", "in_time": True, "timed_out": False}
+    event = {"gang": "train-old-1", "in_time": True}
     assert run(try_number=2, event=event, deferrable=True) == "train-old-1"
     assert cluster.created == []
     assert cluster.removed == ["train-old-1"]
@@ -202,15 +207,90 @@ def test_after_a_trigger_its_gang_is_followed_and_no_other_made(
 def test_a_new_try_that_airflow_resumes_as_the_old_one_makes_its_own_gang(
     run: Callable[..., str], cluster: Cluster
 ) -> None:
-    event = {"gang": "train-old-1", "in_time": True, "timed_out": False}
+    event = {"gang": "train-old-1", "in_time": True}
     name = run(try_number=2, event=event, deferred_try=1)
     assert cluster.created == cluster.removed == [name] != ["train-old-1"]
 
 
-def test_a_gang_that_has_waited_too_long_is_removed(run: Callable[..., str], cluster: Cluster) -> None:
-    with pytest.raises(AirflowTaskTimeout):
-        run(event={"gang": "train-old-1", "in_time": True, "timed_out": True})
+NO_ROOM = GangHeld("no node can take it", is_suspended=False, has_run=False)
+EVICTED = GangHeld("worker 1 was evicted", is_suspended=False, has_run=True)
+SENT_BACK = GangHeld("its queue has suspended it again", is_suspended=True, has_run=True)
+LATE = {"gang": "train-old-1", "in_time": False}
+
+
+@pytest.mark.parametrize("held", [NO_ROOM, EVICTED])
+def test_a_gang_without_a_place_waits_as_a_new_one_and_costs_no_try(
+    run: Callable[..., str], cluster: Cluster, held: GangHeld
+) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        run(held)
+    first, again = cluster.created
+    assert cluster.removed == [first]
+    assert again == f"{first}r2"
+    assert deferred.value.trigger.gang["name"] == again
+    assert deferred.value.kwargs["try_number"] == 1
+
+
+def test_a_gang_whose_queue_takes_its_place_back_stays(run: Callable[..., str], cluster: Cluster) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        run(SENT_BACK)
+    assert cluster.removed == []
+    assert [deferred.value.trigger.gang["name"]] == cluster.created
+
+
+def test_a_gang_that_another_try_has_taken_over_is_not_made_anew(run: Callable[..., str], cluster: Cluster) -> None:
+    cluster.signals = {}
+    name = run()
+    cluster.created = []
+
+    def taken(self: TFSpawnerOperator, gang: Gang, limits: Limits, context: Any) -> list[str]:
+        cluster.jobs = [left(name, try_number=2)]
+        raise EVICTED
+
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", workers=2)
+    task._supervise = taken.__get__(task)  # type: ignore[method-assign]
+    with pytest.raises(AirflowFailException, match="is another task's"):
+        task.execute(TaskInstance().context())
+    assert len(cluster.created) == 1
+
+
+def test_the_time_that_a_gang_may_wait_goes_on_until_it_runs(run: Callable[..., str], cluster: Cluster) -> None:
+    soon = time.time() + 60
+    with pytest.raises(TaskDeferred) as deferred:
+        run(NO_ROOM, event=LATE, until=soon)
+    assert cluster.limits[-1] == Limits(600, 60, passed=True, until=soon)
+    assert deferred.value.kwargs["until"] == soon
+    for held, event in ((EVICTED, LATE), (NO_ROOM, {**LATE, "in_time": True})):
+        with pytest.raises(TaskDeferred) as deferred:
+            run(held, event=event, until=soon)
+        assert deferred.value.kwargs["until"] > soon + 3600
+
+
+@pytest.mark.parametrize("held", [NO_ROOM, GangHeld("it waits for its queue", is_suspended=True, has_run=False)])
+def test_a_gang_that_has_waited_for_as_long_as_it_may_is_removed_and_not_tried_again(
+    run: Callable[..., str], cluster: Cluster, held: GangHeld
+) -> None:
+    with pytest.raises(AirflowFailException, match=f"{held}; a gang may wait for 1 day"):
+        run(held, event=LATE, until=time.time() - 1)
     assert cluster.removed == ["train-old-1"]
+    assert cluster.created == []
+
+
+def test_gangs_of_a_try_get_no_more_time_than_they_may_run_and_wait(run: Callable[..., str], cluster: Cluster) -> None:
+    limits = {"execution_timeout": timedelta(hours=1), "waiting_timeout": timedelta(hours=2)}
+    began = datetime.now(UTC) - timedelta(hours=2)
+    with pytest.raises(TaskDeferred) as deferred:
+        run(EVICTED, instance={"start_date": began}, **limits)
+    assert deferred.value.kwargs["until"] == (began + timedelta(hours=3)).timestamp()
+    with pytest.raises(AirflowFailException, match="may wait for 2:00:00"):
+        run(EVICTED, instance={"start_date": began - timedelta(hours=1)}, **limits)
+
+
+def test_what_a_gang_waits_does_not_count_as_its_run() -> None:
+    limits = {"execution_timeout": timedelta(hours=1), "waiting_timeout": timedelta(hours=2)}
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", **limits)
+    assert task.execution_timeout == timedelta(hours=3)
+    assert task.pod_and_gang(TaskInstance().context())[1].run_limit_s == 3600
 
 
 def test_a_failed_job_of_this_very_try_is_not_made_twice(run: Callable[..., str], cluster: Cluster) -> None:

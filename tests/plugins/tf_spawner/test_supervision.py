@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from toposieve_airflow.tf_spawner import diagnosis, supervision
 from toposieve_airflow.tf_spawner.cluster import Refused
 from toposieve_airflow.tf_spawner.feed import News
 from toposieve_airflow.tf_spawner.manifests import Gang
-from toposieve_airflow.tf_spawner.supervision import GangFailed, Limits, Supervision
+from toposieve_airflow.tf_spawner.supervision import GangFailed, GangHeld, Limits, Supervision
 
 UNSCHEDULABLE = condition("PodScheduled", "Unschedulable", "0/2 nodes are available", "False")
 POD = "{}-{}-abcde"
@@ -50,13 +51,20 @@ class Watched:
     """What became of a gang with these news."""
 
     def __init__(
-        self, *news: News, startup_s: float = 60, broken_s: float = 60, passed: bool = False, workers: int = 2
+        self,
+        *news: News,
+        startup_s: float = 60,
+        broken_s: float = 60,
+        passed: bool = False,
+        until: float | None = None,
+        workers: int = 2,
+        run_limit_s: int | None = None,
     ) -> None:
         self.log: list[str] = []
         self.reports: list[dict[int, str]] = []
         self.feed = WrittenNews([("warnings", {}), ("pods", {}), *news])
-        gang = Gang(GANG, "toposieve", LABELS, OWNER, workers)
-        limits = Limits(startup_s, broken_s, passed)
+        gang = Gang(GANG, "toposieve", LABELS, OWNER, workers, run_limit_s=run_limit_s)
+        limits = Limits(startup_s, broken_s, passed, until)
         self._supervision = Supervision(self.feed, gang, limits, self.log.append, self.reports.append)
 
     def run(self) -> "Watched":
@@ -65,6 +73,11 @@ class Watched:
 
     def failure(self) -> GangFailed:
         with pytest.raises(GangFailed) as caught:
+            self.run()
+        return caught.value
+
+    def held(self) -> GangHeld:
+        with pytest.raises(GangHeld) as caught:
             self.run()
         return caught.value
 
@@ -218,11 +231,12 @@ def test_what_workers_wait_for_is_said_once() -> None:
 
 def test_workers_that_do_not_start_in_time() -> None:
     news = objects("pods", pod(0, running()), pod(1, None, UNSCHEDULABLE))
-    failure = Watched(news, objects("job", job()), startup_s=0).failure()
-    assert str(failure).endswith(
+    held = Watched(news, objects("job", job()), startup_s=0).held()
+    assert str(held).endswith(
         "1 of 2 workers started within 0 s: worker 1: no node can take it: 0/2 nodes are available"
     )
-    assert failure.may_retry
+    assert not held.has_run
+    assert not held.is_suspended
 
 
 def test_a_worker_that_has_started_counts_when_its_pod_is_gone() -> None:
@@ -231,21 +245,63 @@ def test_a_worker_that_has_started_counts_when_its_pod_is_gone() -> None:
 
 
 @pytest.mark.parametrize("late", [pod(1, None, UNSCHEDULABLE), pod(1, waiting("ImagePullBackOff"))])
-def test_what_a_trigger_has_waited_for_too_long_fails_at_once(late: dict[str, Any]) -> None:
-    failure = Watched(objects("job", job()), objects("pods", pod(0, running()), late), passed=True).failure()
-    assert "within 0 s" not in str(failure)
+@pytest.mark.parametrize("over", [{"passed": True}, {"until": 0.0}])
+def test_what_a_trigger_has_waited_for_too_long_is_over_at_once(late: dict[str, Any], over: dict[str, Any]) -> None:
+    held = Watched(objects("pods", pod(0, running()), late), objects("job", job()), **over).held()
+    assert "only 1 of 2 workers started" in str(held)
 
 
 def test_the_time_in_which_another_process_waited_counts() -> None:
     admitted = job()
     admitted["status"]["startTime"] = "2026-01-01T00:00:00Z"
-    failure = Watched(objects("pods", pod(0, running()), pod(1)), objects("job", admitted)).failure()
-    assert "only 1 of 2 workers started" in str(failure)
+    held = Watched(objects("pods", pod(0, running()), pod(1)), objects("job", admitted)).held()
+    assert "only 1 of 2 workers started" in str(held)
 
 
-def test_the_time_in_a_queue_does_not_count() -> None:
-    watched = Watched(objects("job", job(suspend=True)), END, startup_s=0).run()
-    assert watched.log[0] == "the gang waits for its queue to admit it"
+def test_a_gang_in_a_queue_waits_elsewhere() -> None:
+    watched = Watched(objects("job", job(suspend=True)), startup_s=0)
+    held = watched.held()
+    assert (held.is_suspended, held.has_run) == (True, False)
+    assert watched.log == ["the gang waits for its queue to admit it"]
+
+
+ENDS = {"deletionTimestamp": "2026-01-01T00:00:12Z", "deletionGracePeriodSeconds": 3}
+BOTH_END = objects("pods", pod(0, running(), **ENDS), pod(1, terminated(143), **ENDS))
+
+
+@pytest.mark.parametrize("news", [[BOTH_END, objects("job", job(suspend=True))], [objects("job", job(suspend=True))]])
+def test_a_gang_whose_queue_takes_its_place_back_is_held(news: list[News]) -> None:
+    held = Watched(objects("job", job()), BOTH_RUN, *news).held()
+    assert (held.is_suspended, held.has_run) == (True, True)
+
+
+def test_those_that_a_queue_has_ended_are_no_failures_of_the_gang_that_goes_on() -> None:
+    again = objects("job", job(condition("Suspended", status="False")))
+    fresh = objects("pods", *(pod(index, running(), name=f"{GANG}-{index}-fresh") for index in range(2)))
+    Watched(BOTH_END, again, fresh, END).run()
+
+
+@pytest.mark.parametrize(
+    ("ended", "has_run"),
+    [
+        (pod(1, running(), condition("DisruptionTarget", "EvictionByEvictionAPI")), True),
+        (pod(1, None, phase="Failed") | {"status": {"phase": "Failed", "reason": "OutOfcpu"}}, False),
+    ],
+)
+def test_what_the_cluster_does_to_a_worker_is_not_the_gangs_failure(ended: dict[str, Any], has_run: bool) -> None:
+    held = Watched(objects("job", job()), objects("pods", pod(0, running()), ended)).held()
+    assert str(held).startswith("worker 1 was ")
+    assert (held.is_suspended, held.has_run) == (False, has_run)
+
+
+def test_a_gang_runs_no_longer_than_its_limit_from_its_last_workers_start_on() -> None:
+    started = datetime.now(UTC) - timedelta(seconds=100)
+    last = {"running": {"startedAt": started.isoformat()}}
+    news = [objects("job", job()), objects("pods", pod(0, running()), pod(1, last))]
+    assert str(Watched(*news, run_limit_s=90).failure()).endswith("it ran longer than its limit")
+    Watched(*news, END, run_limit_s=200).run()
+    half = objects("pods", pod(0, running()), pod(1, waiting("ContainerCreating")))
+    Watched(objects("job", job()), half, END, run_limit_s=90).run()
 
 
 @pytest.mark.parametrize(("reason", "broken_s"), [("InvalidImageName", 60), ("ImagePullBackOff", 0)])

@@ -12,8 +12,8 @@ from toposieve_airflow.tf_spawner.manifests import OWNER_ANNOTATION, Gang
 from toposieve_airflow.tf_spawner.supervision import Limits
 from toposieve_airflow.tf_spawner.trigger import GangStartTrigger, as_trigger
 
-IN_TIME = {"gang": GANG, "in_time": True, "timed_out": False}
-LATE = {"gang": GANG, "in_time": False, "timed_out": False}
+IN_TIME = {"gang": GANG, "in_time": True}
+LATE = {"gang": GANG, "in_time": False}
 BOTH_RUN = (job(), [pod(0, running()), pod(1, running())])
 
 Look = tuple[dict[str, Any], list[dict[str, Any]]] | int
@@ -73,11 +73,11 @@ def fire(monkeypatch: pytest.MonkeyPatch):
 
         return calls
 
-    def run(*states: Look, startup_s: float = 60, **options: Any) -> Any:
+    def run(*states: Look, startup_s: float = 60, until: float | None = None) -> Any:
         looks = iter(states)
         monkeypatch.setattr(trigger, "_calls", calls_for(looks))
         gang = Gang(GANG, "toposieve", LABELS, OWNER, 2)
-        made = as_trigger(gang, Limits(startup_s, 0), {}, poll_s=0, **options)
+        made = as_trigger(gang, Limits(startup_s, 0, until=until), {}, poll_s=0)
 
         async def first() -> Any:
             async for event in made.run():
@@ -130,8 +130,18 @@ def test_a_gang_that_starts_too_late(fire) -> None:
     assert fire((job(), [pod(0, running())]), startup_s=0) == LATE
 
 
-def test_a_gang_that_waits_longer_than_the_task_may_take(fire) -> None:
-    assert fire(deadline=0.0) == {**IN_TIME, "timed_out": True}
+@pytest.mark.parametrize("waits", [(job(suspend=True), []), (job(), [pod(0, running())])])
+def test_a_gang_that_has_waited_for_as_long_as_it_may(fire, waits: Look) -> None:
+    assert fire(waits, until=0.0) == LATE
+
+
+def test_a_gang_whose_queue_takes_its_place_back_waits_on(fire) -> None:
+    ends = {"deletionTimestamp": "2026-01-01T00:00:12Z", "deletionGracePeriodSeconds": 3}
+    again = job(condition("Suspended", status="False"))
+    terminating = [pod(index, running(), **ends) for index in range(2)]
+    fresh = [pod(index, running(), name=f"{GANG}-{index}-fresh") for index in range(2)]
+    looks = [(job(), [pod(0, running())]), (job(suspend=True), terminating), (again, terminating), (again, fresh)]
+    assert fire(*looks) == IN_TIME
 
 
 def test_airflow_has_time_to_notice_that_the_task_is_deferred(fire, monkeypatch: pytest.MonkeyPatch) -> None:
