@@ -1,4 +1,4 @@
-"""The pods of a Spark job on Kubernetes: the driver's log, what they wait for, why the driver failed, their removal."""
+"""The pods of a Spark job on Kubernetes: the driver's log, what they wait for, its end and why, their removal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kubernetes.client.exceptions import ApiException
 from toposieve_airflow.processes import TAIL_LINES, error_line
 from toposieve_airflow.tf_spawner import diagnosis
 from toposieve_airflow.tf_spawner.cluster import GangCluster, in_words
-from toposieve_airflow.tf_spawner.diagnosis import Failure, Remedy, State
+from toposieve_airflow.tf_spawner.diagnosis import Failure, Manifest, Remedy, State
+from toposieve_airflow.tf_spawner.manifests import DIGEST_LABEL
 from toposieve_airflow.tf_spawner.reading import Reading
 from toposieve_airflow.tf_spawner.watching import changes, is_passing
 from toposieve_airflow.tf_spawner.worker_logs import follow_log
@@ -31,6 +32,23 @@ _UNDER_WAY: dict[str, Any] = {"metadata": {}, "spec": {}}
 
 class SparkPods(GangCluster):
     """Pods of Spark jobs in one namespace."""
+
+    def drivers(self, selector: str) -> list[dict[str, Any]]:
+        """Drivers with these labels.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        return list(self._pods_within(f"{selector},spark-role=driver", 0).values())
+
+    def adopt_driver(self, name: str, ownership: Manifest) -> bool:
+        """Write into a driver's metadata who answers for it; whether it was there.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        patch = self._core.patch_namespaced_pod
+        return self._ask(patch, name, self.namespace, {"metadata": ownership}) is not None
 
     def delete_pods(self, selector: str) -> None:
         """Delete the pods with these labels; Kubernetes deletes what else a driver has made with it.
@@ -52,15 +70,22 @@ class SparkPods(GangCluster):
         self._wait_for_end(selector)
 
 
+def may_be_adopted(driver: Manifest, digest: str) -> bool:
+    """Whether a driver left by a process that is gone does the same work and has not failed."""
+    metadata, container = driver["metadata"], _container(driver)
+    same_work = metadata["labels"].get(DIGEST_LABEL) == digest
+    return same_work and diagnosis.failure_of(State(_UNDER_WAY, {metadata["name"]: driver}), container) is None
+
+
 class DriverWatch:
-    """Follows the driver and the executors of one try, in threads of its own, while the block lasts.
+    """Follows a driver and its executors, in threads of its own, while the block lasts.
 
     Args:
         pods: Where they are.
         selector: Their labels.
         log: Takes the lines of the driver's log, and what driver and executors wait for.
         give_up: Called once the driver has failed or can never start.
-        startup_s: Seconds until the driver has to run.
+        startup_s: Seconds until the driver has to run, and as many more until an executor has to.
 
     Attributes:
         failure: Why the driver has failed.
@@ -89,6 +114,9 @@ class DriverWatch:
         self._said: set[str] = set()
         self._began = time.monotonic()
         self._broken_since: float | None = None
+        self._executors_since: float | None = None
+        self._had_executors = False
+        self._cancelled = False
         self.failure: Failure | None = None
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
@@ -106,9 +134,19 @@ class DriverWatch:
         for thread in self._threads:
             thread.join()
 
+    def wait(self) -> None:
+        """Wait for the driver's end, and for the rest of its log; or until :meth:`cancel`."""
+        while not (self._cancelled or self._over.wait(TICK_S)):
+            pass
+        self.wait_for_end()
+
+    def cancel(self) -> None:
+        """Wait no more. May be called by a signal handler: takes no lock."""
+        self._cancelled = True
+
     def wait_for_end(self) -> None:
         """Wait a moment until the end of the driver, if there is one, is known, and its log is here."""
-        if self._follower is not None:
+        if self._follower is not None and not self._cancelled:
             self._over.wait(LOG_END_S)
             self._follower.join(LOG_END_S)
 
@@ -148,7 +186,7 @@ class DriverWatch:
             self._look(self._state.pods)
             self._reading.pause(TICK_S)
 
-    def _look(self, pods: Mapping[str, Mapping[str, Any]]) -> None:
+    def _look(self, pods: Mapping[str, Manifest]) -> None:
         waits = [(_is_executor(pod), text) for name, pod in pods.items() for text in self._pending(name, pod)]
         for is_executor, text in waits:
             self._say(f"executors wait: {text}" if is_executor else f"the driver waits: {text}")
@@ -163,8 +201,21 @@ class DriverWatch:
             reasons = "; ".join(text for is_executor, text in waits if not is_executor)
             reason = reasons or ("Kubernetes gives no reason" if drivers else "spark-submit has made no pod for it")
             self._fail(Failure(f"has not started within {self._startup_s:.0f} s: {reason}"))
+        else:
+            self._look_at_executors(pods, [text for is_executor, text in waits if is_executor])
 
-    def _look_at_driver(self, name: str, pod: Mapping[str, Any]) -> None:
+    def _look_at_executors(self, pods: Mapping[str, Manifest], waits: list[str]) -> None:
+        """Give up a driver none of whose executors has come; once one has, Spark itself replaces those it loses."""
+        executors = [pod for pod in pods.values() if _is_executor(pod)]
+        self._had_executors |= any(diagnosis.has_started(pod, _container(pod)) for pod in executors)
+        if self._had_executors or not (executors or self._executors_since):
+            return
+        self._executors_since = self._executors_since or time.monotonic()
+        if time.monotonic() - self._executors_since > self._startup_s:
+            reason = "; ".join(dict.fromkeys(waits)) or "Kubernetes gives no reason"
+            self._fail(Failure(f"has got no executor within {self._startup_s:.0f} s: {reason}"))
+
+    def _look_at_driver(self, name: str, pod: Manifest) -> None:
         container = _container(pod)
         kind, _ = diagnosis.container_state(pod, container)
         if kind != "waiting" and self._follower is None:
@@ -174,7 +225,7 @@ class DriverWatch:
         elif kind == "terminated":
             self._over.set()
 
-    def _stays_broken(self, name: str, pod: Mapping[str, Any]) -> Failure | None:
+    def _stays_broken(self, name: str, pod: Manifest) -> Failure | None:
         broken = diagnosis.broken_pods(self._alone(name, pod), _container(pod)).get(name)
         if broken is None:
             self._broken_since = None
@@ -184,10 +235,10 @@ class DriverWatch:
             return None
         return replace(broken[1], why=f"cannot start: {broken[1].why}")
 
-    def _pending(self, name: str, pod: Mapping[str, Any]) -> list[str]:
+    def _pending(self, name: str, pod: Manifest) -> list[str]:
         return list(diagnosis.pending_reasons(self._alone(name, pod), _container(pod)))
 
-    def _alone(self, name: str, pod: Mapping[str, Any]) -> State:
+    def _alone(self, name: str, pod: Manifest) -> State:
         about = {key: each for key, each in self._state.warnings.items() if each["involvedObject"].get("name") == name}
         return State(_UNDER_WAY, {name: pod}, about)
 
@@ -213,10 +264,10 @@ class DriverWatch:
             self._log(text)
 
 
-def _is_executor(pod: Mapping[str, Any]) -> bool:
+def _is_executor(pod: Manifest) -> bool:
     return bool(pod["metadata"]["labels"].get("spark-role") == "executor")
 
 
-def _container(pod: Mapping[str, Any]) -> str:
+def _container(pod: Manifest) -> str:
     """Name of the container that Spark runs in: that of the pod template, the first."""
     return str(pod["spec"]["containers"][0]["name"])

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
+from toposieve_airflow.naming import short_hash
 from toposieve_airflow.processes import end_children
-from toposieve_airflow.spark_driver import DriverWatch, SparkPods
+from toposieve_airflow.spark_driver import DriverWatch, SparkPods, may_be_adopted
 from toposieve_airflow.spark_job import SparkJobOperator
-from toposieve_airflow.tf_spawner.cluster import Refused, StillThere
-from toposieve_airflow.tf_spawner.manifests import MANAGED_BY, TRY_LABEL, gang_name, instance_label, task_hash
+from toposieve_airflow.tf_spawner.cluster import Refused, StillThere, of_another
+from toposieve_airflow.tf_spawner.manifests import (
+    DIGEST_LABEL,
+    MANAGED_BY,
+    OWNER_ANNOTATION,
+    TRY_LABEL,
+    gang_name,
+    instance_label,
+    owner_of,
+    task_hash,
+)
+from toposieve_airflow.tf_spawner.task_state import is_over
 
 if TYPE_CHECKING:
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
     from airflow.sdk import Context
 
 TASK_LABEL = "toposieve/task"
 """Label of the driver and executors of a task instance, whichever try made them."""
 
+DRIVER_LABEL = "toposieve/driver"
+"""Label of a driver and its executors, whichever try answers for them."""
+
 
 class SparkOnKubernetesOperator(SparkJobOperator):
     """``spark-submit`` in cluster mode: the driver is a pod, which makes the executors.
 
-    The driver's log appears live; a driver of an earlier try, whose task process is gone, is removed first; when the
-    task ends, however it ends, driver and executors are removed. What the job has published stays, and the next try
+    ``spark-submit`` ends when there is a driver; the driver is then followed to its own end, and its log appears live.
+    A driver whose task's process has died is taken over by the next try if it does the same work and has not failed;
+    so is one whose process Airflow has told to end, unless Airflow then says that the task was marked or cleared. When
+    the task ends in another way, driver and executors are removed. What the job has published stays, and the next try
     goes on from there.
 
     Args:
         namespace: Where the pods live.
         kubernetes_conn_id: Airflow connection for following and removing them.
-        startup_timeout_s: Seconds until the driver has to run.
+        startup_timeout_s: Seconds until the driver has to run, and as many more until an executor has to.
         instance: Name of this Airflow, where another one uses the namespace: it is on all that is made.
         kwargs: As for SparkJobOperator.
     """
@@ -55,8 +70,9 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         self.kubernetes_conn_id = kubernetes_conn_id
         self.startup_timeout_s = startup_timeout_s
         self.instance = instance
-        self._selector: str | None = None
-        self._own_selector: str | None = None
+        self._selector = self._own_selector = self._digest = self._owner = ""
+        self._watch: DriverWatch | None = None
+        self._killed = False
 
     def submit(self, context: Context) -> None:
         """Run the job to its end.
@@ -68,37 +84,67 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         """
         self.name_pods(context)
         try:
-            self._remove_pods(self._selector)
+            is_there = self._adopt(context["ti"].try_number)
             try:
-                self._follow(context)
+                self._follow(context, is_there)
             finally:
-                self._remove_pods(self._own_selector)
+                self._remove(context["ti"])
         except Refused as error:
             raise AirflowFailException(str(error)) from None
 
     def on_kill(self) -> None:
-        """End driver and executors, then spark-submit, then what it has made meanwhile.
+        """End the task, and with it the driver if that is what Airflow wants.
 
-        Airflow kills the task's process soon after, so that the requests that end the pods come first. Those of the
-        next try, which may be there already, are not touched.
+        It does not say why it calls this, so that asking is left to the task's own end.
         """
-        self._remove_pods(self._own_selector, wait=False)
-        with suppress(ConfigException):  # the provider removes the driver too, but from inside a cluster only
-            super().on_kill()
-        self._remove_pods(self._own_selector)
+        self._killed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        end_children()
 
-    def _follow(self, context: Context) -> None:
-        assert self._own_selector is not None
-        pods, own = self._pods(), self._own_selector
-        with DriverWatch(pods, own, self.job_log, end_children, self.startup_timeout_s) as driver:
+    def _adopt(self, try_number: int) -> bool:
+        """Answer for the driver that an earlier process has left, if it does this work; everything else is removed."""
+        pods, others = self._pods(), self._selector
+        for driver in pods.drivers(self._selector):
+            labels = driver["metadata"]["labels"]
+            if owner_of(driver) != self._owner and int(labels.get(TRY_LABEL, 0)) >= try_number:
+                raise of_another(driver, "Pod")
+            ownership = {"labels": {TRY_LABEL: str(try_number)}, "annotations": {OWNER_ANNOTATION: self._owner}}
+            name = driver["metadata"]["name"]
+            if may_be_adopted(driver, self._digest) and pods.adopt_driver(name, ownership):
+                self.log.info("taking over driver %s, which is there already", name)
+                self._own_selector = f"{self._selector},{DRIVER_LABEL}={labels[DRIVER_LABEL]}"
+                others = f"{self._selector},{DRIVER_LABEL}!={labels[DRIVER_LABEL]}"
+                break
+        try:
+            pods.remove_pods(others)
+        except (StillThere, ApiException, HTTPError) as error:
+            self.log.warning("driver or executors of an earlier try could not be removed: %s", error)
+        return others != self._selector
+
+    def _follow(self, context: Context, is_there: bool) -> None:
+        """Make a driver, unless it is there, and follow it to its end."""
+        with DriverWatch(
+            self._pods(), self._own_selector, self.job_log, end_children, self.startup_timeout_s
+        ) as self._watch:
             try:
-                super().submit(context)
-            except AirflowException as error:
-                driver.wait_for_end()
-                if driver.failure is None:
-                    raise error from None
-                kind = AirflowException if driver.failure.may_retry else AirflowFailException
-                raise kind(driver.in_words(driver.failure)) from None
+                self._stop_if_killed()
+                if not is_there:
+                    super().submit(context)
+                self._watch.wait()
+            except AirflowException:
+                self._watch.wait_for_end()
+                self._stop_if_killed()
+                if self._watch.failure is None:
+                    raise
+            self._stop_if_killed()
+            if (failure := self._watch.failure) is not None:
+                kind = AirflowException if failure.may_retry else AirflowFailException
+                raise kind(self._watch.in_words(failure)) from None
+
+    def _stop_if_killed(self) -> None:
+        if self._killed:
+            raise AirflowException("ended from outside before it was done")
 
     def name_pods(self, context: Context) -> None:
         """Name and label driver and executors of this try."""
@@ -106,13 +152,18 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         map_index = ti.map_index if ti.map_index is not None else -1
         name = gang_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number, self.instance)
         task = task_hash(ti.dag_id, ti.run_id, ti.task_id, map_index, self.instance)
-        labels = {**MANAGED_BY, **run_labels(context), **instance_label(self.instance)}
-        labels |= {TASK_LABEL: task, TRY_LABEL: str(ti.try_number)}
+        self._digest = short_hash([self.application, self.application_args, sorted((self.conf or {}).items())])
         self._selector = f"{TASK_LABEL}={task}"
-        self._own_selector = f"{self._selector},{TRY_LABEL}={ti.try_number}"
+        self._own_selector = f"{self._selector},{DRIVER_LABEL}={name}"
+        self._owner = f"{ti.id}/{ti.try_number}"
+        labels = {**MANAGED_BY, **run_labels(context), **instance_label(self.instance)}
+        labels |= {TASK_LABEL: task, DRIVER_LABEL: name}
+        labels |= {TRY_LABEL: str(ti.try_number), DIGEST_LABEL: self._digest}
         self.conf = {
             **(self.conf or {}),
+            "spark.kubernetes.submission.waitAppCompletion": "false",
             "spark.kubernetes.driver.pod.name": f"{name}-driver",
+            f"spark.kubernetes.driver.annotation.{OWNER_ANNOTATION}": self._owner,
             "spark.kubernetes.executor.podNamePrefix": name,
             **{
                 f"spark.kubernetes.{role}.label.{key}": value
@@ -121,17 +172,26 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             },
         }
 
-    def _remove_pods(self, selector: str | None, *, wait: bool = True) -> None:
-        """Delete pods of this task instance; Kubernetes then deletes what else belongs to them."""
-        if selector is None:
+    def _remove(self, ti: Any) -> None:
+        """Delete driver and executors, unless they are no longer this try's, or the next one may want them.
+
+        Kubernetes then deletes what else belongs to them.
+        """
+        if self._killed and not is_over(ti):
+            self.log.info("Airflow does not say that this task is over: its driver is left to the next try")
             return
         try:
-            if wait:
-                self._pods().remove_pods(selector)
-            else:
-                self._pods().delete_pods(selector)
+            pods = self._pods()
+            if all(owner_of(driver) == self._owner for driver in pods.drivers(self._own_selector)):
+                pods.remove_pods(self._own_selector)
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("driver or executors could not be removed: %s", error)
+
+    def _get_hook(self) -> SparkSubmitHook:
+        """The provider's, for a ``spark-submit`` that ends when there is a driver: it prints no exit code of one."""
+        hook = super()._get_hook()
+        hook._spark_exit_code = 0
+        return hook
 
     def _pods(self) -> SparkPods:
         return spark_pods(self.kubernetes_conn_id, self.namespace)

@@ -169,14 +169,45 @@ def test_a_good_end_is_no_failure_even_if_the_pod_is_deleted_then(cluster: Clust
     assert watched.log == ["done"]
 
 
-def test_what_executors_wait_for_is_said_once(cluster: Cluster) -> None:
-    executors = {f"exec-{index}": spark_pod("executor", None, UNSCHEDULABLE) for index in range(3)}
-    cluster.now = {"driver": spark_pod("driver", objects.running()), **executors}
+WAITING = {f"exec-{index}": spark_pod("executor", None, UNSCHEDULABLE) for index in range(3)}
+
+
+def test_a_driver_whose_executors_do_not_come_is_given_up_with_the_reason_said_once(cluster: Cluster) -> None:
+    cluster.now = {"driver": spark_pod("driver", objects.running()), **WAITING}
+    watched = Watched(cluster, startup_s=0.1)
+    assert watched.failure() == (
+        "the driver has got no executor within 0 s: no node can take it: 0/2 nodes are available"
+    )
+    assert watched.log == ["executors wait: no node can take it: 0/2 nodes are available"]
+    assert watched.watch.failure.may_retry
+
+
+@pytest.mark.parametrize("more", [{}, {"exec-3": spark_pod("executor", objects.running()), **WAITING}])
+def test_a_driver_that_has_one_executor_or_asks_for_none_goes_on(cluster: Cluster, more: dict[str, Any]) -> None:
+    cluster.now, cluster.lines = {"driver": spark_pod("driver", objects.running()), **more}, ["up"]
     watched = Watched(cluster, startup_s=0.1)
     with watched.watch:
         assert watched.said.wait(ENOUGH_S)
+        cluster.now = {name: pod for name, pod in cluster.now.items() if name != "exec-3"}
         assert not watched.gave_up.wait(0.2)
-    assert watched.log == ["executors wait: no node can take it: 0/2 nodes are available"]
+
+
+def test_a_driver_is_waited_for_until_its_own_container_has_ended_though_a_side_car_lives(cluster: Cluster) -> None:
+    cluster.now, cluster.lines = {"driver": spark_pod("driver", objects.terminated(0))}, ["done"]
+    cluster.now["driver"]["status"]["containerStatuses"].append({"name": "side-car", "state": objects.running()})
+    watched = Watched(cluster)
+    with watched.watch:
+        watched.watch.wait()
+    assert (watched.watch.failure, watched.log) == (None, ["done"])
+
+
+def test_whoever_is_told_to_end_waits_no_more(cluster: Cluster) -> None:
+    cluster.now = {"driver": spark_pod("driver", objects.running())}
+    watched = Watched(cluster)
+    with watched.watch:
+        watched.watch.cancel()
+        watched.watch.wait()
+    assert watched.watch.failure is None
 
 
 def test_an_account_that_may_not_look_is_named_and_not_tried_again(cluster: Cluster) -> None:

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from kubernetes.config import ConfigException
 
+from support import kubernetes_gangs as objects
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow import spark_job, spark_on_kubernetes
 from toposieve_airflow.jobs_environment import JobsEnvironment
@@ -12,47 +12,83 @@ from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator, run
 from toposieve_airflow.steps import Step
 from toposieve_airflow.tf_spawner.cluster import Refused
 from toposieve_airflow.tf_spawner.diagnosis import Failure, Remedy
+from toposieve_airflow.tf_spawner.manifests import OWNER_ANNOTATION
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 
 class Pods:
-    """Keeps what is asked of it, in order."""
+    """Pods of a cluster without one; keeps what is asked of it, in order."""
 
-    def __init__(self, asked: list[str]) -> None:
-        self._asked = asked
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.there: list[dict[str, Any]] = []
 
-    def delete_pods(self, selector: str) -> None:
-        self._asked.append(f"delete {selector}")
+    def drivers(self, selector: str) -> list[dict[str, Any]]:
+        wanted = dict(part.split("=") for part in selector.split(","))
+        return [each for each in self.there if wanted.items() <= each["metadata"]["labels"].items()]
+
+    def adopt_driver(self, name: str, ownership: dict[str, Any]) -> bool:
+        self.asked.append(f"adopt {name}")
+        for each in self.there:
+            for key, value in ownership.items():
+                each["metadata"][key] |= value
+        return bool(self.there)
 
     def remove_pods(self, selector: str) -> None:
-        self._asked.append(f"remove {selector}")
+        self.asked.append(f"remove {selector}")
 
 
 @pytest.fixture
-def asked() -> list[str]:
-    return []
+def pods() -> Pods:
+    return Pods()
 
 
 @pytest.fixture
 def operator(
-    step: Step, jobs: JobsEnvironment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+    step: Step, jobs: JobsEnvironment, pods: Pods, monkeypatch: pytest.MonkeyPatch
 ) -> SparkOnKubernetesOperator:
-    made = SparkOnKubernetesOperator(
-        task_id="ingest", namespace="here", kubernetes_conn_id="a", startup_timeout_s=1, step=step, jobs=jobs
-    )
-    monkeypatch.setattr(made, "_pods", lambda: Pods(asked))
-    monkeypatch.setattr(spark_job, "end_children", lambda: asked.append("end spark-submit"))
+    made = new_operator(step, jobs)
+    monkeypatch.setattr(SparkOnKubernetesOperator, "_pods", lambda self: pods)
+    monkeypatch.setattr(spark_on_kubernetes, "end_children", lambda: pods.asked.append("end spark-submit"))
     return made
 
 
+def new_operator(step: Step, jobs: JobsEnvironment, **options: Any) -> SparkOnKubernetesOperator:
+    given = {"namespace": "here", "kubernetes_conn_id": "a", "startup_timeout_s": 1, "step": step, "jobs": jobs}
+    return SparkOnKubernetesOperator(task_id="ingest", **given, **options)
+
+
+def left(operator: SparkOnKubernetesOperator, state: dict[str, Any], **instance: Any) -> dict[str, Any]:
+    """The driver that a try has left."""
+    operator.name_pods(TaskInstance(task_id="ingest", **instance).context())
+    conf = dict(operator.conf or {})
+    labels = {
+        key.removeprefix(start): value
+        for start in ["spark.kubernetes.driver.label."]
+        for key, value in conf.items()
+        if key.startswith(start)
+    }
+    owner = {OWNER_ANNOTATION: conf[f"spark.kubernetes.driver.annotation.{OWNER_ANNOTATION}"]}
+    name = conf["spark.kubernetes.driver.pod.name"]
+    return objects.pod(0, state, name=name, labels=labels, annotations=owner, namespace="here")
+
+
 @pytest.fixture
-def submit(operator: SparkOnKubernetesOperator, monkeypatch: pytest.MonkeyPatch) -> Callable[[Failure | None], None]:
-    """Run the operator; spark-submit ends badly, and this is known of the driver."""
+def submit(operator: SparkOnKubernetesOperator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run the operator; this is known of the driver in the end, and of spark-submit."""
 
     class Watch:
         failure: Failure | None = None
 
-        def __init__(self, *arguments: Any) -> None:
+        def __init__(self, pods: Pods, selector: str, *arguments: Any) -> None:
+            pods.asked.append(f"follow {selector}")
+
+        def wait(self) -> None:
+            type(self).failure = failures[0]
+            if killed:
+                operator.on_kill()
+
+        def cancel(self) -> None:
             pass
 
         def __enter__(self) -> "Watch":
@@ -67,16 +103,24 @@ def submit(operator: SparkOnKubernetesOperator, monkeypatch: pytest.MonkeyPatch)
         def in_words(self, failure: Failure) -> str:
             return f"the driver {failure.why}"
 
-    def fail(self: object, context: object) -> None:
-        raise AirflowException("spark-submit says so")
+    def start(self: SparkOnKubernetesOperator, context: Any) -> None:
+        self._pods().asked.append("spark-submit")
+        if errors:
+            raise errors[0]
 
-    def run(failure: Failure | None) -> None:
+    def run(
+        failure: Failure | None = None, error: Exception | None = None, kill: bool = False, **instance: Any
+    ) -> None:
         failures.append(failure)
-        operator.submit(TaskInstance(task_id="ingest").context())
+        errors.extend([error] if error else [])
+        killed.extend([True] if kill else [])
+        operator.submit(TaskInstance(task_id="ingest", **instance).context())
 
     failures: list[Failure | None] = []
+    errors: list[Exception] = []
+    killed: list[bool] = []
     monkeypatch.setattr(spark_on_kubernetes, "DriverWatch", Watch)
-    monkeypatch.setattr(spark_job.SparkJobOperator, "submit", fail)
+    monkeypatch.setattr(spark_job.SparkJobOperator, "submit", start)
     return run
 
 
@@ -110,52 +154,117 @@ def test_a_try_has_the_selector_of_its_task(operator: SparkOnKubernetesOperator)
     assert len(selectors) == 1
 
 
-def test_a_kill_first_asks_for_the_end_of_the_pods(operator: SparkOnKubernetesOperator, asked: list[str]) -> None:
-    operator.name_pods(TaskInstance().context())
-    operator.on_kill()
-    selector = f"{operator._selector},try_number=1"
-    assert asked == [f"delete {selector}", "end spark-submit", f"remove {selector}"]
+TASK = "toposieve/task=eb3b2537"
+OWN = f"{TASK},toposieve/driver=ingest-eb3b2537-1"
+SECOND = f"{TASK},toposieve/driver=ingest-eb3b2537-2"
 
 
-def test_a_kill_removes_the_pods_though_the_provider_finds_no_cluster_around_it(
-    operator: SparkOnKubernetesOperator, asked: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_driver_is_made_followed_and_removed(submit: Callable[..., None], pods: Pods) -> None:
+    submit()
+    assert pods.asked == [f"remove {TASK}", f"follow {OWN}", "spark-submit", f"remove {OWN}"]
+
+
+@pytest.mark.parametrize("state", [objects.running(), objects.waiting("ContainerCreating"), objects.terminated(0)])
+def test_the_next_try_takes_the_driver_over(
+    submit: Callable[..., None],
+    operator: SparkOnKubernetesOperator,
+    pods: Pods,
+    step: Step,
+    jobs: JobsEnvironment,
+    state: dict[str, Any],
 ) -> None:
-    def fail(self: object) -> None:
-        raise ConfigException("Service host/port is not set.")
-
-    monkeypatch.setattr(spark_job.SparkJobOperator, "on_kill", fail)
-    operator.name_pods(TaskInstance().context())
-    operator.on_kill()
-    selector = f"{operator._selector},try_number=1"
-    assert asked == [f"delete {selector}", f"remove {selector}"]
-
-
-def test_a_kill_before_the_start_has_no_pods_to_end(operator: SparkOnKubernetesOperator, asked: list[str]) -> None:
-    operator.on_kill()
-    assert asked == ["end spark-submit"]
+    pods.there = [left(new_operator(step, jobs), state)]
+    submit(try_number=2)
+    others = f"{TASK},toposieve/driver!=ingest-eb3b2537-1"
+    assert pods.asked == ["adopt ingest-eb3b2537-1-driver", f"remove {others}", f"follow {OWN}", f"remove {OWN}"]
 
 
 @pytest.mark.parametrize(
-    ("failure", "kind", "words"),
+    ("state", "options"),
     [
-        (None, AirflowException, "spark-submit says so"),
-        (Failure("was evicted"), AirflowException, "the driver was evicted"),
-        (Failure("cannot start", remedy=Remedy.NONE), AirflowFailException, "the driver cannot start"),
+        (objects.terminated(1), {}),
+        (objects.running(), {"application": "another.py"}),
+        (objects.running(), {"conf": {"spark.executor.cores": "8"}}),
+    ],
+)
+def test_a_driver_that_has_failed_or_does_other_work_is_removed_first(
+    submit: Callable[..., None],
+    pods: Pods,
+    step: Step,
+    jobs: JobsEnvironment,
+    state: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    pods.there = [left(new_operator(step, jobs, **options), state)]
+    submit(try_number=2)
+    assert pods.asked == [f"remove {TASK}", f"follow {SECOND}", "spark-submit", f"remove {SECOND}"]
+
+
+@pytest.mark.parametrize("other", [{"airflow": "another"}, {"try_number": 2}])
+def test_a_driver_of_no_earlier_try_is_left_alone(
+    submit: Callable[..., None], pods: Pods, step: Step, jobs: JobsEnvironment, other: dict[str, Any]
+) -> None:
+    pods.there = [left(new_operator(step, jobs), objects.running(), **other)]
+    with pytest.raises(AirflowFailException, match="-driver is there already and is another task's"):
+        submit()
+    assert pods.asked == []
+
+
+def test_a_driver_that_the_next_try_has_taken_over_stays(
+    operator: SparkOnKubernetesOperator, pods: Pods, step: Step, jobs: JobsEnvironment
+) -> None:
+    pods.there = [left(operator, objects.running())]
+    operator._remove(TaskInstance())
+    new_operator(step, jobs)
+    pods.adopt_driver("", {"annotations": {OWNER_ANNOTATION: "the next"}})
+    operator._remove(TaskInstance())
+    assert pods.asked == [f"remove {OWN}", "adopt "]
+
+
+@pytest.mark.parametrize(("state", "wanted"), [("failed", False), ("restarting", False), ("running", True)])
+def test_a_killed_task_removes_its_driver_only_if_airflow_says_that_it_was_marked_or_cleared(
+    submit: Callable[..., None], pods: Pods, state: str, wanted: bool
+) -> None:
+    with pytest.raises(AirflowException, match="ended from outside"):
+        submit(kill=True, state=state)
+    end = [] if wanted else [f"remove {OWN}"]
+    assert pods.asked == [f"remove {TASK}", f"follow {OWN}", "spark-submit", "end spark-submit", *end]
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "kind", "words"),
+    [
+        (None, AirflowException("spark-submit says so"), AirflowException, "spark-submit says so"),
+        (Failure("was evicted"), AirflowException("it says so"), AirflowException, "the driver was evicted"),
+        (Failure("was evicted"), None, AirflowException, "the driver was evicted"),
+        (Failure("cannot start", remedy=Remedy.NONE), None, AirflowFailException, "the driver cannot start"),
     ],
 )
 def test_what_is_known_of_the_driver_decides(
-    submit: Callable[[Failure | None], None],
-    operator: SparkOnKubernetesOperator,
-    asked: list[str],
+    submit: Callable[..., None],
+    pods: Pods,
     failure: Failure | None,
+    error: Exception | None,
     kind: type[AirflowException],
     words: str,
 ) -> None:
     with pytest.raises(AirflowException) as caught:
-        submit(failure)
+        submit(failure, error)
     assert type(caught.value) is kind
     assert str(caught.value) == words
-    assert asked == [f"remove {operator._selector}", f"remove {operator._selector},try_number=1"]
+    assert pods.asked[-1] == f"remove {OWN}"
+
+
+def test_spark_submit_does_not_wait_for_the_driver_nor_for_its_exit_code(
+    operator: SparkOnKubernetesOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.name_pods(TaskInstance().context())
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "k8s://https://here"}')
+    hook = operator._get_hook()
+    assert hook._conf["spark.kubernetes.submission.waitAppCompletion"] == "false"
+    monkeypatch.setattr(hook, "_build_spark_submit_command", lambda application: ["true"])
+    hook.submit("job.py")
+    hook._submit_sp.stdout.close()  # the provider leaves it open
 
 
 def test_a_missing_right_is_no_reason_for_a_retry(

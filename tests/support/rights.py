@@ -33,7 +33,7 @@ GANG = [
 """TFSpawnerOperator."""
 
 SPARK_OPERATOR = [
-    *rights("", "pods", "list", "watch", "delete"),
+    *rights("", "pods", "list", "watch", "patch", "delete"),
     *rights("", "pods/log", "get"),
     *rights("", "events", "list", "watch"),
 ]

@@ -211,12 +211,13 @@ class GangCluster:
         return _asked(ask)
 
 
-def of_another(job: Manifest) -> Refused:
-    """What to say when a Job is in the way that is not this task's."""
-    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+def of_another(thing: Manifest, kind: str = "Job") -> Refused:
+    """What to say when a Job, or a pod, is in the way that is not this task's."""
+    name, namespace = thing["metadata"]["name"], thing["metadata"]["namespace"]
     return Refused(
-        f"Job {name} is there already and is another task's, of another Airflow or of a deleted run of the same name: "
-        f"give one of them another name, or remove the Job by `kubectl delete job -n {namespace} {name}`"
+        f"{kind} {name} is there already and is another task's, of another Airflow or of a deleted run of the same "
+        f"name: give one of them another name, or remove the {kind} by "
+        f"`kubectl delete {kind.lower()} -n {namespace} {name}`"
     )
 
 
