@@ -152,7 +152,8 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         map_index = ti.map_index if ti.map_index is not None else -1
         name = gang_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number, self.instance)
         task = task_hash(ti.dag_id, ti.run_id, ti.task_id, map_index, self.instance)
-        self._digest = short_hash([self.application, self.application_args, sorted((self.conf or {}).items())])
+        given = [self.application, self.application_args, sorted((self.conf or {}).items())]
+        self._digest = self._digest or short_hash(given)
         self._selector = f"{TASK_LABEL}={task}"
         self._own_selector = f"{self._selector},{DRIVER_LABEL}={name}"
         self._owner = f"{ti.id}/{ti.try_number}"

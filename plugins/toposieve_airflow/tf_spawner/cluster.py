@@ -148,7 +148,7 @@ class GangCluster:
         """
         self._create(self._core.create_namespaced_service, service_manifest(gang, job["metadata"]["uid"]))
 
-    def remove(self, selector: str, owner: str | None = None) -> None:
+    def remove(self, selector: str, owner: str | None = None) -> bool:
         """Delete everything with these labels and wait until it is gone. Pods of a node that is lost go by force.
 
         No others do: the next gang must not get a GPU, or write to a folder, that the last one still has. A Job is
@@ -158,6 +158,9 @@ class GangCluster:
             selector: Labels.
             owner: Whose the Jobs have to be; otherwise nothing is done. None: whoever's.
 
+        Returns:
+            Whether a pod was lost with its node.
+
         Raises:
             StillThere: Something is left all the same.
             Refused: The API server does not allow it.
@@ -165,20 +168,21 @@ class GangCluster:
         """
         while jobs := [job for job in self.find_jobs(selector) if "deletionTimestamp" not in job["metadata"]]:
             if owner is not None and any(owner_of(job) != owner for job in jobs):
-                return
+                return False
             for job in jobs:
                 delete, name = self._batch.delete_namespaced_job, job["metadata"]["name"]
                 self._ask(delete, name, self.namespace, body=deletion_of(job), missing=CHANGED)
-        self._wait_for_end(selector)
+        return self._wait_for_end(selector)
 
-    def _wait_for_end(self, selector: str) -> None:
+    def _wait_for_end(self, selector: str) -> bool:
         pods = self._pods_within(selector, 0)
         grace_s = max((pod["spec"].get("terminationGracePeriodSeconds", 0) for pod in pods.values()), default=0)
         pods = self._pods_within(selector, grace_s + LATE_S) if pods else pods
-        deadline = time.monotonic() + GONE_S
+        deadline, is_lost = time.monotonic() + GONE_S, False
         while pods and time.monotonic() < deadline:
             for name, pod in pods.items():
                 if _is_lost(pod):
+                    is_lost = True
                     self._ask(self._core.delete_namespaced_pod, name, self.namespace, grace_period_seconds=0)
             pods = self._pods_within(selector, LATE_S)
         if pods:
@@ -187,6 +191,7 @@ class GangCluster:
                 f"Kubernetes does not remove these pods; look at their nodes, or forget the pods by "
                 f"`kubectl delete pod -n {self.namespace} --force {names}`"
             )
+        return is_lost
 
     def _pods_within(self, selector: str, seconds: float) -> Objects:
         left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))

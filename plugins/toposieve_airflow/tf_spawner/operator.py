@@ -373,19 +373,23 @@ class TFSpawnerOperator(KubernetesPodOperator):
         """Follow a gang to its end, or defer the task until it has a place again."""
         try:
             return self._supervise(gang, limits, context)
-        except GangHeld as held:
-            until = self._may_wait_until(context) if held.has_run else limits.until
-            assert until is not None
-            if time.time() >= until:
-                raise AirflowFailException(
-                    f"{held}; a gang may wait for {self.waiting_timeout} and no longer"
-                ) from None
-            self.log.info("%s; the gang waits for its place, which costs no try", held)
-            if not held.is_suspended:
-                self._cluster(gang).remove(gang.selector, gang.owner)
-                gang = self._start_or_adopt(pod, replace(gang, name=next_name(gang.name)), context, cleanup)
-            cleanup.pop_all()
-            self._defer(gang, until, context)
+        except GangFailed as failed:
+            # Workers miss one whose node is lost before Kubernetes does, and end.
+            if self._killed or not failed.may_retry or not self._remove(gang, context["ti"]):
+                raise
+            held = GangHeld(f"a worker was lost with its node, and then: {failed}", is_suspended=False, has_run=True)
+        except GangHeld as error:
+            held = error
+        until = self._may_wait_until(context) if held.has_run else limits.until
+        assert until is not None
+        if time.time() >= until:
+            raise AirflowFailException(f"{held}; a gang may wait for {self.waiting_timeout} and no longer")
+        self.log.info("%s; the gang waits for its place, which costs no try", held)
+        if not held.is_suspended:
+            self._cluster(gang).remove(gang.selector, gang.owner)
+            gang = self._start_or_adopt(pod, replace(gang, name=next_name(gang.name)), context, cleanup)
+        cleanup.pop_all()
+        self._defer(gang, until, context)
 
     def _supervise(self, gang: Gang, limits: Limits, context: Context) -> list[str]:
         """Follow the gang to its end, and return the folders that its log names as those of its results."""
@@ -418,20 +422,24 @@ class TFSpawnerOperator(KubernetesPodOperator):
             check_and_announce(step, self.jobs, self.outlets, context)
         log_places(self.log.info, step)
 
-    def _remove(self, gang: Gang, ti: Any) -> None:
+    def _remove(self, gang: Gang, ti: Any) -> bool:
         """Delete everything of a gang, unless it is no longer this try's, or the next one may want it.
 
         What cannot be deleted now is left to the next try and to the run's teardown; it ends by its deadline and its
         time to live.
+
+        Returns:
+            Whether a worker was lost with its node.
         """
         if self._killed and not is_over(ti):
             self.log.info("Airflow does not say that this task is over: gang %s is left to the next try", gang.name)
-            return
+            return False
         try:
-            self._cluster(gang).remove(gang.selector, gang.owner)
+            return self._cluster(gang).remove(gang.selector, gang.owner)
         except (Refused, StillThere, ApiException, HTTPError) as error:
             command = f"kubectl delete job -n {gang.namespace} -l {gang.selector}"
             self.log.warning("gang %s could not be removed: %s. By hand: `%s`", gang.name, error, command)
+            return False
 
     def _cluster(self, gang: Gang) -> GangCluster:
         return GangCluster(self.client.api_client, gang.namespace)

@@ -1,5 +1,6 @@
 """Gangs of tiny pods in a namespace of a real cluster."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,14 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 import yaml
+from airflow.sdk.exceptions import TaskDeferred
 
 from support.airflow_environment import CONFIG_FOLDER
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
 from support.kubernetes_gangs import TaskInstance, workers_heard
+from toposieve_airflow.tf_spawner import trigger
 from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
@@ -42,13 +46,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @dataclass
 class Run:
-    """A task that runs in a thread of its own."""
+    """A task that runs in a thread of its own; what it defers to, it waits for as Airflow would."""
 
     operator: TFSpawnerOperator
     task: TaskInstance
     lines: list[str] = field(default_factory=list)
     error: BaseException | None = None
     ended_at: float = 0.0
+    deferrals: int = 0
 
     def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._execute, daemon=True)
@@ -56,10 +61,20 @@ class Run:
     def _execute(self) -> None:
         with workers_heard(self.operator.log):
             try:
-                self.operator.execute(self.task.context())
+                self._run()
             except Exception as error:  # told to the test
                 self.error = error
         self.ended_at = time.monotonic()
+
+    def _run(self) -> None:
+        go_on: Callable[[], Any] = partial(self.operator.execute, self.task.context())
+        while True:
+            try:
+                return go_on()
+            except TaskDeferred as deferred:
+                self.deferrals += 1
+                event, method = fired(deferred.trigger), getattr(self.operator, deferred.method_name)
+                go_on = partial(method, self.task.context(), event, **deferred.kwargs)
 
     def start(self) -> "Run":
         self._thread.start()
@@ -84,6 +99,22 @@ class Run:
     def worker_lines(self, worker: int) -> list[str]:
         start = f"[worker {worker}] "
         return [line.removeprefix(start) for line in self.lines if line.startswith(start)]
+
+
+def fired(deferred_to: trigger.GangStartTrigger) -> dict[str, Any]:
+    """What a trigger that has gone through the database tells in the end."""
+    _, arguments = deferred_to.serialize()
+    made = trigger.GangStartTrigger(**json.loads(json.dumps(arguments)))
+
+    async def fire() -> dict[str, Any]:
+        return (await anext(made.run())).payload
+
+    return asyncio.run(fire())
+
+
+@pytest.fixture(autouse=True)
+def no_airflow_to_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigger, "SETTLED_S", 0)
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +166,7 @@ def make_run(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[C
             "arguments": [text],
             "workers": workers,
             "startup_timeout_seconds": 60,
+            "poll_interval": 0.5,
         }
         operator = TFSpawnerOperator(**{**settings, **options})
         return new_run(operator, request.node.name, try_number, mortal)

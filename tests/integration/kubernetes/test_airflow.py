@@ -12,7 +12,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from support.charts import RELEASE
-from support.cluster import OURS, Namespace, wait_for
+from support.cluster import INDEX_LABEL, OURS, Namespace, wait_for
 from support.cluster_training import TRAINING, write_small_dataset
 from support.real_airflow import DagRun, RealAirflow, real_airflow
 from support.releases import shared_folder
@@ -148,6 +148,18 @@ def test_gangs_outlive_an_airflow_that_is_away_for_longer_than_their_tasks_wait(
     assert_taken_over(run)
     for index in range(2):
         assert gang_lines(run, index) == [str(i) for i in range(3 * LONG)]
+
+
+def test_an_evicted_gang_goes_on_in_the_same_try(start: Callable[..., DagRun], namespace: Namespace) -> None:
+    run = start("counting", steps=12)
+    wait_for_line(run, "step 2")
+    evicted = namespace.names("pod", f"{OURS},{INDEX_LABEL}=1")[0]
+    meta = {"metadata": {"name": evicted, "namespace": namespace.name}}
+    namespace.core.create_namespaced_pod_eviction(evicted, namespace.name, meta)
+    assert run.wait() == "success"
+    assert tries(run) == [1, 1]
+    assert [gang_lines(run, index)[-12:] for index in range(2)] == [[str(i) for i in range(12)]] * 2
+    assert sum("costs no try" in line for index in range(2) for line in gang_lines(run, index, "")) == 1
 
 
 def test_marked_failed_and_cleared_while_they_run(start: Callable[..., DagRun], namespace: Namespace) -> None:

@@ -1,24 +1,28 @@
 """What ends a gang without any harm to the cluster: each leaves a plain reason and nothing else."""
 
 import asyncio
-import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from kubernetes import client
 
-from support.cluster import OURS
+from support.cluster import OURS, pod_spec
 from support.kubernetes_gangs import workers_heard
+from toposieve_airflow.tf_spawner.supervision import Supervision
 from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
-from toposieve_airflow.tf_spawner.trigger import GangStartTrigger
 
-from .conftest import IMAGE, Namespace, Run, wait_for
+from .conftest import IMAGE, Namespace, Run, fired, wait_for
 
 WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
 COUNT = "import time\nfor i in range(12):\n    print('step', i)\n    time.sleep(.5)"
+FIRST_WAITS = "import os, time; print('up'); 'r2-0' in os.environ['TF_CONFIG'] or time.sleep(600)"
+"""Ends when it is the second gang of its try."""
+
 ONE_FAILS = """
 import json, os, signal, sys
 signal.signal(15, lambda *_: sys.exit(143))
@@ -27,6 +31,13 @@ if json.loads(os.environ['TF_CONFIG'])['task']['index'] == 1:
     {how}
 signal.pause()
 """
+
+
+def goes_on(run: Run, why: str) -> None:
+    """Check that a gang of :data:`FIRST_WAITS` has lost its place, and that a new one has gone on in the same try."""
+    assert run.error is None
+    assert any(why in line and "costs no try" in line for line in run.lines), run.lines
+    assert run.deferrals == 1
 
 
 def failed(run: Run, *, retry: bool) -> str:
@@ -58,11 +69,51 @@ def test_a_deleted_worker_ends_the_gang(make_run, namespace: Namespace) -> None:
 
 
 def test_the_chief_evicted(make_run, namespace: Namespace) -> None:
-    run = make_run(WAIT).start()
+    run = make_run(FIRST_WAITS).start()
     name = namespace.pod(0).metadata.name
     eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=name, namespace=namespace.name))
     namespace.core.create_namespaced_pod_eviction(name, namespace.name, eviction)
-    assert "worker 0 was evicted" in failed(run.finish(), retry=True)
+    goes_on(run.finish(), "worker 0 was evicted")
+
+
+def test_a_node_that_is_drained(make_run, namespace: Namespace) -> None:
+    run = make_run(FIRST_WAITS).start()
+    run.wait_for_line("[worker 1] up")
+    node = namespace.pod(1).spec.node_name
+    with cordoned(namespace, node):
+        for pod in namespace.core.list_namespaced_pod(namespace.name, field_selector=f"spec.nodeName={node}").items:
+            eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod.metadata.name, namespace=namespace.name))
+            namespace.core.create_namespaced_pod_eviction(pod.metadata.name, namespace.name, eviction)
+        goes_on(run.finish(), "was evicted")
+    assert not any(f"started on {node}" in line for line in run.lines[-4:])
+
+
+@contextmanager
+def cordoned(namespace: Namespace, node: str) -> Iterator[None]:
+    """A node that takes no pods while the block lasts."""
+    namespace.core.patch_node(node, {"spec": {"unschedulable": True}})
+    try:
+        yield
+    finally:
+        namespace.core.patch_node(node, {"spec": {"unschedulable": None}})
+
+
+def test_a_cluster_that_is_full_for_longer_than_a_gang_may_take_to_start(
+    make_run, namespace: Namespace, slots: str
+) -> None:
+    command = ["sleep", "600"]
+    spec = pod_spec(IMAGE, command=command, resources={"limits": {slots: "1"}})
+    spec["terminationGracePeriodSeconds"] = 0
+    namespace.core.create_namespaced_pod(namespace.name, {"metadata": {"name": "full"}, "spec": spec})
+    namespace.wait_until_running("full")
+    limits = {"startup_timeout_seconds": 3, "execution_timeout": timedelta(seconds=5)}
+    run = make_run("print('up')", container_resources=client.V1ResourceRequirements(limits={slots: "1"}), **limits)
+    run.start()
+    wait_for(lambda: run.deferrals == 3)
+    namespace.core.delete_namespaced_pod("full", namespace.name)
+    assert run.finish().error is None
+    assert run.worker_lines(1)[-1] == "up"
+    assert any("only 1 of 2 workers started within 3 s: worker " in line for line in run.lines)
 
 
 def test_a_worker_over_its_memory_limit(make_run) -> None:
@@ -73,8 +124,10 @@ def test_a_worker_over_its_memory_limit(make_run) -> None:
 
 
 def test_a_gang_that_no_node_can_take_says_so_and_gives_up(make_run) -> None:
-    run = make_run(WAIT, node_selector={"no-such": "node"}, startup_timeout_seconds=3).start().finish()
-    error = failed(run, retry=True)
+    limits = {"startup_timeout_seconds": 3, "waiting_timeout": timedelta(seconds=6)}
+    run = make_run(WAIT, node_selector={"no-such": "node"}, **limits).start().finish()
+    error = failed(run, retry=False)
+    assert run.deferrals >= 1
     assert "only 0 of 2 workers started" in error
     assert "no node can take it" in error
     assert any(line.startswith("workers 0, 1: no node can take it") for line in run.lines)
@@ -87,8 +140,9 @@ def test_an_image_that_does_not_exist(make_run) -> None:
 
 
 def test_a_registry_that_does_not_answer(make_run) -> None:
-    run = make_run(WAIT, image="localhost:9/image:1", broken_timeout_seconds=3).start().finish()
-    assert "its image cannot be pulled" in failed(run, retry=True)
+    limits = {"broken_timeout_seconds": 1, "waiting_timeout": timedelta(seconds=6)}
+    run = make_run(WAIT, image="localhost:9/image:1", **limits).start().finish()
+    assert "its image cannot be pulled" in failed(run, retry=False)
 
 
 def test_an_image_name_that_is_not_valid(make_run) -> None:
@@ -135,9 +189,16 @@ def test_a_namespace_that_does_not_exist(make_run) -> None:
     assert '"no-such-namespace" not found' in failed(run, retry=False)
 
 
-def test_the_run_limit_is_kept_by_kubernetes(make_run) -> None:
-    run = make_run(WAIT, active_deadline_seconds=4).start().finish()
-    assert "ran longer than its limit" in failed(run, retry=True)
+@pytest.mark.parametrize("start_s", [60, 0])
+def test_the_run_limit_is_kept_by_the_task_and_later_by_kubernetes(
+    make_run, monkeypatch: pytest.MonkeyPatch, start_s: int
+) -> None:
+    run = make_run(WAIT, active_deadline_seconds=4, startup_timeout_seconds=60)
+    made = run.operator.pod_and_gang
+    run.operator.pod_and_gang = lambda context: (made(context)[0], replace(made(context)[1], start_limit_s=start_s))
+    if not start_s:
+        monkeypatch.setattr(Supervision, "_runs_too_long", lambda self: None)
+    assert "ran longer than its limit" in failed(run.start().finish(), retry=True)
 
 
 def test_a_quota_that_leaves_room_for_one_worker(make_run, namespace: Namespace) -> None:
@@ -145,10 +206,11 @@ def test_a_quota_that_leaves_room_for_one_worker(make_run, namespace: Namespace)
     namespace.core.create_namespaced_resource_quota(namespace.name, quota)
     try:
         wait_for(lambda: namespace.core.read_namespaced_resource_quota("small", namespace.name).status.hard)
-        run = make_run(WAIT, startup_timeout_seconds=4).start().finish()
+        limits = {"startup_timeout_seconds": 4, "waiting_timeout": timedelta(seconds=1)}
+        run = make_run(WAIT, **limits).start().finish()
     finally:
         namespace.core.delete_namespaced_resource_quota("small", namespace.name)
-    error = failed(run, retry=True)
+    error = failed(run, retry=False)
     assert "only 1 of 2 workers started" in error
     assert "the namespace's quota leaves no room: exceeded quota: small" in error
 
@@ -227,9 +289,9 @@ def test_a_job_of_the_same_name_that_is_another_tasks_stays(make_run, namespace:
 def test_a_queued_gang_starts_when_it_is_admitted(make_run, namespace: Namespace) -> None:
     run = make_run("print('up')", gang_queue="training", startup_timeout_seconds=30).start()
     run.wait_for_line("the gang waits for its queue to admit it")
-    (job,) = namespace.names("job", "kueue.x-k8s.io/queue-name=training")
+    assert namespace.names("job", "kueue.x-k8s.io/queue-name=training")
     assert not namespace.names("pod")
-    namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
+    admit(namespace)
     assert run.finish().error is None
     assert run.worker_lines(1) == ["up"]
 
@@ -248,39 +310,46 @@ def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespa
     with pytest.raises(TaskDeferred) as deferred:
         run.operator.execute(run.task.context())
     (job,) = namespace.names("job", OURS)
-    path, arguments = deferred.value.trigger.serialize()
-    trigger = GangStartTrigger(**json.loads(json.dumps(arguments)))
+    path, _ = deferred.value.trigger.serialize()
     assert path.endswith(".GangStartTrigger")
-    namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
-
-    async def fire() -> dict[str, Any]:
-        return (await anext(trigger.run())).payload
-
-    event = asyncio.run(fire())
-    assert event == {"gang": job, "in_time": True, "timed_out": False}
+    admit(namespace)
+    event = fired(deferred.value.trigger)
+    assert event == {"gang": job, "in_time": True}
     with workers_heard(run.operator.log):
         getattr(run.operator, deferred.value.method_name)(run.task.context(), event, **deferred.value.kwargs)
     assert run.worker_lines(0) == run.worker_lines(1) == ["up"]
 
 
+def admit(namespace: Namespace, suspend: bool = False) -> None:
+    """Do with the only Job what Kueue would."""
+    (job,) = namespace.names("job", OURS)
+    namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": suspend}})
+
+
 def test_a_gang_that_waits_too_long_in_a_queue(make_run) -> None:
-    limit = {"execution_timeout": timedelta(seconds=1), "deferrable": True, "poll_interval": 0.5}
-    run = make_run("print('up')", gang_queue="training", **limit)
-    with pytest.raises(TaskDeferred) as deferred:
-        run.operator.execute(run.task.context())
-
-    async def fire() -> dict[str, Any]:
-        return (await anext(deferred.value.trigger.run())).payload
-
-    with pytest.raises(AirflowTaskTimeout, match="has waited for 0:00:01"):
-        run.operator.go_on(run.task.context(), asyncio.run(fire()), 1)
+    run = make_run("print('up')", gang_queue="training", waiting_timeout=timedelta(seconds=1))
+    error = failed(run.start().finish(), retry=False)
+    assert error == "it waits for its queue; a gang may wait for 0:00:01 and no longer"
 
 
-def test_a_queue_that_takes_its_place_back(make_run, namespace: Namespace) -> None:
-    run = make_run(WAIT).start()
-    job = namespace.pod(0).metadata.labels["batch.kubernetes.io/job-name"]
-    namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": True}})
-    assert "its queue has suspended it again" in failed(run.finish(), retry=True)
+@pytest.mark.parametrize("how", ["", "import signal, sys; signal.signal(15, lambda *_: sys.exit(143))\n"])
+def test_a_gang_that_its_queue_suspends_thrice_keeps_its_place_and_goes_on(
+    make_run, namespace: Namespace, how: str
+) -> None:
+    run = make_run(how + COUNT, gang_queue="training").start()
+    wait_for(lambda: run.deferrals == 1)
+    jobs = namespace.names("job", OURS)
+    for suspended in range(1, 4):
+        admit(namespace)
+        wait_for(lambda count=suspended: run.worker_lines(1).count("step 2") == count)
+        admit(namespace, suspend=True)
+        wait_for(lambda count=suspended: run.deferrals == count + 1)
+    assert namespace.names("job", OURS) == jobs
+    admit(namespace)
+    assert run.finish().error is None
+    for worker in range(2):
+        assert run.worker_lines(worker)[-12:] == [f"step {i}" for i in range(12)]
+    assert sum("its queue has suspended it again" in line for line in run.lines) == 3
 
 
 def test_a_task_killed_while_its_gang_waits(make_run, namespace: Namespace) -> None:

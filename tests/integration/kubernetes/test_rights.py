@@ -16,6 +16,7 @@ from toposieve_airflow.jobs_environment import JobsEnvironment
 from toposieve_airflow.spark_driver import DriverWatch
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
 from toposieve_airflow.tf_spawner import watching
+from toposieve_airflow.tf_spawner.manifests import DIGEST_LABEL
 
 from .conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import COUNT, WAIT
@@ -114,7 +115,12 @@ def test_without_the_right_to_delete_pods_that_of_a_lost_node_is_named(
     namespace.wait_until_ready(node)
 
 
-@pytest.mark.parametrize("missing", [right for right in SPARK_OPERATOR if right.resource == "pods"], ids=str)
+SPARK_ADOPT = Right("", "pods", "patch")
+
+
+@pytest.mark.parametrize(
+    "missing", [right for right in SPARK_OPERATOR if right.resource == "pods" and right != SPARK_ADOPT], ids=str
+)
 def test_without_one_of_them_a_spark_task_fails_before_it_submits(
     spark_operator: SparkOnKubernetesOperator, left_driver: str, account: Callable[..., str], missing: Right
 ) -> None:
@@ -122,6 +128,17 @@ def test_without_one_of_them_a_spark_task_fails_before_it_submits(
     with pytest.raises(AirflowFailException) as refused:
         spark_operator.submit(TaskInstance().context())
     check_names(refused.value, missing)
+
+
+def test_without_the_right_to_adopt_what_an_earlier_try_has_left_a_spark_task_fails_and_names_it(
+    spark_operator: SparkOnKubernetesOperator, left_driver: str, account: Callable[..., str], namespace: Namespace
+) -> None:
+    metadata = {"labels": {"spark-role": "driver", DIGEST_LABEL: spark_operator._digest}}
+    namespace.core.patch_namespaced_pod("left", namespace.name, {"metadata": metadata})
+    connect(account(SPARK_OPERATOR, SPARK_ADOPT))
+    with pytest.raises(AirflowFailException) as refused:
+        spark_operator.submit(TaskInstance().context())
+    check_names(refused.value, SPARK_ADOPT)
 
 
 def test_a_driver_whose_log_may_not_be_read_is_said_to_be_one(

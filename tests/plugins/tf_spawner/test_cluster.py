@@ -57,6 +57,7 @@ class Api:
     def __init__(self, there: dict[str, Any] | None = None, *meanwhile: dict[str, Any]) -> None:
         self.forced: list[str] = []
         self.waits: list[float] = []
+        self.has_lost = False
         self.there = there
         self.writes = 0
         self._meanwhile = list(meanwhile)
@@ -116,7 +117,7 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Api]:
             return {each["metadata"]["name"]: each for each in next(left)}
 
         monkeypatch.setattr(module, "gone_within", gone_within)
-        api.cluster(monkeypatch).remove("a=b")
+        api.has_lost = api.cluster(monkeypatch).remove("a=b")
         return api
 
     return make
@@ -210,13 +211,16 @@ def test_removing_waits_as_long_as_the_pods_may_take_to_end(remove: Callable[...
     api = remove([pod(1), patient], [])
     assert api.waits == [0, 120 + module.LATE_S]
     assert api.forced == []
+    assert not api.has_lost
 
 
 def test_the_pod_of_a_node_that_is_lost_goes_by_force_as_soon_as_kubernetes_says_so(
     remove: Callable[..., Api],
 ) -> None:
     here, lost = pod(0, running()), pod(1, running(), LOST)
-    assert remove([here, lost], [here, lost], []).forced == [lost["metadata"]["name"]]
+    known = remove([here, lost], [here, lost], [])
+    assert known.forced == [lost["metadata"]["name"]]
+    assert known.has_lost
     assert remove([lost], [pod(1, running())], [lost], []).forced == [lost["metadata"]["name"]]
 
 

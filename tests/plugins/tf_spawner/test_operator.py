@@ -43,6 +43,7 @@ class Cluster:
         self.adoptions: list[Callable[[Manifest], Manifest | None]] = []
         self.failure: Exception | None = None
         self.limits: list[Limits] = []
+        self.loses_node = False
         self.signals: dict[str, Callable[[], None]] = {}
 
     def find_jobs(self, selector: str) -> list[Manifest]:
@@ -61,11 +62,12 @@ class Cluster:
         self.owners.append(gang.owner)
         return self.adoptions.pop(0)(job) if self.adoptions else job
 
-    def remove(self, selector: str, owner: str) -> None:
+    def remove(self, selector: str, owner: str) -> bool:
         self.owners.append(owner)
         self.removed.append(selector.removeprefix("toposieve/gang="))
         if self.failure:
             raise self.failure
+        return self.loses_node
 
 
 @pytest.fixture
@@ -315,7 +317,18 @@ def test_failures_are_retried_or_not_and_leave_nothing(
     with pytest.raises(expected, match=str(outcome)) as caught:
         run(outcome)
     assert type(caught.value) is expected
-    assert cluster.removed == cluster.created
+    assert set(cluster.removed) == set(cluster.created)
+    assert len(cluster.created) == 1
+
+
+@pytest.mark.parametrize(("may_retry", "expected"), [(True, TaskDeferred), (False, AirflowFailException)])
+def test_workers_that_end_because_one_is_lost_with_its_node_cost_no_try(
+    run: Callable[..., str], cluster: Cluster, may_retry: bool, expected: type[BaseException]
+) -> None:
+    cluster.loses_node = True
+    with pytest.raises(expected):
+        run(GangFailed("worker 0 failed with exit code 1", may_retry))
+    assert len(cluster.created) == (2 if may_retry else 1)
 
 
 @pytest.mark.parametrize(("when", "jobs_made"), [("find", 0), ("create", 1)])

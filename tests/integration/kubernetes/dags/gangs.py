@@ -21,7 +21,8 @@ for i in range({{ params.steps }}):
     time.sleep(.5)
 """
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=1)}
-QUEUED: dict[str, Any] = {"gang_queue": "training", "deferrable": True, "poll_interval": 0.5}
+SOON: dict[str, Any] = {"poll_interval": 0.5}
+QUEUED: dict[str, Any] = {"gang_queue": "training", "deferrable": True, **SOON}
 
 tasks = tasks_for(Path(__file__).parents[4] / "dags" / "config")
 
@@ -48,7 +49,7 @@ def counting(dag_id: str, **options: Any) -> None:
         gangs >> tasks.clean_up()
 
 
-counting("counting")
+counting("counting", deferrable=False, **SOON)
 counting("queued", **QUEUED)
 
 stages = ("training",)
