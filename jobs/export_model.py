@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     """Export, compare, keep."""
     base = cli.base_key(args)
     folder = registry.registry_folder(base, path_key("--name", args.name))
-    number = _published(folder) if args.version is None else args.version
+    number = registry.published_version(folder) if args.version is None else args.version
     version = registry.read_version(folder, number)
     try:
         export = read_export(folder, number)
@@ -66,15 +66,6 @@ def main(args: argparse.Namespace) -> None:
         export.events,
         export.difference,
     )
-
-
-def _published(folder: Key) -> int:
-    found = registry.published(folder)
-    if found is None:
-        raise InvalidInputError(
-            f"{folder} has nothing published: give --version, or run publish_model.py publish first"
-        )
-    return found.pointer.version
 
 
 def _portable(folder: Key, number: int, version: registry.Version) -> bytes:

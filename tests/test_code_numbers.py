@@ -26,6 +26,7 @@ ENTRIES = {
     "evaluate": [
         f"toposieve.evaluation.{name}" for name in ("inputs", "content", "performance", "predictions", "report")
     ],
+    "decide": ["toposieve.spark.decisions"],
     "tune": ["toposieve.tuning.study"],
     "train_trees": ["toposieve.tuning.trees"],
     "firmware": ["toposieve.firmware.making"],
@@ -44,6 +45,7 @@ NOT_USED = {
     "ingest": {"toposieve.physics.selection"},
     "evaluate": {"toposieve.io.selected"},
     "prepare": {f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")},
+    "decide": {f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")},
 }
 """What a stage imports but does not use: ``io`` and ``physics.features`` serve several."""
 

@@ -16,6 +16,7 @@ CODE_NUMBERS = {
     "train": 2,
     "score": 1,
     "evaluate": 6,
+    "decide": 1,
     "tune": 1,
     "train_trees": 2,
     "firmware": 1,

@@ -298,6 +298,13 @@ class PublicationConfig(StageConfig):
     """Most Hz of all samples together there; empty does not look at rates."""
 
 
+class DecisionConfig(StageConfig):
+    """How a published model decides."""
+
+    target: Fraction | None = None
+    """True-positive rate of the working point that decides, one of those of its report; empty for the highest."""
+
+
 class SearchConfig(StageConfig):
     """A search for a model's best configuration."""
 

@@ -47,6 +47,7 @@ SHIPPED: dict[str, Costs] = {
     "store events": Costs(fixed=0.0, unit=0.05, event=180e-6, written=12_000),
     "select": Costs(fixed=6.6, branch=196e-6, unit=0.036, event=145e-6, written=12_000),
     "prepare": Costs(fixed=7.3, event=219e-6, byte=5e-9, written=44_000),
+    "decide": Costs(fixed=7.0, unit=0.02, event=400e-6, written=60),
     "pile-up library": Costs(fixed=0.0, event=3e-3, written=4_000),
     "simulate qcd": Costs(unit=0.5, event=0.16, written=30_000),
     "simulate ttbar": Costs(unit=0.3, event=25e-3, written=30_000),

@@ -222,12 +222,24 @@ def open_published(folder: Key) -> tuple[int, Version, dict[str, Key]]:
     Raises:
         InvalidInputError: Nothing is published, a file is gone, or it takes other features than this project makes.
     """
+    number = published_version(folder)
+    version = read_version(folder, number)
+    check_features(version, describe_features(tuple(version.features)))
+    return number, version, {key.name: key for key in files_of(folder, version)}
+
+
+def published_version(folder: Key) -> int:
+    """Number of the published version.
+
+    Raises:
+        InvalidInputError: Nothing is published.
+    """
     found = published(folder)
     if found is None:
-        raise InvalidInputError(f"{folder} has nothing published: run publish_model.py publish first")
-    version = read_version(folder, found.pointer.version)
-    check_features(version, describe_features(tuple(version.features)))
-    return found.pointer.version, version, {key.name: key for key in files_of(folder, version)}
+        raise InvalidInputError(
+            f"{folder} has nothing published: run publish_model.py publish first, or give --version"
+        )
+    return found.pointer.version
 
 
 def describe_features(inputs: tuple[str, ...]) -> dict[str, tuple[Feature, ...]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import IngestConfig, SelectionConfig
+from toposieve.config import DecisionConfig, IngestConfig, SelectionConfig
 from toposieve.cost import Work
 from toposieve.errors import InvalidInputError
 from toposieve.io import datasets
@@ -106,6 +106,24 @@ def prepare_work(
     files = [file for each in inputs.units for file in each.unit.outputs]
     events = sum(class_sizes(available, config.preparation).values())
     return {"prepare": Work(len(files), len(files), events, sum(file.bytes for file in files), written=events)}
+
+
+def decide_work(
+    units: Mapping[str, Unit], publication: Publication, config: DecisionConfig, *, recompute: bool
+) -> Works:
+    """Selected units that a model has not decided on yet.
+
+    Args:
+        units: File that each of them becomes → the unit.
+        publication: Of the decisions, looked at.
+        config: How the model decides.
+        recompute: Whether everything is made anew.
+    """
+    done = {unit.outputs[0].path for unit in _kept(publication, config.hash, "decide", recompute)}
+    todo = [unit for name, unit in units.items() if name not in done]
+    events = sum(unit.counts[schema.CUTFLOW[-1]] for unit in todo)
+    size = sum(file.bytes for unit in todo for file in unit.outputs)
+    return {"decide": Work(len(todo), len(todo), events, size, written=events)}
 
 
 def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> Works:

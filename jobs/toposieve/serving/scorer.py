@@ -114,6 +114,19 @@ class Scorer:
             (found[rows],) = self._session.run(["logits"], given)
         return found
 
+    def logits_of_stored(self, high_level: Floats, records: NDArray[Any], offsets: NDArray[np.int64]) -> Floats:
+        """The same of events whose particles are as they are stored.
+
+        Args:
+            high_level: In physical units, (events, 14).
+            records: ``io.selected.PARTICLE_RECORD``, (particles,); the lepton is the first of each event.
+            offsets: As of :meth:`logits`.
+        """
+        if PARTICLES not in self.inputs:
+            return self.logits(high_level, np.empty((0, 0), np.float32), offsets)
+        order = sequence_order(offsets, records["Eta"], records["Phi"])
+        return self.logits(high_level, scaled_features(records, order, *_AS_THEY_ARE), offsets)
+
     def accepted(self, logits: Floats) -> NDArray[np.bool_]:
         """Whether events pass as each class, (events, classes)."""
         powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
@@ -122,12 +135,9 @@ class Scorer:
 
     def _logits_of(self, events: Sequence[Event]) -> Floats:
         high_level = np.stack([event.high_level for event in events])
-        if PARTICLES not in self.inputs:
-            return self.logits(high_level, np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         records = np.concatenate([event.particles for event in events])
         offsets = np.cumsum([0, *(len(event.particles) for event in events)])
-        order = sequence_order(offsets, records["Eta"], records["Phi"])
-        return self.logits(high_level, scaled_features(records, order, *_AS_THEY_ARE), offsets)
+        return self.logits_of_stored(high_level, records, offsets)
 
     def _decide(self, event: Event, logits: Floats) -> Decision:
         return Decision(event.event_id, self.version, logits, tuple(self.accepted(logits).tolist()))
