@@ -69,7 +69,25 @@ def test_an_event_passes_as_each_class_whose_threshold_it_reaches(inclusive, sco
     assert len(seen) > 2
 
 
+def test_events_of_features_alone_get_the_same_bits_by_one_and_by_many():
+    scorer = Scorer(portable("hlf"), 1)
+    features = np.random.default_rng(1).normal(3, 2, (1300, 14)).astype(np.float32)
+    nothing = np.empty((0, 0), np.float32), np.zeros(1, np.int64)
+    whole = scorer.logits(features, *nothing)
+    for start, stop in ((0, 1), (511, 513), (7, 1300)):
+        np.testing.assert_array_equal(scorer.logits(features[start:stop], *nothing), whole[start:stop])
+
+
+def test_particles_may_lie_anywhere(scorer):
+    event = make_event(1)
+    spread = np.repeat(event.particles, 2)[::2]
+    assert not spread.flags.c_contiguous
+    (found,) = scorer.score([replace(event, particles=spread)])
+    assert found.logits.tobytes() == scorer.score([event])[0].logits.tobytes()
+
+
 BAD = {
+    "particles of type float32, not ": lambda event: replace(event, particles=np.zeros((3, 19), np.float32)),
     "HT is not finite": lambda event: replace(event, high_level=np.where(np.arange(14) == 0, np.nan, event.high_level)),
     "13 high-level features, not 14": lambda event: replace(event, high_level=event.high_level[1:]),
     "0 particles, not 1 to 801": lambda event: replace(event, particles=event.particles[:0]),
@@ -89,7 +107,8 @@ def changed(event, field, value):
 def test_what_is_no_event_is_refused_with_the_reason_and_the_others_are_decided(scorer, reason):
     good, other = make_event(1), make_event(2)
     found = scorer.score([good, BAD[reason](make_event(3)), other])
-    assert found[1] == Refused("e3", reason)
+    assert isinstance(found[1], Refused)
+    assert (found[1].event_id, found[1].reason[: len(reason)]) == ("e3", reason)
     for decided, event in ((found[0], good), (found[2], other)):
         assert decided.logits.tobytes() == scorer.score([event])[0].logits.tobytes()
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from toposieve import schema
 from toposieve.errors import InvalidInputError
+from toposieve.io.selected import PARTICLE_RECORD
 from toposieve.io.store import Key
 from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.physics.features import sequence_order
@@ -28,7 +29,8 @@ from toposieve.serving.exports import read_portable
 TABLE_EVENTS, PARTICLE_EVENTS = 512, 8
 """Events that a model is asked for at a time: of one that takes high-level features alone, of one with particles."""
 
-_FLOATS = schema.STORED_PARTICLE_FEATURES
+_FLOATS, _FLOAT_BYTES = schema.STORED_PARTICLE_FEATURES, np.dtype(np.float32).itemsize
+assert (PARTICLE_RECORD.names or ())[: len(_FLOATS)] == _FLOATS
 _AS_THEY_ARE = np.zeros(len(schema.LOW_LEVEL_FEATURES), np.float32), np.ones(len(schema.LOW_LEVEL_FEATURES), np.float32)
 
 Floats = NDArray[np.float32]
@@ -68,7 +70,6 @@ class Scorer:
         _check_features(name, features)
         self.target = max(point["target"] for of in thresholds.values() for point in of) if target is None else target
         self._thresholds = np.array([_threshold(name, each, thresholds[each], self.target) for each in self.classes])
-        self._chunk = PARTICLE_EVENTS if PARTICLES in self.inputs else TABLE_EVENTS
 
     @classmethod
     def load(cls, folder: Key, version: int, target: float | None = None) -> Scorer:
@@ -104,13 +105,18 @@ class Scorer:
                 high-level features alone.
         """
         found = np.empty((len(high_level), len(self.classes)), np.float32)
-        lengths = np.diff(offsets) if PARTICLES in self.inputs else np.zeros(len(high_level), np.int64)
+        if PARTICLES not in self.inputs:
+            for start in range(0, len(high_level), TABLE_EVENTS):
+                part = slice(start, start + TABLE_EVENTS)  # a view: copies would take as long as the model
+                (found[part],) = self._session.run(["logits"], {HIGH_LEVEL: high_level[part]})
+            return found
+        lengths = np.diff(offsets)
         order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(order), self._chunk):
-            rows = order[start : start + self._chunk]
-            given: dict[str, Any] = {HIGH_LEVEL: high_level[rows]} if HIGH_LEVEL in self.inputs else {}
-            if PARTICLES in self.inputs:
-                given |= _padded(particles, offsets, rows, lengths[rows])
+        for start in range(0, len(order), PARTICLE_EVENTS):
+            rows = order[start : start + PARTICLE_EVENTS]
+            given = _padded(particles, offsets, rows, lengths[rows])
+            if HIGH_LEVEL in self.inputs:
+                given[HIGH_LEVEL] = high_level[rows]
             (found[rows],) = self._session.run(["logits"], given)
         return found
 
@@ -129,12 +135,17 @@ class Scorer:
 
     def accepted(self, logits: Floats) -> NDArray[np.bool_]:
         """Whether events pass as each class, (events, classes)."""
-        powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-        passes: NDArray[np.bool_] = powers / powers.sum(axis=-1, keepdims=True) >= self._thresholds
+        powers = logits.T.astype(np.float64, order="C")  # (classes, events): a sixth of the time
+        powers -= powers.max(axis=0)
+        np.exp(powers, out=powers)
+        shares = (powers / powers.sum(axis=0)).T
+        passes: NDArray[np.bool_] = shares >= self._thresholds
         return passes
 
     def _logits_of(self, events: Sequence[Event]) -> Floats:
         high_level = np.stack([event.high_level for event in events])
+        if PARTICLES not in self.inputs:
+            return self.logits(high_level, np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         records = np.concatenate([event.particles for event in events])
         offsets = np.cumsum([0, *(len(event.particles) for event in events)])
         return self.logits_of_stored(high_level, records, offsets)
@@ -154,17 +165,25 @@ def _wrong(event: Event) -> str | None:
     """What no selected event is."""
     if event.high_level.shape != (len(schema.HIGH_LEVEL_FEATURES),):
         return f"{event.high_level.size} high-level features, not {len(schema.HIGH_LEVEL_FEATURES)}"
+    if event.particles.dtype != PARTICLE_RECORD:
+        return f"particles of type {event.particles.dtype}, not {PARTICLE_RECORD}"
     if not 1 <= len(event.particles) <= schema.MAX_PARTICLES:
         return f"{len(event.particles)} particles, not 1 to {schema.MAX_PARTICLES}"
     if not np.isfinite(event.high_level).all():
         return f"{_first(schema.HIGH_LEVEL_FEATURES, np.isfinite(event.high_level))} is not finite"
-    finite = np.array([np.isfinite(event.particles[name]).all() for name in _FLOATS])
+    finite = np.isfinite(_floats_of(event.particles))
     if not finite.all():
-        return f"{_first(_FLOATS, finite)} of a particle is not finite"
+        return f"{_first(_FLOATS, np.all(finite, axis=0))} of a particle is not finite"
     kinds = event.particles["kind"]
     if kinds.min() < 0 or kinds.max() >= len(schema.PARTICLE_KINDS):
         return f"a particle is of no known kind: 0 to {len(schema.PARTICLE_KINDS) - 1}"
     return None
+
+
+def _floats_of(records: NDArray[Any]) -> Floats:
+    """The floats of stored particles, (particles, 9), where they lie: to look at each field takes twice as long."""
+    records = np.ascontiguousarray(records)
+    return np.ndarray((len(records), len(_FLOATS)), np.float32, records, strides=(records.itemsize, _FLOAT_BYTES))
 
 
 def _first(names: Sequence[str], right: NDArray[np.bool_]) -> str:
