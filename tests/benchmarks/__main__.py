@@ -32,6 +32,7 @@ from benchmarks import (
     reading,
     search,
     selection,
+    serving,
     simulation,
     steps,
     stores,
@@ -53,6 +54,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "steps": steps.rows,
     "evaluation": evaluation.rows,
     "search": search.rows,
+    "serving": serving.rows,
     "pods": pods.durations,
 }
 """In order: each finds the data of those before it under the same base."""

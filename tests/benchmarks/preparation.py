@@ -31,7 +31,7 @@ def prepare(base: Path, partition: Files, dataset: str, *options: str) -> Run:
 def dataset(bench: Bench) -> Path:
     """The folder of a dataset to train on."""
     small, *_ = partitions(bench)
-    _select_once(bench.base, small)
+    select_once(bench.base, small)
     prepare(bench.base, small, "bench", ALL)
     return bench.base / "datasets" / "bench"
 
@@ -40,7 +40,7 @@ def rows(bench: Bench) -> Iterator[Figure]:
     """The Spark job, warm."""
     small, half, large = partitions(bench)
     for partition in (small, half, large):
-        _select_once(bench.base, partition)
+        select_once(bench.base, partition)
     _measure(bench.base, small)
     OBSERVATIONS.pop()
     runs = [_measure(bench.base, partition) for partition in (small, half, large)]
@@ -63,7 +63,7 @@ def rows(bench: Bench) -> Iterator[Figure]:
 def _share_row(bench: Bench, large: Files, whole: Run, fixed: float) -> Figure:
     """What few of many cost, against the same few alone, both without what each run costs."""
     alone = Files("alone", files=max(3, large.files // KEPT_SHARE))
-    _select_once(bench.base, alone)
+    select_once(bench.base, alone)
     only = _measure(bench.base, alone)
     most = f"--set=max_events_per_class={only.count // len(schema.SAMPLES)}"
     share = _measure(bench.base, large, most)
@@ -72,7 +72,8 @@ def _share_row(bench: Bench, large: Files, whole: Run, fixed: float) -> Figure:
     return Figure(name, cost / cost_alone, "×", must=1.5, stretch=1.2, at_most=True)
 
 
-def _select_once(base: Path, partition: Files) -> None:
+def select_once(base: Path, partition: Files) -> None:
+    """Select a partition, unless that is done."""
     if not (base / "selected" / partition.name).exists():
         select(base, partition)
 
