@@ -122,7 +122,7 @@ class KafkaBroker:
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         found, ended = [], set()
         while len(ended) < len(partitions):
-            for message in consumer.consume(1000, 0.5):
+            for message in consumer.consume(1000, 0.1):
                 error = message.error()
                 if error is None:
                     found.append(message)

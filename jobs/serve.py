@@ -1,0 +1,113 @@
+r"""Decide on events of a Kafka topic by the published model, each exactly once, until ended (SIGTERM or Ctrl-C).
+
+    python jobs/serve.py --base DATA --brokers HOST:9092 --events events --decisions decisions --refused refused
+
+reads records of events (toposieve/serving/record.py has their layout) and writes one decision for each, with its logits
+and the version of the model. Messages that are no events go to the topic of refused ones, with the reason, topic,
+partition and offset as headers. Who reads decisions sets isolation.level=read_committed: then killed processes and
+brokers neither lose nor double any. The log says:
+
+    model: version 3 of /data/registry/topology
+    partitions: [0, 1]
+    model: version 4 takes over from version 3
+
+Another version that is published, or a rollback, is taken over between two batches. One process uses one core: start as
+many as the topic has partitions. With --instance, the same name each time, a process that was killed goes on at once
+rather than after some seconds. TLS, passwords and all else that librdkafka knows come from the file of --kafka or from
+variables: TOPOSIEVE_KAFKA_SASL_PASSWORD sets sasl.password. Brokers that are away are waited for.
+
+With --port, /metrics has numbers for Prometheus, /health says whether the process works, /ready whether the brokers
+answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from toposieve import cli, registry
+from toposieve.io.names import path_key
+from toposieve.io.store import Key
+from toposieve.serving.following import FollowedModel, Model
+
+logger = logging.getLogger("serve")
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """The job's command line."""
+    parser = cli.base_parser(__doc__ or "")
+    parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
+    parser.add_argument("--brokers", metavar="HOST:PORT,...", help="Kafka's brokers, if --kafka does not name them")
+    parser.add_argument("--kafka", type=Path, metavar="FILE", help="settings of Kafka's clients, lines key=value")
+    parser.add_argument("--events", default="events", help="topic to read (default: events)")
+    parser.add_argument("--decisions", default="decisions", help="topic to write (default: decisions)")
+    parser.add_argument("--refused", default="refused", help="topic of what is no event (default: refused)")
+    parser.add_argument("--group", default="toposieve", help="processes of a group share the events")
+    parser.add_argument("--instance", help="name of this process in its group, the same when it is started again")
+    parser.add_argument("--target", type=float, help="working point that decides; default: the model's highest")
+    parser.add_argument("--batch", type=_positive, default=256, help="events in a transaction, at most (default: 256)")
+    parser.add_argument(
+        "--wait", type=float, default=2.0, metavar="MS", help="milliseconds to wait for more events (default: 2)"
+    )
+    parser.add_argument(
+        "--look", type=float, default=5.0, metavar="S", help="seconds between two looks at the registry (default: 5)"
+    )
+    parser.add_argument("--port", type=int, help="where to show metrics and health; default: nowhere")
+    return parser
+
+
+def main(args: argparse.Namespace, load: Callable[[Key, int], Model] | None = None) -> None:
+    """Serve until ended.
+
+    Args:
+        args: The command line.
+        load: Registry's folder and version → the model; None for the exported one.
+    """
+    from toposieve.serving.consumer import Route, Stream
+    from toposieve.serving.metrics import Endpoint, Metrics
+    from toposieve.serving.settings import client_settings
+
+    settings = client_settings(args.kafka, os.environ, args.brokers)
+    folder = registry.registry_folder(cli.base_key(args), path_key("--name", args.name))
+    metrics = Metrics()
+    route = Route(args.events, args.decisions, args.refused, args.group, args.instance)
+    with ExitStack() as stack:
+        if args.port is not None:
+            logger.info("metrics: port %d", stack.enter_context(Endpoint(metrics, args.port)).port)
+        load = load or partial(_load, args.target)
+        model = stack.enter_context(FollowedModel(folder, load, metrics, args.look))
+        logger.info("model: version %d of %s", model.take().version, folder)
+        stream = Stream(
+            settings, route, model.take, metrics, batch=args.batch, wait=args.wait / 1000, stopped=_end_by_signal()
+        )
+        stream.run()
+
+
+def _load(target: float | None, folder: Key, version: int) -> Model:
+    from toposieve.serving.scorer import Scorer
+
+    return Scorer.load(folder, version, target)
+
+
+def _end_by_signal() -> Callable[[], bool]:
+    """Says whether the process was asked to end; the batch at hand is finished first."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number))
+    return lambda: bool(asked)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no number of events: give one from 1 on, for example 256")
+    return int(text)
+
+
+if __name__ == "__main__":
+    cli.run(main, arg_parser())

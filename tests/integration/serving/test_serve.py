@@ -1,0 +1,130 @@
+"""Decisions by the stream, on a real broker."""
+
+from __future__ import annotations
+
+import re
+import signal
+import struct
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from support.served_stream import WITHDRAWN
+from support.servers.kafka_broker import PASSWORD, USER
+from support.serving_processes import ServedStream, end
+from support.streamed_events import random_event
+from toposieve.serving.record import encode_event
+
+FLAT_BYTES = 60 << 20
+
+
+def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStream, tmp_path: Path) -> None:
+    """Also: TLS and a password, which are in a file and in the environment."""
+    record = encode_event(random_event(0))
+    bad = {
+        b"short": (record[:-9], "cut short"),
+        b"version": (record[:4] + struct.pack("<H", 2) + record[6:], "other version"),
+        b"empty": (b"", "empty"),
+        b"large": (bytes(20 << 20), "too big"),
+        b"foreign": (b'{"event": 1}', "no record"),
+        b"damaged": (record[:40] + bytes([record[40] ^ 1]) + record[41:], "damaged"),
+    }
+    served.feed(range(5))
+    large = Producer({"bootstrap.servers": served.broker.address, "message.max.bytes": str(32 << 20)})
+    for key, (value, _) in bad.items():
+        large.produce(served.topic("events"), value, key)
+    assert large.flush(30) == 0
+    served.feed(range(5, 10))
+    file = tmp_path / "kafka.properties"
+    lines = (
+        "# a guarded listener",
+        f"bootstrap.servers={served.broker.guarded_address}",
+        "security.protocol=SASL_SSL",
+        f"ssl.ca.location={served.broker.certificate}",
+        "sasl.mechanism=PLAIN",
+        f"sasl.username={USER}",
+    )
+    file.write_text("\n".join(lines), encoding="utf-8")
+    process = served.start("--kafka", str(file), variables={"TOPOSIEVE_KAFKA_SASL_PASSWORD": PASSWORD})
+    served.wait_for(lambda: len(served.read("refused")) == len(bad))
+    served.wait_for_decisions(10)
+    assert end(process) == 0
+    served.check_each_once(range(10))
+    for message in served.read("refused"):
+        value, fault = bad[message.key()]
+        headers = {name: content.decode() for name, content in message.headers()}
+        assert headers["reason"].startswith(fault)
+        assert headers["topic"] == served.topic("events")
+        assert headers["bytes"] == str(len(value))
+        assert value.startswith(message.value() or b"")
+    assert PASSWORD not in served.said()
+
+
+def test_a_published_model_takes_over_and_a_rollback_brings_the_former_back(served: ServedStream) -> None:
+    """One that cannot be loaded changes nothing."""
+    process = served.start("--port", "0")
+    served.wait_for(lambda: "partitions" in served.said())
+    for turn, (version, used) in enumerate([(1, 1), (2, 2), (WITHDRAWN, 2), (1, 1)]):
+        served.publish(version)
+        served.wait_for(lambda version=version: served.metric("toposieve_published_version") == version)
+        served.feed(range(100 * turn, 100 * turn + 50))
+        served.wait_for_decisions(100 * turn + 50)
+        served.wait_for(lambda used=used: served.metric("toposieve_model_version") == used)
+        served.feed(range(100 * turn + 50, 100 * turn + 100))
+        served.wait_for_decisions(100 * turn + 100)
+        late = {f"ttbar/2026-01-01/a.root:{number}" for number in range(100 * turn + 50, 100 * turn + 100)}
+        assert {each.version for each in served.decisions() if each.event_id in late} == {used}
+    assert [served.ask(path) for path in ("/ready", "/health")] == ["yes\n", "yes\n"]
+    assert served.metric("toposieve_latency_seconds_count") == 400
+    assert end(process) == 0
+    served.check_each_once(range(400), versions=(1, 2))
+    assert f"version {WITHDRAWN}" in served.said()
+
+
+def test_processes_share_the_partitions_and_hand_them_over(served: ServedStream) -> None:
+    """One, then two, then the other one alone, while events come."""
+    numbers = iter(range(100_000))
+    made = 0
+
+    def feed(count: int) -> None:
+        nonlocal made
+        served.feed(next(numbers) for _ in range(count))
+        made += count
+
+    first = served.start("--batch", "32")
+    feed(1000)
+    served.wait_for_decisions(200)
+    second = served.start("--batch", "32")
+    served.wait_for(lambda: len(re.findall(r"partitions: \[\d\]", served.said())) >= 2)
+    feed(1000)
+    served.wait_for_decisions(1200)
+    assert end(first) == 0
+    feed(1000)
+    served.wait_for_decisions(made)
+    assert end(second, signal.SIGINT) == 0
+    served.check_each_once(range(made))
+
+
+def test_a_topic_that_is_not_there_is_named(served: ServedStream) -> None:
+    served.broker.delete_topic(served.topic("refused"))
+    assert served.start().wait(60) == 2
+    said = served.said().splitlines()[-1]
+    assert f"error: topic {served.topic('refused')} is not on 127.0.0.1" in said
+    assert "--refused" in said
+
+
+def test_memory_stays_flat_where_events_come_faster_than_they_are_decided(served: ServedStream) -> None:
+    """150 MB wait, of which a batch takes a tenth of a second."""
+    served.feed(range(50), particles=300)
+    served.start("--batch", "50", "--port", "0", milliseconds=100)
+    served.wait_for_decisions(50)
+    before = served.metric("process_resident_memory_bytes")
+    value = encode_event(random_event(1, particles=300))
+    for number in range(13_000):
+        served.put(value, str(number).encode())
+        if number % 1000 == 0:
+            served.flush()
+    served.flush()
+    at = served.broker.committed(served.topic("decisions"))
+    served.wait_for(lambda: served.broker.committed(served.topic("decisions")) > at + 1500)
+    assert served.metric("process_resident_memory_bytes") - before < FLAT_BYTES
