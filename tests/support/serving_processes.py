@@ -25,7 +25,7 @@ from toposieve.serving.events import Decision
 from toposieve.serving.record import decode_decision, encode_event
 
 TOPICS = ("events", "decisions", "refused")
-SECONDS = 60.0
+SECONDS = 180.0
 PATH = os.pathsep.join(str(REPOSITORY / name) for name in ("jobs", "tests"))
 
 
