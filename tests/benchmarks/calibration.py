@@ -43,7 +43,8 @@ def rows(bench: Bench) -> list[Figure]:
     figures = [_row(name, each, costs) for name, each in largest.items()]
     for name in set(costs) & {*STARTING}:
         costs[name] = replace(costs[name], fixed=costs[name].fixed + start_seconds(bench))
-    save_costs(costs)
+    if costs:
+        save_costs(costs)
     print(f"calibrated {', '.join(costs) or 'nothing'}: {calibration_path()}")
     return figures
 
