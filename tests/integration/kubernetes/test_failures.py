@@ -296,13 +296,24 @@ def test_a_queued_gang_starts_when_it_is_admitted(make_run, namespace: Namespace
     assert run.worker_lines(1) == ["up"]
 
 
-def test_the_teardown_task_removes_what_a_run_has_left(make_run, namespace: Namespace) -> None:
-    run = make_run(WAIT, mortal=True)
+def test_the_teardown_task_removes_what_a_run_has_left_of_its_own_airflow(make_run, namespace: Namespace) -> None:
+    run = make_run(WAIT, mortal=True, instance="ours")
     run.start()
     namespace.pod(1)
     run.die()
-    GangTeardownOperator(task_id="clean_up", namespace=namespace.name).execute(run.task.context())
+    left = namespace.names("job", OURS)
+    for instance, remains in (("theirs", left), ("ours", [])):
+        teardown = GangTeardownOperator(task_id="clean_up", namespace=namespace.name, instance=instance)
+        teardown.execute(run.task.context())
+        assert namespace.names("job", OURS) == remains
     namespace.check_empty()
+
+
+def test_two_airflows_run_the_same_task_side_by_side(make_run) -> None:
+    runs = [make_run(f"print('{name}')", instance=name).start() for name in ("ours", "theirs")]
+    for run, name in zip(runs, ("ours", "theirs"), strict=True):
+        assert run.finish().error is None
+        assert run.worker_lines(1) == [name]
 
 
 def test_a_gang_that_waits_in_a_queue_takes_no_slot_of_airflow(make_run, namespace: Namespace) -> None:
