@@ -23,8 +23,9 @@ from toposieve_airflow.params import ConfigurationSchema
 from toposieve_airflow.profiles import parse_profile
 from toposieve_airflow.run_teardown import RunTeardownOperator
 from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
+from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
 
-from ..conftest import fault
+from ..conftest import IMAGE, fault, new_run
 
 OWN_BASE = ("--base", "/data/simulated")
 SLOW = {"samples": ["wjets"], "selected_events": 100_000, "pileup": 0.0}
@@ -47,10 +48,15 @@ def environment(namespace: Namespace) -> Iterator[None]:
 
 
 @pytest.fixture
-def make_operator(namespace: Namespace) -> Iterator[Callable[..., SparkOnKubernetesOperator]]:
-    """Make the operator of a job; nothing of it may be left when the test ends."""
+def tasks(namespace: Namespace) -> KubernetesTasks:
+    """The tasks of the chart's profile."""
     profile = parse_profile(chart_profile(namespace), Path("test.yaml"), REPOSITORY)
-    tasks = KubernetesTasks(profile, ConfigurationSchema.load(CONFIG_FOLDER))
+    return KubernetesTasks(profile, ConfigurationSchema.load(CONFIG_FOLDER))
+
+
+@pytest.fixture
+def make_operator(tasks: KubernetesTasks, namespace: Namespace) -> Iterator[Callable[..., SparkOnKubernetesOperator]]:
+    """Make the operator of a job; nothing of it may be left when the test ends."""
 
     def make(task_id: str, *arguments: str, config: dict[str, Any], **conf: str) -> SparkOnKubernetesOperator:
         command = ["--base", "/data", "--config", json.dumps(config), *arguments]
@@ -116,6 +122,18 @@ def test_a_driver_that_no_node_can_take_is_given_up_with_the_reason(make_operato
     operator.startup_timeout_s = 10
     with pytest.raises(AirflowException, match=r"not started within 10 s: no node can take it: .*Insufficient cpu"):
         operator.execute(context("ingest"))
+
+
+def test_a_gang_may_write_but_not_to_raw_data(tasks: KubernetesTasks) -> None:
+    write = ["sh", "-c", "touch /data/by-a-gang && ls /data/raw && touch /data/raw/by-a-gang"]
+    operator = TFSpawnerOperator(**tasks._gang("train") | {"image": IMAGE, "cmds": write, "jobs": None})
+    run = new_run(operator, "raw").start().finish()
+    assert run.worker_lines(0) == [
+        "qcd",
+        "ttbar",
+        "wjets",
+        "touch: cannot touch '/data/raw/by-a-gang': Read-only file system",
+    ]
 
 
 @pytest.mark.faults
