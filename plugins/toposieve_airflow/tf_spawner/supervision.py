@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NoReturn
 
 from kubernetes.client.exceptions import ApiException
 
@@ -141,12 +140,16 @@ class Supervision:
             if self._is_done():
                 self._take_rest_of_logs()
                 return
-            if self._is_suspended():
-                self._raise_held("its queue has suspended it again" if self._has_run else "it waits for its queue")
-            if failure := self._failure():
+            failure = self._failure()
+            if failure is not None and not self._is_suspended():
                 failure = self._settled(failure)
-                if failure.remedy is Remedy.WAIT or self._is_suspended():
-                    self._raise_held(failure.why if failure.pod is None else self._in_words(failure))
+            if self._is_suspended():
+                why = "its queue has suspended it again" if self._has_run else "it waits for its queue"
+                raise GangHeld(why, is_suspended=True, has_run=self._has_run)
+            if failure is not None and failure.remedy is Remedy.WAIT:
+                why = failure.why if failure.pod is None else self._in_words(failure)
+                raise GangHeld(why, is_suspended=False, has_run=self._has_run)
+            if failure is not None:
                 raise GangFailed(self._in_words(failure), failure.may_retry)
 
     def has_started(self) -> bool:
@@ -166,9 +169,6 @@ class Supervision:
         """Whether the gang is in a queue, for the first time or again."""
         job = self._state.job or {}
         return diagnosis.is_suspended(job) and not diagnosis.has_failed(job)
-
-    def _raise_held(self, why: str) -> NoReturn:
-        raise GangHeld(why, is_suspended=self._is_suspended(), has_run=self._has_run)
 
     def _is_informed(self) -> bool:
         """Whether everything has been looked at once."""

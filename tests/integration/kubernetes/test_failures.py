@@ -355,6 +355,7 @@ def test_a_gang_that_its_queue_suspends_thrice_keeps_its_place_and_goes_on(
         wait_for(lambda count=suspended: run.worker_lines(1).count("step 2") == count)
         admit(namespace, suspend=True)
         wait_for(lambda count=suspended: run.deferrals == count + 1)
+        wait_for(lambda: not namespace.batch.read_namespaced_job(jobs[0], namespace.name).status.active)
     assert namespace.names("job", OURS) == jobs
     admit(namespace)
     assert run.finish().error is None
