@@ -23,6 +23,9 @@ from toposieve_airflow.tf_spawner.worker_logs import follow_log
 BROKEN_S = 60.0
 """How long a driver's image may fail to be pulled."""
 
+SUBMISSION_S = 300.0
+"""Seconds that spark-submit may take to make a driver's pod: on a busy machine its Java alone takes many."""
+
 TICK_S = 0.5
 LOG_END_S = 10.0
 
@@ -112,7 +115,8 @@ class DriverWatch:
         self._threads: list[threading.Thread] = []
         self._follower: threading.Thread | None = None
         self._said: set[str] = set()
-        self._began = time.monotonic()
+        self._due = time.monotonic() + SUBMISSION_S + startup_s
+        self._was_made = False
         self._broken_since: float | None = None
         self._executors_since: float | None = None
         self._had_executors = False
@@ -193,11 +197,13 @@ class DriverWatch:
         if self._over.is_set():
             return
         drivers = {name: pod for name, pod in pods.items() if not _is_executor(pod)}
+        if drivers and not self._was_made:
+            self._was_made, self._due = True, time.monotonic() + self._startup_s
         for name, pod in drivers.items():
             self._look_at_driver(name, pod)
         if not drivers and self._follower is not None:
             self._fail(Failure("is gone: somebody has deleted its pod"))
-        elif self._follower is None and time.monotonic() - self._began > self._startup_s:
+        elif self._follower is None and time.monotonic() > self._due:
             reasons = "; ".join(text for is_executor, text in waits if not is_executor)
             reason = reasons or ("Kubernetes gives no reason" if drivers else "spark-submit has made no pod for it")
             self._fail(Failure(f"has not started within {self._startup_s:.0f} s: {reason}"))

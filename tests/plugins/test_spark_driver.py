@@ -60,6 +60,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(spark_driver, "TICK_S", 0.01)
     monkeypatch.setattr(spark_driver, "LOG_END_S", 0.5)
     monkeypatch.setattr(spark_driver, "BROKEN_S", 0.05)
+    monkeypatch.setattr(spark_driver, "SUBMISSION_S", 0.0)
     monkeypatch.setattr(spark_driver, "changes", lambda call, reading, tell: call(reading))
     monkeypatch.setattr(spark_driver, "follow_log", made.follow_log)
     return made
@@ -95,6 +96,16 @@ def test_one_that_no_node_can_take_is_given_up_in_time_and_may_be_tried_again(cl
     assert watched.failure() == ("the driver has not started within 0 s: no node can take it: 0/2 nodes are available")
     assert watched.log == ["the driver waits: no node can take it: 0/2 nodes are available"]
     assert watched.watch.failure.may_retry
+
+
+def test_the_time_that_spark_submit_takes_does_not_count(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark_driver, "SUBMISSION_S", ENOUGH_S)
+    watched = Watched(cluster, startup_s=0.1)
+    with watched.watch:
+        assert not watched.gave_up.wait(0.3)
+        cluster.now = {"driver": spark_pod("driver", None, UNSCHEDULABLE)}
+        assert watched.gave_up.wait(ENOUGH_S)
+    assert "no node can take it" in watched.watch.in_words(watched.watch.failure)
 
 
 def test_one_that_is_never_made_is_given_up_in_time(cluster: Cluster) -> None:

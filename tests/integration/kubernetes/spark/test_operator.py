@@ -149,8 +149,8 @@ def test_a_driver_whose_node_is_cut_off_is_given_up(make_operator, namespace: Na
 def test_a_driver_whose_executors_never_come_is_given_up_with_the_reason(make_operator) -> None:
     cores = {"spark.kubernetes.executor.request.cores": "1000"}
     operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-03", config=SLOW, **cores)
-    operator.startup_timeout_s = 25
-    with pytest.raises(AirflowException, match=r"no executor within 25 s: no node can take it: .*Insufficient cpu"):
+    operator.startup_timeout_s = 10
+    with pytest.raises(AirflowException, match=r"no executor within 10 s: no node can take it: .*Insufficient cpu"):
         operator.execute(context("simulate"))
 
 
