@@ -32,7 +32,7 @@ endif
 
 .PHONY: help env firmware-env lock check-locks images schema lint format test test-unit test-spark test-training \
 	test-storage test-serving test-faults test-dags test-helm test-airflow test-firmware \
-	test-kubernetes test-kubernetes-faults golden bench demo results airflow backfill clean
+	test-kubernetes test-kubernetes-faults golden bench demo results stream airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -120,6 +120,9 @@ results: env  ## fill the README's table of results: simulate 3 × 20,000 events
 
 airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
 	@$(AIRFLOW)/python -m toposieve_airflow.local.server
+
+stream: env  ## events through a Kafka started here (needs mvn) into decisions, with a switch of models: a minute
+	@PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(JOBS)/python -W ignore -m support.show_stream $(STREAM)
 
 backfill: env  ## ingest and select days while `make airflow` runs: FROM=2026-01-01 TO=2026-01-31; TRAIN=1: then train
 	@$(AIRFLOW)/python -m toposieve_airflow.local.backfill "$(FROM)" "$(TO)" $(if $(filter-out 0,$(TRAIN)),--train)

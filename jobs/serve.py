@@ -90,9 +90,17 @@ def main(args: argparse.Namespace, load: Callable[[Key, int], Model] | None = No
 
 
 def _load(target: float | None, folder: Key, version: int) -> Model:
+    """A model that has decided once: what is compiled on the first event is compiled before it is in use."""
+    import numpy as np
+
+    from toposieve.io.selected import PARTICLE_RECORD
+    from toposieve.schema import HIGH_LEVEL_FEATURES
+    from toposieve.serving.events import Event
     from toposieve.serving.scorer import Scorer
 
-    return Scorer.load(folder, version, target)
+    scorer = Scorer.load(folder, version, target)
+    scorer.score([Event("none", np.zeros(len(HIGH_LEVEL_FEATURES), np.float32), np.zeros(1, PARTICLE_RECORD))])
+    return scorer
 
 
 def _end_by_signal() -> Callable[[], bool]:

@@ -20,7 +20,7 @@ from support.served_stream import POINT_VARIABLE, decide
 from support.servers.kafka_broker import KafkaBroker
 from support.streamed_events import random_event
 from toposieve import registry
-from toposieve.io.store import root_key
+from toposieve.io.store import Key, root_key
 from toposieve.serving.events import Decision
 from toposieve.serving.record import decode_decision, encode_event
 
@@ -47,9 +47,7 @@ class ServedStream:
 
     def publish(self, version: int) -> None:
         """Point to a version, which need not be there: the cheap model asks for none."""
-        number = len(self._folder.list("published/")) + 1
-        pointer = registry.Pointer(version=version, action="publish", who="a test", when="now", why="because")
-        (self._folder / registry.PUBLISHED / f"{number:06d}.json").write_bytes(pointer.to_bytes())
+        point_to(self._folder, version)
 
     def start(
         self, *options: str, milliseconds: float = 2.0, point: str = "", variables: dict[str, str] | None = None
@@ -134,6 +132,13 @@ class ServedStream:
         for process in self._processes:
             process.kill()
             process.wait()
+
+
+def point_to(folder: Key, version: int) -> None:
+    """Publish a version of which nothing need be there."""
+    number = len((folder / registry.PUBLISHED).list()) + 1
+    pointer = registry.Pointer(version=version, action="publish", who="a test", when="now", why="because")
+    (folder / registry.PUBLISHED / f"{number:06d}.json").write_bytes(pointer.to_bytes())
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
