@@ -10,10 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaException, Message, Producer
 
 from support.repository import REPOSITORY
 from support.served_stream import POINT_VARIABLE, decide
@@ -92,11 +93,23 @@ class ServedStream:
         return [decode_decision(message.value() or b"") for message in self.read("decisions")]
 
     def wait_for(self, what: Callable[[], bool], seconds: float = SECONDS) -> None:
-        """Return once it is so."""
-        end = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < end, self.said()[-3000:]
+        """Return once it is so; a broker that has just come back may not know it yet."""
+        end, is_so = time.monotonic() + seconds, False
+        while not is_so:
+            with suppress(KafkaException):
+                is_so = what()
+            assert is_so or time.monotonic() < end, self.said()[-3000:]
             time.sleep(0.05)
+
+    def wait_for_more(self, count: int) -> None:
+        """Return once so many more decisions are there, about."""
+        ends: list[int] = []
+
+        def are_there() -> bool:
+            ends.append(self.broker.committed(self.topic("decisions")))
+            return ends[-1] > ends[0] + count
+
+        self.wait_for(are_there)
 
     def wait_for_decisions(self, count: int) -> None:
         self.wait_for(lambda: self.broker.committed(self.topic("decisions")) >= count)

@@ -63,6 +63,7 @@ _FORBIDDEN = (
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
+_FENCED = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 _STRANGER = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 
 CLIENT = {"log_level": "2", "reconnect.backoff.max.ms": "1000"}
@@ -204,7 +205,7 @@ class Stream:
         error = message.error()
         if error is not None:
             self._check_lasting(error)
-            if error.fatal():
+            if error.fatal() or error.code() in _FENCED:
                 raise KafkaException(error)
             logger.warning("Kafka: %s", error.str())
         return error is not None
@@ -341,6 +342,8 @@ class Stream:
                     raise
             self._metrics.is_ready = False
             self._metrics.turn()
+            if not self._has_answered:
+                self._consumer.poll(0)  # tells _on_error why; there is no message yet that it could take
             if self._stranger is not None:
                 self._check_lasting(self._stranger)
             if self._stopped():

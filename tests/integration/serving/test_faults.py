@@ -18,15 +18,13 @@ def test_kills_lose_and_double_nothing(served: ServedStream) -> None:
     for point in POINTS:
         assert served.start(*BATCH, "--instance", "a", point=point).wait(60) == -signal.SIGKILL
     process = served.start(*BATCH, "--instance", "a", milliseconds=10)
-    before = served.broker.committed(served.topic("decisions"))
-    served.wait_for(lambda: served.broker.committed(served.topic("decisions")) > before + 200)
+    served.wait_for_more(200)
     served.broker.kill()
     time.sleep(1)
     served.broker.restart()
     served.broker.wait()
     served.feed(EVENTS[3000:])
-    before = served.broker.committed(served.topic("decisions"))
-    served.wait_for(lambda: served.broker.committed(served.topic("decisions")) > before + 200)
+    served.wait_for_more(200)
     served.broker.kill()
     assert end(process, signal.SIGKILL) == -signal.SIGKILL
     served.broker.restart()

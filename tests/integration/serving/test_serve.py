@@ -18,6 +18,21 @@ from toposieve.serving.record import encode_event
 FLAT_BYTES = 60 << 20
 
 
+def guarded_settings(served: ServedStream, folder: Path) -> Path:
+    """All that it takes but the password."""
+    file = folder / "kafka.properties"
+    lines = (
+        "# a guarded listener",
+        f"bootstrap.servers={served.broker.guarded_address}",
+        "security.protocol=SASL_SSL",
+        f"ssl.ca.location={served.broker.certificate}",
+        "sasl.mechanism=PLAIN",
+        f"sasl.username={USER}",
+    )
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
 def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStream, tmp_path: Path) -> None:
     """Also: TLS and a password, which are in a file and in the environment."""
     record = encode_event(random_event(0))
@@ -35,16 +50,7 @@ def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStrea
         large.produce(served.topic("events"), value, key)
     assert large.flush(30) == 0
     served.feed(range(5, 10))
-    file = tmp_path / "kafka.properties"
-    lines = (
-        "# a guarded listener",
-        f"bootstrap.servers={served.broker.guarded_address}",
-        "security.protocol=SASL_SSL",
-        f"ssl.ca.location={served.broker.certificate}",
-        "sasl.mechanism=PLAIN",
-        f"sasl.username={USER}",
-    )
-    file.write_text("\n".join(lines), encoding="utf-8")
+    file = guarded_settings(served, tmp_path)
     process = served.start("--kafka", str(file), variables={"TOPOSIEVE_KAFKA_SASL_PASSWORD": PASSWORD})
     served.wait_for(lambda: len(served.read("refused")) == len(bad))
     served.wait_for_decisions(10)
@@ -125,6 +131,25 @@ def test_memory_stays_flat_where_events_come_faster_than_they_are_decided(served
         if number % 1000 == 0:
             served.flush()
     served.flush()
-    at = served.broker.committed(served.topic("decisions"))
-    served.wait_for(lambda: served.broker.committed(served.topic("decisions")) > at + 1500)
+    served.wait_for_more(1500)
     assert served.metric("process_resident_memory_bytes") - before < FLAT_BYTES
+
+
+def test_a_wrong_password_is_said_and_ends_it(served: ServedStream, tmp_path: Path) -> None:
+    file = guarded_settings(served, tmp_path)
+    process = served.start("--kafka", str(file), variables={"TOPOSIEVE_KAFKA_SASL_PASSWORD": "wrong"})
+    assert process.wait(30) == 2
+    assert "does not let us in" in served.said().splitlines()[-1]
+
+
+def test_two_processes_of_one_name_are_told_and_one_goes_on(served: ServedStream) -> None:
+    processes = [served.start("--instance", "a") for _ in range(2)]
+    served.wait_for(lambda: any(each.poll() is not None for each in processes))
+    served.feed(range(300))
+    served.wait_for_decisions(300)
+    [left] = [each for each in processes if each.poll() is None]
+    [ended] = [each for each in processes if each.poll() is not None]
+    assert ended.returncode == 2
+    assert "another process runs as --instance a" in served.said()
+    assert end(left) == 0
+    served.check_each_once(range(300))
