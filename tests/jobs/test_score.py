@@ -256,3 +256,13 @@ def test_a_damaged_file_is_named(base: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InvalidInputError, match=rf"{file.path} is damaged"):
         run(base)
+
+
+def test_spark_gives_the_same_bytes(spark: Any, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(base)
+    here = contents(files_of(base))
+    for name in here:
+        (target(base) / name).delete()
+    monkeypatch.undo()
+    run(base)
+    assert contents(files_of(base)) == here
