@@ -10,7 +10,7 @@ if no logit differs from the student's, if each AUC is near the network's, and i
 that was made to subtract. hlf.v takes an event in physical units each cycle: firmware.json says what each bit means,
 and has AUC, agreement, cycles, and size before place and route. The log ends with
 
-    auc qcd 0.9681 (network 0.9690), ...; agreement 0.981; 8 cycles of 5 ns, 9902 LUT, 5313 FF, 1200 carry
+    auc qcd ... (network ...), ...; agreement ...; 8 cycles of 5 ns, ... LUT, ... FF, ... carry
     firmware: DATA/firmware/demo/hlf/RUN/firmware.json
 
 Firmware that is there, of the same run and configuration, is left as it is. HGQ2, alkaid and

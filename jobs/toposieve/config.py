@@ -373,7 +373,7 @@ class FirmwareConfig(StageConfig):
     """Events a step."""
     learning_rate: Positive = 3e-3
     """Adam's at the first step; it falls to 0 as a cosine."""
-    bit_cost: float = Field(default=1e-6, ge=0)
+    bit_cost: float = Field(default=1e-7, ge=0)
     """What a product of one bit by one bit adds to the loss: more makes the firmware smaller, and less exact."""
     port_fraction_bits: int = Field(default=10, ge=4, le=16)
     """Bits of an input word below the range of the training split."""

