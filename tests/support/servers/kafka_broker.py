@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import shlex
 import subprocess
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +52,14 @@ broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 """
 _JAVA = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true")
-_FORMAT = ("kafka.tools.StorageTool", "format", "--config", "server.properties", "--cluster-id")
+_FORMAT = (
+    "kafka.tools.StorageTool",
+    "format",
+    "--config",
+    "server.properties",
+    "--cluster-id",
+    "4L6g3nShT-eMCtK--X86sw",
+)
 
 
 class KafkaBroker:
@@ -81,8 +86,7 @@ class KafkaBroker:
             largest=LARGEST_MESSAGE,
         )
         (folder / "server.properties").write_text(text, encoding="utf-8")
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        self.process = self._launch([*self._java, *_FORMAT, cluster])
+        self.process = self._launch([*self._java, *_FORMAT])
 
     @property
     def address(self) -> str:
