@@ -34,6 +34,7 @@ from confluent_kafka import (
 from toposieve.errors import InvalidInputError
 from toposieve.serving.answers import Answer, answer
 from toposieve.serving.following import Model
+from toposieve.serving.hanging import Hung, finished
 from toposieve.serving.metrics import Metrics
 from toposieve.serving.settings import SERVERS
 
@@ -41,8 +42,6 @@ IDLE_SECONDS = 0.5
 """How long to wait for an event before looking around."""
 CALL_SECONDS = 3.0
 """How long a request to the brokers may take before it is made again."""
-HUNG_SECONDS = 5.0
-"""After so long a request has missed its time: librdkafka 2.16 forgets some when a broker comes back."""
 GONE_SECONDS = 3
 """How long a topic has to be missing."""
 JOINS, JOINS_SECONDS = 4, 60.0
@@ -83,10 +82,6 @@ PRODUCER = {"linger.ms": "0", "transaction.timeout.ms": "10000"}
 
 ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
-
-
-class Hung(Exception):
-    """A request that will never come back, nor will its client."""
 
 
 class Stopped(Exception):
@@ -164,7 +159,7 @@ class Stream:
             logger.info("ended while waiting for the brokers; what is not committed is decided again later")
         finally:
             with suppress(Hung):
-                _finished(self._consumer.close)
+                finished(self._consumer.close)
 
     def step(self) -> None:
         """Decide a batch, if there is one."""
@@ -333,7 +328,7 @@ class Stream:
         said = 0.0
         while True:
             try:
-                result = _finished(call)
+                result = finished(call)
                 self._metrics.is_ready = self._has_answered = True
                 return result
             except KafkaException as error:
@@ -380,23 +375,3 @@ class Stream:
             self._stranger = error
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._metrics.is_ready = False
-
-
-def _finished(call: Callable[[], ResultT]) -> ResultT:
-    """The result of a call, if it comes back."""
-    found: list[ResultT | BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(call())
-        except BaseException as error:
-            found.append(error)
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(HUNG_SECONDS)
-    if not found:
-        raise Hung("a request does not come back")
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    return found[0]
