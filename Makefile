@@ -17,6 +17,9 @@ PYTEST := -m pytest -q
 VENV = $(UV) venv --quiet --clear --python .uv/bin/python $(1) && ln -sr $(1)/lib/python3.*/site-packages $(1)
 # Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
 INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc
+# All of an environment from its lock, and our code in it. Arguments: environment, lock, folder of the code.
+BUILD = $(call VENV,$(1)) && $(INSTALL) --python $(1)/bin/python -r $(2) && \
+	echo "$(CURDIR)/$(3)" > $(1)/site-packages/toposieve.pth
 # One lock for all versions of Python, with the same version of each package wherever there is one.
 COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version $(firstword $(VERSIONS)) \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
@@ -52,27 +55,21 @@ env:  ## build both environments from the locked requirements (about a minute)
 
 .venv-jobs/.ready: requirements/jobs.txt .uv/.ready
 	@echo "building .venv-jobs: Spark, HEP libraries, TensorFlow"
-	@$(call VENV,.venv-jobs)
-	@$(INSTALL) --python $(JOBS)/python -r requirements/jobs.txt
-	@echo "$(CURDIR)/jobs" > .venv-jobs/site-packages/toposieve.pth
+	@$(call BUILD,.venv-jobs,$<,jobs)
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
 	@$(JOBS)/python -m toposieve.warm_up > /dev/null & $(JOBS)/python -m toposieve.spark.class_archive > /dev/null && wait $$!
 	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
 	@echo "building .venv-airflow: Airflow and its providers"
-	@$(call VENV,.venv-airflow)
-	@$(INSTALL) --python $(AIRFLOW)/python -r requirements/airflow.txt
-	@echo "$(CURDIR)/plugins" > .venv-airflow/site-packages/toposieve.pth
+	@$(call BUILD,.venv-airflow,$<,plugins)
 	@touch $@
 
 firmware-env: .venv-firmware/.ready  ## build the environment of make_firmware.py (optional; packages under LGPL)
 
 .venv-firmware/.ready: requirements/firmware.txt .uv/.ready
 	@echo "building .venv-firmware: quantised networks, Verilog and its simulation"
-	@$(call VENV,.venv-firmware)
-	@$(INSTALL) --python $(FIRMWARE)/python -r requirements/firmware.txt
-	@echo "$(CURDIR)/jobs" > .venv-firmware/site-packages/toposieve.pth
+	@$(call BUILD,.venv-firmware,$<,jobs)
 	@touch $@
 
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt

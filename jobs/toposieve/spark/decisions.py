@@ -20,7 +20,7 @@ from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import DecisionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.decisions import NO_LABEL, decisions_schema, decisions_to_arrow
+from toposieve.io.decisions import NO_LABEL, decisions_schema, decisions_to_arrow, passes_column
 from toposieve.io.manifests import Manifest, OutputFile, Unit, fingerprint, in_order
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import event_writer
@@ -187,7 +187,7 @@ def _write(item: DecideItem, path: Path) -> Unit:
             rows, counts = _decisions(batch, source.source, scorer)
             writer.write_batch(rows)
             passing += counts
-    passed = {f"passes_{name}": int(count) for name, count in zip(scorer.classes, passing, strict=True)}
+    passed = {passes_column(name): int(count) for name, count in zip(scorer.classes, passing, strict=True)}
     return Unit(
         source=source.source,
         source_bytes=source.source_bytes,
@@ -251,5 +251,5 @@ def log_passing(manifest: Manifest, classes: Sequence[str]) -> None:
         units = [unit for unit in manifest.units if sample_of(unit.source) == sample]
         if units:
             counts = {key: sum(unit.counts[key] for unit in units) for key in units[0].counts}
-            passing = ", ".join(f"{counts[f'passes_{name}']:,} as {name}" for name in classes)
+            passing = ", ".join(f"{counts[passes_column(name)]:,} as {name}" for name in classes)
             logger.info("%s: of %s events pass %s", sample, f"{counts['events']:,}", passing)
