@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
@@ -152,8 +153,9 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         map_index = ti.map_index if ti.map_index is not None else -1
         name = gang_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number, self.instance)
         task = task_hash(ti.dag_id, ti.run_id, ti.task_id, map_index, self.instance)
-        given = [self.application, self.application_args, sorted((self.conf or {}).items())]
-        self._digest = self._digest or short_hash(given)
+        self._digest = self._digest or short_hash(
+            [self.application, self.application_args, _by_content(self.conf or {})]
+        )
         self._selector = f"{TASK_LABEL}={task}"
         self._own_selector = f"{self._selector},{DRIVER_LABEL}={name}"
         self._owner = f"{ti.id}/{ti.try_number}"
@@ -209,3 +211,11 @@ def run_labels(context: Context) -> dict[str, str]:
 def spark_pods(kubernetes_conn_id: str, namespace: str) -> SparkPods:
     """The pods of Spark jobs, as an Airflow connection sees them."""
     return SparkPods(KubernetesHook(conn_id=kubernetes_conn_id).core_v1_client.api_client, namespace)
+
+
+def _by_content(conf: dict[str, str]) -> list[tuple[str, str]]:
+    """The configuration by what it asks for: pod templates as they read, wherever the deployment keeps them."""
+    return sorted(
+        (key, Path(value).read_text(encoding="utf-8") if key.endswith(".podTemplateFile") else value)
+        for key, value in conf.items()
+    )

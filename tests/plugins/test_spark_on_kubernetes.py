@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +153,19 @@ def test_a_try_has_the_selector_of_its_task(operator: SparkOnKubernetesOperator)
         operator.name_pods(TaskInstance(try_number=try_number).context())
         selectors.add(operator._selector)
     assert len(selectors) == 1
+
+
+def test_work_is_known_by_what_its_pod_template_says(step: Step, jobs: JobsEnvironment, tmp_path: Path) -> None:
+    digests = []
+    for place, text in (("one", "kind: Pod"), ("other", "kind: Pod"), ("third", "kind: Pod\nspec: {}")):
+        template = tmp_path / place / "spark-pod.yaml"
+        template.parent.mkdir()
+        template.write_text(text)
+        operator = new_operator(step, jobs)
+        operator.conf = {**(operator.conf or {}), "spark.kubernetes.driver.podTemplateFile": str(template)}
+        operator.name_pods(TaskInstance().context())
+        digests.append(operator._digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 TASK = "toposieve/task=eb3b2537"
