@@ -8,7 +8,7 @@ from toposieve.config import TrainingConfig
 from toposieve.models import ARCHITECTURES
 from toposieve.training import architectures
 from toposieve.training.architectures import build_model
-from toposieve.training.architectures.parts import logits_of
+from toposieve.training.architectures.parts import logits_of, parts_at_joint
 from toposieve.training.dropout import EventDropout
 
 RNG = np.random.default_rng(0)
@@ -50,6 +50,14 @@ def test_probabilities_are_the_softmax_of_the_logits() -> None:
     logits = scores(logits_of(model))
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(scores(model), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, each in ARCHITECTURES.items() if len(each.inputs) == 2])
+def test_a_model_is_the_sum_of_its_parts(name: str) -> None:
+    model = build(name)
+    summary, rest = parts_at_joint(model)
+    events = {summary.output.name: scores(summary), "high_level": EVENTS["high_level"]}
+    np.testing.assert_array_equal(scores(rest, events), scores(model))
 
 
 @pytest.mark.parametrize("name", ["particle_sequence", "inclusive", "inclusive_lstm"])

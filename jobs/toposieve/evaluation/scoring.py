@@ -16,7 +16,7 @@ import pyarrow as pa
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from toposieve import latency, schema
+from toposieve import latency
 from toposieve.config import TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData, open_test_data
@@ -29,6 +29,7 @@ from toposieve.latency import read_latency, write_latency
 from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.permutation import (
     PARTICLE_EVENTS,
+    PARTICLE_GROUPS,
     TABLE_EVENTS,
     exchanged_features,
     exchanged_particles,
@@ -36,13 +37,15 @@ from toposieve.permutation import (
 )
 from toposieve.preprocessing import Scaling
 from toposieve.training.architectures import build_model
-from toposieve.training.architectures.parts import logits_of
+from toposieve.training.architectures.parts import logits_of, parts_at_joint
 from toposieve.training.cache import Cache
 from toposieve.training.export import scaled_part
 from toposieve.training.input_pipeline import ordered_batches
 from toposieve.training.order import Share
 from toposieve.training.records import Batch
 from toposieve.training.sources import open_source
+
+Floats = NDArray[np.float32]
 
 BATCH_EVENTS = 256
 TABLE_BATCH_EVENTS = 8192
@@ -166,11 +169,31 @@ def score_permuted(data: TestData, label: str, load: Callable[[], keras.Model]) 
     with Cache() as cache:
         source = open_source(data.split, tuple(sorted(model.input)), cache)
         [events] = source.batches(iter([rows[np.newaxis]]))
-    scorer, logits = _scorer_for(model, len(rows) * len(schema.HIGH_LEVEL_FEATURES)), {}
+    inputs = {key: events[key] for key in model.input}
     logger.info("%s: scoring %d events with one feature after the other exchanged", label, len(rows))
-    for name, changed in _exchanged({key: events[key] for key in model.input}, keys[rows], data.scaling):
-        logits[name] = _in_batches(scorer, changed, _batch_events(model))
+    logits = {}
+    if HIGH_LEVEL in inputs:
+        scorer, others = _for_new_features(model, inputs)
+        for name, features in exchanged_features(inputs[HIGH_LEVEL], keys[rows]):
+            logits[name] = _in_batches(scorer, {**others, HIGH_LEVEL: features}, _batch_events(model))
+    if takes_particles and data.scaling is not None:
+        scorer = _scorer_for(model, len(rows) * len(PARTICLE_GROUPS))
+        for name, particles in _exchanged_particles(inputs[PARTICLES], keys[rows], data.scaling):
+            logits[name] = _in_batches(scorer, {**inputs, PARTICLES: particles}, _batch_events(model))
     return PermutedScores(rows, logits)
+
+
+def _for_new_features(model: keras.Model, inputs: Batch) -> tuple[Scorer, Batch]:
+    """A scorer for the same events with other high-level features, and what it takes beside these.
+
+    Particles are gone through once: that takes nearly all of the time.
+    """
+    if PARTICLES not in inputs:
+        return _scorer_for(model, len(inputs[HIGH_LEVEL])), inputs
+    summary, rest = parts_at_joint(model)
+    particles = {PARTICLES: inputs[PARTICLES]}
+    summaries = _in_batches(_scorer_for(summary, len(inputs[PARTICLES])), particles, BATCH_EVENTS)
+    return make_scorer(rest, xla=False), {summary.output.name: summaries}
 
 
 def measure_latency(data: TestData, model: keras.Model) -> list[dict[str, float]]:
@@ -194,26 +217,22 @@ def measure_latency(data: TestData, model: keras.Model) -> list[dict[str, float]
     return latency.measure({size: caller(size) for size in sizes})
 
 
-def _exchanged(inputs: Batch, keys: Keys, scaling: Scaling | None) -> Iterator[tuple[str, Batch]]:
-    """What is exchanged, and a model's inputs with it exchanged."""
-    if HIGH_LEVEL in inputs:
-        for name, features in exchanged_features(inputs[HIGH_LEVEL], keys):
-            yield name, {**inputs, HIGH_LEVEL: features}
-    if PARTICLES in inputs and scaling is not None:
-        events = [rows[: _length(rows)] for rows in inputs[PARTICLES]]
-        for name, particles in exchanged_particles(events, keys, scaling):
-            padded = np.zeros_like(inputs[PARTICLES])
-            for row, of_event in zip(padded, particles, strict=True):
-                row[: len(of_event)] = of_event
-            yield name, {**inputs, PARTICLES: padded}
+def _exchanged_particles(padded: Floats, keys: Keys, scaling: Scaling) -> Iterator[tuple[str, Floats]]:
+    """What is exchanged, and all events' particles with it exchanged, (events, 801, 19), zero-padded."""
+    events = [rows[: _length(rows)] for rows in padded]
+    for name, particles in exchanged_particles(events, keys, scaling):
+        changed = np.zeros_like(padded)
+        for row, of_event in zip(changed, particles, strict=True):
+            row[: len(of_event)] = of_event
+        yield name, changed
 
 
-def _length(rows: NDArray[np.float32]) -> int:
+def _length(rows: Floats) -> int:
     """Particles of an event, (801, 19), that is zero-padded on the right."""
     return int(np.flatnonzero(rows.any(axis=1))[-1]) + 1
 
 
-def _in_batches(scorer: Scorer, inputs: Batch, size: int) -> NDArray[np.float32]:
+def _in_batches(scorer: Scorer, inputs: Batch, size: int) -> Floats:
     """Scores of many events, (events, classes), in batches of one size: another one would be compiled for itself."""
     events = len(next(iter(inputs.values())))
     size = min(size, events)
@@ -221,7 +240,7 @@ def _in_batches(scorer: Scorer, inputs: Batch, size: int) -> NDArray[np.float32]
         scorer({key: values[np.arange(start, start + size) % events] for key, values in inputs.items()}).numpy()
         for start in range(0, events, size)
     ]
-    scores: NDArray[np.float32] = np.concatenate(found)[:events]
+    scores: Floats = np.concatenate(found)[:events]
     return scores
 
 

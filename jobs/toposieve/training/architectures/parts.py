@@ -12,6 +12,7 @@ from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.training.dropout import EventDropout
 
 LOGITS_LAYER = "logits"
+JOINT_LAYER = "joined"
 PARTICLES_STREAM, HIGH_LEVEL_STREAM = 0, 1
 """Streams of the dropout behind the particles' branch and behind the high-level features."""
 
@@ -31,7 +32,7 @@ def joined(
 ) -> keras.KerasTensor:
     """A summary of the particles and the high-level features, (batch, any) and (batch, 14) → (batch, joined_units)."""
     beside = EventDropout(dropout_rate, HIGH_LEVEL_STREAM, name="high_level_dropout")(high_level)
-    both = keras.layers.Concatenate(name="joined")([branch, beside])
+    both = keras.layers.Concatenate(name=JOINT_LAYER)([branch, beside])
     return keras.layers.Dense(joined_units, activation="relu", name="hidden")(both)
 
 
@@ -45,3 +46,13 @@ def with_output(inputs: list[keras.KerasTensor], hidden: keras.KerasTensor, clas
 def logits_of(model: keras.Model) -> keras.Model:
     """The same model up to the scores before the softmax."""
     return keras.Model(model.input, model.get_layer(LOGITS_LAYER).output)
+
+
+def parts_at_joint(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """A model's summary of the particles alone, and what it makes of such summaries and the high-level features.
+
+    The second knows the summaries, (batch, any), by the name of the first one's output.
+    """
+    branch, _ = model.get_layer(JOINT_LAYER).input
+    summary = keras.Model({PARTICLES: model.input[PARTICLES]}, branch)
+    return summary, keras.Model({branch.name: branch, HIGH_LEVEL: model.input[HIGH_LEVEL]}, model.output)
