@@ -110,19 +110,19 @@ TWICE = $(JOBS)/python $(PYTEST) -o faulthandler_timeout=600 $(1) $(if $(CI),|| 
 # --- running ---------------------------------------------------------------------------------------------------------
 
 demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (seven minutes)
-	@$(AIRFLOW)/python -m toposieve_airflow.local.demo
+	@$(AIRFLOW)/python -m toposieve_demo.demo
 
 results: env  ## fill the README's table of results: simulate 3 × 20,000 events and train every model (ten hours; resumes)
-	@$(AIRFLOW)/python -m toposieve_airflow.local.results
+	@$(AIRFLOW)/python -m toposieve_demo.results
 
 airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
-	@$(AIRFLOW)/python -m toposieve_airflow.local.server
+	@$(AIRFLOW)/python -m toposieve_demo.server
 
 stream: env  ## events through a Kafka started here (needs mvn) into decisions, with a switch of models: a minute
 	@PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(JOBS)/python -W ignore -m support.show_stream $(STREAM)
 
 backfill: env  ## ingest and select days while `make airflow` runs: FROM=2026-01-01 TO=2026-01-31; TRAIN=1: then train
-	@$(AIRFLOW)/python -m toposieve_airflow.local.backfill "$(FROM)" "$(TO)" $(if $(filter-out 0,$(TRAIN)),--train)
+	@$(AIRFLOW)/python -m toposieve_demo.backfill "$(FROM)" "$(TO)" $(if $(filter-out 0,$(TRAIN)),--train)
 
 clean:  ## remove environments, data and everything else that make made; ROOT files of your own stay
 	rm -rf .uv .venv-jobs .venv-airflow .venv-firmware .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -28,9 +28,9 @@ from pathlib import Path
 
 from airflow.sdk import DAG, CronPartitionTimetable
 
-from toposieve_airflow import assets, params
-from toposieve_airflow.factory import form, task_defaults, tasks_for
-from toposieve_airflow.steps import build_dataset_steps
+from toposieve_airflow.runs import assets, params
+from toposieve_airflow.runs.factory import form, task_defaults, tasks_for
+from toposieve_airflow.runs.steps import build_dataset_steps
 
 STAGES = ("ingest", "selection")
 

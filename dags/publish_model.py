@@ -23,9 +23,9 @@ from pathlib import Path
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
-from toposieve_airflow import assets, params
-from toposieve_airflow.factory import form, task_defaults, tasks_for
-from toposieve_airflow.steps import publish_model_steps
+from toposieve_airflow.runs import assets, params
+from toposieve_airflow.runs.factory import form, task_defaults, tasks_for
+from toposieve_airflow.runs.steps import publish_model_steps
 
 STAGES = ("publication",)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
-from toposieve_airflow import params
-from toposieve_airflow.factory import form, task_defaults, tasks_for
-from toposieve_airflow.steps import simulate_events_steps
+from toposieve_airflow.runs import params
+from toposieve_airflow.runs.factory import form, task_defaults, tasks_for
+from toposieve_airflow.runs.steps import simulate_events_steps
 
 STAGES = ("simulation",)
 

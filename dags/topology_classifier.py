@@ -44,9 +44,9 @@ from pathlib import Path
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
-from toposieve_airflow import assets, params
-from toposieve_airflow.factory import form, task_defaults, tasks_for
-from toposieve_airflow.steps import topology_classifier_steps
+from toposieve_airflow.runs import assets, params
+from toposieve_airflow.runs.factory import form, task_defaults, tasks_for
+from toposieve_airflow.runs.steps import topology_classifier_steps
 
 STAGES = ("simulation", "ingest", "selection", "preparation", "search", "training", "trees", "evaluation")
 

@@ -63,7 +63,7 @@ class ReportNotes:
     @hookimpl
     def on_asset_event_emitted(self, asset_event: Any) -> None:
         """Take what a task, or a person, has announced."""
-        from toposieve_airflow import assets
+        from toposieve_airflow.runs import assets
 
         if asset_event.asset.name == assets.REPORT.name:
             from toposieve_airflow.ui.note import note_report

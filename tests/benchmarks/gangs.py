@@ -27,9 +27,9 @@ from support.cluster import Namespace
 from support.kubernetes_gangs import TaskInstance, workers_heard
 from support.releases import shared_folder
 from support.small_cluster import MEMORY, chart_profile, same_path, small_cluster, workers_with
-from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.profiles import parse_profile
-from toposieve_airflow.tf_spawner.manifests import GANG_LABEL
+from toposieve_airflow.kubernetes.gang.manifests import GANG_LABEL
+from toposieve_airflow.profile import parse_profile
+from toposieve_airflow.runs.params import ConfigurationSchema
 
 WORKERS, EPOCHS, TURNS = 2, 15, 3
 FIRST_STEP = "first step done"
@@ -99,7 +99,7 @@ def run_task(profile: dict[str, Any], dataset: str, seed: int, news: Connection)
     """Run a gang to its end as an Airflow task would; ``news`` gets the time of the first step."""
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": os.environ["KUBECONFIG"]}}
     os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps(connection)
-    module = import_module(f"toposieve_airflow.{profile['operators']}_tasks")
+    module = import_module(f"toposieve_airflow.{profile['operators']}.tasks")
     schema = ConfigurationSchema.load(CONFIG_FOLDER)
     tasks = module.TASKS(parse_profile(profile, Path("bench.yaml"), REPOSITORY), schema)
     operator = tasks.gang_operator(**tasks._gang("train"), step=step(profile["base"], dataset, seed))

@@ -13,9 +13,9 @@ from airflow.timetables.base import DagRunInfo
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.dags import load_dags
-from toposieve_airflow import assets
-from toposieve_airflow.planning import ListOperator, PlanOperator, WaitOperator
-from toposieve_airflow.profiles import PROFILE_VARIABLE, ProfileError, load_profile
+from toposieve_airflow.profile import PROFILE_VARIABLE, ProfileError, load_profile
+from toposieve_airflow.runs import assets
+from toposieve_airflow.runs.plan import ListOperator, PlanOperator, WaitOperator
 
 # Airflow itself uses a deprecated name of pathspec.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")

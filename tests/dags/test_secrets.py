@@ -16,14 +16,14 @@ from airflow.serialization.serialized_objects import DagSerialization
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.dags import load_dags
 from support.kubernetes_gangs import TaskInstance
-from toposieve_airflow.credentials import VARIABLES
-from toposieve_airflow.local_gang import LocalGangOperator
-from toposieve_airflow.profiles import PROFILE_VARIABLE
-from toposieve_airflow.spark_job import SparkJobOperator
-from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
-from toposieve_airflow.steps import Step
-from toposieve_airflow.tf_spawner.manifests import job_manifest
-from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.gang.manifests import job_manifest
+from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
+from toposieve_airflow.local.gang import LocalGangOperator
+from toposieve_airflow.local.spark_job import SparkJobOperator
+from toposieve_airflow.profile import PROFILE_VARIABLE
+from toposieve_airflow.runs.credentials import VARIABLES
+from toposieve_airflow.runs.steps import Step
 
 from .test_commands import RUNS, steps_of
 

@@ -21,7 +21,7 @@ from support.charts import (
     render_files,
 )
 from support.repository import REPOSITORY
-from toposieve_airflow.profiles import SECRET_FOLDER
+from toposieve_airflow.profile import SECRET_FOLDER
 
 VALUES = yaml.safe_load(AIRFLOW_VALUES.read_text())
 CHART_VALUES = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -10,10 +10,10 @@ import yaml
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import find, render
 from support.kubernetes_gangs import TaskInstance
-from toposieve_airflow.kubernetes_tasks import KubernetesTasks
-from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.profiles import parse_profile
-from toposieve_airflow.tf_spawner.manifests import job_manifest
+from toposieve_airflow.kubernetes.gang.manifests import job_manifest
+from toposieve_airflow.kubernetes.tasks import KubernetesTasks
+from toposieve_airflow.profile import parse_profile
+from toposieve_airflow.runs.params import ConfigurationSchema
 
 Objects = dict[str, dict[str, Any]]
 QUEUED = ("LocalQueue", "PriorityClass")

@@ -11,7 +11,7 @@ import yaml
 
 from support.charts import AIRFLOW_VALUES, CHART, EVERYTHING, LAPTOP_VALUES, NAMESPACE, WITHOUT_VOLUME, find, render
 from support.repository import REPOSITORY
-from toposieve_airflow.profiles import Profile, parse_profile
+from toposieve_airflow.profile import Profile, parse_profile
 
 CONFIG = REPOSITORY / "dags" / "config"
 PROFILE = yaml.safe_load((CONFIG / "kubernetes.yaml").read_text())

@@ -8,8 +8,8 @@ import pytest
 import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
 
 if TYPE_CHECKING:
-    from toposieve_airflow.jobs_environment import JobsEnvironment
-    from toposieve_airflow.steps import Step
+    from toposieve_airflow.runs.jobs_environment import JobsEnvironment
+    from toposieve_airflow.runs.steps import Step
 
 CHECKER = """
 import json, sys
@@ -24,7 +24,7 @@ for folder in json.loads(sys.argv[1])["outputs"]:
 @pytest.fixture
 def jobs(tmp_path: Path) -> "JobsEnvironment":
     """An environment of jobs in which output is good if it has a manifest."""
-    from toposieve_airflow.jobs_environment import JobsEnvironment
+    from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
     library = tmp_path / "library" / "toposieve"
     library.mkdir(parents=True)

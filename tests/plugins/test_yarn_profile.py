@@ -4,7 +4,7 @@ import pytest
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.dags import load_dags
-from toposieve_airflow.profiles import PROFILE_VARIABLE, load_profile
+from toposieve_airflow.profile import PROFILE_VARIABLE, load_profile
 
 
 def test_it_can_be_read_and_keeps_all_data_on_hdfs(monkeypatch: pytest.MonkeyPatch) -> None:

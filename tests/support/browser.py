@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from toposieve_airflow.local.airflow_home import USER, AirflowHome
+from toposieve_demo.airflow_home import USER, AirflowHome
 
 __all__ = ["DARK", "LIGHT", "chromium", "expect", "log_in", "new_page"]
 

@@ -15,11 +15,11 @@ import psutil
 import yaml
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
-from toposieve_airflow.local.airflow_home import AirflowHome, LocalAirflow, check_port, components_for, local_airflow
-from toposieve_airflow.local.api import Api
-from toposieve_airflow.local.runs import wait_for_dag
-from toposieve_airflow.processes import end_sessions, free_ports
-from toposieve_airflow.profiles import PROFILE_VARIABLE, Profile, load_profile
+from toposieve_airflow.local.processes import end_sessions, free_ports
+from toposieve_airflow.profile import PROFILE_VARIABLE, Profile, load_profile
+from toposieve_demo.airflow_home import AirflowHome, LocalAirflow, check_port, components_for, local_airflow
+from toposieve_demo.api import Api
+from toposieve_demo.runs import wait_for_dag
 
 DAGS = ("topology_classifier", "build_dataset", "simulate_events", "publish_model")
 SMALL_SIMULATION = {

@@ -1,1 +1,1 @@
-"""A whole Airflow on this machine, with its home inside the repository: for the demo, for tests and to look around."""
+"""Operators that run a task where Airflow does, as processes of this machine."""

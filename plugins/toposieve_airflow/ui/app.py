@@ -8,8 +8,8 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from toposieve_airflow.credentials import CredentialsError
-from toposieve_airflow.profiles import ProfileError
+from toposieve_airflow.profile import ProfileError
+from toposieve_airflow.runs.credentials import CredentialsError
 from toposieve_airflow.ui.deployment import StoreError
 from toposieve_airflow.ui.pages import TEMPLATES, router
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from toposieve_airflow import assets
+from toposieve_airflow.runs import assets
+from toposieve_airflow.runs.documents import Manifest, Output, Report, Sample
 from toposieve_airflow.ui.days import Day, day_of, every_day, other_code
 from toposieve_airflow.ui.deployment import Deployment
-from toposieve_airflow.ui.documents import Manifest, Output, Report, Sample
 from toposieve_airflow.ui.records import Event, Records, Run, Runs, newest_runs
 from toposieve_airflow.ui.results import Registered, Written
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from toposieve_airflow.partitions import PartitionError, days
-from toposieve_airflow.ui.documents import BadFile, Output
+from toposieve_airflow.runs.documents import BadFile, Output
+from toposieve_airflow.runs.partitions import PartitionError, days
 from toposieve_airflow.ui.results import Results
 
 FIRST_STEP, LAST_STEP = "events", "isolated_lepton"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from airflow.configuration import conf
 
-from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.processes import error_line
-from toposieve_airflow.profiles import is_url, load_profile
+from toposieve_airflow.local.processes import error_line
+from toposieve_airflow.profile import is_url, load_profile
+from toposieve_airflow.runs.jobs_environment import JobsEnvironment
+from toposieve_airflow.runs.params import ConfigurationSchema
 from toposieve_airflow.ui.results import Results
 from toposieve_airflow.ui.stored_results import StoredResults
 

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 from urllib.parse import urlencode
 
-from toposieve_airflow.ui.documents import Measured, WorkingPoint
+from toposieve_airflow.runs.documents import Measured, WorkingPoint
 
 __all__ = ["difference", "measured", "rejection", "sparkline", "with_query"]
 

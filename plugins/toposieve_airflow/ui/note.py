@@ -11,8 +11,8 @@ from airflow.models.dagrun import DagRun, DagRunNote
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from toposieve_airflow.runs.documents import Measured, Report
 from toposieve_airflow.ui import REPORT_TAB
-from toposieve_airflow.ui.documents import Measured, Report
 from toposieve_airflow.ui.records import Run
 
 AUTHOR = "toposieve"

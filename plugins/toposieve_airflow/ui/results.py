@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from toposieve_airflow.ui.documents import Act, Manifest, Output, Report, Version, output_of
+from toposieve_airflow.runs.documents import Act, Manifest, Output, Report, Version, output_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{,254}")
 """Names of folders and files that the jobs give; nothing else is looked at."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.processes import error_line
+from toposieve_airflow.local.processes import error_line
+from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.ui.results import Results
 
 FRESH_S = 60.0

@@ -7,7 +7,7 @@ import yaml
 
 from support.airflow_environment import CONFIG_FOLDER
 from support.real_airflow import RealAirflow, real_airflow
-from toposieve_airflow.local.airflow_home import USER
+from toposieve_demo.airflow_home import USER
 
 
 @pytest.fixture(scope="session")

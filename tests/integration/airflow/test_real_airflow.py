@@ -16,10 +16,10 @@ import pytest
 from support.browser import DARK, LIGHT, chromium, expect, log_in, new_page
 from support.published import newest_manifest, published_files
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, DagRun
-from toposieve_airflow import assets
-from toposieve_airflow.local import backfill, demo, runs
-from toposieve_airflow.local.api import Api, ApiError
+from toposieve_airflow.runs import assets
 from toposieve_airflow.ui import REPORT_TAB
+from toposieve_demo import backfill, demo, runs
+from toposieve_demo.api import Api, ApiError
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 SAMPLES = ["qcd", "ttbar", "wjets"]

@@ -21,8 +21,8 @@ from airflow.sdk.exceptions import TaskDeferred
 from support.airflow_environment import CONFIG_FOLDER
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
 from support.kubernetes_gangs import TaskInstance, workers_heard
-from toposieve_airflow.tf_spawner import trigger
-from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.gang import trigger
+from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
 FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"

@@ -23,8 +23,8 @@ from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, real_airflow
 from support.releases import shared_folder
 from support.servers.s3_server import BUCKET, S3Server
 from support.small_cluster import chart_profile, same_path, small_cluster
-from toposieve_airflow.factory import SCRIPTS
-from toposieve_airflow.steps import Step, every_step
+from toposieve_airflow.runs.factory import SCRIPTS
+from toposieve_airflow.runs.steps import Step, every_step
 
 JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
 DAY = "2026-01-01"
@@ -147,7 +147,7 @@ def inside(report: Path, base: Path, s3: S3Server, volumeless: Namespace) -> str
 
 def airflow_pod(conf: dict[str, Any]) -> dict[str, Any]:
     """A pod of Airflow's image, with the chart's profile and the store's keys, that runs the DAG once, and ends."""
-    command = ["python", "-m", "toposieve_airflow.local.demo", "--home", "/tmp/airflow", "--conf", json.dumps(conf)]
+    command = ["python", "-m", "toposieve_demo.demo", "--home", "/tmp/airflow", "--conf", json.dumps(conf)]
     profile = {"name": "TOPOSIEVE_PROFILE", "value": "/etc/toposieve/profile/kubernetes.yaml"}
     spec = pod_spec(image("airflow"), args=command, env=[profile], envFrom=[{"secretRef": {"name": SECRET}}])
     spec["containers"][0]["volumeMounts"].append({"name": "profile", "mountPath": "/etc/toposieve/profile"})

@@ -13,8 +13,8 @@ from kubernetes import client
 
 from support.cluster import CONTAINER_SECURITY, OURS, pod_spec
 from support.kubernetes_gangs import workers_heard
-from toposieve_airflow.tf_spawner.supervision import Supervision
-from toposieve_airflow.tf_spawner.teardown import GangTeardownOperator
+from toposieve_airflow.kubernetes.gang.supervision import Supervision
+from toposieve_airflow.kubernetes.gang.teardown import GangTeardownOperator
 
 from .conftest import IMAGE, Namespace, Run, fired, wait_for, worker_pod
 

@@ -9,9 +9,9 @@ import pytest
 from kubernetes.client.rest import RESTClientObject
 
 from support.airflow_environment import CONFIG_FOLDER
-from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.outputs import OutputError
-from toposieve_airflow.profiles import load_profile
+from toposieve_airflow.contract.outputs import OutputError
+from toposieve_airflow.profile import load_profile
+from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
 from .conftest import Namespace, Run
 

@@ -35,7 +35,7 @@ WORKS = {
         (f"{JOBS}/python -m toposieve.check_config --base s3://bucket '{{}}'", ""),
         (f"""{JOBS}/python -m toposieve.check_outputs '{{"outputs": ["/tmp/nowhere"], "config": {{}}}}'""", ""),
         (f"{JOBS}/python -c 'import toposieve.io.store.s3, toposieve.io.store.hdfs'", ""),
-        ("python -c 'import toposieve_airflow.factory'", ""),
+        ("python -c 'import toposieve_airflow.runs.factory'", ""),
         ("python -c 'import psycopg2, asyncpg'", ""),
         ("python /opt/toposieve/dags/topology_classifier.py", ""),
     ],

@@ -12,11 +12,11 @@ from kubernetes import client
 from support.cluster import pod_spec
 from support.kubernetes_gangs import TaskInstance
 from support.rights import GANG, SPARK_OPERATOR, Right, rules
-from toposieve_airflow.jobs_environment import JobsEnvironment
-from toposieve_airflow.spark_driver import DriverWatch
-from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
-from toposieve_airflow.tf_spawner import watching
-from toposieve_airflow.tf_spawner.manifests import DIGEST_LABEL
+from toposieve_airflow.kubernetes.api import watching
+from toposieve_airflow.kubernetes.gang.manifests import DIGEST_LABEL
+from toposieve_airflow.kubernetes.spark.driver import DriverWatch
+from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
+from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
 from .conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import COUNT, WAIT

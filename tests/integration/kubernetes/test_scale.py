@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from kubernetes_asyncio.client.rest import RESTClientObject
 
-from toposieve_airflow.tf_spawner.trigger import GangStartTrigger
+from toposieve_airflow.kubernetes.gang.trigger import GangStartTrigger
 
 from .conftest import Namespace, Run, wait_for
 

@@ -19,11 +19,11 @@ from support.published import published_files
 from support.releases import shared_folder, without
 from support.rights import Right
 from support.small_cluster import chart_profile, same_path, small_cluster
-from toposieve_airflow.kubernetes_tasks import KubernetesTasks
-from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.profiles import parse_profile
-from toposieve_airflow.steps import Commands
-from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.tasks import KubernetesTasks
+from toposieve_airflow.profile import parse_profile
+from toposieve_airflow.runs.params import ConfigurationSchema
+from toposieve_airflow.runs.steps import Commands
 
 from .conftest import Run, fault, new_run, wait_for
 from .test_failures import failed

@@ -72,7 +72,7 @@ def anybody(tables: None, base: Path, results: "Results") -> "Iterator[TestClien
         from fastapi.testclient import TestClient
     from airflow.api_fastapi.app import create_auth_manager
 
-    from toposieve_airflow.jobs_environment import JobsEnvironment
+    from toposieve_airflow.runs.jobs_environment import JobsEnvironment
     from toposieve_airflow.ui.app import app
     from toposieve_airflow.ui.deployment import Deployment, deployment
 

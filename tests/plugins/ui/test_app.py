@@ -69,7 +69,7 @@ def test_the_tab_asks_for_the_plan_of_its_own_dag(viewer, monkeypatch: pytest.Mo
 
 
 def test_a_wrong_profile_is_said(viewer) -> None:
-    from toposieve_airflow.profiles import ProfileError
+    from toposieve_airflow.profile import ProfileError
     from toposieve_airflow.ui.app import app
     from toposieve_airflow.ui.deployment import deployment
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from support.ui_results import CLASSES, metrics, write_day, write_manifest, write_report
-from toposieve_airflow.jobs_environment import JobsEnvironment
+from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.ui.catalogue import Catalogue
 from toposieve_airflow.ui.deployment import Deployment
 from toposieve_airflow.ui.records import Records, Run

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from support.ui_results import metrics
-from toposieve_airflow.assets import MODEL, REPORT
+from toposieve_airflow.runs.assets import MODEL, REPORT
 
 # Airflow itself uses a deprecated name of pathspec.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")

@@ -306,7 +306,7 @@ def stored(viewer, base: Path, tmp_path: Path, request: pytest.FixtureRequest) -
 
     With the parameter "refused" nothing can be listed.
     """
-    from toposieve_airflow.jobs_environment import JobsEnvironment
+    from toposieve_airflow.runs.jobs_environment import JobsEnvironment
     from toposieve_airflow.ui.deployment import deployment
     from toposieve_airflow.ui.stored_results import StoredResults
 
@@ -387,7 +387,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from toposieve_airflow.partitions import days
+    from toposieve_airflow.runs.partitions import days
 
     base = tmp_path_factory.mktemp("year")
     for day in days("2026-01-01", "2026-12-31"):

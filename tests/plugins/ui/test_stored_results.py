@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.ui_results import metrics, write_report
-from toposieve_airflow.jobs_environment import JobsEnvironment
+from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.ui import stored_results
 from toposieve_airflow.ui.stored_results import StoredResults
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from toposieve_airflow import params
-from toposieve_airflow.factory import MODEL_LABEL, form, tasks_for
-from toposieve_airflow.profiles import Profile
-from toposieve_airflow.steps import Commands, RunSteps, Step
-from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
+from toposieve_airflow.profile import Profile
+from toposieve_airflow.runs import params
+from toposieve_airflow.runs.factory import MODEL_LABEL, form, tasks_for
+from toposieve_airflow.runs.steps import Commands, RunSteps, Step
 
 COUNT = """
 import time

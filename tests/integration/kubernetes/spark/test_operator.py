@@ -17,13 +17,13 @@ from support.charts import RELEASE
 from support.cluster import OURS, PATIENCE_S, Namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
 from support.small_cluster import chart_profile
-from toposieve_airflow import spark_driver
-from toposieve_airflow.kubernetes_tasks import KubernetesTasks
-from toposieve_airflow.params import ConfigurationSchema
-from toposieve_airflow.profiles import parse_profile
-from toposieve_airflow.run_teardown import RunTeardownOperator
-from toposieve_airflow.spark_on_kubernetes import SparkOnKubernetesOperator
-from toposieve_airflow.tf_spawner.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.spark import driver as spark_driver
+from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
+from toposieve_airflow.kubernetes.tasks import KubernetesTasks
+from toposieve_airflow.kubernetes.teardown import RunTeardownOperator
+from toposieve_airflow.profile import parse_profile
+from toposieve_airflow.runs.params import ConfigurationSchema
 
 from ..conftest import IMAGE, fault, new_run
 

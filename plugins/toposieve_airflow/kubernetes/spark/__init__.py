@@ -1,0 +1,1 @@
+"""Spark jobs on Kubernetes: one Airflow task is one driver, which makes its executors."""

@@ -1,0 +1,279 @@
+"""The pods of a Spark job on Kubernetes: the driver's log, what they wait for, its end and why, their removal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+
+from toposieve_airflow.kubernetes.api import diagnosis
+from toposieve_airflow.kubernetes.api.cluster import GangCluster, in_words
+from toposieve_airflow.kubernetes.api.diagnosis import Failure, Manifest, Remedy, State
+from toposieve_airflow.kubernetes.api.logs import follow_log
+from toposieve_airflow.kubernetes.api.reading import Reading
+from toposieve_airflow.kubernetes.api.watching import changes, is_passing
+from toposieve_airflow.kubernetes.gang.manifests import DIGEST_LABEL
+from toposieve_airflow.local.processes import TAIL_LINES, error_line
+
+BROKEN_S = 60.0
+"""How long a driver's image may fail to be pulled."""
+
+SUBMISSION_S = 300.0
+"""Seconds that spark-submit may take to make a driver's pod: on a busy machine its Java alone takes many."""
+
+TICK_S = 0.5
+LOG_END_S = 10.0
+
+_UNDER_WAY: dict[str, Any] = {"metadata": {}, "spec": {}}
+"""What diagnosis asks of a Job, which a driver does not have."""
+
+
+class SparkPods(GangCluster):
+    """Pods of Spark jobs in one namespace."""
+
+    def drivers(self, selector: str) -> list[dict[str, Any]]:
+        """Drivers with these labels.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        return list(self._pods_within(f"{selector},spark-role=driver", 0).values())
+
+    def adopt_driver(self, name: str, ownership: Manifest) -> bool:
+        """Write into a driver's metadata who answers for it; whether it was there.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        patch = self._core.patch_namespaced_pod
+        return self._ask(patch, name, self.namespace, {"metadata": ownership}) is not None
+
+    def delete_pods(self, selector: str) -> None:
+        """Delete the pods with these labels; Kubernetes deletes what else a driver has made with it.
+
+        Raises:
+            Refused: The API server does not allow it.
+        """
+        for name in self._pods_within(selector, 0):
+            self._ask(self._core.delete_namespaced_pod, name, self.namespace)
+
+    def remove_pods(self, selector: str) -> None:
+        """Delete the pods with these labels and wait until they are gone.
+
+        Raises:
+            StillThere: Something is left all the same.
+            Refused: The API server does not allow it.
+        """
+        self.delete_pods(selector)
+        self._wait_for_end(selector)
+
+
+def may_be_adopted(driver: Manifest, digest: str) -> bool:
+    """Whether a driver left by a process that is gone does the same work and has not failed."""
+    metadata, container = driver["metadata"], _container(driver)
+    same_work = metadata["labels"].get(DIGEST_LABEL) == digest
+    return same_work and diagnosis.failure_of(State(_UNDER_WAY, {metadata["name"]: driver}), container) is None
+
+
+class DriverWatch:
+    """Follows a driver and its executors, in threads of its own, while the block lasts.
+
+    Args:
+        pods: Where they are.
+        selector: Their labels.
+        log: Takes the lines of the driver's log, and what driver and executors wait for.
+        give_up: Called once the driver has failed or can never start.
+        startup_s: Seconds until the driver has to run, and as many more until an executor has to.
+
+    Attributes:
+        failure: Why the driver has failed.
+        tail: The last lines of its log.
+    """
+
+    def __init__(
+        self,
+        pods: SparkPods,
+        selector: str,
+        log: Callable[[str], None],
+        give_up: Callable[[], None],
+        startup_s: float = 600,
+    ) -> None:
+        """Follow nothing yet."""
+        self._pods = pods
+        self._selector = selector
+        self._log = log
+        self._give_up = give_up
+        self._startup_s = startup_s
+        self._state = State(job=_UNDER_WAY)
+        self._reading = Reading()
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._follower: threading.Thread | None = None
+        self._said: set[str] = set()
+        self._due = time.monotonic() + SUBMISSION_S + startup_s
+        self._was_made = False
+        self._broken_since: float | None = None
+        self._executors_since: float | None = None
+        self._had_executors = False
+        self._cancelled = False
+        self.failure: Failure | None = None
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def __enter__(self) -> DriverWatch:
+        """Begin."""
+        for work in (self._watch_pods, self._watch_warnings, self._keep_looking):
+            self._threads.append(threading.Thread(target=self._telling_errors, args=(work,), daemon=True))
+            self._threads[-1].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait a moment for the rest of the log, then end."""
+        self.wait_for_end()
+        self._reading.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def wait(self) -> None:
+        """Wait for the driver's end, and for the rest of its log; or until :meth:`cancel`."""
+        while not (self._cancelled or self._over.wait(TICK_S)):
+            pass
+        self.wait_for_end()
+
+    def cancel(self) -> None:
+        """Wait no more. May be called by a signal handler: takes no lock."""
+        self._cancelled = True
+
+    def wait_for_end(self) -> None:
+        """Wait a moment until the end of the driver, if there is one, is known, and its log is here."""
+        if self._follower is not None and not self._cancelled:
+            self._over.wait(LOG_END_S)
+            self._follower.join(LOG_END_S)
+
+    def in_words(self, failure: Failure) -> str:
+        """A failure of the driver with its own error if it printed one, otherwise with its last lines."""
+        return f"the driver {failure.why}" + (f": {error_line(self.tail)}" if self.tail else "")
+
+    # --- news --------------------------------------------------------------------------------------------------------
+
+    def _watch_pods(self) -> None:
+        for pods in changes(self._pods.pods(self._selector), self._reading, self._log):
+            self._state.pods = pods
+
+    def _watch_warnings(self) -> None:
+        for warnings in changes(self._pods.warnings(), self._reading, lambda text: None):
+            self._state.warnings = warnings
+
+    def _telling_errors(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except ApiException as error:
+            remedy = Remedy.RETRY if is_passing(error) else Remedy.NONE
+            self._fail(Failure(f"cannot be followed: {in_words(error)}", remedy=remedy))
+        except Exception as error:  # whatever it is, the task has to know
+            self._fail(Failure(f"cannot be followed: {error!r}"))
+
+    def _fail(self, failure: Failure) -> None:
+        if self.failure is None:
+            self.failure = failure
+            self._over.set()
+            self._give_up()
+
+    # --- by the clock ------------------------------------------------------------------------------------------------
+
+    def _keep_looking(self) -> None:
+        while not self._reading.is_stopped():
+            self._look(self._state.pods)
+            self._reading.pause(TICK_S)
+
+    def _look(self, pods: Mapping[str, Manifest]) -> None:
+        waits = [(_is_executor(pod), text) for name, pod in pods.items() for text in self._pending(name, pod)]
+        for is_executor, text in waits:
+            self._say(f"executors wait: {text}" if is_executor else f"the driver waits: {text}")
+        if self._over.is_set():
+            return
+        drivers = {name: pod for name, pod in pods.items() if not _is_executor(pod)}
+        if drivers and not self._was_made:
+            self._was_made, self._due = True, time.monotonic() + self._startup_s
+        for name, pod in drivers.items():
+            self._look_at_driver(name, pod)
+        if not drivers and self._follower is not None:
+            self._fail(Failure("is gone: somebody has deleted its pod"))
+        elif self._follower is None and time.monotonic() > self._due:
+            reasons = "; ".join(text for is_executor, text in waits if not is_executor)
+            reason = reasons or ("Kubernetes gives no reason" if drivers else "spark-submit has made no pod for it")
+            self._fail(Failure(f"has not started within {self._startup_s:.0f} s: {reason}"))
+        else:
+            self._look_at_executors(pods, [text for is_executor, text in waits if is_executor])
+
+    def _look_at_executors(self, pods: Mapping[str, Manifest], waits: list[str]) -> None:
+        """Give up a driver none of whose executors has come; once one has, Spark itself replaces those it loses."""
+        executors = [pod for pod in pods.values() if _is_executor(pod)]
+        self._had_executors |= any(diagnosis.has_started(pod, _container(pod)) for pod in executors)
+        if self._had_executors or not (executors or self._executors_since):
+            return
+        self._executors_since = self._executors_since or time.monotonic()
+        if time.monotonic() - self._executors_since > self._startup_s:
+            reason = "; ".join(dict.fromkeys(waits)) or "Kubernetes gives no reason"
+            self._fail(Failure(f"has got no executor within {self._startup_s:.0f} s: {reason}"))
+
+    def _look_at_driver(self, name: str, pod: Manifest) -> None:
+        container = _container(pod)
+        kind, _ = diagnosis.container_state(pod, container)
+        if kind != "waiting" and self._follower is None:
+            self._follow(name, container)
+        if failure := diagnosis.failure_of(self._alone(name, pod), container) or self._stays_broken(name, pod):
+            self._fail(failure)
+        elif kind == "terminated":
+            self._over.set()
+
+    def _stays_broken(self, name: str, pod: Manifest) -> Failure | None:
+        broken = diagnosis.broken_pods(self._alone(name, pod), _container(pod)).get(name)
+        if broken is None:
+            self._broken_since = None
+            return None
+        self._broken_since = self._broken_since or time.monotonic()
+        if time.monotonic() - self._broken_since < BROKEN_S:
+            return None
+        return replace(broken[1], why=f"cannot start: {broken[1].why}")
+
+    def _pending(self, name: str, pod: Manifest) -> list[str]:
+        return list(diagnosis.pending_reasons(self._alone(name, pod), _container(pod)))
+
+    def _alone(self, name: str, pod: Manifest) -> State:
+        about = {key: each for key, each in self._state.warnings.items() if each["involvedObject"].get("name") == name}
+        return State(_UNDER_WAY, {name: pod}, about)
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    def _follow(self, name: str, container: str) -> None:
+        def follow() -> None:
+            try:
+                follow_log(self._pods.log(name, container), self._reading, self._over, self._put)
+            except ApiException as error:
+                self._log(f"the driver's log cannot be read: {in_words(error)}")
+
+        self._follower = threading.Thread(target=follow, daemon=True)
+        self._follower.start()
+
+    def _put(self, line: str) -> None:
+        self.tail.append(line)
+        self._log(line)
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._log(text)
+
+
+def _is_executor(pod: Manifest) -> bool:
+    return bool(pod["metadata"]["labels"].get("spark-role") == "executor")
+
+
+def _container(pod: Manifest) -> str:
+    """Name of the container that Spark runs in: that of the pod template, the first."""
+    return str(pod["spec"]["containers"][0]["name"])
