@@ -14,14 +14,14 @@ from airflow.sdk import DAG
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.dags import load_dags
 from support.kubernetes_gangs import TaskInstance
-from toposieve_airflow.contract.outputs import RUN_KEY, with_trained
+from toposieve_airflow.contract.step import Step, every_step
 from toposieve_airflow.kubernetes.gang.manifests import job_manifest
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
 from toposieve_airflow.local.gang import LocalGangOperator
 from toposieve_airflow.local.spark_job import SparkJobOperator
 from toposieve_airflow.profile import PROFILE_VARIABLE, load_profile
+from toposieve_airflow.runs.announcements import RUN_KEY, with_trained
 from toposieve_airflow.runs.factory import SCRIPTS
-from toposieve_airflow.runs.steps import Step, every_step
 
 STAGE_OF = {
     "simulate": "simulation",

@@ -16,6 +16,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.dags import load_dags
 from support.kubernetes_gangs import TaskInstance
+from toposieve_airflow.contract.step import Step
 from toposieve_airflow.kubernetes.gang.manifests import job_manifest
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
@@ -23,7 +24,6 @@ from toposieve_airflow.local.gang import LocalGangOperator
 from toposieve_airflow.local.spark_job import SparkJobOperator
 from toposieve_airflow.profile import PROFILE_VARIABLE
 from toposieve_airflow.runs.credentials import VARIABLES
-from toposieve_airflow.runs.steps import Step
 
 from .test_commands import RUNS, steps_of
 

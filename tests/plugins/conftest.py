@@ -8,8 +8,8 @@ import pytest
 import support.airflow_environment  # noqa: F401  makes the settings that airflow reads when it is imported
 
 if TYPE_CHECKING:
+    from toposieve_airflow.contract.step import Step
     from toposieve_airflow.runs.jobs_environment import JobsEnvironment
-    from toposieve_airflow.runs.steps import Step
 
 CHECKER = """
 import json, sys

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from toposieve_airflow.contract.outputs import JobLog, with_run, with_trained
+from toposieve_airflow.contract.outputs import JobLog, with_run
+from toposieve_airflow.contract.step import log_places
 from toposieve_airflow.contract.tf_config import TASK_VARIABLE, local_hosts, worker_environments
 from toposieve_airflow.local.processes import JobFailed, JobProcesses, free_ports
-from toposieve_airflow.local.spark_job import log_places
-from toposieve_airflow.runs.announcements import check_and_announce
+from toposieve_airflow.runs.announcements import check_and_announce, with_trained
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from toposieve_airflow.runs.steps import Step
+    from toposieve_airflow.contract.step import Step
 
 
 class LocalGangOperator(BaseOperator):

@@ -17,13 +17,11 @@ from functools import partial
 
 import psutil
 
-INVALID_INPUT_EXIT_CODE = 2
-"""Exit code of a job for invalid input or configuration: never worth a retry."""
+from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE, TAIL_LINES, error_line
 
 GRACE_S = 4.0
 """Seconds between TERM and KILL; below the five that Airflow leaves a task."""
 
-TAIL_LINES = 20
 POLL_S = 0.05
 SETTLE_S = 2.0
 """Seconds in which other workers may end too, so that the one at fault can be told from those that lost it."""
@@ -53,12 +51,6 @@ class JobFailed(Exception):
     def is_invalid_input(self) -> bool:
         """Whether the job says that its input or configuration is at fault."""
         return self.exit_code == INVALID_INPUT_EXIT_CODE
-
-
-def error_line(lines: Sequence[str]) -> str:
-    """The job's own error if it printed one (``error: ...``, every such line), otherwise its last lines."""
-    errors = [line.partition("error: ")[2] for line in lines if line.startswith("error: ")]
-    return "\n".join(errors or lines) or "it printed nothing"
 
 
 class JobProcesses:

@@ -12,12 +12,13 @@ from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE, error_line
 from toposieve_airflow.contract.outputs import JobLog, with_run
-from toposieve_airflow.local.processes import INVALID_INPUT_EXIT_CODE, end_children, error_line
+from toposieve_airflow.contract.step import Step, log_places, of_partition
+from toposieve_airflow.local.processes import end_children
 from toposieve_airflow.runs.announcements import check_and_announce
 from toposieve_airflow.runs.credentials import connection
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
-from toposieve_airflow.runs.steps import Step, of_partition
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -109,13 +110,6 @@ class SparkJobOperator(SparkSubmitOperator):
         """End spark-submit and everything it has started, on this machine or on a cluster."""
         end_children()
         super().on_kill()
-
-
-def log_places(log: Any, step: Step) -> None:
-    """Say in the log where a step reads and writes."""
-    for what in ("inputs", "outputs"):
-        for path in step[what]:
-            log("%s: %s", what.removesuffix("s"), path)
 
 
 def _exit_code(error: AirflowException) -> int | None:

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from toposieve_airflow.runs.steps import Step
+    from toposieve_airflow.contract.step import Step
 
 RULES = "rules"
 """Who publishes where nobody is asked."""

@@ -7,24 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import Param, XComArg
+from airflow.sdk import BaseOperator, Param, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
+from toposieve_airflow.contract.step import RunSteps
 from toposieve_airflow.profile import Pool, Profile, load_profile
 from toposieve_airflow.runs.approval import ApproveOperator
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.runs.params import ConfigurationSchema
 from toposieve_airflow.runs.plan import ListOperator, PlanOperator, WaitOperator
-from toposieve_airflow.runs.steps import Commands, RunSteps
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-
-    from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
-    from toposieve_airflow.local.gang import LocalGangOperator
-    from toposieve_airflow.local.spark_job import SparkJobOperator
+from toposieve_airflow.runs.steps import Commands
 
 SCRIPTS = {
     "simulate": "simulate.py",
@@ -89,9 +83,9 @@ class Tasks(ABC):
         profile = self.profile
         return JobsEnvironment(str(profile.python), profile.job_environment(), profile.connections.given())
 
-    spark_operator: type[SparkJobOperator]
+    spark_operator: type[BaseOperator]
     """Runs a Spark job."""
-    gang_operator: type[LocalGangOperator | TFSpawnerOperator]
+    gang_operator: type[BaseOperator]
     """Runs another job, as one worker or several."""
 
     @abstractmethod
@@ -124,7 +118,7 @@ class Tasks(ABC):
             execution_timeout=timedelta(minutes=self.profile.timeouts_min.plan),
         )
 
-    def spark(self, task_id: str, plan: PlanOperator, mapped: str | None = None, **options: Any) -> SparkJobOperator:
+    def spark(self, task_id: str, plan: PlanOperator, mapped: str | None = None, **options: Any) -> BaseOperator:
         """A Spark task.
 
         Args:
@@ -156,7 +150,7 @@ class Tasks(ABC):
         mapped = self.spark_operator.partial(**self._spark(task_id), map_index_template=MODEL_LABEL, **options)
         return mapped.expand(step=models.output)
 
-    def gang(self, task_id: str, plan: BaseOperator, **options: Any) -> LocalGangOperator | TFSpawnerOperator:
+    def gang(self, task_id: str, plan: BaseOperator, **options: Any) -> BaseOperator:
         """A Python task that is not Spark's; arguments as for :meth:`spark`."""
         return self.gang_operator(**self._gang(task_id), step=_step(plan, task_id), **options)
 
@@ -244,7 +238,7 @@ def tasks_for(config_folder: Path) -> Tasks:
         ProfileError: The profile is missing or wrong.
     """
     profile = load_profile(config_folder)
-    # Only the chosen operators are imported: those of pods bring the client of Kubernetes.
+    # By name, and only the chosen: operators build on what is here, and those of pods bring the client of Kubernetes.
     maker: type[Tasks] = import_module(f"toposieve_airflow.{profile.operators}.tasks").TASKS
     return maker(profile, ConfigurationSchema.load(config_folder))
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from toposieve_airflow.local.processes import INVALID_INPUT_EXIT_CODE, error_line
+from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE, error_line
+from toposieve_airflow.contract.step import RunSteps, every_step
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.runs.partitions import PartitionError
-from toposieve_airflow.runs.steps import RunSteps, StepError, every_step
+from toposieve_airflow.runs.steps import StepError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airflow.configuration import conf
 
-from toposieve_airflow.local.processes import error_line
+from toposieve_airflow.contract.exits import error_line
 from toposieve_airflow.profile import is_url, load_profile
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.runs.params import ConfigurationSchema

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from toposieve_airflow.local.processes import error_line
+from toposieve_airflow.contract.exits import error_line
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.ui.results import Results
 

@@ -23,8 +23,8 @@ from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, real_airflow
 from support.releases import shared_folder
 from support.servers.s3_server import BUCKET, S3Server
 from support.small_cluster import chart_profile, same_path, small_cluster
+from toposieve_airflow.contract.step import Step, every_step
 from toposieve_airflow.runs.factory import SCRIPTS
-from toposieve_airflow.runs.steps import Step, every_step
 
 JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
 DAY = "2026-01-01"

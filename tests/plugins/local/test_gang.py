@@ -8,10 +8,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.kubernetes_gangs import TaskInstance
-from toposieve_airflow.contract.outputs import RUN_KEY, OutputError
+from toposieve_airflow.contract.outputs import OutputError
+from toposieve_airflow.contract.step import Step
 from toposieve_airflow.local.gang import LocalGangOperator
+from toposieve_airflow.runs.announcements import RUN_KEY
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
-from toposieve_airflow.runs.steps import Step
 
 
 @pytest.fixture

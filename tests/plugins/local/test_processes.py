@@ -17,7 +17,6 @@ from toposieve_airflow.local.processes import (
     _wait_for,
     end_children,
     end_processes,
-    error_line,
     free_ports,
 )
 
@@ -123,12 +122,6 @@ def test_processes_that_are_gone_are_no_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     end_processes([process.pid])
-
-
-def test_error_line_prefers_what_the_job_calls_its_error() -> None:
-    assert error_line(["INFO x", "error: a is wrong", "more", "error: b too"]) == "a is wrong\nb too"
-    assert error_line(["Traceback", "ValueError: x"]) == "Traceback\nValueError: x"
-    assert error_line([]) == "it printed nothing"
 
 
 def test_free_ports_differ() -> None:

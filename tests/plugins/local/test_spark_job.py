@@ -9,10 +9,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.kubernetes_gangs import TaskInstance
-from toposieve_airflow.contract.outputs import RUN_KEY, OutputError
+from toposieve_airflow.contract.outputs import OutputError
+from toposieve_airflow.contract.step import ANY_PARTITION, Step
 from toposieve_airflow.local.spark_job import SparkJobOperator
+from toposieve_airflow.runs.announcements import RUN_KEY
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
-from toposieve_airflow.runs.steps import ANY_PARTITION, Step
 
 
 @pytest.fixture

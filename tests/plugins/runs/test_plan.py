@@ -7,12 +7,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
+from toposieve_airflow.contract.step import ANY_PARTITION, RunSteps, Step
 from toposieve_airflow.profile import load_profile
 from toposieve_airflow.runs import assets
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.runs.partitions import PartitionError
 from toposieve_airflow.runs.plan import ListOperator, PlanOperator, WaitOperator, _with_origin
-from toposieve_airflow.runs.steps import ANY_PARTITION, RunSteps, Step
 
 PYTHON = str(load_profile(CONFIG_FOLDER).python)
 

@@ -4,17 +4,14 @@ from typing import Any
 import pytest
 
 from support.airflow_environment import CONFIG_FOLDER
+from toposieve_airflow.contract.step import OF_EACH_PARTITION, RunSteps, every_step, of_partition
 from toposieve_airflow.profile import Profile, load_profile
 from toposieve_airflow.runs.params import ConfigurationSchema
 from toposieve_airflow.runs.partitions import PartitionError
 from toposieve_airflow.runs.steps import (
-    OF_EACH_PARTITION,
     Commands,
-    RunSteps,
     StepError,
     build_dataset_steps,
-    every_step,
-    of_partition,
     publish_model_steps,
     simulate_events_steps,
     topology_classifier_steps,

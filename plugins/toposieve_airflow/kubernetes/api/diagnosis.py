@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE
 from toposieve_airflow.contract.tf_config import INDEX_LABEL
-from toposieve_airflow.local.processes import INVALID_INPUT_EXIT_CODE
 
 Manifest = Mapping[str, Any]
 

@@ -20,7 +20,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from toposieve_airflow.contract.outputs import JobLog, with_run, with_trained
+from toposieve_airflow.contract.outputs import JobLog, with_run
+from toposieve_airflow.contract.step import log_places
 from toposieve_airflow.kubernetes.api.cluster import GangCluster, Refused, StillThere, of_another
 from toposieve_airflow.kubernetes.api.diagnosis import is_suspended, may_be_adopted
 from toposieve_airflow.kubernetes.api.task_state import is_over
@@ -41,15 +42,14 @@ from toposieve_airflow.kubernetes.gang.manifests import (
 )
 from toposieve_airflow.kubernetes.gang.supervision import LONGEST_PATIENCE, GangFailed, GangHeld, Limits, Supervision
 from toposieve_airflow.kubernetes.gang.trigger import POLL_S, as_trigger
-from toposieve_airflow.local.spark_job import log_places
-from toposieve_airflow.runs.announcements import check_and_announce
+from toposieve_airflow.runs.announcements import check_and_announce, with_trained
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
     from airflow.sdk.types import TaskInstanceKey
 
-    from toposieve_airflow.runs.steps import Step
+    from toposieve_airflow.contract.step import Step
 
 STARTUP_TIMEOUT_S = 600
 """The provider's two minutes are too short for a GPU node that has to be made first, or for an image of gigabytes."""

@@ -11,13 +11,13 @@ from datetime import datetime
 
 from kubernetes.client.exceptions import ApiException
 
+from toposieve_airflow.contract.exits import TAIL_LINES, error_line
 from toposieve_airflow.kubernetes.api import diagnosis
 from toposieve_airflow.kubernetes.api.cluster import Refused, in_words
 from toposieve_airflow.kubernetes.api.diagnosis import Failure, Remedy, State
 from toposieve_airflow.kubernetes.api.watching import Objects
 from toposieve_airflow.kubernetes.gang.feed import Feed, News
 from toposieve_airflow.kubernetes.gang.manifests import Gang
-from toposieve_airflow.local.processes import TAIL_LINES, error_line
 from toposieve_airflow.runs.naming import short_hash
 
 TICK_S = 0.5

@@ -11,6 +11,7 @@ from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
+from toposieve_airflow.contract.exits import TAIL_LINES, error_line
 from toposieve_airflow.kubernetes.api import diagnosis
 from toposieve_airflow.kubernetes.api.cluster import GangCluster, in_words
 from toposieve_airflow.kubernetes.api.diagnosis import Failure, Manifest, Remedy, State
@@ -18,7 +19,6 @@ from toposieve_airflow.kubernetes.api.logs import follow_log
 from toposieve_airflow.kubernetes.api.reading import Reading
 from toposieve_airflow.kubernetes.api.watching import changes, is_passing
 from toposieve_airflow.kubernetes.gang.manifests import DIGEST_LABEL
-from toposieve_airflow.local.processes import TAIL_LINES, error_line
 
 BROKEN_S = 60.0
 """How long a driver's image may fail to be pulled."""

@@ -8,11 +8,12 @@ from typing import Any
 
 from airflow.sdk import DAG
 
+from toposieve_airflow.contract.step import RunSteps, Step
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.profile import Profile
 from toposieve_airflow.runs import params
 from toposieve_airflow.runs.factory import MODEL_LABEL, form, tasks_for
-from toposieve_airflow.runs.steps import Commands, RunSteps, Step
+from toposieve_airflow.runs.steps import Commands
 
 COUNT = """
 import time

@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support import kubernetes_gangs as objects
 from support.kubernetes_gangs import TaskInstance
+from toposieve_airflow.contract.step import Step
 from toposieve_airflow.kubernetes.api.cluster import Refused
 from toposieve_airflow.kubernetes.api.diagnosis import Failure, Remedy
 from toposieve_airflow.kubernetes.gang.manifests import OWNER_ANNOTATION
@@ -15,7 +16,6 @@ from toposieve_airflow.kubernetes.spark import operator as module
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator, run_labels
 from toposieve_airflow.local import spark_job
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
-from toposieve_airflow.runs.steps import Step
 
 
 class Pods:
