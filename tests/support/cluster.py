@@ -20,7 +20,7 @@ from kubernetes import client, config
 from kubernetes.stream import stream
 
 from toposieve_airflow.contract.tf_config import INDEX_LABEL
-from toposieve_airflow.kubernetes.gang.manifests import MANAGED_BY
+from toposieve_airflow.kubernetes.api.ownership import MANAGED_BY
 
 STORAGE_VARIABLE = "TOPOSIEVE_TEST_STORAGE"
 IMAGES = os.environ.get("TOPOSIEVE_TEST_IMAGES", "localhost/toposieve-")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toposieve_airflow.kubernetes.gang.manifests import run_selector
+from toposieve_airflow.kubernetes.api.ownership import run_selector
 from toposieve_airflow.kubernetes.gang.teardown import GangTeardownOperator
-from toposieve_airflow.kubernetes.spark.operator import TASK_LABEL, run_labels, spark_pods
+from toposieve_airflow.kubernetes.spark.operator import TASK_LABEL, spark_pods
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,6 +24,6 @@ class RunTeardownOperator(GangTeardownOperator):
         """
         pods = spark_pods(self.kubernetes_conn_id, self.namespace)
         try:
-            pods.remove_pods(f"{run_selector(**run_labels(context), instance=self.instance)},{TASK_LABEL}")
+            pods.remove_pods(f"{run_selector(context['ti'], self.instance)},{TASK_LABEL}")
         finally:
             super().execute(context)

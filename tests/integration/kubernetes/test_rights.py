@@ -13,7 +13,7 @@ from support.cluster import pod_spec
 from support.kubernetes_gangs import TaskInstance
 from support.rights import GANG, SPARK_OPERATOR, Right, rules
 from toposieve_airflow.kubernetes.api import watching
-from toposieve_airflow.kubernetes.gang.manifests import DIGEST_LABEL
+from toposieve_airflow.kubernetes.api.ownership import DIGEST_LABEL
 from toposieve_airflow.kubernetes.spark.driver import DriverWatch
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment

@@ -3,8 +3,8 @@ import doctest
 import msgspec
 
 from support.ui_results import metrics, unit
+from toposieve_airflow.runs import documents
 from toposieve_airflow.runs.documents import Manifest, Report, output_of
-from toposieve_airflow.ui import documents
 
 
 def manifest(*units: dict) -> Manifest:

@@ -1,4 +1,4 @@
-"""What a gang needs of the API server: make Job and Service, find what is left of earlier tries, remove everything."""
+"""What gangs and Spark jobs need of the API server: lists, watches, logs, requests that outlast it, removed pods."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import re
 import time
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
-from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
+from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 
+from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.api.watching import ListCall, Objects, gone_within
-from toposieve_airflow.kubernetes.gang.manifests import (
-    GANG_LABEL,
-    Gang,
-    Manifest,
-    deletion_of,
-    owner_of,
-    service_manifest,
-)
 
 LATE_S = 2.0
 """Seconds that a node may take on top of a pod's grace period."""
@@ -36,8 +30,8 @@ ANSWER_S = (3, 15)
 _LOST = "DeletionByTaintManager"
 """Reason of Kubernetes' condition DisruptionTarget on the pods of a node that no longer answers."""
 
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
-CHANGED = (_NOT_FOUND, _CONFLICT)
+_MISSING = (HTTPStatus.NOT_FOUND,)
+CHANGED = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 """Answers to a request about an object as it was read, when it no longer is so."""
 
 _RIGHT = re.compile(
@@ -70,29 +64,23 @@ class RefusedForNow(ApiException):  # type: ignore[misc]  # the client is untype
 
 
 class StillThere(Exception):
-    """Something of a gang could not be removed; the message names it, and says how to remove it by hand."""
+    """A pod could not be removed; the message names it, and says how to remove it by hand."""
 
 
-class GangCluster:
-    """Gangs in one namespace.
+class Cluster:
+    """One namespace.
 
     Args:
         client: Connection to the API server.
-        namespace: Where the gangs live.
+        namespace: Its name.
     """
 
     def __init__(self, client: ApiClient, namespace: str) -> None:
         """Ask nothing yet."""
         configuration = copy.deepcopy(client.configuration)
         configuration.retries = 0  # urllib3's own would write three warnings a second while the server is away
-        own_client = type(client)(configuration)
-        self._core = CoreV1Api(own_client)
-        self._batch = BatchV1Api(own_client)
+        self._core = CoreV1Api(type(client)(configuration))
         self.namespace = namespace
-
-    def jobs(self, selector: str) -> ListCall:
-        """Lists and watches Jobs."""
-        return partial(self._batch.list_namespaced_job, self.namespace, label_selector=selector)
 
     def pods(self, selector: str) -> ListCall:
         """Lists and watches pods."""
@@ -106,75 +94,8 @@ class GangCluster:
         """Reads a container's log."""
         return partial(self._core.read_namespaced_pod_log, pod, self.namespace, container=container)
 
-    def find_jobs(self, selector: str) -> list[Manifest]:
-        """Jobs with these labels, the newest first.
-
-        Raises:
-            Refused: The API server does not allow it.
-        """
-        items = self._ask(self._batch.list_namespaced_job, self.namespace, label_selector=selector)["items"]
-        return sorted(items, key=lambda job: str(job["metadata"]["creationTimestamp"]), reverse=True)
-
-    def create_job(self, job: Manifest) -> Manifest:
-        """Make a gang's Job, unless its owner has done so, and return it.
-
-        Raises:
-            Refused: The API server does not take the manifest, or there is a Job of this name that is somebody else's.
-        """
-        made: Manifest | None = self._create(self._batch.create_namespaced_job, job)
-        if made is not None:
-            return made
-        there = self.find_jobs(f"{GANG_LABEL}={job['metadata']['name']}")
-        if [owner_of(each) for each in there] != [owner_of(job)]:
-            raise of_another(job)
-        return there[0]
-
-    def adopt(self, gang: Gang, job: Manifest) -> Manifest | None:
-        """Make a gang's owner that of a Job, and return it; nothing if the Job is no longer as it was read.
-
-        Raises:
-            Refused: The API server does not allow it.
-        """
-        metadata = {**gang.ownership, "resourceVersion": job["metadata"]["resourceVersion"]}
-        patch, name = self._batch.patch_namespaced_job, job["metadata"]["name"]
-        adopted: Manifest | None = self._ask(patch, name, self.namespace, {"metadata": metadata}, missing=CHANGED)
-        return adopted
-
-    def create_service(self, gang: Gang, job: Manifest) -> None:
-        """Make the Service that a gang's Job owns, unless it is there already.
-
-        Raises:
-            Refused: The API server does not take the manifest.
-        """
-        self._create(self._core.create_namespaced_service, service_manifest(gang, job["metadata"]["uid"]))
-
-    def remove(self, selector: str, owner: str | None = None) -> bool:
-        """Delete everything with these labels and wait until it is gone. Pods of a node that is lost go by force.
-
-        No others do: the next gang must not get a GPU, or write to a folder, that the last one still has. A Job is
-        deleted as it was just read: if another try adopts it in between, that is seen.
-
-        Args:
-            selector: Labels.
-            owner: Whose the Jobs have to be; otherwise nothing is done. None: whoever's.
-
-        Returns:
-            Whether a pod was lost with its node.
-
-        Raises:
-            StillThere: Something is left all the same.
-            Refused: The API server does not allow it.
-            RefusedForNow: It does not take a request now; as from every method here.
-        """
-        while jobs := [job for job in self.find_jobs(selector) if "deletionTimestamp" not in job["metadata"]]:
-            if owner is not None and any(owner_of(job) != owner for job in jobs):
-                return False
-            for job in jobs:
-                delete, name = self._batch.delete_namespaced_job, job["metadata"]["name"]
-                self._ask(delete, name, self.namespace, body=deletion_of(job), missing=CHANGED)
-        return self._wait_for_end(selector)
-
     def _wait_for_end(self, selector: str) -> bool:
+        """Wait until the pods with these labels are gone; whether one was lost with its node, and went by force."""
         pods = self._pods_within(selector, 0)
         grace_s = max((pod["spec"].get("terminationGracePeriodSeconds", 0) for pod in pods.values()), default=0)
         pods = self._pods_within(selector, grace_s + LATE_S) if pods else pods
@@ -197,11 +118,12 @@ class GangCluster:
         left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))
         return left
 
-    def _create(self, call: Callable[..., Any], manifest: Manifest) -> Any:
-        return self._ask(call, self.namespace, manifest, missing=(_CONFLICT,))
-
     def _ask(
-        self, call: Callable[..., Any], *arguments: Any, missing: tuple[int, ...] = (_NOT_FOUND,), **options: Any
+        self,
+        call: Callable[..., Any],
+        *arguments: Any,
+        missing: tuple[int, ...] = (HTTPStatus.NOT_FOUND,),
+        **options: Any,
     ) -> Any:
         """Ask the API server, again and again while it is away; None if the answer is one of ``missing``."""
 
@@ -249,10 +171,10 @@ def in_words(error: ApiException) -> str:
         message = json.loads(error.body)["message"]
     except (TypeError, ValueError, KeyError):
         message = str(error.body or error.reason)
-    if error.status == _UNAUTHORIZED:
+    if error.status == HTTPStatus.UNAUTHORIZED:
         return f"Kubernetes does not know who asks (HTTP 401, {message}): renew the credentials of Airflow's connection"
     right = _RIGHT.search(message)
-    if error.status != _FORBIDDEN or right is None:
+    if error.status != HTTPStatus.FORBIDDEN or right is None:
         return f"Kubernetes refuses (HTTP {error.status}): {message}"
     group = f" of the API group {right['group']}" if right["group"] else ""
     return (

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from toposieve_airflow.kubernetes.api.cluster import GangCluster
 from toposieve_airflow.kubernetes.api.logs import follow_log
 from toposieve_airflow.kubernetes.api.reading import Reading
 from toposieve_airflow.kubernetes.api.watching import ListCall, changes
+from toposieve_airflow.kubernetes.gang.cluster import GangCluster
 from toposieve_airflow.kubernetes.gang.manifests import Gang
 
 News = tuple[str, Any]

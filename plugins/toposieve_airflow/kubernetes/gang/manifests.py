@@ -9,35 +9,21 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from toposieve_airflow.contract.tf_config import POD_PORT, TASK_VARIABLE, pod_environment, pod_hosts
+from toposieve_airflow.kubernetes.api.ownership import DIGEST_LABEL, MANAGED_BY, TRY_LABEL, Manifest, metadata
 from toposieve_airflow.runs.naming import short_hash
 
 Accelerator = Literal["cpu", "gpu"]
-Manifest = dict[str, Any]
-
-MANAGED_BY = {"app.kubernetes.io/managed-by": "toposieve"}
-"""Label of everything that is made here."""
 
 GANG_LABEL = "toposieve/gang"
 """Label that holds the gang's name: on Job, Service and pods."""
-
-INSTANCE_LABEL = "toposieve/instance"
-"""Label of what one Airflow makes in a namespace, where another may have DAGs and runs of the same names."""
-
-TRY_LABEL = "try_number"
 
 _VERSION_LABEL = "airflow_version"
 """Label of KubernetesPodOperator's pods by which `airflow kubernetes cleanup-pods` finds those that have ended: it
 would delete workers of a gang whose others still run. It would also make the same work look new after an upgrade.
 """
-
-DIGEST_LABEL = "toposieve/digest"
-"""Label of the Job that changes with anything in its pods: only the same work is taken over after a restart."""
-
-OWNER_ANNOTATION = "toposieve/owner"
-"""Annotation of the Job with what no two Airflows and no two runs share: task instance and try that answer for it."""
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """Label of the Job by which Kueue knows its queue; on a pod template it says the same, and is not on the pods."""
@@ -47,9 +33,6 @@ GPU = "nvidia.com/gpu"
 
 KEEP_S = 3600
 """Seconds that a finished Job stays when Airflow is gone and cannot delete it."""
-
-NAME_LENGTH = 52
-"""Longest name of a Job: a pod's hostname adds its index and has to stay below 64 characters."""
 
 
 @dataclass(frozen=True)
@@ -95,62 +78,13 @@ class Gang:
     @property
     def ownership(self) -> Manifest:
         """What a Job's metadata says of the try that answers for it."""
-        return {
-            "labels": {TRY_LABEL: self.labels[TRY_LABEL]},
-            "annotations": {OWNER_ANNOTATION: self.owner},
-        }
-
-
-def owner_of(job: Manifest) -> str:
-    """Task instance and try that answer for a Job; empty if it does not say."""
-    return str(job["metadata"].get("annotations", {}).get(OWNER_ANNOTATION, ""))
+        return metadata(self.owner, self.labels[TRY_LABEL])
 
 
 def deletion_of(job: Manifest) -> Manifest:
     """What a request to delete a Job says: as it was read and no other, and the pods with it."""
     as_read = {key: job["metadata"][key] for key in ("uid", "resourceVersion")}
     return {"propagationPolicy": "Background", "preconditions": as_read}
-
-
-def task_selector(labels: Mapping[str, str]) -> str:
-    """Label selector of the gangs of a task instance, whichever try made them.
-
-    Args:
-        labels: Of the task instance.
-    """
-    return _selector({key: value for key, value in labels.items() if key != TRY_LABEL})
-
-
-def run_selector(dag_id: str, run_id: str, instance: str | None = None) -> str:
-    """Label selector of every gang of a run of an Airflow; all as labels hold them."""
-    return _selector({"dag_id": dag_id, "run_id": run_id, **instance_label(instance)})
-
-
-def instance_label(instance: str | None) -> dict[str, str]:
-    """The label of everything that an Airflow makes, if it has a name."""
-    return {} if instance is None else {INSTANCE_LABEL: instance}
-
-
-def _selector(labels: Mapping[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in sorted({**labels, **MANAGED_BY}.items()))
-
-
-def task_hash(dag_id: str, run_id: str, task_id: str, map_index: int, instance: str | None = None) -> str:
-    """What stands for a task instance in names: another one in every Airflow that has a name."""
-    return short_hash([dag_id, run_id, task_id, map_index, *([] if instance is None else [instance])])
-
-
-def gang_name(
-    dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int, instance: str | None = None
-) -> str:
-    """Name of one try's gang: a valid host name (DNS-1035) of at most 52 characters, another one for every try.
-
-    >>> gang_name("topology_classifier", "manual__1", "train", 0, 2)
-    'train-3ad7e7ae-2'
-    """
-    ending = f"-{task_hash(dag_id, run_id, task_id, map_index, instance)}-{try_number}"
-    readable = re.sub(r"[^a-z0-9]+", "-", task_id.lower()).lstrip("-0123456789") or "gang"
-    return readable[: NAME_LENGTH - len(ending)].rstrip("-") + ending
 
 
 def next_name(name: str) -> str:

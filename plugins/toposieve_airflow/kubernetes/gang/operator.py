@@ -22,24 +22,14 @@ from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.contract.outputs import JobLog, with_run
 from toposieve_airflow.contract.step import log_places
-from toposieve_airflow.kubernetes.api.cluster import GangCluster, Refused, StillThere, of_another
-from toposieve_airflow.kubernetes.api.diagnosis import is_suspended, may_be_adopted
+from toposieve_airflow.kubernetes.api import ownership
+from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere, of_another
+from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.api.task_state import is_over
+from toposieve_airflow.kubernetes.gang.cluster import GangCluster
+from toposieve_airflow.kubernetes.gang.diagnosis import is_suspended, may_be_adopted
 from toposieve_airflow.kubernetes.gang.feed import ClusterFeed
-from toposieve_airflow.kubernetes.gang.manifests import (
-    DIGEST_LABEL,
-    QUEUE_LABEL,
-    TRY_LABEL,
-    Accelerator,
-    Gang,
-    Manifest,
-    gang_name,
-    instance_label,
-    job_manifest,
-    next_name,
-    owner_of,
-    task_selector,
-)
+from toposieve_airflow.kubernetes.gang.manifests import QUEUE_LABEL, Accelerator, Gang, job_manifest, next_name
 from toposieve_airflow.kubernetes.gang.supervision import LONGEST_PATIENCE, GangFailed, GangHeld, Limits, Supervision
 from toposieve_airflow.kubernetes.gang.trigger import POLL_S, as_trigger
 from toposieve_airflow.runs.announcements import check_and_announce, with_trained
@@ -266,10 +256,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
         pod: Manifest = PodGenerator.serialize_pod(self.build_pod_request_obj(context, dry_run=True))
         ti = context["ti"]
         return pod, Gang(
-            name=gang_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index or 0, ti.try_number, self.instance),
+            name=ownership.work_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index or 0, ti.try_number, self.instance),
             namespace=pod["metadata"]["namespace"],
-            labels=self._get_ti_pod_labels(context) | instance_label(self.instance),
-            owner=f"{ti.id}/{ti.try_number}",
+            labels=self._get_ti_pod_labels(context) | ownership.instance_label(self.instance),
+            owner=ownership.owner_name(ti),
             workers=int(workers),
             container=self.base_container_name,
             accelerator=self.accelerator,
@@ -301,7 +291,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
     def _start_or_adopt(self, pod: Manifest, gang: Gang, context: Context, cleanup: ExitStack) -> Gang:
         """Take over what an earlier process has left if it is the same work; otherwise delete it and start anew."""
         cluster, job = self._cluster(gang), job_manifest(pod, gang)
-        adopted = self._adopt(cluster, gang, job["metadata"]["labels"][DIGEST_LABEL])
+        adopted = self._adopt(cluster, gang, job["metadata"]["labels"][ownership.DIGEST_LABEL])
         if adopted is not None:
             gang = replace(gang, name=adopted["metadata"]["name"])
             self.log.info("taking over gang %s, which is there already", gang.name)
@@ -317,15 +307,15 @@ class TFSpawnerOperator(KubernetesPodOperator):
     def _adopt(self, cluster: GangCluster, gang: Gang, digest: str) -> Manifest | None:
         """The Job that an earlier process has left for this one, if there is one; all others are removed."""
         while True:
-            left = cluster.find_jobs(task_selector(gang.labels))
+            left = cluster.find_jobs(ownership.task_selector(gang.labels))
             for each in left:
-                if not _is_of(gang, each) and int(each["metadata"]["labels"][TRY_LABEL]) >= int(gang.labels[TRY_LABEL]):
+                if ownership.is_in_the_way(each, gang.owner, int(gang.labels[ownership.TRY_LABEL])):
                     raise of_another(each)
             job = next((each for each in left if _is_of(gang, each) or self._may_adopt(each, digest)), None)
             for each in left:
                 if each is not job:
                     self.log.info("removing what is left of an earlier try: %s", each["metadata"]["name"])
-                    cluster.remove(replace(gang, name=each["metadata"]["name"]).selector, owner_of(each))
+                    cluster.remove(replace(gang, name=each["metadata"]["name"]).selector, ownership.owner_of(each))
             if job is None or _is_of(gang, job):
                 return job
             if adopted := cluster.adopt(gang, job):
@@ -348,7 +338,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         cleared the task, and the trigger is about to delete it.
         """
         is_cleared = self.deferrable and is_suspended(job)
-        return not is_cleared and may_be_adopted(job, DIGEST_LABEL, digest)
+        return not is_cleared and may_be_adopted(job, digest)
 
     def address(self) -> str:
         """Address of what shows the gang elsewhere; empty where none is configured, or no gang was made."""
@@ -462,4 +452,4 @@ def _killed() -> GangFailed:
 
 def _is_of(gang: Gang, job: Manifest) -> bool:
     """Whether a Job is of this very try: then there is no other to be made, even if it has failed."""
-    return owner_of(job) == gang.owner
+    return ownership.owner_of(job) == gang.owner

@@ -12,10 +12,12 @@ from datetime import datetime
 from kubernetes.client.exceptions import ApiException
 
 from toposieve_airflow.contract.exits import TAIL_LINES, error_line
-from toposieve_airflow.kubernetes.api import diagnosis
+from toposieve_airflow.kubernetes.api import pod_state
 from toposieve_airflow.kubernetes.api.cluster import Refused, in_words
-from toposieve_airflow.kubernetes.api.diagnosis import Failure, Remedy, State
+from toposieve_airflow.kubernetes.api.pod_state import Failure, Manifest, Remedy
 from toposieve_airflow.kubernetes.api.watching import Objects
+from toposieve_airflow.kubernetes.gang import diagnosis
+from toposieve_airflow.kubernetes.gang.diagnosis import State
 from toposieve_airflow.kubernetes.gang.feed import Feed, News
 from toposieve_airflow.kubernetes.gang.manifests import Gang
 from toposieve_airflow.runs.naming import short_hash
@@ -162,7 +164,7 @@ class Supervision:
 
     def _is_done(self) -> bool:
         """Whether every worker has ended well. Kubernetes would wait for a side-car that runs on."""
-        ended_well = sum(diagnosis.ended_well(pod, self._gang.container) for pod in self._state.pods.values())
+        ended_well = sum(pod_state.ended_well(pod, self._gang.container) for pod in self._state.pods.values())
         return diagnosis.is_complete(self._state.job or {}) or ended_well >= self._gang.workers
 
     def _is_suspended(self) -> bool:
@@ -243,7 +245,7 @@ class Supervision:
             self._state.warnings = {name: event for name, event in objects.items() if self._is_ours(event)}
         self._note_progress()
 
-    def _is_ours(self, event: diagnosis.Manifest) -> bool:
+    def _is_ours(self, event: Manifest) -> bool:
         about = str(event["involvedObject"].get("name", ""))
         return about == self._gang.name or about.startswith(f"{self._gang.name}-")
 
@@ -251,13 +253,13 @@ class Supervision:
 
     def _follow_logs(self) -> None:
         for name, pod in self._state.pods.items():
-            container = diagnosis.container_at_fault(pod, self._gang.container)
-            if name not in self._workers and diagnosis.has_started(pod, container):
+            container = pod_state.container_at_fault(pod, self._gang.container)
+            if name not in self._workers and pod_state.has_started(pod, container):
                 self._workers[name] = _Worker(container)
                 self._feed.follow_log(name, container, self._workers[name].over)
         for name, worker in self._workers.items():
             now = self._state.pods.get(name)
-            if now is None or diagnosis.container_state(now, worker.container)[0] == "terminated":
+            if now is None or pod_state.container_state(now, worker.container)[0] == "terminated":
                 worker.over.set()
 
     def _take_rest_of_logs(self) -> None:
@@ -291,7 +293,7 @@ class Supervision:
             self._say(line)
         states = {}
         for pod in self._state.pods.values():
-            index, (kind, _) = diagnosis.worker_of(pod), diagnosis.container_state(pod, self._gang.container)
+            index, (kind, _) = pod_state.worker_of(pod), pod_state.container_state(pod, self._gang.container)
             states[index] = kind
             if kind != "waiting" and not diagnosis.is_suspended(job):
                 self._started.add(index)
@@ -359,7 +361,7 @@ class Supervision:
         message = f"worker {failure.worker} {failure.why}"
         if failure.pod in self._workers:
             message += f": {error_line(list(self._workers[failure.pod].tail))}"
-        if words := diagnosis.last_words(self._state, failure.pod):
+        if words := pod_state.last_words(self._state.warnings, failure.pod):
             message += f"\nKubernetes about pod {failure.pod}: {words}"
         return message
 
@@ -368,7 +370,7 @@ def _names(workers: list[int]) -> str:
     return f"worker {workers[0]}" if len(workers) == 1 else f"workers {', '.join(map(str, workers))}"
 
 
-def _age_s(job: diagnosis.Manifest) -> float:
+def _age_s(job: Manifest) -> float:
     """Seconds since a Job was admitted, whoever has waited for its workers until now."""
     start = job.get("status", {}).get("startTime")
     return max(0.0, time.time() - datetime.fromisoformat(start).timestamp()) if start else 0.0

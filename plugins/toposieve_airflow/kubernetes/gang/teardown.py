@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk import BaseOperator
 
-from toposieve_airflow.kubernetes.api.cluster import GangCluster
-from toposieve_airflow.kubernetes.gang.manifests import run_selector
+from toposieve_airflow.kubernetes.api.ownership import run_selector
+from toposieve_airflow.kubernetes.gang.cluster import GangCluster
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -58,9 +57,7 @@ class GangTeardownOperator(BaseOperator):
             Refused: The API server does not allow it.
         """
         hook = KubernetesHook(self.kubernetes_conn_id, config_file=self.config_file, in_cluster=self.in_cluster)
-        ti = context["ti"]
-        run = (make_safe_label_value(ti.dag_id), make_safe_label_value(context["run_id"]))
-        selector = run_selector(*run, self.instance)
+        selector = run_selector(context["ti"], self.instance)
         cluster = GangCluster(hook.api_client, self.namespace)
         for job in cluster.find_jobs(selector):
             self.log.info("removing gang %s", job["metadata"]["name"])

@@ -18,9 +18,10 @@ from kubernetes_asyncio.client import ApiClient, BatchV1Api, CoreV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from toposieve_airflow.kubernetes.api.cluster import CHANGED
+from toposieve_airflow.kubernetes.api.ownership import Manifest, owner_of
 from toposieve_airflow.kubernetes.api.watching import Outages, brief
 from toposieve_airflow.kubernetes.gang.feed import News
-from toposieve_airflow.kubernetes.gang.manifests import Gang, Manifest, deletion_of, owner_of
+from toposieve_airflow.kubernetes.gang.manifests import Gang, deletion_of
 from toposieve_airflow.kubernetes.gang.supervision import Limits, Supervision
 
 POLL_S = 10.0

@@ -7,18 +7,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
 from toposieve_airflow.contract.exits import TAIL_LINES, error_line
-from toposieve_airflow.kubernetes.api import diagnosis
-from toposieve_airflow.kubernetes.api.cluster import GangCluster, in_words
-from toposieve_airflow.kubernetes.api.diagnosis import Failure, Manifest, Remedy, State
+from toposieve_airflow.kubernetes.api import pod_state
+from toposieve_airflow.kubernetes.api.cluster import Cluster, in_words
 from toposieve_airflow.kubernetes.api.logs import follow_log
+from toposieve_airflow.kubernetes.api.ownership import Manifest, is_same_work
+from toposieve_airflow.kubernetes.api.pod_state import Failure, Remedy
 from toposieve_airflow.kubernetes.api.reading import Reading
-from toposieve_airflow.kubernetes.api.watching import changes, is_passing
-from toposieve_airflow.kubernetes.gang.manifests import DIGEST_LABEL
+from toposieve_airflow.kubernetes.api.watching import Objects, changes, is_passing
 
 BROKEN_S = 60.0
 """How long a driver's image may fail to be pulled."""
@@ -29,14 +28,11 @@ SUBMISSION_S = 300.0
 TICK_S = 0.5
 LOG_END_S = 10.0
 
-_UNDER_WAY: dict[str, Any] = {"metadata": {}, "spec": {}}
-"""What diagnosis asks of a Job, which a driver does not have."""
 
-
-class SparkPods(GangCluster):
+class SparkPods(Cluster):
     """Pods of Spark jobs in one namespace."""
 
-    def drivers(self, selector: str) -> list[dict[str, Any]]:
+    def drivers(self, selector: str) -> list[Manifest]:
         """Drivers with these labels.
 
         Raises:
@@ -75,9 +71,7 @@ class SparkPods(GangCluster):
 
 def may_be_adopted(driver: Manifest, digest: str) -> bool:
     """Whether a driver left by a process that is gone does the same work and has not failed."""
-    metadata, container = driver["metadata"], _container(driver)
-    same_work = metadata["labels"].get(DIGEST_LABEL) == digest
-    return same_work and diagnosis.failure_of(State(_UNDER_WAY, {metadata["name"]: driver}), container) is None
+    return is_same_work(driver, digest) and pod_state.failure_of(driver, _container(driver)) is None
 
 
 class DriverWatch:
@@ -109,7 +103,8 @@ class DriverWatch:
         self._log = log
         self._give_up = give_up
         self._startup_s = startup_s
-        self._state = State(job=_UNDER_WAY)
+        self._now: Objects = {}
+        self._warnings: Objects = {}
         self._reading = Reading()
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -162,11 +157,11 @@ class DriverWatch:
 
     def _watch_pods(self) -> None:
         for pods in changes(self._pods.pods(self._selector), self._reading, self._log):
-            self._state.pods = pods
+            self._now = pods
 
     def _watch_warnings(self) -> None:
         for warnings in changes(self._pods.warnings(), self._reading, lambda text: None):
-            self._state.warnings = warnings
+            self._warnings = warnings
 
     def _telling_errors(self, work: Callable[[], None]) -> None:
         try:
@@ -187,11 +182,12 @@ class DriverWatch:
 
     def _keep_looking(self) -> None:
         while not self._reading.is_stopped():
-            self._look(self._state.pods)
+            self._look(self._now)
             self._reading.pause(TICK_S)
 
     def _look(self, pods: Mapping[str, Manifest]) -> None:
-        waits = [(_is_executor(pod), text) for name, pod in pods.items() for text in self._pending(name, pod)]
+        pending_pods = ((pod, pod_state.pending(pod, _container(pod), self._warnings)) for pod in pods.values())
+        waits = [(_is_executor(pod), text) for pod, text in pending_pods if text is not None]
         for is_executor, text in waits:
             self._say(f"executors wait: {text}" if is_executor else f"the driver waits: {text}")
         if self._over.is_set():
@@ -213,7 +209,7 @@ class DriverWatch:
     def _look_at_executors(self, pods: Mapping[str, Manifest], waits: list[str]) -> None:
         """Give up a driver none of whose executors has come; once one has, Spark itself replaces those it loses."""
         executors = [pod for pod in pods.values() if _is_executor(pod)]
-        self._had_executors |= any(diagnosis.has_started(pod, _container(pod)) for pod in executors)
+        self._had_executors |= any(pod_state.has_started(pod, _container(pod)) for pod in executors)
         if self._had_executors or not (executors or self._executors_since):
             return
         self._executors_since = self._executors_since or time.monotonic()
@@ -223,30 +219,23 @@ class DriverWatch:
 
     def _look_at_driver(self, name: str, pod: Manifest) -> None:
         container = _container(pod)
-        kind, _ = diagnosis.container_state(pod, container)
+        kind, _ = pod_state.container_state(pod, container)
         if kind != "waiting" and self._follower is None:
             self._follow(name, container)
-        if failure := diagnosis.failure_of(self._alone(name, pod), container) or self._stays_broken(name, pod):
+        if failure := pod_state.failure_of(pod, container) or self._stays_broken(pod):
             self._fail(failure)
         elif kind == "terminated":
             self._over.set()
 
-    def _stays_broken(self, name: str, pod: Manifest) -> Failure | None:
-        broken = diagnosis.broken_pods(self._alone(name, pod), _container(pod)).get(name)
-        if broken is None:
+    def _stays_broken(self, pod: Manifest) -> Failure | None:
+        found = pod_state.broken(pod, _container(pod))
+        if found is None:
             self._broken_since = None
             return None
         self._broken_since = self._broken_since or time.monotonic()
         if time.monotonic() - self._broken_since < BROKEN_S:
             return None
-        return replace(broken[1], why=f"cannot start: {broken[1].why}")
-
-    def _pending(self, name: str, pod: Manifest) -> list[str]:
-        return list(diagnosis.pending_reasons(self._alone(name, pod), _container(pod)))
-
-    def _alone(self, name: str, pod: Manifest) -> State:
-        about = {key: each for key, each in self._state.warnings.items() if each["involvedObject"].get("name") == name}
-        return State(_UNDER_WAY, {name: pod}, about)
+        return replace(found[1], why=f"cannot start: {found[1].why}")
 
     # --- the log -----------------------------------------------------------------------------------------------------
 

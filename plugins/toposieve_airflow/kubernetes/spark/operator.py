@@ -6,23 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from toposieve_airflow.kubernetes.api import ownership
 from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere, of_another
 from toposieve_airflow.kubernetes.api.task_state import is_over
-from toposieve_airflow.kubernetes.gang.manifests import (
-    DIGEST_LABEL,
-    MANAGED_BY,
-    OWNER_ANNOTATION,
-    TRY_LABEL,
-    gang_name,
-    instance_label,
-    owner_of,
-    task_hash,
-)
 from toposieve_airflow.kubernetes.spark.driver import DriverWatch, SparkPods, may_be_adopted
 from toposieve_airflow.local.processes import end_children
 from toposieve_airflow.local.spark_job import SparkJobOperator
@@ -107,15 +97,14 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         """Answer for the driver that an earlier process has left, if it does this work; everything else is removed."""
         pods, others = self._pods(), self._selector
         for driver in pods.drivers(self._selector):
-            labels = driver["metadata"]["labels"]
-            if owner_of(driver) != self._owner and int(labels.get(TRY_LABEL, 0)) >= try_number:
+            if ownership.is_in_the_way(driver, self._owner, try_number):
                 raise of_another(driver, "Pod")
-            ownership = {"labels": {TRY_LABEL: str(try_number)}, "annotations": {OWNER_ANNOTATION: self._owner}}
-            name = driver["metadata"]["name"]
-            if may_be_adopted(driver, self._digest) and pods.adopt_driver(name, ownership):
+            name, label = driver["metadata"]["name"], driver["metadata"]["labels"].get(DRIVER_LABEL)
+            ours = ownership.metadata(self._owner, str(try_number))
+            if may_be_adopted(driver, self._digest) and pods.adopt_driver(name, ours):
                 self.log.info("taking over driver %s, which is there already", name)
-                self._own_selector = f"{self._selector},{DRIVER_LABEL}={labels[DRIVER_LABEL]}"
-                others = f"{self._selector},{DRIVER_LABEL}!={labels[DRIVER_LABEL]}"
+                self._own_selector = f"{self._selector},{DRIVER_LABEL}={label}"
+                others = f"{self._selector},{DRIVER_LABEL}!={label}"
                 break
         try:
             pods.remove_pods(others)
@@ -151,22 +140,22 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         """Name and label driver and executors of this try."""
         ti = context["ti"]
         map_index = ti.map_index if ti.map_index is not None else -1
-        name = gang_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number, self.instance)
-        task = task_hash(ti.dag_id, ti.run_id, ti.task_id, map_index, self.instance)
+        name = ownership.work_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number, self.instance)
+        task = ownership.task_hash(ti.dag_id, ti.run_id, ti.task_id, map_index, self.instance)
         self._digest = self._digest or short_hash(
             [self.application, self.application_args, _by_content(self.conf or {})]
         )
         self._selector = f"{TASK_LABEL}={task}"
         self._own_selector = f"{self._selector},{DRIVER_LABEL}={name}"
-        self._owner = f"{ti.id}/{ti.try_number}"
-        labels = {**MANAGED_BY, **run_labels(context), **instance_label(self.instance)}
+        self._owner = ownership.owner_name(ti)
+        labels = {**ownership.MANAGED_BY, **ownership.run_labels(ti), **ownership.instance_label(self.instance)}
         labels |= {TASK_LABEL: task, DRIVER_LABEL: name}
-        labels |= {TRY_LABEL: str(ti.try_number), DIGEST_LABEL: self._digest}
+        labels |= {ownership.TRY_LABEL: str(ti.try_number), ownership.DIGEST_LABEL: self._digest}
         self.conf = {
             **(self.conf or {}),
             "spark.kubernetes.submission.waitAppCompletion": "false",
             "spark.kubernetes.driver.pod.name": f"{name}-driver",
-            f"spark.kubernetes.driver.annotation.{OWNER_ANNOTATION}": self._owner,
+            f"spark.kubernetes.driver.annotation.{ownership.OWNER_ANNOTATION}": self._owner,
             "spark.kubernetes.executor.podNamePrefix": name,
             **{
                 f"spark.kubernetes.{role}.label.{key}": value
@@ -185,7 +174,7 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             return
         try:
             pods = self._pods()
-            if all(owner_of(driver) == self._owner for driver in pods.drivers(self._own_selector)):
+            if all(ownership.owner_of(driver) == self._owner for driver in pods.drivers(self._own_selector)):
                 pods.remove_pods(self._own_selector)
         except (StillThere, ApiException, HTTPError) as error:
             self.log.warning("driver or executors could not be removed: %s", error)
@@ -198,14 +187,6 @@ class SparkOnKubernetesOperator(SparkJobOperator):
 
     def _pods(self) -> SparkPods:
         return spark_pods(self.kubernetes_conn_id, self.namespace)
-
-
-def run_labels(context: Context) -> dict[str, str]:
-    """Labels of everything that a run makes."""
-    return {
-        "dag_id": make_safe_label_value(context["ti"].dag_id),
-        "run_id": make_safe_label_value(context["ti"].run_id),
-    }
 
 
 def spark_pods(kubernetes_conn_id: str, namespace: str) -> SparkPods:

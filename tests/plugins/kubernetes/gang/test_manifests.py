@@ -1,5 +1,4 @@
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -12,19 +11,20 @@ from kubernetes.client import models as k8s
 
 from support.airflow_environment import CONFIG_FOLDER
 from support.kubernetes_gangs import TaskInstance
-from toposieve_airflow.kubernetes.gang.manifests import (
+from toposieve_airflow.kubernetes.api.ownership import (
     DIGEST_LABEL,
-    GANG_LABEL,
-    GPU,
     INSTANCE_LABEL,
-    QUEUE_LABEL,
-    gang_name,
-    job_manifest,
-    next_name,
     owner_of,
     run_selector,
-    service_manifest,
     task_selector,
+)
+from toposieve_airflow.kubernetes.gang.manifests import (
+    GANG_LABEL,
+    GPU,
+    QUEUE_LABEL,
+    job_manifest,
+    next_name,
+    service_manifest,
 )
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 
@@ -176,20 +176,6 @@ def test_workers_that_have_ended_are_left_alone_by_airflows_clean_up_of_pods() -
     assert not labels.keys() >= {"dag_id", "task_id", "try_number", "airflow_version"}
 
 
-def test_every_try_has_a_name_of_its_own() -> None:
-    key = ("topology_classifier", "manual__1", "train", 0, 1)
-    others = [("a", *key[1:]), (key[0], "b", *key[2:]), (*key[:2], "c", 0, 1), (*key[:3], 1, 1), (*key[:4], 2)]
-    assert len({gang_name(*each) for each in (key, *others)}) == 6
-    assert gang_name(*key) == gang_name(*key)
-
-
-@pytest.mark.parametrize("task_id", ["train", "group.train_the_MODEL", "3_fits", "x" * 200, "__", "ä" * 9])
-def test_names_are_valid_host_names(task_id: str) -> None:
-    name = gang_name("dag", "run", task_id, 12, 123)
-    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
-    assert len(name) <= 52
-
-
 def test_a_job_says_which_try_answers_for_it() -> None:
     jobs = [manifests(try_number=number)[0] for number in (1, 2)]
     assert [owner_of(job) for job in jobs] == [f"{TaskInstance(try_number=number).id}/{number}" for number in (1, 2)]
@@ -202,7 +188,7 @@ def test_another_airflow_finds_none_of_it_and_makes_another_name_for_it() -> Non
     labels = ours["spec"]["template"]["metadata"]["labels"]
     assert ours["metadata"]["labels"][INSTANCE_LABEL] == labels[INSTANCE_LABEL] == "ours"
     task = {key: labels[key] for key in ("dag_id", "run_id", "task_id")}
-    for selector in (run_selector("topology_classifier", "manual__1", "theirs"), task_selector(task | THEIRS)):
+    for selector in (run_selector(TaskInstance(), "theirs"), task_selector(task | THEIRS)):
         wanted = dict(part.split("=") for part in selector.split(","))
         assert wanted.items() <= theirs["metadata"]["labels"].items()
         assert not wanted.items() <= ours["metadata"]["labels"].items()

@@ -23,8 +23,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from support.kubernetes_gangs import TaskInstance, condition
 from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere
+from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.gang import operator as module
-from toposieve_airflow.kubernetes.gang.manifests import Gang, Manifest
+from toposieve_airflow.kubernetes.gang.manifests import Gang
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.kubernetes.gang.supervision import GangFailed, GangHeld, Limits
 

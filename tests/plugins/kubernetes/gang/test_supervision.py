@@ -7,9 +7,8 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from support.kubernetes_gangs import GANG, LABELS, OWNER, condition, job, pod, running, terminated, waiting, warning
-from toposieve_airflow.kubernetes.api import diagnosis
 from toposieve_airflow.kubernetes.api.cluster import Refused
-from toposieve_airflow.kubernetes.gang import supervision
+from toposieve_airflow.kubernetes.gang import diagnosis, supervision
 from toposieve_airflow.kubernetes.gang.feed import News
 from toposieve_airflow.kubernetes.gang.manifests import Gang
 from toposieve_airflow.kubernetes.gang.supervision import GangFailed, GangHeld, Limits, Supervision

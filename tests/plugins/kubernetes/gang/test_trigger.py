@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from support.kubernetes_gangs import GANG, LABELS, OWNER, condition, job, pod, running, terminated, waiting
+from toposieve_airflow.kubernetes.api.ownership import OWNER_ANNOTATION
 from toposieve_airflow.kubernetes.gang import trigger
-from toposieve_airflow.kubernetes.gang.manifests import OWNER_ANNOTATION, Gang
+from toposieve_airflow.kubernetes.gang.manifests import Gang
 from toposieve_airflow.kubernetes.gang.supervision import Limits
 from toposieve_airflow.kubernetes.gang.trigger import GangStartTrigger, as_trigger
 

@@ -9,11 +9,11 @@ from support import kubernetes_gangs as objects
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.contract.step import Step
 from toposieve_airflow.kubernetes.api.cluster import Refused
-from toposieve_airflow.kubernetes.api.diagnosis import Failure, Remedy
-from toposieve_airflow.kubernetes.gang.manifests import OWNER_ANNOTATION
+from toposieve_airflow.kubernetes.api.ownership import OWNER_ANNOTATION, run_labels
+from toposieve_airflow.kubernetes.api.pod_state import Failure, Remedy
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.kubernetes.spark import operator as module
-from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator, run_labels
+from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
 from toposieve_airflow.local import spark_job
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
@@ -135,7 +135,7 @@ def test_pods_carry_the_run_as_gangs_do_and_the_try(operator: SparkOnKubernetesO
     of_gangs = TFSpawnerOperator._get_ti_pod_labels(task.context())
     for key in ("dag_id", "run_id", "try_number"):
         assert labels[key] == of_gangs[key]
-    assert run_labels(task.context()) == {key: of_gangs[key] for key in ("dag_id", "run_id")}
+    assert run_labels(task) == {key: of_gangs[key] for key in ("dag_id", "run_id")}
 
 
 def test_pods_of_another_airflow_have_other_names_and_labels(operator: SparkOnKubernetesOperator) -> None:

@@ -3,13 +3,13 @@ from typing import Any
 import pytest
 
 from support.kubernetes_gangs import GANG, condition, job, pod, running, terminated, waiting, warning
-from toposieve_airflow.kubernetes.api.diagnosis import (
-    Remedy,
+from toposieve_airflow.kubernetes.api.ownership import DIGEST_LABEL
+from toposieve_airflow.kubernetes.api.pod_state import Remedy, last_words
+from toposieve_airflow.kubernetes.gang.diagnosis import (
     State,
     broken_pods,
     failure_of,
     is_complete,
-    last_words,
     may_be_adopted,
     pending_reasons,
     refusal_of,
@@ -281,8 +281,8 @@ def test_a_gang_in_a_queue_waits_as_a_whole() -> None:
 def test_what_kubernetes_says_last_about_a_waiting_pod() -> None:
     mount = warning(f"{GANG}-0-abcde", "FailedMount", "no such volume")
     assert pending_reasons(state(pod(0), warnings=(mount,)), "base") == {"FailedMount: no such volume": [0]}
-    assert last_words(state(pod(0), warnings=(mount,)), f"{GANG}-0-abcde") == "FailedMount: no such volume"
-    assert last_words(state(pod(0)), f"{GANG}-0-abcde") is None
+    assert last_words({"event": mount}, f"{GANG}-0-abcde") == "FailedMount: no such volume"
+    assert last_words({}, f"{GANG}-0-abcde") is None
 
 
 @pytest.mark.parametrize("kind", ["Pod", "Job"])
@@ -292,7 +292,7 @@ def test_what_kubernetes_leaves_out_does_no_harm(kind: str) -> None:
     silent = {"metadata": {"name": "silent"}, "involvedObject": {}, "message": None}
     known = state(pod(0), warnings=(bare, silent))
     assert [*pending_reasons(known, "base").values()] == [[0] if kind == "Pod" else []]
-    assert last_words(known, name) == "FailedCreate"
+    assert last_words(known.warnings, name) == "FailedCreate"
 
 
 def test_ends_without_a_time_or_a_reason_are_failures_all_the_same() -> None:
@@ -330,12 +330,12 @@ def test_what_helps_against_a_container_that_does_not_start(reason: str, message
 @pytest.mark.parametrize(
     ("left", "adopted"),
     [
-        (job(labels={"digest": "a"}), True),
-        (job(COMPLETE, labels={"digest": "a"}), True),
-        (job(labels={"digest": "b"}), False),
-        (job(FAILED, labels={"digest": "a"}), False),
-        (job(labels={"digest": "a"}, deletionTimestamp="2026-01-01T00:00:00Z"), False),
+        (job(labels={DIGEST_LABEL: "a"}), True),
+        (job(COMPLETE, labels={DIGEST_LABEL: "a"}), True),
+        (job(labels={DIGEST_LABEL: "b"}), False),
+        (job(FAILED, labels={DIGEST_LABEL: "a"}), False),
+        (job(labels={DIGEST_LABEL: "a"}, deletionTimestamp="2026-01-01T00:00:00Z"), False),
     ],
 )
 def test_only_the_same_work_that_has_not_failed_is_taken_over(left: dict[str, Any], adopted: bool) -> None:
-    assert may_be_adopted(left, "digest", "a") is adopted
+    assert may_be_adopted(left, "a") is adopted
