@@ -35,7 +35,7 @@ def owner_name(ti: Any) -> str:
     return f"{ti.id}/{ti.try_number}"
 
 
-def owner_of(thing: Manifest) -> str:
+def owner_of(thing: Mapping[str, Any]) -> str:
     """Task instance and try that answer for a Job or a driver; empty if it does not say."""
     return str(thing["metadata"].get("annotations", {}).get(OWNER_ANNOTATION, ""))
 
@@ -45,12 +45,12 @@ def metadata(owner: str, try_number: str) -> Manifest:
     return {"labels": {TRY_LABEL: try_number}, "annotations": {OWNER_ANNOTATION: owner}}
 
 
-def is_in_the_way(thing: Manifest, owner: str, try_number: int) -> bool:
+def is_in_the_way(thing: Mapping[str, Any], owner: str, try_number: int) -> bool:
     """Whether a Job or a driver with a task's labels is neither this try's nor one's that it follows."""
     return owner_of(thing) != owner and int(thing["metadata"]["labels"].get(TRY_LABEL, 0)) >= try_number
 
 
-def is_same_work(thing: Manifest, digest: str) -> bool:
+def is_same_work(thing: Mapping[str, Any], digest: str) -> bool:
     """Whether a Job or a driver does what another one of this digest would do."""
     return bool(thing["metadata"]["labels"].get(DIGEST_LABEL) == digest)
 

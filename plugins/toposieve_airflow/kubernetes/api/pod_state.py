@@ -184,13 +184,7 @@ def _memory_limit(pod: Manifest, container: str) -> str:
 
 
 def pending(pod: Manifest, container: str, warnings: Mapping[str, Manifest]) -> str | None:
-    """What a pod waits for, in words, if it does.
-
-    Args:
-        pod: The pod.
-        container: Name of its container.
-        warnings: Those of its namespace.
-    """
+    """What a pod waits for, in words, if it does; ``warnings`` are those of its namespace."""
     if has_started(pod, container):
         return None
     scheduled = condition_of(pod, ("PodScheduled",), status="False")
@@ -202,11 +196,7 @@ def pending(pod: Manifest, container: str, warnings: Mapping[str, Manifest]) -> 
 
 
 def broken(pod: Manifest, container: str) -> tuple[str, Failure] | None:
-    """What keeps a container from starting, about it or about one that has to start or end before it.
-
-    Returns:
-        The kind of fault, and what to say when it lasts.
-    """
+    """What keeps a container, or one before it, from starting: the kind of fault, and what to say when it lasts."""
     if has_started(pod, container):
         return None
     for _, _, details in _states(pod):

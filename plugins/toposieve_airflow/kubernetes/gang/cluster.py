@@ -10,8 +10,9 @@ from typing import Any
 from kubernetes.client import ApiClient, BatchV1Api
 
 from toposieve_airflow.kubernetes.api.cluster import CHANGED, Cluster, of_another
-from toposieve_airflow.kubernetes.api.ownership import Manifest, owner_of
+from toposieve_airflow.kubernetes.api.ownership import TRY_LABEL, Manifest, is_in_the_way, owner_of, task_selector
 from toposieve_airflow.kubernetes.api.watching import ListCall
+from toposieve_airflow.kubernetes.gang.diagnosis import is_suspended, may_be_adopted
 from toposieve_airflow.kubernetes.gang.manifests import GANG_LABEL, Gang, deletion_of, service_manifest
 
 
@@ -97,3 +98,41 @@ class GangCluster(Cluster):
 
     def _create(self, call: Callable[..., Any], manifest: Manifest) -> Any:
         return self._ask(call, self.namespace, manifest, missing=(HTTPStatus.CONFLICT,))
+
+
+def take_over(
+    cluster: GangCluster, gang: Gang, digest: str, *, may_be_queued: bool, log: Callable[..., None]
+) -> Manifest | None:
+    """The Job that an earlier process has left for this gang, its own from now on; all others are removed.
+
+    Args:
+        cluster: Where the gang is to run.
+        gang: The gang.
+        digest: What its Job would do.
+        may_be_queued: Whether a Job in a queue may be taken over too. While a task is deferred it has no process that
+            could die: its gang is left by somebody who has cleared the task, and the trigger is about to delete it.
+        log: Told what is removed.
+
+    Raises:
+        Refused: A Job of another task is in the way, or the API server does not allow it.
+    """
+
+    def is_wanted(job: Manifest) -> bool:
+        if owner_of(job) == gang.owner:  # then no other is made, even if it has failed
+            return True
+        return may_be_adopted(job, digest) and (may_be_queued or not is_suspended(job))
+
+    while True:
+        left = cluster.find_jobs(task_selector(gang.labels))
+        for each in left:
+            if is_in_the_way(each, gang.owner, int(gang.labels[TRY_LABEL])):
+                raise of_another(each)
+        job = next(filter(is_wanted, left), None)
+        for each in left:
+            if each is not job:
+                log("removing what is left of an earlier try: %s", each["metadata"]["name"])
+                cluster.remove(f"{GANG_LABEL}={each['metadata']['name']}", owner_of(each))
+        if job is None or owner_of(job) == gang.owner:
+            return job
+        if adopted := cluster.adopt(gang, job):
+            return adopted

@@ -23,11 +23,10 @@ from urllib3.exceptions import HTTPError
 from toposieve_airflow.contract.outputs import JobLog, with_run
 from toposieve_airflow.contract.step import log_places
 from toposieve_airflow.kubernetes.api import ownership
-from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere, of_another
+from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere
 from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.api.task_state import is_over
-from toposieve_airflow.kubernetes.gang.cluster import GangCluster
-from toposieve_airflow.kubernetes.gang.diagnosis import is_suspended, may_be_adopted
+from toposieve_airflow.kubernetes.gang.cluster import GangCluster, take_over
 from toposieve_airflow.kubernetes.gang.feed import ClusterFeed
 from toposieve_airflow.kubernetes.gang.manifests import QUEUE_LABEL, Accelerator, Gang, job_manifest, next_name
 from toposieve_airflow.kubernetes.gang.supervision import LONGEST_PATIENCE, GangFailed, GangHeld, Limits, Supervision
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 STARTUP_TIMEOUT_S = 600
 """The provider's two minutes are too short for a GPU node that has to be made first, or for an image of gigabytes."""
-
 
 WAITING_TIMEOUT = timedelta(hours=24)
 
@@ -291,7 +289,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
     def _start_or_adopt(self, pod: Manifest, gang: Gang, context: Context, cleanup: ExitStack) -> Gang:
         """Take over what an earlier process has left if it is the same work; otherwise delete it and start anew."""
         cluster, job = self._cluster(gang), job_manifest(pod, gang)
-        adopted = self._adopt(cluster, gang, job["metadata"]["labels"][ownership.DIGEST_LABEL])
+        digest = job["metadata"]["labels"][ownership.DIGEST_LABEL]
+        adopted = take_over(cluster, gang, digest, may_be_queued=not self.deferrable, log=self.log.info)
         if adopted is not None:
             gang = replace(gang, name=adopted["metadata"]["name"])
             self.log.info("taking over gang %s, which is there already", gang.name)
@@ -304,23 +303,6 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
         return gang
 
-    def _adopt(self, cluster: GangCluster, gang: Gang, digest: str) -> Manifest | None:
-        """The Job that an earlier process has left for this one, if there is one; all others are removed."""
-        while True:
-            left = cluster.find_jobs(ownership.task_selector(gang.labels))
-            for each in left:
-                if ownership.is_in_the_way(each, gang.owner, int(gang.labels[ownership.TRY_LABEL])):
-                    raise of_another(each)
-            job = next((each for each in left if _is_of(gang, each) or self._may_adopt(each, digest)), None)
-            for each in left:
-                if each is not job:
-                    self.log.info("removing what is left of an earlier try: %s", each["metadata"]["name"])
-                    cluster.remove(replace(gang, name=each["metadata"]["name"]).selector, ownership.owner_of(each))
-            if job is None or _is_of(gang, job):
-                return job
-            if adopted := cluster.adopt(gang, job):
-                return adopted
-
     def _stop_if_killed(self) -> None:
         """End a task that a signal has told to end when there was no Job to delete."""
         if self._killed:
@@ -330,15 +312,6 @@ class TFSpawnerOperator(KubernetesPodOperator):
         """Answer for a gang from now on: it is removed with ``cleanup``."""
         cleanup.callback(self._remove, gang, context["ti"])
         self._gang = gang
-
-    def _may_adopt(self, job: Manifest, digest: str) -> bool:
-        """Whether a Job of an earlier try is to be followed to its end.
-
-        While a task is deferred it has no process that could die: its gang in the queue is left by somebody who has
-        cleared the task, and the trigger is about to delete it.
-        """
-        is_cleared = self.deferrable and is_suspended(job)
-        return not is_cleared and may_be_adopted(job, digest)
 
     def address(self) -> str:
         """Address of what shows the gang elsewhere; empty where none is configured, or no gang was made."""
@@ -448,8 +421,3 @@ def _told_to_airflow() -> Iterator[None]:
 
 def _killed() -> GangFailed:
     return GangFailed("ended from outside before it was done", may_retry=True)
-
-
-def _is_of(gang: Gang, job: Manifest) -> bool:
-    """Whether a Job is of this very try: then there is no other to be made, even if it has failed."""
-    return ownership.owner_of(job) == gang.owner
