@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from inspect import signature
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -29,6 +28,7 @@ from toposieve_airflow.kubernetes.api.task_state import is_over
 from toposieve_airflow.kubernetes.gang.cluster import GangCluster, take_over
 from toposieve_airflow.kubernetes.gang.feed import ClusterFeed
 from toposieve_airflow.kubernetes.gang.manifests import QUEUE_LABEL, Accelerator, Gang, job_manifest, next_name
+from toposieve_airflow.kubernetes.gang.parameters import refused
 from toposieve_airflow.kubernetes.gang.supervision import LONGEST_PATIENCE, GangFailed, GangHeld, Limits, Supervision
 from toposieve_airflow.kubernetes.gang.trigger import POLL_S, as_trigger
 from toposieve_airflow.runs.announcements import check_and_announce, with_trained
@@ -44,36 +44,6 @@ STARTUP_TIMEOUT_S = 600
 """The provider's two minutes are too short for a GPU node that has to be made first, or for an image of gigabytes."""
 
 WAITING_TIMEOUT = timedelta(hours=24)
-
-IGNORED = {
-    "base_container_status_polling_interval",
-    "callbacks",
-    "container_logs",
-    "container_name_log_prefix_enabled",
-    "durable",
-    "get_logs",
-    "hostname",
-    "init_container_logs",
-    "is_delete_operator_pod",
-    "log_events_on_failure",
-    "log_events_on_startup",
-    "log_formatter",
-    "log_pod_spec_on_failure",
-    "logging_interval",
-    "name",
-    "on_finish_action",
-    "on_kill_action",
-    "progress_callback",
-    "random_name_suffix",
-    "reattach_on_restart",
-    "schedule_timeout_seconds",
-    "skip_on_exit_code",
-    "startup_check_interval_seconds",
-    "subdomain",
-    "trigger_kwargs",
-    "xcom_sidecar_container_security_context",
-}
-"""Parameters of KubernetesPodOperator about what a gang does in another way, or has not."""
 
 
 class GangLink(BaseOperatorLink):
@@ -154,8 +124,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             ValueError: An argument is wrong or would have no effect; an XCom side-car was asked for: a gang has no
                 single pod to read a result from.
         """
-        defaults = signature(KubernetesPodOperator.__init__).parameters
-        if ignored := sorted(name for name in IGNORED & kwargs.keys() if kwargs[name] != defaults[name].default):
+        if ignored := refused(kwargs):
             raise ValueError(f"{kwargs.get('task_id')}: a gang does not know {', '.join(ignored)}: leave them out")
         if accelerator not in get_args(Accelerator):
             raise ValueError(f"{kwargs.get('task_id')}: accelerator is {accelerator!r}: it must be 'cpu' or 'gpu'")
