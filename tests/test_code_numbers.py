@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from support.imports import imports
 from toposieve.code_numbers import CODE_NUMBERS
 
 JOBS = Path(__file__).parent.parent / "jobs"
@@ -54,16 +55,6 @@ def path_of(module: str) -> Path | None:
     path = JOBS.joinpath(*module.split("."))
     files = (path.with_suffix(".py"), path / "__init__.py")
     return next((file for file in files if file.exists()), None)
-
-
-def imports(tree: ast.Module) -> Iterator[str]:
-    """Modules of ours that a module imports, wherever in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names if name.name.startswith("toposieve"))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toposieve"):
-            yield str(node.module)
-            yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 def closure(stage: str) -> list[str]:
