@@ -24,9 +24,7 @@ class LocalTasks(Tasks):
 
     def gang_options(self, task_id: str) -> dict[str, Any]:
         """Workers as processes."""
-        return {
-            "application": str(self.profile.jobs / SCRIPTS[task_id]),
-        }
+        return {"application": str(self.profile.jobs / SCRIPTS[task_id])}
 
 
 TASKS = LocalTasks

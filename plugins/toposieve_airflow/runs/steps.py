@@ -17,7 +17,6 @@ from toposieve_airflow.runs.partitions import PartitionError, check_key, choose_
 
 Config = Mapping[str, Any]
 
-
 OF_ONE_SAMPLE = ("qcd_fast",)
 """Keys of the simulation that change one sample only: manifests of the others do not show them."""
 

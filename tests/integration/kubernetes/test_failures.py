@@ -14,7 +14,7 @@ from kubernetes import client
 from support.cluster import CONTAINER_SECURITY, OURS, pod_spec
 from support.kubernetes_gangs import workers_heard
 from toposieve_airflow.kubernetes.gang.supervision import Supervision
-from toposieve_airflow.kubernetes.gang.teardown import GangTeardownOperator
+from toposieve_airflow.kubernetes.teardown import RunTeardownOperator
 
 from .conftest import IMAGE, Namespace, Run, fired, wait_for, worker_pod
 
@@ -308,7 +308,7 @@ def test_the_teardown_task_removes_what_a_run_has_left_of_its_own_airflow(make_r
     run.die()
     left = namespace.names("job", OURS)
     for instance, remains in (("theirs", left), ("ours", [])):
-        teardown = GangTeardownOperator(task_id="clean_up", namespace=namespace.name, instance=instance)
+        teardown = RunTeardownOperator(task_id="clean_up", namespace=namespace.name, instance=instance)
         teardown.execute(run.task.context())
         assert namespace.names("job", OURS) == remains
     namespace.check_empty()

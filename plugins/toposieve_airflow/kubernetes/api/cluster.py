@@ -38,7 +38,6 @@ _RIGHT = re.compile(
     r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
 )
 
-
 _retried: Callable[[Callable[..., Any]], Callable[..., Any]] = generic_api_retry
 
 

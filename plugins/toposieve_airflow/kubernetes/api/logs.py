@@ -87,11 +87,7 @@ def follow_log(
         complete = is_over.is_set()
         try:
             response = log_call(
-                follow=True,
-                timestamps=True,
-                **_since(seen),
-                _preload_content=False,
-                _request_timeout=READ_S,
+                follow=True, timestamps=True, **_since(seen), _preload_content=False, _request_timeout=READ_S
             )
             pauses.reset()
             outages.end()

@@ -56,11 +56,7 @@ def is_same_work(thing: Mapping[str, Any], digest: str) -> bool:
 
 
 def task_selector(labels: Mapping[str, str]) -> str:
-    """Label selector of what a task instance has made, whichever try made them.
-
-    Args:
-        labels: Of the task instance.
-    """
+    """Label selector of what a task instance with these labels has made, whichever try did."""
     return _selector({key: value for key, value in labels.items() if key != TRY_LABEL})
 
 
@@ -83,19 +79,14 @@ def _selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted({**labels, **MANAGED_BY}.items()))
 
 
-def task_hash(dag_id: str, run_id: str, task_id: str, map_index: int, instance: str | None = None) -> str:
+def task_hash(ti: Any, instance: str | None) -> str:
     """What stands for a task instance in names: another one in every Airflow that has a name."""
-    return short_hash([dag_id, run_id, task_id, map_index, *([] if instance is None else [instance])])
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return short_hash([ti.dag_id, ti.run_id, ti.task_id, map_index, *([] if instance is None else [instance])])
 
 
-def work_name(
-    dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int, instance: str | None = None
-) -> str:
-    """Name of what one try makes: a valid host name (DNS-1035) of at most 52 characters, another one for every try.
-
-    >>> work_name("topology_classifier", "manual__1", "train", 0, 2)
-    'train-3ad7e7ae-2'
-    """
-    ending = f"-{task_hash(dag_id, run_id, task_id, map_index, instance)}-{try_number}"
-    readable = re.sub(r"[^a-z0-9]+", "-", task_id.lower()).lstrip("-0123456789") or "gang"
+def work_name(ti: Any, instance: str | None) -> str:
+    """Name of what a try makes, another one for each: a valid host name (DNS-1035), such as ``train-3ad7e7ae-2``."""
+    ending = f"-{task_hash(ti, instance)}-{ti.try_number}"
+    readable = re.sub(r"[^a-z0-9]+", "-", ti.task_id.lower()).lstrip("-0123456789") or "gang"
     return readable[: NAME_LENGTH - len(ending)].rstrip("-") + ending

@@ -14,7 +14,6 @@ from toposieve_airflow.kubernetes.api.pod_state import DELETED, KILLED, Failure,
 
 _FAILED = ("FailureTarget", "Failed")
 
-
 _FORBIDDEN = re.compile("is forbidden|is invalid|denied the request")
 """What the API server says of a pod that breaks a rule of the namespace, the API or a webhook."""
 

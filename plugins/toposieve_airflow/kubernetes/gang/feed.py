@@ -21,7 +21,6 @@ News = tuple[str, Any]
 ``note``: a text for the log. ``error``: an exception that ends everything.
 """
 
-
 _WAITING = 1000
 """News that may wait for the task's thread; a worker that prints faster than they are logged is read more slowly."""
 

@@ -223,7 +223,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         pod: Manifest = PodGenerator.serialize_pod(self.build_pod_request_obj(context, dry_run=True))
         ti = context["ti"]
         return pod, Gang(
-            name=ownership.work_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index or 0, ti.try_number, self.instance),
+            name=ownership.work_name(ti, self.instance),
             namespace=pod["metadata"]["namespace"],
             labels=self._get_ti_pod_labels(context) | ownership.instance_label(self.instance),
             owner=ownership.owner_name(ti),

@@ -50,11 +50,7 @@ class GangStartTrigger(BaseTrigger):
     """
 
     def __init__(
-        self,
-        gang: dict[str, Any],
-        limits: dict[str, Any],
-        connection: dict[str, Any],
-        poll_s: float = POLL_S,
+        self, gang: dict[str, Any], limits: dict[str, Any], connection: dict[str, Any], poll_s: float = POLL_S
     ) -> None:
         """Keep what goes through the database."""
         super().__init__()  # type: ignore[no-untyped-call]

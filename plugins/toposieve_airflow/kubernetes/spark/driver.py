@@ -49,23 +49,15 @@ class SparkPods(Cluster):
         patch = self._core.patch_namespaced_pod
         return self._ask(patch, name, self.namespace, {"metadata": ownership}) is not None
 
-    def delete_pods(self, selector: str) -> None:
-        """Delete the pods with these labels; Kubernetes deletes what else a driver has made with it.
-
-        Raises:
-            Refused: The API server does not allow it.
-        """
-        for name in self._pods_within(selector, 0):
-            self._ask(self._core.delete_namespaced_pod, name, self.namespace)
-
     def remove_pods(self, selector: str) -> None:
-        """Delete the pods with these labels and wait until they are gone.
+        """Delete the pods with these labels and wait for their end; Kubernetes deletes what a driver has made with it.
 
         Raises:
             StillThere: Something is left all the same.
             Refused: The API server does not allow it.
         """
-        self.delete_pods(selector)
+        for name in self._pods_within(selector, 0):
+            self._ask(self._core.delete_namespaced_pod, name, self.namespace)
         self._wait_for_end(selector)
 
 

@@ -139,9 +139,7 @@ class SparkOnKubernetesOperator(SparkJobOperator):
     def name_pods(self, context: Context) -> None:
         """Name and label driver and executors of this try."""
         ti = context["ti"]
-        map_index = ti.map_index if ti.map_index is not None else -1
-        name = ownership.work_name(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number, self.instance)
-        task = ownership.task_hash(ti.dag_id, ti.run_id, ti.task_id, map_index, self.instance)
+        name, task = ownership.work_name(ti, self.instance), ownership.task_hash(ti, self.instance)
         self._digest = self._digest or short_hash(
             [self.application, self.application_args, _by_content(self.conf or {})]
         )
@@ -186,12 +184,7 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         return hook
 
     def _pods(self) -> SparkPods:
-        return spark_pods(self.kubernetes_conn_id, self.namespace)
-
-
-def spark_pods(kubernetes_conn_id: str, namespace: str) -> SparkPods:
-    """The pods of Spark jobs, as an Airflow connection sees them."""
-    return SparkPods(KubernetesHook(conn_id=kubernetes_conn_id).core_v1_client.api_client, namespace)
+        return SparkPods(KubernetesHook(self.kubernetes_conn_id).api_client, self.namespace)
 
 
 def _by_content(conf: dict[str, str]) -> list[tuple[str, str]]:
