@@ -170,14 +170,22 @@ class Scaling:
         scaled /= self.particle_scale
         return scaled
 
+    def physical_high_level(self, scaled: NDArray[Any]) -> NDArray[Any]:
+        """Inverse of :meth:`apply_high_level`, but for rounding."""
+        return scaled * self.high_level_scale + self.high_level_offset
+
+    def physical_particles(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Inverse of :meth:`apply_particles`, but for rounding."""
+        return scaled * self.particle_scale + self.particle_offset
+
     def rescale_high_level(self, features: NDArray[np.float32], other: Scaling) -> NDArray[np.float32]:
         """High-level features that another scaling has scaled, (events, 14), as this one scales them."""
-        return self.apply_high_level(features * other.high_level_scale + other.high_level_offset)
+        return self.apply_high_level(other.physical_high_level(features))
 
     def rescale_particles(self, features: NDArray[np.float32], other: Scaling) -> NDArray[np.float32]:
         """The same of particles, (..., particles, 19), zero-padded: padding stays 0."""
         is_real = features.any(axis=-1, keepdims=True)
-        rescaled = self.apply_particles(features * other.particle_scale + other.particle_offset)
+        rescaled = self.apply_particles(other.physical_particles(features))
         return np.where(is_real, rescaled, np.float32(0.0))
 
     def apply_weights(self, samples: Sequence[str], weights: NDArray[Any]) -> NDArray[np.float32]:

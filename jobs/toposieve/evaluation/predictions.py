@@ -81,11 +81,9 @@ def predict(data: TestData, runs: Sequence[ModelRun]) -> Predictions:
 
 
 def _features(data: TestData, table: pa.Table) -> npt.NDArray[np.float32]:
-    scaling = data.scaling
-    if scaling is None:
+    if data.scaling is None:
         return np.empty((table.num_rows, 0), np.float32)
-    features: npt.NDArray[np.float32] = features_of(table) * scaling.high_level_scale + scaling.high_level_offset
-    return features
+    return data.scaling.physical_high_level(features_of(table))
 
 
 def _probabilities(data: TestData, run: ModelRun, event_ids: pa.Array) -> npt.NDArray[np.float32]:

@@ -98,7 +98,7 @@ def _open_network(source: Source) -> keras.Model:
 def _read(source: Source, port: Port, split: str) -> Events:
     table = pa.concat_tables(read_tables(source.data.directory, source.data.manifest, split))
     scaled, scaling = features_of(table), source.scaling
-    physical = scaled.astype(np.float64) * scaling.high_level_scale + scaling.high_level_offset
+    physical = scaling.physical_high_level(scaled.astype(np.float64))
     labels = table["label"].to_numpy().astype(np.int64)
     return Events(scaled, port.rounded(physical), labels, table["weight"].to_numpy().astype(np.float64))
 

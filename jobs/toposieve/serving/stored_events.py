@@ -39,13 +39,13 @@ def _physical(events: dict[str, NDArray[Any]], scaling: Scaling) -> Batch:
     high_level = np.empty((0, len(schema.HIGH_LEVEL_FEATURES)), np.float32)
     particles, offsets = np.empty((0, len(schema.LOW_LEVEL_FEATURES)), np.float32), np.zeros(1, np.int64)
     if HIGH_LEVEL in events:
-        high_level = events[HIGH_LEVEL] * scaling.high_level_scale + scaling.high_level_offset
+        high_level = scaling.physical_high_level(events[HIGH_LEVEL])
     if PARTICLES in events:
         padded = events[PARTICLES]
         is_real: NDArray[np.bool_] = np.any(padded, axis=-1)
         lengths = padded.shape[1] - np.argmax(is_real[:, ::-1], axis=1)  # a real particle may be 0 once it is scaled
         kept = np.arange(padded.shape[1]) < lengths[:, np.newaxis]
-        particles = padded[kept] * scaling.particle_scale + scaling.particle_offset
+        particles = scaling.physical_particles(padded[kept])
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         if HIGH_LEVEL not in events:
             high_level = np.empty((len(lengths), high_level.shape[1]), np.float32)
