@@ -160,16 +160,12 @@ def _labels(args: argparse.Namespace) -> dict[str, str]:
     if args.models is not None:
         given = " ".join(f"{model}=models/{model}/RUN" for model in args.models)
         raise InvalidInputError(f"--models is no more: name the runs, as their trainings' logs do, --labels {given}")
-    names: dict[str, str] = {}
-    for text in args.labels:
-        label, _, name = text.partition("=")
+    names = _named("--labels", args.labels)
+    for label, name in names.items():
         if not re.fullmatch(r"models/[\w.-]+/[\w.-]+", name) or ".." in name:
             raise InvalidInputError(
-                f"--labels {text}: expected NAME=models/MODEL/RUN, as a training's log names its run"
+                f"--labels {label}: expected NAME=models/MODEL/RUN, as a training's log names its run"
             )
-        if path_key("--labels", label) in names:
-            raise InvalidInputError(f"--labels: {label} is given twice; choose another name for {name}")
-        names[label] = name
     if not names and not args.missing:
         raise InvalidInputError("--labels is missing: give NAME=models/MODEL/RUN, as a training's log names its run")
     return names
@@ -181,12 +177,22 @@ def _varied(args: argparse.Namespace) -> dict[str, str]:
     Raises:
         InvalidInputError: A name or a dataset is none, or a name is given twice.
     """
+    named = _named("--varied", args.varied)
+    return {name: path_key(f"--varied {name}", dataset) for name, dataset in named.items()}
+
+
+def _named(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Name → value, of texts NAME=VALUE.
+
+    Raises:
+        InvalidInputError: A name is none, or is given twice.
+    """
     named: dict[str, str] = {}
-    for text in args.varied:
-        name, _, dataset = text.partition("=")
-        if path_key("--varied", name) in named:
-            raise InvalidInputError(f"--varied: {name} is given twice; choose another name for {dataset}")
-        named[name] = path_key(f"--varied {name}", dataset)
+    for text in texts:
+        name, _, value = text.partition("=")
+        if path_key(option, name) in named:
+            raise InvalidInputError(f"{option}: {name} is given twice; choose another name for {value}")
+        named[name] = value
     return named
 
 
