@@ -107,6 +107,16 @@ def test_a_trial_is_what_training_would_do(tmp_path: Path, dataset: Dataset) -> 
     assert group(2, half).events == group(2, None).events / 2
 
 
+def test_operations_of_a_trial_are_deterministic(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: called.append(True))
+    config = training_config(CONFIG, VALUES, 1).model_copy(update={"seed": 7})  # of no graph that there is already
+    trials.fit(Group(dataset, config, 1, 1, ((Trial(0, VALUES), None),), Key(str(tmp_path))))
+    assert called
+
+
 def test_every_record_validates_in_one_fold(dataset: Dataset) -> None:
     parts = [fold_of(dataset.train, fold, 3) for fold in range(3)]
     assert sorted(n for _, validation in parts for n in validation.kept.tolist()) == list(range(150))
