@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_replaced_if_asked_for(
     config = CONFIG.model_copy(update={"model": "hlf", "epochs": 1})
     task = task_of(dataset_dir, tmp_path, config)
     with monkeypatch.context() as before:
-        before.setattr(loop, "build_model", lambda *_: hlf_with("tanh"))
+        before.setattr(loop, "new_model", lambda *_: hlf_with("tanh"))
         train(task)
     with pytest.raises(
         InvalidInputError, match=r"another model: dense \(Dense 14x50 50 \w+\) is now hidden .*--replace"

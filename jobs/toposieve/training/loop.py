@@ -18,7 +18,7 @@ from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
-from toposieve.training.architectures import build_model, set_scaling
+from toposieve.training.architectures import new_model
 from toposieve.training.cache import Cache
 from toposieve.training.checkpoints import (
     Checkpoint,
@@ -188,8 +188,7 @@ def new_state(task: Task, strategy: tf.distribute.Strategy, spec: Spec) -> State
     config = task.config
     if config.precision != "float32" and not tf.config.list_logical_devices("GPU"):
         raise InvalidInputError(f"precision {config.precision} needs a GPU, and there is none: set it to float32")
-    model = build_model(config, len(task.dataset.classes))
-    set_scaling(model, task.dataset.scaling)
+    model = new_model(config, task.dataset)
     rate = learning_rate(config, task.train_steps)
     optimizer = keras.optimizers.Adam(rate, global_clipnorm=config.gradient_norm_max)
     optimizer.build(model.trainable_variables)

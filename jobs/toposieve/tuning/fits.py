@@ -13,7 +13,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from toposieve.config import TrainingConfig
 from toposieve.models import ARCHITECTURES
-from toposieve.training.architectures import build_model, set_scaling
+from toposieve.training.architectures import new_model
 from toposieve.training.cache import Cache
 from toposieve.training.input_pipeline import Epochs, batch_spec, ordered_batches, training_batches
 from toposieve.training.order import NOBODY, Numbers, Order, Share
@@ -88,8 +88,7 @@ class _Machine:
             fold_of(dataset.train, fold, folds) if folds > 1 else (dataset.train, dataset.validation)
             for fold in range(folds)
         ]
-        model = build_model(config, len(dataset.classes))
-        set_scaling(model, dataset.scaling)
+        model = new_model(config, dataset)
         self.rate = tf.Variable(1.0)
         schedule = learning_rate(config, self.parts[0][0].steps(config.batch_size))
         optimizer = keras.optimizers.Adam(_Scaled(schedule, self.rate), global_clipnorm=config.gradient_norm_max)

@@ -10,10 +10,8 @@ import keras
 
 from toposieve.config import TrainingConfig
 from toposieve.training.architectures import dense, particle_transformer, recurrent, transformer
-from toposieve.training.architectures.particle_transformer import set_scaling
 from toposieve.training.seeds import folded
-
-__all__ = ["build_model", "set_scaling"]
+from toposieve.training.shards import Dataset
 
 _FAMILIES = (dense, recurrent, transformer, particle_transformer)
 
@@ -28,3 +26,14 @@ def build_model(config: TrainingConfig, classes: int) -> keras.Model:
         return build(classes=classes, **config.parameters)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def new_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
+    """A model to train on a dataset, told how that was scaled if it needs to know.
+
+    Raises:
+        InvalidInputError: It does, and the dataset has no scaling.
+    """
+    model = build_model(config, len(dataset.classes))
+    particle_transformer.set_scaling(model, dataset.scaling)
+    return model
