@@ -1,4 +1,8 @@
+import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from support import second_device
 from support.training_data import key_of, write_dataset
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
@@ -204,6 +209,18 @@ def test_only_the_chief_writes(dataset_dir: Path, tmp_path: Path, monkeypatch: p
     trained = train(task)
     assert trained.progress.history[0]["accuracy"] == 1.0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_batches_are_on_the_device_before_their_step(dataset_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "support.second_device", str(dataset_dir), str(tmp_path / "second")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    history, devices = json.loads(done.stdout.splitlines()[-1])
+    [device] = devices
+    assert device.endswith("CPU:1")
+    expected = train(task_of(dataset_dir, tmp_path / "first", second_device.CONFIG)).progress.history
+    for one, other in zip(history, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_progress_is_shown(

@@ -137,8 +137,9 @@ def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable
 
 def _train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable[[], None], cache: Cache) -> Trained:
     config, share, train_split, validation_split = task.config, task.share, task.dataset.train, task.dataset.validation
+    inputs, gpu = ARCHITECTURES[config.model].inputs, next(iter(tf.config.list_logical_devices("GPU")), None)
     train_source, validation_source = (
-        open_source(split, ARCHITECTURES[config.model].inputs, cache) for split in (train_split, validation_split)
+        open_source(split, inputs, cache, gpu and gpu.name) for split in (train_split, validation_split)
     )
     state = new_state(task, strategy, batch_spec(train_source, share))
     _resume(state, task)

@@ -60,26 +60,29 @@ class Source(Protocol):
         ...
 
 
-def open_source(split: Split, inputs: tuple[str, ...], cache: Cache) -> Source:
+def open_source(split: Split, inputs: tuple[str, ...], cache: Cache, device: str | None = None) -> Source:
     """The cheapest source that has what is wanted; both give the same batches.
 
     Args:
         split: The events.
         inputs: Roles that the model takes; ``event_id`` too, by whoever wants it.
         cache: What reads records.
+        device: Where batches of records are copied to before they are asked for; None leaves them as arrays. Those of
+            tables stay arrays: they are small, and several steps take theirs together.
 
     Raises:
         InvalidInputError: A table is missing or damaged.
     """
     if {HIGH_LEVEL, EVENT_ID}.issuperset(inputs):
         return _Tables(split, EVENT_ID in inputs)
-    return _Records(split, inputs, cache)
+    return _Records(split, inputs, cache, device)
 
 
 class _Records:
     """Reads the records of the batches asked for, and parses them."""
 
-    def __init__(self, split: Split, inputs: tuple[str, ...], cache: Cache) -> None:
+    def __init__(self, split: Split, inputs: tuple[str, ...], cache: Cache, device: str | None) -> None:
+        self._device = device
         self._records = SplitRecords(split, cache)
         self._reader = RecordReader(inputs, len(split.classes))
         self.spec = _spec(self._reader.read([b""]))
@@ -88,7 +91,8 @@ class _Records:
         read = ((numbers, self._records.read(numbers[numbers != NOBODY])) for numbers in blocks)
         # A thread more costs more than it saves where nothing has to be waited for.
         early = _ahead(read, 1) if self._records.is_remote else read
-        return _ahead((batch for each in early for batch in self._parsed(*each)), BATCHES_AHEAD)
+        batches = (batch for each in early for batch in self._parsed(*each))
+        return _ahead((_placed(batch, self._device) for batch in batches), BATCHES_AHEAD)
 
     def _parsed(self, numbers: Numbers, records: Iterable[Example]) -> Iterator[Batch]:
         left = iter(records)
@@ -145,6 +149,13 @@ def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
             yield item
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _placed(batch: Batch, device: str | None) -> Batch:
+    if device is None:
+        return batch
+    with tf.device(device):
+        return {name: tf.identity(column) for name, column in batch.items()}
 
 
 def _fill(shard: Shard, rows: NDArray[np.void], event_ids: NDArray[np.object_] | None) -> None:
