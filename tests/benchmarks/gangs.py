@@ -27,6 +27,7 @@ from support.cluster import Namespace
 from support.kubernetes_gangs import TaskInstance, workers_heard
 from support.releases import shared_folder
 from support.small_cluster import MEMORY, chart_profile, same_path, small_cluster, workers_with
+from toposieve_airflow.contract.step import STEP_VERSION
 from toposieve_airflow.kubernetes.gang.manifests import GANG_LABEL
 from toposieve_airflow.profile import parse_profile
 from toposieve_airflow.runs.params import ConfigurationSchema
@@ -112,6 +113,7 @@ def step(base: str, dataset: str, seed: int) -> dict[str, Any]:
     """What the task does."""
     config = {"epochs": EPOCHS, "patience": EPOCHS, "seed": seed}
     return {
+        "version": STEP_VERSION,
         "arguments": ["--base", base, "--dataset", dataset, "--config", json.dumps(config)],
         "inputs": [],
         "outputs": [],

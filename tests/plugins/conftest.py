@@ -35,7 +35,10 @@ def jobs(tmp_path: Path) -> "JobsEnvironment":
 @pytest.fixture
 def step(tmp_path: Path) -> "Step":
     """A step whose output folder is empty and promises nothing."""
+    from toposieve_airflow.contract.step import STEP_VERSION
+
     return {
+        "version": STEP_VERSION,
         "label": "2026-01-01",
         "arguments": ["--base", str(tmp_path)],
         "inputs": [str(tmp_path / "raw")],

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NotRequired, Required, TypedDict
 
+STEP_VERSION = 1
+"""Of what a step has and means. Who changes that counts on: a run that was planned before has another."""
+
 
 class Step(TypedDict):
     """One run of one job."""
 
+    version: int
+    """:data:`STEP_VERSION` of the code that has made it."""
     label: str
     """What the task is shown as: its partition, model or dataset."""
     arguments: list[str]

@@ -13,7 +13,7 @@ from toposieve_airflow.contract.outputs import JobLog, with_run
 from toposieve_airflow.contract.step import log_places
 from toposieve_airflow.contract.tf_config import TASK_VARIABLE, local_hosts, worker_environments
 from toposieve_airflow.local.processes import JobFailed, JobProcesses, free_ports
-from toposieve_airflow.runs.announcements import check_and_announce, with_trained
+from toposieve_airflow.runs.announcements import check_and_announce, check_version, with_trained
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
 if TYPE_CHECKING:
@@ -55,10 +55,12 @@ class LocalGangOperator(BaseOperator):
             What the job has compared, if anything.
 
         Raises:
-            AirflowFailException: A worker says that its input or configuration is at fault.
+            AirflowFailException: A worker says that its input or configuration is at fault, or the run was planned by
+                another version.
             AirflowException: A worker failed in another way, or the task was ended from outside.
             OutputError: The job ended well but its output does not hold.
         """
+        check_version(self.step)
         self.step = with_trained(self.step, context)
         log_places(self.log.info, self.step)
         workers = self.step["workers"]

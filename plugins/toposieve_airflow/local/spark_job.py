@@ -16,7 +16,7 @@ from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE, error_line
 from toposieve_airflow.contract.outputs import JobLog, with_run
 from toposieve_airflow.contract.step import Step, log_places, of_partition
 from toposieve_airflow.local.processes import end_children
-from toposieve_airflow.runs.announcements import check_and_announce
+from toposieve_airflow.runs.announcements import check_and_announce, check_version
 from toposieve_airflow.runs.credentials import connection
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
@@ -63,11 +63,13 @@ class SparkJobOperator(SparkSubmitOperator):
         """Run the job, then check its output; returns the result that was given.
 
         Raises:
-            AirflowFailException: The job says that its input or configuration is at fault.
+            AirflowFailException: The job says that its input or configuration is at fault, or the run was planned by
+                another version.
             AirflowException: The job failed in another way.
             CredentialsError: There is no such connection; the provider would go on with YARN.
             OutputError: The job ended well but its output does not hold.
         """
+        check_version(self.step)
         connection(self._conn_id, "which says where Spark runs")
         step = self.step if self.partition is None else of_partition(self.step, self.partition)
         self.application_args = step["arguments"]

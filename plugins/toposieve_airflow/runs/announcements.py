@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from airflow.sdk.exceptions import AirflowFailException
 
 from toposieve_airflow.contract.exits import error_line
 from toposieve_airflow.contract.outputs import OutputError
-from toposieve_airflow.contract.step import Step
+from toposieve_airflow.contract.step import STEP_VERSION, Step
 from toposieve_airflow.runs import assets
 from toposieve_airflow.runs.documents import Report
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
@@ -30,6 +31,19 @@ TRAININGS = ("train", "train_trees")
 METRICS, CUTFLOW = "metrics.json", "cutflow.json"
 SUMMARIES = {assets.REPORT.name: METRICS, assets.SELECTED.name: CUTFLOW}
 """Asset → the file of the output whose content its event carries in short."""
+
+
+def check_version(step: Step) -> None:
+    """Check that a step was planned by this code: Airflow may have been upgraded since.
+
+    Raises:
+        AirflowFailException: It was planned by another.
+    """
+    if (version := step.get("version")) != STEP_VERSION:
+        raise AirflowFailException(
+            f"this run was planned by another version of Toposieve (its steps are of version {version}, not "
+            f"{STEP_VERSION}): clear its task plan with all after it, or start a new run: what is complete is kept"
+        )
 
 
 def check_and_announce(step: Step, jobs: JobsEnvironment, outlets: Sequence[Any], context: Context) -> None:

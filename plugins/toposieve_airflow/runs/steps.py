@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toposieve_airflow.contract.step import ANY_PARTITION, TUNED, RunSteps, Step
+from toposieve_airflow.contract.step import ANY_PARTITION, STEP_VERSION, TUNED, RunSteps, Step
 from toposieve_airflow.profile import Profile, is_read_only
 from toposieve_airflow.runs.naming import dataset_name, report_name, study_name
 from toposieve_airflow.runs.params import ConfigurationSchema
@@ -248,6 +248,7 @@ class Commands:
         shows: Config | None = None,
     ) -> Step:
         return {
+            "version": STEP_VERSION,
             "label": label,
             "arguments": ["--base", self._base, "--config", json.dumps(config), *arguments],
             "inputs": list(inputs),

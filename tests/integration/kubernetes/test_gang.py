@@ -10,6 +10,7 @@ from kubernetes.client.rest import RESTClientObject
 
 from support.airflow_environment import CONFIG_FOLDER
 from toposieve_airflow.contract.outputs import OutputError
+from toposieve_airflow.contract.step import STEP_VERSION
 from toposieve_airflow.profile import load_profile
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
@@ -77,6 +78,7 @@ def test_pods_run_without_rights_and_write_only_to_tmp(make_run) -> None:
 
 def test_a_step_says_what_to_run_and_its_outputs_are_checked(make_run, tmp_path: Path) -> None:
     step = {
+        "version": STEP_VERSION,
         "label": "hlf",
         "arguments": ["import sys; print(sys.argv[1:])", "--model", "hlf"],
         "inputs": ["/data/datasets/one"],

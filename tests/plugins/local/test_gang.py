@@ -42,6 +42,14 @@ def test_each_worker_gets_its_tf_config_and_the_jobs_arguments(make_gang, tmp_pa
     assert all(note[1:] == [step["arguments"], "yes"] for note in notes)
 
 
+def test_a_run_that_another_version_has_planned_starts_no_worker(make_gang, step: Step, tmp_path: Path) -> None:
+    gang = make_gang(f"open({str(tmp_path / 'started')!r}, 'w')", workers=1)
+    step["version"] -= 1
+    with pytest.raises(AirflowFailException, match="planned by another version"):
+        gang.execute({})
+    assert not (tmp_path / "started").exists()
+
+
 def test_one_worker_runs_without_tf_config(make_gang, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", "left over")
     make_gang("import os, sys\nsys.exit('TF_CONFIG' in os.environ)", workers=1).execute({})

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.contract.outputs import OutputError
-from toposieve_airflow.contract.step import ANY_PARTITION, Step
+from toposieve_airflow.contract.step import ANY_PARTITION, STEP_VERSION, Step
 from toposieve_airflow.local.spark_job import SparkJobOperator
 from toposieve_airflow.runs.announcements import RUN_KEY
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
@@ -52,6 +52,15 @@ def test_job_gets_its_arguments_and_environment(make_operator, step: Step, tmp_p
     arguments, given = json.loads(note.read_text())
     assert arguments == ["--master", "local[2]", "--name", "toposieve-ingest", "jobs/ingest.py", *step["arguments"]]
     assert given == "yes"
+
+
+@pytest.mark.parametrize("version", [None, STEP_VERSION + 1])
+def test_a_run_that_another_version_has_planned_is_told_what_to_do(
+    make_operator, step: Step, version: int | None
+) -> None:
+    step["version"] = version  # type: ignore[typeddict-item]
+    with pytest.raises(AirflowFailException, match=rf"of version {version}, not {STEP_VERSION}\): clear its task plan"):
+        make_operator("").execute({})
 
 
 def test_the_result_is_what_it_was_given(make_operator) -> None:

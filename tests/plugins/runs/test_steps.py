@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from support.airflow_environment import CONFIG_FOLDER
-from toposieve_airflow.contract.step import OF_EACH_PARTITION, RunSteps, every_step, of_partition
+from toposieve_airflow.contract.step import OF_EACH_PARTITION, STEP_VERSION, RunSteps, Step, every_step, of_partition
 from toposieve_airflow.profile import Profile, load_profile
 from toposieve_airflow.runs.params import ConfigurationSchema
 from toposieve_airflow.runs.partitions import PartitionError
@@ -19,6 +19,11 @@ from toposieve_airflow.runs.steps import (
 
 STAGES = ("simulation", "ingest", "selection", "preparation", "search", "training", "trees", "evaluation")
 BASE = "/data"
+
+
+def test_who_changes_what_a_step_has_counts_on() -> None:
+    keys = "arguments config files inputs label outputs run_in_log runs version workers"
+    assert (STEP_VERSION, " ".join(sorted(Step.__annotations__))) == (1, keys)
 
 
 @pytest.fixture(scope="module")

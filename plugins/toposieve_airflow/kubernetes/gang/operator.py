@@ -31,7 +31,7 @@ from toposieve_airflow.kubernetes.gang.manifests import QUEUE_LABEL, Accelerator
 from toposieve_airflow.kubernetes.gang.parameters import refused
 from toposieve_airflow.kubernetes.gang.supervision import LONGEST_PATIENCE, GangFailed, GangHeld, Limits, Supervision
 from toposieve_airflow.kubernetes.gang.trigger import POLL_S, as_trigger
-from toposieve_airflow.runs.announcements import check_and_announce, with_trained
+from toposieve_airflow.runs.announcements import check_and_announce, check_version, with_trained
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
 if TYPE_CHECKING:
@@ -154,11 +154,12 @@ class TFSpawnerOperator(KubernetesPodOperator):
 
         Raises:
             AirflowFailException: A worker says that its input or configuration is at fault, its image cannot be had,
-                or Kubernetes refuses the manifests.
+                Kubernetes refuses the manifests, or the run was planned by another version.
             AirflowException: The gang failed in another way, or the task was ended from outside.
             OutputError: The job ended well but its output does not hold.
         """
         if self.step is not None:
+            check_version(self.step)
             self.step = with_trained(self.step, context)
             log_places(self.log.info, self.step)
         until = self._may_wait_until(context)

@@ -17,6 +17,7 @@ from support.charts import RELEASE
 from support.cluster import OURS, PATIENCE_S, Namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
 from support.small_cluster import chart_profile
+from toposieve_airflow.contract.step import STEP_VERSION
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.kubernetes.spark import driver as spark_driver
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
@@ -61,7 +62,7 @@ def make_operator(tasks: KubernetesTasks, namespace: Namespace) -> Iterator[Call
     def make(task_id: str, *arguments: str, config: dict[str, Any], **conf: str) -> SparkOnKubernetesOperator:
         command = ["--base", "/data", "--config", json.dumps(config), *arguments]
         step = {"inputs": [], "outputs": [], "config": {}, "files": [], "arguments": command}
-        step |= {"label": "", "workers": 1, "run_in_log": False}
+        step |= {"version": STEP_VERSION, "label": "", "workers": 1, "run_in_log": False}
         options = tasks._spark(task_id)
         operators.append(SparkOnKubernetesOperator(**options | {"conf": options["conf"] | conf}, step=step))
         return operators[-1]

@@ -20,6 +20,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.serialization.serialized_objects import DagSerialization
 
 from support.kubernetes_gangs import TaskInstance, condition
+from toposieve_airflow.contract.step import STEP_VERSION
 from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere
 from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.gang import operator as module
@@ -460,7 +461,8 @@ def test_each_worker_logs_under_its_own_name_and_its_run_is_found(
 
     monkeypatch.setattr(module, "ClusterFeed", lambda *_: nullcontext())
     monkeypatch.setattr(module, "Supervision", lambda feed, gang, limits, log, report: Talking(log=log))
-    step = {"inputs": [], "outputs": ["/data/models/hlf"], "arguments": [], "run_in_log": True, "workers": 2}
+    step = {"version": STEP_VERSION, "inputs": [], "outputs": ["/data/models/hlf"], "arguments": [], "run_in_log": True}
+    step |= {"workers": 2}
     task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", step=step)  # type: ignore[arg-type]
     task._cached_logger = logging.getLogger("task")
     with caplog.at_level(logging.INFO):
@@ -473,3 +475,10 @@ def test_each_worker_logs_under_its_own_name_and_its_run_is_found(
 def test_an_xcom_side_car_is_refused_though_a_default_of_the_dag_asks_for_it() -> None:
     with DAG("gangs", default_args={"do_xcom_push": True}), pytest.raises(ValueError, match="leave do_xcom_push out"):
         TFSpawnerOperator(task_id="train", image="a")
+
+
+def test_a_run_that_was_planned_before_an_upgrade_makes_no_gang(cluster: Cluster) -> None:
+    task = TFSpawnerOperator(task_id="train", namespace="toposieve", image="a", step={"workers": 2})  # type: ignore[typeddict-item]
+    with pytest.raises(AirflowFailException, match="planned by another version"):
+        task.execute(TaskInstance().context())
+    assert not cluster.created
