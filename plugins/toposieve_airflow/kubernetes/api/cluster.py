@@ -85,9 +85,18 @@ class Cluster:
         """Lists and watches pods."""
         return partial(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
 
-    def warnings(self) -> ListCall:
-        """Lists and watches the warnings about everything in the namespace."""
-        return partial(self._core.list_namespaced_event, self.namespace, field_selector="type=Warning")
+    def warnings(self, name: str = "") -> ListCall:
+        """Lists the warnings about an object, if one is named; watches those about everything in the namespace.
+
+        Pods have names that nobody knows before: what is told of them comes by the watch.
+        """
+
+        def call(*, watch: bool = False, **options: Any) -> Any:
+            about = "" if watch else f"involvedObject.name={name},"
+            ask = self._core.list_namespaced_event
+            return ask(self.namespace, field_selector=f"{about}type=Warning", watch=watch, **options)
+
+        return call
 
     def log(self, pod: str, container: str) -> Callable[..., Any]:
         """Reads a container's log."""

@@ -55,7 +55,7 @@ class ClusterFeed:
         """Begin to watch."""
         self._watch("job", self._cluster.jobs(self._gang.selector))
         self._watch("pods", self._cluster.pods(self._gang.selector))
-        self._watch("warnings", self._cluster.warnings())
+        self._watch("warnings", self._cluster.warnings(self._gang.name))
         return self
 
     def __exit__(self, *_: object) -> None:

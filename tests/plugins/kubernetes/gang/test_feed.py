@@ -22,7 +22,7 @@ class Cluster:
     def pods(self, selector: str) -> Script:
         return Script([listed("pod"), REFUSED])
 
-    def warnings(self) -> Script:
+    def warnings(self, name: str) -> Script:
         return Script([listed("event"), REFUSED])
 
     def log(self, pod: str, container: str) -> Any:

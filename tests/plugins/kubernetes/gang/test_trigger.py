@@ -53,24 +53,32 @@ class Hook:
 
 
 @pytest.fixture
-def fire(monkeypatch: pytest.MonkeyPatch):
+def asked() -> list[str]:
+    """Field selectors of what a trigger has asked for; without one, it is the gang's own objects."""
+    return []
+
+
+@pytest.fixture
+def fire(monkeypatch: pytest.MonkeyPatch, asked: list[str]):
     """Event of a trigger that sees all these states of Job and pods, or gets this HTTP status, one at each look."""
 
     def calls_for(looks: Iterator[Look]) -> Any:
-        def calls(client: Any, gang: Gang) -> Any:
+        def calls(client: Any) -> Any:
             look = next(looks)
+            contents = {"warnings": Answer()}
             if isinstance(look, int):
-                contents = {"warnings": Answer(status=look)}
+                contents["pods"] = Answer(status=look)
             else:
-                contents = {"warnings": Answer(), "pods": Answer(*look[1]), "job": Answer(look[0])}
+                contents |= {"pods": Answer(*look[1]), "job": Answer(look[0])}
 
             def answer(kind: str) -> Any:
-                async def call(namespace: str, **_: Any) -> Answer:
+                async def call(namespace: str, field_selector: str = "", **_: Any) -> Answer:
+                    asked.append(field_selector)
                     return contents[kind]
 
                 return call
 
-            return [(kind, answer(kind), {}) for kind in contents]
+            return {kind: answer(kind) for kind in contents}
 
         return calls
 
@@ -125,6 +133,31 @@ def test_what_the_trigger_may_not_see_is_left_to_the_task(fire) -> None:
 
 def test_a_trigger_that_cannot_work_leaves_the_gang_to_the_task(fire) -> None:
     assert fire(({"metadata": {}}, [])) == IN_TIME
+
+
+def without_node(index: int) -> dict[str, Any]:
+    made = pod(index)
+    del made["spec"]["nodeName"]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("waits", "about"),
+    [
+        ((job(suspend=True), []), []),
+        ((job(), [without_node(0), without_node(1)]), []),
+        ((job(), [without_node(0)]), [GANG]),
+        ((job(), [pod(0), pod(1, running())]), [f"{GANG}-0-abcde"]),
+    ],
+    ids=["in a queue", "no node", "not made", "on its node"],
+)
+def test_events_are_asked_for_by_name_and_only_where_nothing_else_tells(
+    fire, asked: list[str], waits: Look, about: list[str]
+) -> None:
+    fire(waits, BOTH_RUN)
+    assert [selector for selector in asked if selector] == [
+        f"involvedObject.name={name},type=Warning" for name in about
+    ]
 
 
 def test_a_gang_that_starts_too_late(fire) -> None:
