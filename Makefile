@@ -95,8 +95,9 @@ check-locks: .uv/.ready  ## see that each lock is complete, with wheels, for eac
 images:  ## build the container images (docker/build.sh --help has the options)
 	docker/build.sh
 
-schema: env  ## write the configuration's JSON schema for the DAGs' trigger forms
+schema: env  ## write the JSON schemas: the configuration's for the DAGs' trigger forms, the profile's for the chart
 	$(JOBS)/python -m toposieve.schema_export > dags/config/schema.json
+	$(AIRFLOW)/python -m toposieve_airflow.profile_schema helm/toposieve/values.schema.json
 
 # Tests on Kubernetes need a cluster; in CI there must be one, and what failed there is tried once more: it shares its
 # machine with the tests, which can be too busy to keep a time limit.

@@ -1,6 +1,7 @@
 """The values for the official Airflow chart name what our chart and our images provide."""
 
 import asyncio
+import json
 import re
 import shlex
 import socket
@@ -26,7 +27,6 @@ from toposieve_airflow.profile import SECRET_FOLDER
 VALUES = yaml.safe_load(AIRFLOW_VALUES.read_text())
 CHART_VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 WITHOUT = yaml.safe_load(AIRFLOW_WITHOUT_VOLUME.read_text())
-COMPONENTS = ("workers", "triggerer", "scheduler", "dagProcessor", "apiServer")
 IMAGE = (REPOSITORY / "docker/airflow/Dockerfile").read_text()
 
 
@@ -40,13 +40,20 @@ def volume(name):
     return found
 
 
-def mount(name, section="workers"):
-    (found,) = [each for each in VALUES["volumeMounts"] + VALUES[section]["extraVolumeMounts"] if each["name"] == name]
+def mount(name, mounts=VALUES["volumeMounts"]):
+    (found,) = [each for each in mounts if each["name"] == name]
     return found
 
 
 def mount_path(name):
     return mount(name)["mountPath"]
+
+
+def task_pod(values):
+    """What the pod of a task is made from, and its container."""
+    files = find(render(values), "ConfigMap", "toposieve-profile")["data"]
+    pod = yaml.safe_load(files[Path(VALUES["config"]["kubernetes_executor"]["pod_template_file"]).name])
+    return pod, pod["spec"]["containers"][0]
 
 
 @pytest.mark.parametrize("section", [VALUES["scheduler"], VALUES["workers"]["kubernetes"], VALUES["triggerer"]])
@@ -59,15 +66,74 @@ def test_accounts_are_those_that_our_chart_makes(ours, section):
 
 
 def test_the_data_is_where_our_chart_puts_it(ours):
-    claim = volume("base")["persistentVolumeClaim"]["claimName"]
-    assert find(ours, "PersistentVolumeClaim", claim)
-    for component in COMPONENTS:
-        assert mount("base", component)["mountPath"] == CHART_VALUES["storage"]["mountPath"]
-        assert mount("base", component).get("readOnly", False) == (component == "apiServer")
+    server = VALUES["apiServer"]
+    (claim,) = [each["persistentVolumeClaim"] for each in server["extraVolumes"] if each["name"] == "base"]
+    assert find(ours, "PersistentVolumeClaim", claim["claimName"])
+    assert mount("base", server["extraVolumeMounts"]) == {
+        "name": "base",
+        "mountPath": CHART_VALUES["storage"]["mountPath"],
+        "readOnly": True,
+    }
 
 
-def test_logs_outlive_their_pods():
-    assert Path(VALUES["config"]["logging"]["base_log_folder"]).parent == Path(mount_path("base"))
+def test_logs_outlive_their_pods_on_a_volume_that_no_job_sees(ours):
+    persistence = VALUES["logs"]["persistence"]
+    assert persistence["enabled"]
+    assert find(ours, "PersistentVolumeClaim", persistence["existingClaim"])
+    files = find(ours, "ConfigMap", "toposieve-profile")["data"]
+    with_logs = {name for name, text in files.items() if persistence["existingClaim"] in text}
+    assert with_logs == {"task-pod.yaml"}
+
+
+def test_a_task_s_pod_is_as_airflow_s_other_pods(ours):
+    pod, container = task_pod(EVERYTHING)
+    assert pod["spec"]["securityContext"] == VALUES["securityContexts"]["pod"]
+    assert container["securityContext"] == VALUES["securityContexts"]["containers"]
+    assert pod["spec"]["serviceAccountName"] == VALUES["workers"]["kubernetes"]["serviceAccount"]["name"]
+    assert pod["spec"]["restartPolicy"] == "Never"
+    for each in VALUES["volumeMounts"]:
+        assert each in container["volumeMounts"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {each["name"] for each in pod["spec"]["volumes"]}
+    (profile,) = container["env"]
+    assert profile in VALUES["env"]
+
+
+def test_a_task_sees_all_data_or_has_the_secret_of_the_store():
+    pod, container = task_pod({"storage": {"existingClaim": "ours", "mountPath": "/physics"}})
+    assert mount("base", container["volumeMounts"])["mountPath"] == "/physics"
+    (base,) = [each for each in pod["spec"]["volumes"] if each["name"] == "base"]
+    assert base["persistentVolumeClaim"]["claimName"] == "ours"
+    pod, container = task_pod(WITHOUT_VOLUME | {"airflow": {"logs": {"enabled": False}}})
+    assert "persistentVolumeClaim" not in yaml.safe_dump(pod)
+    assert mount("store", container["volumeMounts"])["mountPath"] == SECRET_FOLDER
+    secret = WITHOUT_VOLUME["storage"]["secret"]
+    assert container["envFrom"] == [{"secretRef": {"name": secret, "optional": True}}]
+
+
+def test_what_differs_in_a_task_s_pod_is_said_in_the_chart_s_values():
+    big = {"name": "base", "resources": {"requests": {"memory": "4Gi"}, "limits": {"memory": "4Gi"}}}
+    _, container = task_pod({"pods": {"task": {"spec": {"containers": [big]}}}})
+    assert container["resources"] == {"requests": {"cpu": "250m", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
+
+
+def test_the_scheduler_makes_the_pools_of_the_profile():
+    values = {"profile": {"pools": {"spark": {"slots": 9}}}}
+    files = find(render(values), "ConfigMap", "toposieve-profile")["data"]
+    path = re.search(r"pools import (\S+) && exec airflow scheduler$", VALUES["scheduler"]["args"][-1])
+    assert path is not None
+    assert str(Path(path[1]).parent) == mount_path("profile")
+    pools = json.loads(files[Path(path[1]).name])
+    wanted = yaml.safe_load(files["kubernetes.yaml"])["pools"].values()
+    assert {name: pool["slots"] for name, pool in pools.items()} == {each["name"]: each["slots"] for each in wanted}
+    assert pools["spark"]["slots"] == 9
+    assert all(pool["description"] for pool in pools.values())  # without one Airflow refuses it
+
+
+def test_nobody_waits_for_a_hook_and_no_key_is_made_in_one():
+    job = VALUES["migrateDatabaseJob"]
+    assert (job["useHelmHooks"], job["applyCustomEnv"]) == (False, False)
+    assert VALUES["createUserJob"]["enabled"] is False
+    assert VALUES["fernetKeySecretName"] == VALUES["jwtSecretName"]
 
 
 def test_the_profile_is_the_one_of_our_config_map(ours):
@@ -76,7 +142,7 @@ def test_the_profile_is_the_one_of_our_config_map(ours):
     path = Path(variable["value"])
     assert str(path.parent) == mount_path("profile")
     profile = yaml.safe_load(files[path.name])
-    assert set(profile["kubernetes"]["pods"].values()) == files.keys() - {path.name}
+    assert set(profile["kubernetes"]["pods"].values()) == files.keys() - {path.name, "task-pod.yaml", "pools.json"}
 
 
 def test_the_spark_connection_is_one_that_the_hook_reads(monkeypatch):
@@ -113,7 +179,7 @@ def test_dags_come_from_the_image():
 
 def test_the_users_are_where_airflow_looks_for_them():
     assert VALUES["config"]["core"]["simple_auth_manager_passwords_file"] == "/tmp/passwords.json"
-    place = mount("users", "apiServer")["mountPath"]
+    place = mount("users", VALUES["apiServer"]["extraVolumeMounts"])["mountPath"]
     assert f"cp {place}/passwords.json /tmp/" in VALUES["apiServer"]["args"][-1]
 
 
@@ -146,7 +212,7 @@ def test_the_notes_install_the_chart_version_that_these_values_are_for():
 
 
 def test_the_manual_makes_every_secret():
-    (users,) = VALUES["apiServer"]["extraVolumes"]
+    users = mount("users", VALUES["apiServer"]["extraVolumes"])
     named = {VALUES["jwtSecretName"], VALUES["apiSecretKeySecretName"], users["secret"]["secretName"]}
     manual, notes = (REPOSITORY / "README.md").read_text(), render_files(EVERYTHING)["NOTES.txt"]
     assert set(re.findall(r"create secret generic (\S+)", manual)) == {*named, "airflow-database", "toposieve-store"}
@@ -154,19 +220,16 @@ def test_the_manual_makes_every_secret():
     assert set(re.findall(r"^#   (airflow-\S+)", AIRFLOW_VALUES.read_text(), re.MULTILINE)) == named
 
 
-def test_without_a_volume_pods_have_all_others_and_the_secret_of_the_store():
-    def without(name, mounts):
-        return [each for each in mounts if each["name"] != name]
+def test_without_a_volume_the_api_server_has_the_secret_of_the_store():
+    def without(name, items):
+        return [each for each in items if each["name"] != name]
 
-    for key in ("volumes", "volumeMounts"):
-        assert without("store", WITHOUT[key]) == without("base", VALUES[key])
-    for component in COMPONENTS:
-        kept = without("base", VALUES[component]["extraVolumeMounts"])
-        assert WITHOUT[component]["extraVolumeMounts"] == kept
+    for key in ("extraVolumes", "extraVolumeMounts"):
+        assert without("store", WITHOUT["apiServer"][key]) == without("base", VALUES["apiServer"][key])
     secret = WITHOUT_VOLUME["storage"]["secret"]
-    assert {"name": "store", "secret": {"secretName": secret, "optional": True}} in WITHOUT["volumes"]
-    assert {"name": "store", "mountPath": SECRET_FOLDER, "readOnly": True} in WITHOUT["volumeMounts"]
+    assert {"name": "store", "secret": {"secretName": secret, "optional": True}} in WITHOUT["apiServer"]["extraVolumes"]
+    assert mount("store", WITHOUT["apiServer"]["extraVolumeMounts"])["mountPath"] == SECRET_FOLDER
     assert yaml.safe_load(WITHOUT["extraEnvFrom"]) == [{"secretRef": {"name": secret, "optional": True}}]
-    assert WITHOUT["config"]["logging"]["base_log_folder"] == "/opt/airflow/logs"
+    assert WITHOUT["logs"]["persistence"] == {"enabled": False}
     assert "--values helm/airflow-without-volume.yaml" in render_files(WITHOUT_VOLUME)["NOTES.txt"]
     assert "airflow-without-volume" not in render_files(EVERYTHING)["NOTES.txt"]

@@ -1,5 +1,7 @@
 """The chart as Helm renders it."""
 
+from pathlib import Path
+
 import helm_python
 import pytest
 import yaml
@@ -17,8 +19,16 @@ from support.charts import (
     render,
     render_files,
 )
+from toposieve_airflow.kubernetes.api.ownership import MANAGED_BY
 
-VARIANTS = {"defaults": {}, "everything": EVERYTHING, "nothing": NOTHING, "without_volume": WITHOUT_VOLUME}
+TWO_NAMESPACES = NOTHING | {"airflow": {"namespace": "airflow"}, "storage": {"hostPath": "/srv/toposieve"}}
+VARIANTS = {
+    "defaults": {},
+    "everything": EVERYTHING,
+    "nothing": NOTHING,
+    "two_namespaces": TWO_NAMESPACES,
+    "without_volume": WITHOUT_VOLUME,
+}
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Pod")
 
 
@@ -83,6 +93,58 @@ def test_each_role_is_bound_to_its_account_and_training_has_none(everything):
     assert find(everything, "ServiceAccount", f"{RELEASE}-training")["automountServiceAccountToken"] is False
 
 
+def test_airflow_in_a_namespace_of_its_own_may_start_jobs_and_no_job_can_be_where_its_secrets_are():
+    objects = render(TWO_NAMESPACES)
+
+    def places(kind):
+        return {
+            each["metadata"]["name"]: each["metadata"].get("namespace", NAMESPACE)
+            for each in objects
+            if each["kind"] == kind
+        }
+
+    accounts = places("ServiceAccount")
+    assert accounts == {f"{RELEASE}-{role}": "airflow" for role in ("scheduler", "runner")} | {
+        f"{RELEASE}-{role}": NAMESPACE for role in ("spark", "training")
+    }
+    assert places("ConfigMap") == {f"{RELEASE}-profile": "airflow"}
+    assert places("Role") == {
+        f"{RELEASE}-scheduler": "airflow",
+        f"{RELEASE}-runner": NAMESPACE,
+        f"{RELEASE}-spark": NAMESPACE,
+    }
+    assert places("RoleBinding") == places("Role")
+    for binding in (each for each in objects if each["kind"] == "RoleBinding"):
+        (subject,) = binding["subjects"]
+        assert subject["namespace"] == accounts[subject["name"]]
+    profile = yaml.safe_load(find(objects, "ConfigMap", f"{RELEASE}-profile")["data"]["kubernetes.yaml"])
+    assert profile["kubernetes"]["namespace"] == NAMESPACE
+
+
+def test_two_namespaces_have_a_claim_each_on_the_same_directory():
+    objects = render(TWO_NAMESPACES)
+    claims = [
+        each for each in objects if each["kind"] == "PersistentVolumeClaim" and "base" in each["metadata"]["name"]
+    ]
+    assert {each["metadata"]["namespace"] for each in claims} == {NAMESPACE, "airflow"}
+    for claim in claims:
+        volume = find(objects, "PersistentVolume", claim["spec"]["volumeName"])
+        assert volume["spec"]["claimRef"]["namespace"] == claim["metadata"]["namespace"]
+        assert volume["spec"]["hostPath"]["path"] == "/srv/toposieve"
+    provided = TWO_NAMESPACES | {"storage": {"storageClassName": "nfs"}}
+    claims = [each for each in render(provided) if each["metadata"]["name"] == f"{RELEASE}-base"]
+    assert [each["metadata"]["namespace"] for each in claims] == [NAMESPACE]
+    assert "make a claim toposieve-base in namespace airflow" in render_files(provided)["NOTES.txt"]
+    assert "make a claim" not in render_files(TWO_NAMESPACES)["NOTES.txt"]
+
+
+def test_a_driver_hears_executors_alone():
+    policy = find(render({}), "NetworkPolicy", "toposieve-spark")["spec"]
+    assert policy["podSelector"]["matchLabels"] == {**MANAGED_BY, "spark-role": "driver"}
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["ingress"] == [{"from": [{"podSelector": {"matchLabels": {**MANAGED_BY, "spark-role": "executor"}}}]}]
+
+
 def test_workers_of_gangs_reach_each_other_and_nobody_else_unasked():
     policy = find(render({}), "NetworkPolicy", "toposieve-training")["spec"]
     gangs = {"matchExpressions": [{"key": "toposieve/gang", "operator": "Exists"}]}
@@ -100,8 +162,9 @@ def test_uninstalling_keeps_the_data_unless_told_otherwise():
 
 
 def test_a_claim_that_is_there_already_is_used_and_none_made():
-    objects = render({"storage": {"existingClaim": "ours"}})
+    objects = render({"storage": {"existingClaim": "ours"}, "airflow": {"logs": {"existingClaim": "logs"}}})
     assert not [each for each in objects if each["kind"] == "PersistentVolumeClaim"]
+    assert "claimName: logs" in find(objects, "ConfigMap", "toposieve-profile")["data"]["task-pod.yaml"]
     volumes = find(objects, "Deployment", "toposieve-history")["spec"]["template"]["spec"]["volumes"]
     assert {"name": "base", "persistentVolumeClaim": {"claimName": "ours"}} in volumes
 
@@ -111,7 +174,7 @@ def with_storage(**storage):
 
 
 def test_without_a_claim_no_volume_is_made_or_mounted():
-    text = "".join(render_files(WITHOUT_VOLUME).values())
+    text = "".join(render_files(WITHOUT_VOLUME | {"airflow": {"logs": {"enabled": False}}}).values())
     assert "kind: PersistentVolume" not in text
     assert "claimName" not in text
     assert "s3://lhc/toposieve" in render_files(WITHOUT_VOLUME)["NOTES.txt"]
@@ -175,7 +238,9 @@ def test_a_directory_of_the_machine_has_to_be_there(everything):
 def test_kind_s_node_sees_the_directory_of_the_laptop_s_values():
     (node,) = yaml.safe_load(KIND.read_text())["nodes"]
     paths = {path for mount in node["extraMounts"] for path in mount.values()}
-    assert paths == {yaml.safe_load(LAPTOP_VALUES.read_text())["storage"]["hostPath"]}
+    laptop = yaml.safe_load(LAPTOP_VALUES.read_text())
+    assert paths == {laptop["storage"]["hostPath"]}
+    assert Path(laptop["airflow"]["logs"]["hostPath"]).parent == Path(*paths)
 
 
 def test_the_notes_install_airflow_s_image_of_the_same_build():

@@ -5,7 +5,6 @@ import re
 import subprocess
 from typing import Any
 
-import helm_python
 import pytest
 import yaml
 
@@ -16,6 +15,7 @@ from toposieve_airflow.profile import Profile, parse_profile
 CONFIG = REPOSITORY / "dags" / "config"
 PROFILE = yaml.safe_load((CONFIG / "kubernetes.yaml").read_text())
 KUBERNETES = PROFILE["kubernetes"]
+IN_IMAGE = "/opt/toposieve"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 LAPTOP = yaml.safe_load(LAPTOP_VALUES.read_text())
 
@@ -43,7 +43,18 @@ def checked(values: dict[str, Any]) -> Profile:
 
 def test_the_chart_s_profile_is_the_repository_s():
     pods = {file: yaml.safe_load((CONFIG / file).read_text()) for file in ("gang-pod.yaml", "spark-pod.yaml")}
-    assert rendered({}) == {"kubernetes.yaml": PROFILE, **pods}
+    files = rendered({})
+    assert files.keys() == {"kubernetes.yaml", "task-pod.yaml", "pools.json", *pods}
+    assert {file: files[file] for file in pods} == pods
+    paths = {key: f"{IN_IMAGE}/{PROFILE[key]}" for key in ("jobs", "python")}
+    spark = {key: f"{IN_IMAGE}/{PROFILE['spark'][key]}" for key in ("submit", "home")}
+    assert files["kubernetes.yaml"] == {**PROFILE, **paths, "spark": {**PROFILE["spark"], **spark}}
+
+
+def test_wherever_the_dags_come_from_the_jobs_are_those_of_the_image(tmp_path):
+    profile = parse_profile(rendered({})["kubernetes.yaml"], tmp_path / "kubernetes.yaml", tmp_path)
+    for path in (profile.jobs, profile.python, profile.spark.submit, profile.spark.home):
+        assert path.is_relative_to(IN_IMAGE)
 
 
 def test_namespace_is_the_one_of_the_manuals():
@@ -127,13 +138,6 @@ def test_changes_of_pods_are_merged_as_kubectl_merges_them():
     assert worker["resources"] == before["containers"][0]["resources"]
 
 
-@pytest.mark.parametrize("key", ["gang", "evaluation", "spark_pod"])
-def test_values_for_an_earlier_chart_are_told_where_they_are_said_now(key):
-    where = {"spark_pod": "spark"}.get(key, key)
-    with pytest.raises(helm_python.HelmError, match=rf"profile.kubernetes.{key}: no longer a key: .* pods.{where},"):
-        render({"profile": {"kubernetes": {key: {"tolerations": []}}}})
-
-
 def test_the_evaluation_is_as_a_gang_but_for_its_own_changes():
     def with_gpus(count):
         return {"spec": {"containers": [{"name": "base", "resources": {"limits": {"nvidia.com/gpu": count}}}]}}
@@ -168,8 +172,8 @@ def test_the_chart_s_own_pods_have_the_security_contexts_of_spark_s():
 
 def test_paths_of_the_profile_are_in_airflow_s_image():
     image = (REPOSITORY / "docker/airflow/Dockerfile").read_text()
-    assert f"PYSPARK_PYTHON=/opt/toposieve/{PROFILE['python']} " in image.replace("\n", " ")
-    assert f"SPARK_HOME=/opt/toposieve/{PROFILE['spark']['home']} " in image
+    assert f"PYSPARK_PYTHON={IN_IMAGE}/{PROFILE['python']} " in image.replace("\n", " ")
+    assert f"SPARK_HOME={IN_IMAGE}/{PROFILE['spark']['home']} " in image
 
 
 def test_no_path_names_a_version_of_python():

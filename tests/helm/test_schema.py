@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from support.charts import CHART, EVERYTHING, WITHOUT_VOLUME, render
+from toposieve_airflow import profile_schema
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-PODS = {"spark", "gang", "evaluation"}
+PODS = {"spark", "gang", "evaluation", "task"}
 FREE_FORM = {"quota", "defaultRequests", "priorityClasses", "annotations", "requests", "limits", "profile", *PODS}
 """Keys whose own keys are the user's."""
 
@@ -48,6 +49,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"historyServer": {"heap": "half a gigabyte"}}, "heap"),
     ({"historyServer": {"keepFor": "30"}}, "keepFor"),
     ({"profile": "base: /data"}, "profile"),
+    ({"profile": {"pols": {}}}, "pols"),
+    ({"profile": {"spark": {"conff": {}}}}, "conff"),
+    ({"profile": {"spark": {"conf": {"spark.executor.instances": 8}}}}, "instances"),
+    ({"profile": {"timeouts_min": {"train": 0}}}, "train"),
+    ({"profile": {"kubernetes": {"gang": {"tolerations": []}}}}, "gang"),
+    ({"airflow": {"namespace": "Airflow"}}, "namespace"),
+    ({"airflow": {"logs": {"hostPath": "relative"}}}, "hostPath"),
     ({"images": {"training": "gpu"}}, "training"),
     ({"pods": {"gangs": {}}}, "gangs"),
     ({"pods": {"gang": {"tolerations": []}}}, "tolerations"),
@@ -68,6 +76,10 @@ def test_everything_that_the_tests_render_is_allowed():
 
 def test_schema_and_values_have_the_same_keys():
     assert _keys_of_schema(SCHEMA) == _keys_of_values(yaml.safe_load((CHART / "values.yaml").read_text()))
+
+
+def test_the_profile_s_sections_are_those_of_its_model():
+    assert (CHART / "values.schema.json").read_text() == profile_schema.exported(SCHEMA), "run `make schema`"
 
 
 def test_no_object_of_the_schema_takes_unknown_keys():

@@ -16,6 +16,7 @@ OURS = "toposieve_airflow"
 LAYERS: dict[str, set[str]] = {
     "contract": set(),
     "profile": set(),
+    "profile_schema": {"profile"},
     "runs": {"contract", "profile"},
     "local": {"contract", "runs"},
     "kubernetes.api": {"contract", "runs"},

@@ -30,7 +30,7 @@ def shared_folder(fallback: Path) -> Path:
 
 def values_for(folder: Path) -> dict[str, Any]:
     """Values for our images and a volume on a shared folder; nothing stays when the release goes."""
-    return {"images": OUR_IMAGES, "storage": volume_on(folder)}
+    return {"images": OUR_IMAGES, "storage": volume_on(folder), "airflow": {"logs": {"enabled": False}}}
 
 
 def volume_on(folder: Path) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def small_cluster(purpose: str, storage: Mapping[str, Any], **values: Any) -> It
         values: Further values of the chart.
     """
     servers = {"tensorboard": {"enabled": False}, "historyServer": {"enabled": False}}
-    values = {"images": OUR_IMAGES, **servers, **SMALL, "storage": storage, **values}
+    no_logs = {"logs": {"enabled": False}}
+    values = {"images": OUR_IMAGES, **servers, **SMALL, "airflow": no_logs, "storage": storage, **values}
     with new_namespace(purpose) as made, installed(made, values):
         yield made
 
@@ -63,7 +64,8 @@ def small_cluster(purpose: str, storage: Mapping[str, Any], **values: Any) -> It
 def chart_profile(namespace: Namespace) -> dict[str, Any]:
     """The profile that the chart has made, for an Airflow outside the cluster; its pods stay until all tests end."""
     files = namespace.core.read_namespaced_config_map(f"{RELEASE}-profile", namespace.name).data
-    values: dict[str, Any] = yaml.safe_load(files.pop("kubernetes.yaml"))
+    text = files.pop("kubernetes.yaml").replace("/opt/toposieve/", "")  # the paths of Airflow's image
+    values: dict[str, Any] = yaml.safe_load(text)
     folder = Path(tempfile.mkdtemp(prefix="toposieve-pods-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name, text in files.items():

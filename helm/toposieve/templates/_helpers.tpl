@@ -29,6 +29,15 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- .Values.storage.existingClaim | default (printf "%s-base" (include "toposieve.name" .)) -}}
 {{- end }}
 
+{{- define "toposieve.logs" -}}
+{{- .Values.airflow.logs.existingClaim | default (printf "%s-logs" (include "toposieve.name" .)) -}}
+{{- end }}
+
+{{/* Where Airflow is. */}}
+{{- define "toposieve.airflowNamespace" -}}
+{{- .Values.airflow.namespace | default .Release.Namespace -}}
+{{- end }}
+
 {{/* Where all data lies, as the jobs are told. */}}
 {{- define "toposieve.base" -}}
 {{- eq .Values.storage.kind "claim" | ternary .Values.storage.mountPath .Values.storage.url -}}
@@ -48,13 +57,15 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end }}
 
 {{/* What pods are made from, in YAML: the file of the repository, what this release knows, the changes of whoever installs
-     it; the evaluation as gangs, then its own. Call with (list $ "gang"), "evaluation" or "spark". */}}
+     it; the evaluation as gangs, then its own. Call with (list $ "gang"), "evaluation", "spark" or "task". */}}
 {{- define "toposieve.pod" -}}
 {{- $root := first . }}
 {{- $role := last . }}
 {{- $changes := $root.Values.pods }}
-{{- $pod := $root.Files.Get (eq $role "spark" | ternary "spark-pod.yaml" "gang-pod.yaml") | fromYaml }}
-{{- if ne $role "spark" }}
+{{- $pod := $root.Files.Get (printf "%s-pod.yaml" (eq $role "evaluation" | ternary "gang" $role)) | fromYaml }}
+{{- if eq $role "task" }}
+{{- $pod = include "toposieve.patched" (list $pod (include "toposieve.ofTask" $root | fromYaml)) | fromJson }}
+{{- else if ne $role "spark" }}
 {{- $_ := set $pod.spec "serviceAccountName" (printf "%s-training" (include "toposieve.name" $root)) }}
 {{- if $root.Values.kueue.enabled }}
 {{- $_ := set $pod "metadata" (dict "labels" (dict "kueue.x-k8s.io/queue-name" $root.Values.kueue.localQueue)) }}
@@ -65,6 +76,40 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- $pod = include "toposieve.patched" (list $pod (get $changes $role)) | fromJson }}
 {{- end }}
 {{- toYaml $pod }}
+{{- end }}
+
+{{/* What this release knows of the pods of Airflow's tasks. A task checks what its job has made: it sees all data. */}}
+{{- define "toposieve.ofTask" -}}
+{{- $name := include "toposieve.name" . }}
+{{- $storage := .Values.storage }}
+spec:
+  serviceAccountName: {{ $name }}-runner
+  containers:
+    - name: base
+      image: {{ include "toposieve.image" (list . "airflow") }}
+      imagePullPolicy: {{ .Values.images.pullPolicy }}
+      volumeMounts:
+        {{- if eq $storage.kind "claim" }}
+        - {name: base, mountPath: {{ $storage.mountPath }}}
+        {{- end }}
+        {{- if $storage.secret }}
+        - {name: store, mountPath: /etc/toposieve/store, readOnly: true}
+      envFrom:
+        - secretRef: {name: {{ $storage.secret }}, optional: true}
+        {{- end }}
+  volumes:
+    - {name: profile, configMap: {name: {{ $name }}-profile}}
+    {{- if .Values.airflow.logs.enabled }}
+    - {name: logs, persistentVolumeClaim: {claimName: {{ include "toposieve.logs" . }}}}
+    {{- else }}
+    - {name: logs, emptyDir: {}}
+    {{- end }}
+    {{- if eq $storage.kind "claim" }}
+    - {name: base, persistentVolumeClaim: {claimName: {{ include "toposieve.claim" . }}}}
+    {{- end }}
+    {{- if $storage.secret }}
+    - {name: store, secret: {secretName: {{ $storage.secret }}, optional: true}}
+    {{- end }}
 {{- end }}
 
 {{/* An object, changed as kubectl patch does it, in JSON: null takes a key away; of the lists, those below are joined by
@@ -108,6 +153,59 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end }}
 {{- end }}
 {{- toJson (dict "items" $items) }}
+{{- end }}
+
+{{/* A claim, and the volume behind it if that is a directory of the one machine; call with a dict: root, component, name,
+     namespace, volume (size, storageClassName, hostPath, keep). */}}
+{{- define "toposieve.volume" -}}
+{{- $volume := .volume -}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  {{- include "toposieve.kept" . | nindent 2 }}
+spec:
+  accessModes: [ReadWriteMany]
+  {{- if $volume.hostPath }}
+  storageClassName: ""
+  volumeName: {{ .namespace }}-{{ .name }}
+  {{- else if kindIs "string" $volume.storageClassName }}
+  storageClassName: {{ $volume.storageClassName | quote }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ $volume.size }}
+{{- if $volume.hostPath }}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata:
+  name: {{ .namespace }}-{{ .name }}
+  {{- include "toposieve.kept" . | nindent 2 }}
+spec:
+  accessModes: [ReadWriteMany]
+  capacity:
+    storage: {{ $volume.size }}
+  claimRef:
+    namespace: {{ .namespace }}
+    name: {{ .name }}
+  hostPath:
+    path: {{ $volume.hostPath | quote }}
+    type: Directory
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: ""
+{{- end }}
+{{- end }}
+
+{{/* Labels of a claim or a volume, and that it stays when the release goes. */}}
+{{- define "toposieve.kept" -}}
+labels: {{- include "toposieve.labels" (list .root .component) | nindent 2 }}
+{{- if .volume.keep }}
+annotations:
+  helm.sh/resource-policy: keep
+{{- end }}
 {{- end }}
 
 {{/* The servers have the security contexts of Spark's pods. */}}
