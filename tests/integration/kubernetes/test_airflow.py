@@ -25,6 +25,14 @@ pytestmark = pytest.mark.faults
 LONG = 60
 """Steps of half a second."""
 
+COUNT = """
+import sys, time
+for i in range(int(sys.argv[1])):
+    print("step", i, flush=True)
+    time.sleep(.5)
+"""
+DRIVER = "spark-role=driver"
+
 MODELS = ["hlf", "particle_sequence"]
 
 SOON = {
@@ -63,9 +71,10 @@ def airflow(namespace: Namespace, base: Path, tmp_path_factory: pytest.TempPathF
     settings = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        "KUBECONFIG": str(account),  # for spark-submit
         "TOPOSIEVE_TEST_IMAGE": IMAGE,
     }
-    with real_airflow(folder, profile, ["counting", "queued", "training"], **settings, **SOON) as airflow:
+    with real_airflow(folder, profile, ["counting", "queued", "driver", "training"], **settings, **SOON) as airflow:
         yield airflow
 
 
@@ -130,24 +139,47 @@ def test_a_task_process_that_dies_is_followed_by_one_that_takes_over(
         assert gang_lines(run, index) == [str(i) for i in range(LONG)]
 
 
+@contextmanager
+def away(airflow: RealAirflow) -> Iterator[None]:
+    """Let Airflow's API server be away for so long that the supervisor of each task gives up; then the block runs."""
+    scheduler = airflow.process("scheduler")
+    executors = scheduler.children()
+    scheduler.suspend()  # it would start, and lose, one try after the other
+    airflow.kill("api-server")
+    wait_for(lambda: not any(executor.children() for executor in executors))
+    yield
+    airflow.start_again("api-server")
+    wait_for(airflow.api.health)
+    scheduler.resume()
+
+
 def test_gangs_outlive_an_airflow_that_is_away_for_longer_than_their_tasks_wait(
     start: Callable[..., DagRun], airflow: RealAirflow, namespace: Namespace
 ) -> None:
     run = start("counting", steps=3 * LONG)
     wait_for_line(run, "step 2")
-    jobs, scheduler = namespace.names("job"), airflow.process("scheduler")
-    executors = scheduler.children()
-    scheduler.suspend()  # it would start, and lose, one try after the other
-    airflow.kill("api-server")
-    wait_for(lambda: not any(executor.children() for executor in executors))
-    assert namespace.names("job") == jobs
-    airflow.start_again("api-server")
-    wait_for(airflow.api.health)
-    scheduler.resume()
+    jobs = namespace.names("job")
+    with away(airflow):
+        assert namespace.names("job") == jobs
     assert run.wait() == "success"
     assert_taken_over(run)
     for index in range(2):
         assert gang_lines(run, index) == [str(i) for i in range(3 * LONG)]
+
+
+def test_a_driver_outlives_an_airflow_that_is_away_for_longer_than_its_task_waits(
+    start: Callable[..., DagRun], airflow: RealAirflow, namespace: Namespace, base: Path
+) -> None:
+    (base / "count.py").write_text(COUNT)
+    run = start("driver", steps=3 * LONG)
+    wait_for(lambda: "step 2" in run.lines(*run.tasks("simulate")))
+    drivers = namespace.names("pod", DRIVER)
+    with away(airflow):
+        assert namespace.names("pod", DRIVER) == drivers
+    assert run.wait() == "success"
+    lines = run.lines(*run.tasks("simulate"))
+    assert f"taking over driver {drivers[0]}, which is there already" in lines
+    assert [line for line in lines if line.startswith("step ")] == [f"step {i}" for i in range(3 * LONG)]
 
 
 def test_an_evicted_gang_goes_on_in_the_same_try(start: Callable[..., DagRun], namespace: Namespace) -> None:

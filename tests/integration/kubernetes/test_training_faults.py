@@ -13,7 +13,7 @@ from kubernetes.client import V1Eviction, V1ObjectMeta, V1ResourceRequirements
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import RELEASE
-from support.cluster import Namespace
+from support.cluster import OURS, Namespace
 from support.cluster_training import TRAINING, write_small_dataset
 from support.published import published_files
 from support.releases import shared_folder, without
@@ -134,6 +134,24 @@ def a_node_cut_off(training: Training) -> Run:
     return run
 
 
+def a_kubelet_stopped(training: Training) -> Run:
+    """The node's pods work on, though nobody hears of them any more."""
+    run = training.in_epoch_2()
+    node = training.namespace.pod(1).spec.node_name
+    with fault(("stop-kubelet", node), ("start-kubelet", node)):
+        run.finish()
+    training.namespace.wait_until_ready(node)
+    return run
+
+
+def the_service_deleted(training: Training) -> Run:
+    """The workers have found each other already."""
+    run = training.in_epoch_2()
+    (service,) = training.namespace.names("service", OURS)
+    training.namespace.core.delete_namespaced_service(service, training.namespace.name)
+    return run.finish()
+
+
 def too_little_memory(training: Training) -> Run:
     return training.start(container_resources=V1ResourceRequirements(limits=LIMITS | {"memory": "200Mi"})).finish()
 
@@ -215,6 +233,8 @@ OTHERS = [
     Fault(a_worker_deleted, "worker 1 was deleted", resumes=True),
     Fault(the_chief_evicted, resumes=True),
     Fault(a_node_cut_off, resumes=True),
+    Fault(a_kubelet_stopped, resumes=True),
+    Fault(the_service_deleted),
     Fault(too_little_memory, "was killed because it used more memory than its limit of 200Mi"),
     Fault(no_node, "no node can take it", retry=False),
     Fault(no_image, "its image is not on the node", retry=False),

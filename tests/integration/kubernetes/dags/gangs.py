@@ -1,4 +1,5 @@
-"""DAGs of gangs with the profile's own tasks: tiny pods that count, at once or from a queue, and real training."""
+"""DAGs with the profile's own tasks: gangs of tiny pods that count, at once or from a queue, a driver that does so, and
+real training."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from toposieve_airflow.contract.step import RunSteps, Step
+from toposieve_airflow.contract.step import STEP_VERSION, RunSteps, Step
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.profile import Profile
 from toposieve_airflow.runs import params
@@ -28,10 +29,10 @@ QUEUED: dict[str, Any] = {"gang_queue": "training", "deferrable": True, **SOON}
 tasks = tasks_for(Path(__file__).parents[4] / "dags" / "config")
 
 
-def count(label: str) -> Step:
-    """What a gang that counts is to do."""
+def count(label: str, *arguments: str) -> Step:
+    """What somebody who counts is to do."""
     nothing: dict[str, Any] = {"inputs": [], "outputs": [], "config": {}, "files": [], "run_in_log": False}
-    return {"label": label, "arguments": [COUNT, label], "workers": 2, **nothing}
+    return {"version": STEP_VERSION, "label": label, "arguments": [*arguments], "workers": 2, **nothing}
 
 
 def train(commands: Commands, values: Mapping[str, Any], key: str | None, profile: Profile) -> RunSteps:
@@ -46,12 +47,17 @@ def counting(dag_id: str, **options: Any) -> None:
     with DAG(dag_id, schedule=None, params={"steps": 4}):
         gangs = TFSpawnerOperator.partial(
             **tasks._gang("train") | pods | RETRIES | options, map_index_template=MODEL_LABEL
-        ).expand(step=[count("hlf"), count("inclusive")])
+        ).expand(step=[count(label, COUNT, label) for label in ("hlf", "inclusive")])
         gangs >> tasks.clean_up()
 
 
 counting("counting", deferrable=False, **SOON)
 counting("queued", **QUEUED)
+
+with DAG("driver", schedule=None, params={"steps": 4}):
+    application = {"application": f"local://{tasks.profile.base}/count.py"}
+    step = count("driver", "{{ params.steps }}")
+    tasks.spark_operator(**tasks._spark("simulate") | application | RETRIES, step=step) >> tasks.clean_up()
 
 stages = ("training",)
 choices = {"models": tasks.schema.models(), "workers": params.workers_param()}
