@@ -124,10 +124,11 @@ class Namespace:
 
         wait_for(is_so)
 
-    def execute(self, pod: str, *command: str, seconds: float = PATIENCE_S) -> Done:
-        """Run a command in a pod and wait for its end."""
+    def execute(self, pod: str, *command: str, container: str | None = None, seconds: float = PATIENCE_S) -> Done:
+        """Run a command in a pod, of several containers in this one, and wait for its end."""
         call = self.core.connect_get_namespaced_pod_exec
-        options = {"stdout": True, "stderr": True, "stdin": False, "tty": False, "_preload_content": False}
+        options: dict[str, Any] = {"stdout": True, "stderr": True, "stdin": False, "tty": False}
+        options |= {"_preload_content": False} | ({} if container is None else {"container": container})
         connection = stream(call, pod, self.name, command=list(command), **options)
         try:
             connection.run_forever(timeout=seconds)

@@ -1,4 +1,4 @@
-"""The whole DAG on a cluster: by an Airflow outside, all data on a volume; by one inside, all in an object store.
+"""The whole DAG on a cluster: by an Airflow outside, all data on a volume; by one deployed as documented, all in S3.
 
 Both against the same chain on this machine.
 """
@@ -6,6 +6,7 @@ Both against the same chain on this machine.
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support import deployed_airflow
 from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
-from support.cluster import OURS, Namespace, image, pod_spec, wait_for
+from support.cluster import OURS, Namespace, new_namespace, wait_for
 from support.dags import load_dags
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, real_airflow
-from support.releases import shared_folder
+from support.releases import shared_folder, volume_on
 from support.servers.s3_server import BUCKET, S3Server
 from support.small_cluster import chart_profile, same_path, small_cluster
 from toposieve_airflow.contract.step import Step, every_step
@@ -30,7 +32,7 @@ JOBS_PYTHON = REPOSITORY / ".venv-jobs/bin/python"
 DAY = "2026-01-01"
 CONF: dict[str, Any] = {"simulate": True, "partition_start": DAY, **SMALL_SIMULATION, **SMALL_TRAINING}
 URL, SECRET = f"s3://{BUCKET}/toposieve", "toposieve-store"
-INSIDE_S = 600
+INSIDE_S = 900
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> N
     wait_for(lambda: not namespace.names("pod", "spark-role=executor"))
 
 
-# --- Airflow in a pod, all data in an object store --------------------------------------------------------------------
+# --- Airflow in a namespace of its own, a pod for each task, all data in an object store ------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -120,43 +122,43 @@ def s3(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def volumeless(s3: S3Server) -> Iterator[Namespace]:
-    """A namespace with our chart, and no volume."""
-    # The images' own certificates, whatever variable the machine that built them has left there.
-    content = {**s3.environment, "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
-    storage = {"kind": "s3", "url": URL, "secret": SECRET, "variables": list(content)}
-    ports = {"storePorts": [urlsplit(s3.endpoint).port]}
-    with small_cluster("dag-s3", storage, networkPolicy=ports) as made:
-        made.core.create_namespaced_secret(made.name, {"metadata": {"name": SECRET}, "stringData": content})
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is behind the volume of the tasks' logs."""
+    return shared_folder(tmp_path_factory.mktemp("logs"))
+
+
+@pytest.fixture(scope="module")
+def control(logs: Path) -> Iterator[Namespace]:
+    """A namespace for Airflow."""
+    with new_namespace("dag-airflow") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def inside(report: Path, base: Path, s3: S3Server, volumeless: Namespace) -> str:
-    """What Airflow's own image prints that runs the DAG on the same raw files, with the chart's account and no more."""
+def volumeless(s3: S3Server, control: Namespace, logs: Path) -> Iterator[Namespace]:
+    """A namespace with our chart, for the jobs of the Airflow in the other one, and no volume."""
+    # The images' own certificates, whatever variable the machine that built them has left there.
+    content = {**s3.environment, "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+    storage = {"kind": "s3", "url": URL, "secret": SECRET, "variables": list(content)}
+    ports = {"storePorts": [urlsplit(s3.endpoint).port]}
+    airflow = {"namespace": control.name, "logs": volume_on(logs)}
+    with small_cluster("dag-s3", storage, networkPolicy=ports, airflow=airflow) as made:
+        for each in (made, control):
+            each.core.create_namespaced_secret(each.name, {"metadata": {"name": SECRET}, "stringData": content})
+        yield made
+
+
+@pytest.fixture(scope="module")
+def inside(report: Path, base: Path, s3: S3Server, volumeless: Namespace, control: Namespace) -> dict[str, Any]:
+    """State and logs of the run by which that Airflow has processed the same raw files, with the chart's accounts."""
     copy_tree(s3, str(base / "raw"), f"{URL}/raw")
-    # The command that runs the DAG there changes some params for a demonstration: all are given.
-    conf = {**load_dags()["topology_classifier"].params.validate(), **CONF, "simulate": False}
-    volumeless.start("airflow", image("airflow"), **airflow_pod(conf))
-    wait_for(lambda: phase(volumeless) in ("Succeeded", "Failed"), INSIDE_S)
-    log = volumeless.core.read_namespaced_pod_log("airflow", volumeless.name, _preload_content=False)
-    printed = str(log.data.decode())
-    assert phase(volumeless) == "Succeeded", printed
-    return printed
-
-
-def airflow_pod(conf: dict[str, Any]) -> dict[str, Any]:
-    """A pod of Airflow's image, with the chart's profile and the store's keys, that runs the DAG once, and ends."""
-    command = ["python", "-m", "toposieve_demo.demo", "--home", "/tmp/airflow", "--conf", json.dumps(conf)]
-    profile = {"name": "TOPOSIEVE_PROFILE", "value": "/etc/toposieve/profile/kubernetes.yaml"}
-    spec = pod_spec(image("airflow"), args=command, env=[profile], envFrom=[{"secretRef": {"name": SECRET}}])
-    spec["containers"][0]["volumeMounts"].append({"name": "profile", "mountPath": "/etc/toposieve/profile"})
-    spec["volumes"].append({"name": "profile", "configMap": {"name": f"{RELEASE}-profile"}})
-    return {**spec, "serviceAccountName": f"{RELEASE}-runner"}
-
-
-def phase(namespace: Namespace) -> str:
-    return str(namespace.core.read_namespaced_pod("airflow", namespace.name).status.phase)
+    password = secrets.token_urlsafe()
+    deployed_airflow.install(control, password)
+    conf = json.dumps({**CONF, "simulate": False})
+    told = deployed_airflow.run(control, password, "topology_classifier", conf, INSIDE_S)
+    run: dict[str, Any] = json.loads(told.splitlines()[-1])
+    assert run["state"] == "success", told
+    return run
 
 
 def copy_tree(s3: S3Server, source: str, target: str) -> None:
@@ -166,24 +168,36 @@ def copy_tree(s3: S3Server, source: str, target: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def fetched(inside: str, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fetched(inside: dict[str, Any], s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What lies in the object store after that run."""
     folder = tmp_path_factory.mktemp("fetched")
     copy_tree(s3, URL, str(folder))
     return folder
 
 
-def test_airflow_in_a_pod_runs_the_dag_without_a_volume(
-    inside: str, fetched: Path, local: Path, volumeless: Namespace
+def test_the_documented_deployment_runs_the_dag_without_a_volume_for_data(
+    inside: dict[str, Any], fetched: Path, local: Path, volumeless: Namespace, control: Namespace
 ) -> None:
-    assert "evaluate                     success" in inside
-    assert inside.splitlines()[-2].startswith(f"report: {URL}/reports/")
     check_same(fetched, local)
     assert not volumeless.names("persistent_volume_claim")
     wait_for(lambda: not volumeless.names("pod", OURS))
+    wait_for(lambda: not control.names("pod", "kubernetes_executor=True"))
 
 
-def test_no_key_of_the_store_is_in_what_was_published_or_printed(inside: str, fetched: Path, s3: S3Server) -> None:
+def test_logs_of_its_tasks_are_shown_when_their_pods_are_gone(inside: dict[str, Any]) -> None:
+    assert f"output: {URL}/reports/" in json.dumps(inside["logs"]["evaluate"])
+    assert "results in" in json.dumps(inside["logs"]["train"])
+
+
+def test_no_pod_of_a_job_can_mount_airflow_s_secrets(
+    inside: dict[str, Any], volumeless: Namespace, control: Namespace
+) -> None:
+    assert {"airflow-keys", "airflow-users"} <= set(control.names("secret"))
+    assert volumeless.names("secret", "!owner") == [SECRET]
+
+
+def test_no_key_of_the_store_is_in_what_was_published_or_logged(fetched: Path, logs: Path, s3: S3Server) -> None:
     secret = s3.environment["AWS_SECRET_ACCESS_KEY"]
-    assert secret not in inside
-    assert not [path for path in fetched.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    files = [path for folder in (fetched, logs) for path in folder.rglob("*") if path.is_file()]
+    assert any(path.is_relative_to(logs) for path in files)
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
