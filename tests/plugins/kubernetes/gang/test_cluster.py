@@ -131,6 +131,17 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Api]:
     return make
 
 
+def test_events_of_others_are_watched_but_never_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    cluster = GangCluster(ApiClient(), "toposieve")
+    monkeypatch.setattr(
+        cluster._core, "list_namespaced_event", lambda namespace, field_selector, **_: asked.append(field_selector)
+    )
+    cluster.warnings(GANG)()
+    cluster.warnings(GANG)(watch=True, resource_version="1")
+    assert asked == [f"involvedObject.name={GANG},type=Warning", "type=Warning"]
+
+
 def test_a_job_is_made_with_one_request_that_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = Jobs(Answer(json.dumps(job(uid="new"))))
     assert jobs.cluster(monkeypatch).create_job(job())["metadata"]["uid"] == "new"
