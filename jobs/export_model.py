@@ -48,15 +48,16 @@ def arg_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Export, compare, keep."""
-    base = cli.base_key(args)
-    folder = registry.registry_folder(base, path_key("--name", args.name))
+    base, name = cli.base_key(args), path_key("--name", args.name)
+    folder = registry.registry_folder(base, name)
     number = registry.published_version(folder) if args.version is None else args.version
     version = registry.read_version(folder, number)
     try:
         export = read_export(folder, number)
     except InvalidInputError:
         content = _portable(folder, number, version)
-        events, difference = _compare(base, content, number, version)
+        run = registry.run_of_version(base, name, number)
+        events, difference = _compare(base, run, content, number)
         export = keep_export(folder, number, content, events=events, difference=difference)
     logger.info(
         "version %d (%s): %s; largest difference of a probability on %d test events: %.1e",
@@ -102,7 +103,7 @@ def _metadata(version: registry.Version) -> dict[str, Any]:
     }
 
 
-def _compare(base: Key, content: bytes, number: int, version: registry.Version) -> tuple[int, float]:
+def _compare(base: Key, run: str, content: bytes, number: int) -> tuple[int, float]:
     """Test events, and the largest difference of a probability from the network's on them.
 
     Raises:
@@ -112,10 +113,9 @@ def _compare(base: Key, content: bytes, number: int, version: registry.Version) 
     from toposieve.serving.scorer import Scorer
     from toposieve.serving.stored_events import physical_events
 
-    run = base / "models" / version.architecture / version.metrics["run"]
-    dataset = base / next(iter(read_manifest(run).inputs))
+    dataset = base / next(iter(read_manifest(base / run).inputs))
     data, scorer = open_test_data(dataset), Scorer(content, number)
-    expected = probabilities(read_scores(scores_folder(base, dataset.name, run), "test").logits)
+    expected = probabilities(read_scores(scores_folder(base, dataset.name, base / run), "test").logits)
     found = [scorer.logits(*events) for events in physical_events(data, scorer.inputs, BATCH_EVENTS)]
     difference = float(np.abs(probabilities(np.concatenate(found)) - expected).max())
     if not difference <= TOLERANCE:

@@ -27,11 +27,11 @@ import os
 import re
 import time
 
-from toposieve import cli
+from toposieve import cli, registry
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import FirmwareConfig
 from toposieve.errors import InvalidInputError
-from toposieve.firmware.sources import Source, check_tools, firmware_folder, open_source, run_of_version
+from toposieve.firmware.sources import Source, check_tools, firmware_folder, open_source
 from toposieve.io.manifests import Manifest
 from toposieve.io.names import path_key
 from toposieve.io.publication import Publication, check_same_config, write_timing
@@ -74,7 +74,7 @@ def _run(base: Key, args: argparse.Namespace) -> str:
         InvalidInputError: What is given cannot be a run, or there is no such version.
     """
     if args.run is None:
-        return run_of_version(base, path_key("--name", args.name), args.version)
+        return registry.run_of_version(base, path_key("--name", args.name), args.version)
     if not re.fullmatch(r"models/[\w.-]+/[\w.-]+", args.run) or ".." in args.run:
         raise InvalidInputError(f"--run {args.run}: expected models/hlf/RUN, as a training's log names its run")
     return str(args.run)

@@ -20,7 +20,15 @@ from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.content_folders import upload
 from toposieve.io.datasets import SCALING_NAME
-from toposieve.io.manifests import Manifest, OutputFile, check_listed, fingerprint, read_finished, read_manifest
+from toposieve.io.manifests import (
+    Manifest,
+    OutputFile,
+    check_listed,
+    fingerprint,
+    read_finished,
+    read_manifest,
+    read_manifest_if_any,
+)
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES, HIGH_LEVEL, PARTICLES
 
@@ -216,6 +224,29 @@ def read_version(folder: Key, number: int) -> Version:
     return _read(folder / VERSIONS, number, Version)
 
 
+def run_of_version(base: Key, name: str, number: int) -> str:
+    """The run that a version is of, below the base.
+
+    Args:
+        base: Where all data lives.
+        name: What models are published as.
+        number: Of the version.
+
+    Raises:
+        InvalidInputError: There is no such version, or its run is gone, or another one by now.
+    """
+    folder = registry_folder(base, name)
+    version = read_version(folder, number)
+    run = f"models/{version.architecture}/{version.metrics['run'].rpartition('/')[2]}"
+    manifest = read_manifest_if_any(base / run)
+    if manifest is None or fingerprint(manifest) != version.lineage.get(run):
+        raise InvalidInputError(
+            f"version {number} of {folder} is of {base / run}, which is gone or another one by now: register a model "
+            "that is there"
+        )
+    return run
+
+
 def open_published(folder: Key) -> tuple[int, Version, dict[str, Key]]:
     """The published version: its number, what it is, and its files by their plain names.
 
@@ -236,9 +267,7 @@ def published_version(folder: Key) -> int:
     """
     found = published(folder)
     if found is None:
-        raise InvalidInputError(
-            f"{folder} has nothing published: run publish_model.py publish first, or give --version"
-        )
+        raise InvalidInputError(f"{folder} has nothing published: run publish_model.py publish first")
     return found.pointer.version
 
 

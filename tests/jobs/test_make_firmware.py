@@ -92,7 +92,7 @@ def test_a_run_or_a_version_is_asked_for(arguments, capsys):
 def test_a_version_of_the_registry_names_its_run(tmp_path):
     base = write_base(tmp_path, hlf={}, inclusive={"auc": 0.9})
     number = registry.register(base, "topology", "r", "hlf")
-    assert sources.run_of_version(base, "topology", number) == "models/hlf/run-hlf"
+    assert registry.run_of_version(base, "topology", number) == "models/hlf/run-hlf"
     with pytest.raises(InvalidInputError, match="is not there: choose one that is"):
         start(tmp_path, "--version", "7")
 

@@ -238,7 +238,7 @@ def test_a_plan_says_what_there_is_to_do_and_does_nothing(base: Path, capsys) ->
 def test_what_cannot_be_done_is_said_before_anything_starts(base: Path) -> None:
     write_version(registry_of(base), 3, "hlf", schema.SAMPLES)
     for arguments, message in {
-        ("--name", "other"): "other has nothing published: run publish_model.py publish first, or give --version",
+        ("--name", "other"): "other has nothing published: run publish_model.py publish first",
         ("--version", "3"): r"version 3 of .* has no portable form: run export_model.py --version 3",
         ("--set", "target=0.5"): r"version 1 of .* has no working point 0.5 for qcd: choose of 0.9, 0.99",
         ("--partition", "2026-01-02"): "selected/2026-01-02",

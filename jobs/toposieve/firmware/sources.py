@@ -6,7 +6,6 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 
-from toposieve import registry
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.inputs import ModelRun, TestData, open_run, open_test_data
 from toposieve.io.manifests import fingerprint, read_manifest_if_any
@@ -57,29 +56,6 @@ def check_tools() -> None:
     programs = [name for name in PROGRAMS if shutil.which(name) is None]
     if programs:
         raise InvalidInputError(f"{', '.join(programs)} is missing: install make and g++ (Debian: build-essential)")
-
-
-def run_of_version(base: Key, name: str, number: int) -> str:
-    """The run that a version of the registry is of, below the base.
-
-    Args:
-        base: Where all data lives.
-        name: What models are published as.
-        number: Of the version.
-
-    Raises:
-        InvalidInputError: There is no such version, or its run is gone, or another one by now.
-    """
-    folder = registry.registry_folder(base, name)
-    version = registry.read_version(folder, number)
-    run = f"{MODELS_DIRECTORY}/{version.architecture}/{version.metrics['run'].rpartition('/')[2]}"
-    manifest = read_manifest_if_any(base / run)
-    if manifest is None or fingerprint(manifest) != version.lineage.get(run):
-        raise InvalidInputError(
-            f"version {number} of {folder} is of {base / run}, which is gone or another one by now: register a model "
-            "that is there, or give --run"
-        )
-    return run
 
 
 def open_source(base: Key, name: str) -> Source:

@@ -95,8 +95,6 @@ class FollowedModel:
             self._failure = error
 
     def _published(self) -> int:
-        found = registry.published(self._folder)
-        if found is None:
-            raise InvalidInputError(f"{self._folder} has nothing published: run publish_model.py publish first")
-        self._metrics.published.set(found.pointer.version)
-        return found.pointer.version
+        version = registry.published_version(self._folder)
+        self._metrics.published.set(version)
+        return version
