@@ -35,7 +35,7 @@ endif
 
 .PHONY: help env firmware-env lock check-locks images schema lint format test test-unit test-spark test-training \
 	test-storage test-serving test-faults test-dags test-helm test-airflow test-firmware \
-	test-kubernetes test-kubernetes-faults golden bench demo results stream airflow backfill clean
+	test-kubernetes test-kubernetes-faults kafka-jars golden bench demo results stream airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -70,6 +70,13 @@ firmware-env: .venv-firmware/.ready  ## build the environment of make_firmware.p
 .venv-firmware/.ready: requirements/firmware.txt .uv/.ready
 	@echo "building .venv-firmware: quantised networks, Verilog and its simulation"
 	@$(call BUILD,.venv-firmware,$<,jobs)
+	@touch $@
+
+kafka-jars: .kafka-jars/.ready  ## fetch Spark's Kafka connector, for score_stream.py (needs mvn)
+
+.kafka-jars/.ready: requirements/kafka-jars.pom.xml
+	@rm -rf $(@D)
+	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
 	@touch $@
 
 lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requirements/*.txt
@@ -126,7 +133,7 @@ backfill: env  ## ingest and select days while `make airflow` runs: FROM=2026-01
 	@$(AIRFLOW)/python -m toposieve_demo.backfill "$(FROM)" "$(TO)" $(if $(filter-out 0,$(TRAIN)),--train)
 
 clean:  ## remove environments, data and everything else that make made; ROOT files of your own stay
-	rm -rf .uv .venv-jobs .venv-airflow .venv-firmware .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .uv .venv-jobs .venv-airflow .venv-firmware .kafka-jars .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@# In work/raw/SAMPLE/DAY, simulated/ and what goes with it is ours; in an old one, all beside manifest.json. Nothing else
 	@# is, nor what a link leads to.

@@ -25,11 +25,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 from toposieve import cli, registry
 from toposieve.io.names import path_key
@@ -42,16 +40,12 @@ logger = logging.getLogger("serve")
 def arg_parser() -> argparse.ArgumentParser:
     """The job's command line."""
     parser = cli.base_parser(__doc__ or "")
-    parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
-    parser.add_argument("--brokers", metavar="HOST:PORT,...", help="Kafka's brokers, if --kafka does not name them")
-    parser.add_argument("--kafka", type=Path, metavar="FILE", help="settings of Kafka's clients, lines key=value")
-    parser.add_argument("--events", default="events", help="topic to read (default: events)")
-    parser.add_argument("--decisions", default="decisions", help="topic to write (default: decisions)")
-    parser.add_argument("--refused", default="refused", help="topic of what is no event (default: refused)")
+    cli.add_stream_arguments(parser)
     parser.add_argument("--group", default="toposieve", help="processes of a group share the events")
     parser.add_argument("--instance", help="name of this process in its group, the same when it is started again")
-    parser.add_argument("--target", type=float, help="working point that decides; default: the model's highest")
-    parser.add_argument("--batch", type=_positive, default=256, help="events in a transaction, at most (default: 256)")
+    parser.add_argument(
+        "--batch", type=cli.positive, default=256, help="events in a transaction, at most (default: 256)"
+    )
     parser.add_argument(
         "--wait", type=float, default=2.0, metavar="MS", help="milliseconds to wait for more events (default: 2)"
     )
@@ -84,7 +78,7 @@ def main(args: argparse.Namespace, load: Callable[[Key, int], Model] | None = No
         model = stack.enter_context(FollowedModel(folder, load, metrics, args.look))
         logger.info("model: version %d of %s", model.take().version, folder)
         stream = Stream(
-            settings, route, model.take, metrics, batch=args.batch, wait=args.wait / 1000, stopped=_end_by_signal()
+            settings, route, model.take, metrics, batch=args.batch, wait=args.wait / 1000, stopped=cli.end_by_signal()
         )
         stream.run()
 
@@ -101,20 +95,6 @@ def _load(target: float | None, folder: Key, version: int) -> Model:
     scorer = Scorer.load(folder, version, target)
     scorer.score([Event("none", np.zeros(len(HIGH_LEVEL_FEATURES), np.float32), np.zeros(1, PARTICLE_RECORD))])
     return scorer
-
-
-def _end_by_signal() -> Callable[[], bool]:
-    """Says whether the process was asked to end; the batch at hand is finished first."""
-    asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: asked.append(number))
-    return lambda: bool(asked)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is no number of events: give one from 1 on, for example 256")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from toposieve import cost, environment
@@ -145,6 +147,32 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 def add_history_argument(parser: argparse.ArgumentParser) -> None:
     """Option of all jobs with output."""
     parser.add_argument("--history", action="store_true", help="only show what the output has been, and when")
+
+
+def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the jobs that decide by the stream."""
+    parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
+    parser.add_argument("--brokers", metavar="HOST:PORT,...", help="Kafka's brokers, if --kafka does not name them")
+    parser.add_argument("--kafka", type=Path, metavar="FILE", help="settings of Kafka's clients, lines key=value")
+    parser.add_argument("--events", default="events", help="topic to read (default: events)")
+    parser.add_argument("--decisions", default="decisions", help="topic to write (default: decisions)")
+    parser.add_argument("--refused", default="refused", help="topic of what is no event (default: refused)")
+    parser.add_argument("--target", type=float, help="working point that decides; default: the model's highest")
+
+
+def positive(text: str) -> int:
+    """A number of events, on a command line."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no number of events: give one from 1 on, for example 256")
+    return int(text)
+
+
+def end_by_signal() -> Callable[[], bool]:
+    """Says whether the process was asked to end, from now on; the work at hand is finished first."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number))
+    return lambda: bool(asked)
 
 
 def publication(args: argparse.Namespace, folder: Key) -> Publication:

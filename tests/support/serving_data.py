@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,24 @@ def portable(name: str, **more: Any) -> bytes:
     from toposieve.serving.portable import to_onnx
 
     return to_onnx(trained(name), make_scaling(), metadata(name, **more))
+
+
+def small_model(seed: int) -> bytes:
+    """One layer on high-level features, as an ONNX file."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(seed).normal(size=(14, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["high_level", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    given = helper.make_tensor_value_info("high_level", TensorProto.FLOAT, ["events", 14])
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("logits", "probabilities")]
+    graph = helper.make_graph(nodes, "small", [given], made, [numpy_helper.from_array(weights, "weights")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in metadata("hlf").items()})
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def make_event(seed: int, particles: int = 20) -> Event:

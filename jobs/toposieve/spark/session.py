@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +47,15 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession]:
+def spark_session(
+    name: str, master: str | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[SparkSession]:
     """A Spark session that ends with the block, or the one that is active already, which stays.
 
     Args:
         name: Application name.
         master: Spark master; None takes ``spark-submit``'s, or ``local[*]`` when run by plain Python.
+        settings: What this job needs beside :data:`DEFAULTS`, unless ``spark-submit`` says otherwise.
 
     Raises:
         InvalidInputError: There is no Java that Spark can use.
@@ -72,7 +75,7 @@ def spark_session(name: str, master: str | None = None) -> Iterator[SparkSession
         yield active
         return
     conf = SparkConf()
-    for key, value in DEFAULTS.items():
+    for key, value in {**DEFAULTS, **(settings or {})}.items():
         conf.setIfMissing(key, value)
     conf.setIfMissing(f"spark.executorEnv.{MODULES_VARIABLE}", task_modules())
     if master is not None:

@@ -1,0 +1,109 @@
+"""Decisions by Spark's stream, on a real broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+
+from support.repository import REPOSITORY
+from support.servers.maven import fetch_jars
+from support.servers.processes import Unobtainable
+from support.serving_data import small_model
+from support.serving_processes import PATH, TOPICS, ServedStream
+from support.streamed_events import random_event
+from toposieve.io.store import root_key
+from toposieve.registry import registry_folder
+from toposieve.serving.events import Decision
+from toposieve.serving.exports import keep_export
+from toposieve.serving.record import decode_decision, encode_event
+from toposieve.serving.scorer import Scorer
+
+POM = REPOSITORY / "requirements/kafka-jars.pom.xml"
+SECONDS = 150
+JOB, MORTAL = "score_stream", "support.mortal_stream"
+
+
+@pytest.fixture(scope="module")
+def jars() -> Path:
+    """Folder of the connector."""
+    try:
+        return fetch_jars(POM)
+    except Unobtainable as reason:
+        return pytest.fail(str(reason)) if os.environ.get("CI") else pytest.skip(str(reason))
+
+
+@pytest.fixture
+def models(served: ServedStream) -> dict[int, Scorer]:
+    """Versions of the registry."""
+    folder = registry_folder(root_key("--base", str(served.base)), "topology")
+    for version in (1, 2):
+        keep_export(folder, version, small_model(version), events=1, difference=0.0)
+    return {version: Scorer.load(folder, version) for version in (1, 2)}
+
+
+def run(served: ServedStream, jars: Path, module: str, *options: str) -> tuple[int, str]:
+    """Run a job of Spark's to its end; returns its exit code and what it said."""
+    topics = [part for kind in TOPICS for part in (f"--{kind}", served.topic(kind))]
+    base = ["--base", str(served.base), "--brokers", served.broker.address, "--jars", str(jars)]
+    command = [sys.executable, "-m", module, *base, *topics, "--master", "local[2]", *options]
+    environment = {**os.environ, "PYTHONPATH": PATH}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_killed_stream_loses_nothing_and_repeats_to_the_byte(
+    served: ServedStream, models: dict[int, Scorer], jars: Path
+) -> None:
+    """Though another model is published in between; and what is no event is told apart."""
+    record = encode_event(random_event(0))
+    served.feed(range(700))
+    large = Producer({"bootstrap.servers": served.broker.address, "message.max.bytes": str(32 << 20)})
+    bad = {b"short": (record[:-9], "cut short"), b"large": (bytes(20 << 20), "too big")}
+    for key, (value, _) in bad.items():
+        large.produce(served.topic("events"), value, key)
+    assert large.flush(30) == 0
+    code, said = run(served, jars, MORTAL, "--batch", "200")
+    assert code == -signal.SIGKILL, said[-3000:]
+    served.publish(2)
+    served.feed(range(700, 1000))
+    code, said = run(served, jars, JOB, "--batch", "200", "--replay")
+    assert code == 0, said[-3000:]
+    found: dict[bytes, list[bytes]] = defaultdict(list)
+    for message in served.read("decisions"):
+        found[message.key() or b""].append(message.value() or b"")
+    events = {event.event_id.encode(): event for event in map(random_event, range(1000))}
+    assert found.keys() == events.keys()
+    assert sum(len(values) == 2 for values in found.values()) in range(190, 201), (
+        "the third batch, but for bad messages"
+    )
+    versions = set()
+    for key, values in found.items():
+        assert len(set(values)) == 1
+        decision = decode_decision(values[0])
+        [expected] = models[decision.version].score([events[key]])
+        assert isinstance(expected, Decision)
+        np.testing.assert_array_equal(decision.logits, expected.logits)
+        versions.add((decision.version, len(values)))
+    assert {version for version, count in versions if count == 2} == {1}, "as it was decided before"
+    assert {version for version, _ in versions} == {1, 2}
+    assert {message.key() for message in served.read("refused")} == bad.keys()
+    for message in served.read("refused"):
+        value, fault = bad[message.key()]
+        headers = {name: content.decode() for name, content in message.headers()}
+        assert headers["reason"].startswith(fault)
+        assert headers["bytes"] == str(len(value))
+
+
+def test_a_topic_that_is_not_there_is_named(served: ServedStream, models: dict[int, Scorer], jars: Path) -> None:
+    served.broker.delete_topic(served.topic("decisions"))
+    code, said = run(served, jars, JOB)
+    assert code == 2, said[-3000:]
+    assert f"error: topic {served.topic('decisions')} is not on 127.0.0.1" in said
