@@ -3,7 +3,8 @@
     python -m support.served_stream MILLISECONDS ARGUMENTS...
 
 A batch takes so many milliseconds. What is published is what the registry points to, but nothing of it is read. Where
-``TOPOSIEVE_TEST_POINT`` names one of :data:`POINTS`, the process kills itself there, in its third batch.
+``TOPOSIEVE_TEST_POINT`` names one of :data:`POINTS`, the process kills itself there, in its third batch. It counts as
+alive for as many seconds after a turn of its loop as ``TOPOSIEVE_TEST_ALIVE`` says.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ import serve
 from toposieve import cli
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
-from toposieve.serving import consumer
+from toposieve.serving import consumer, metrics
 from toposieve.serving.events import Decision, Event, Refused
 
 WITHDRAWN, NO_ROOM = 13, 14
 """Versions that cannot be loaded."""
-POINT_VARIABLE = "TOPOSIEVE_TEST_POINT"
+POINT_VARIABLE, ALIVE_VARIABLE = "TOPOSIEVE_TEST_POINT", "TOPOSIEVE_TEST_ALIVE"
 POINTS = ("scoring", "produced", "offsets", "committing", "committed")
 """Where in a batch: it is being scored; decisions are with the broker; so are offsets; it may be committed; it is."""
 BATCH = 3
@@ -94,5 +95,6 @@ def load(seconds: float, folder: Key, version: int) -> CheapModel:
 
 if __name__ == "__main__":
     consumer.Producer = MortalProducer
+    metrics.ALIVE_SECONDS = float(os.environ.get(ALIVE_VARIABLE, metrics.ALIVE_SECONDS))
     seconds = float(sys.argv.pop(1)) / 1000
     cli.run(functools.partial(serve.main, load=functools.partial(load, seconds)), serve.arg_parser())

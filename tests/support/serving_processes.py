@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.error import HTTPError
 
 import numpy as np
 from confluent_kafka import KafkaException, Message, Producer
@@ -126,11 +127,14 @@ class ServedStream:
         assert {each.version for each in found} == set(versions)
 
     def ask(self, path: str) -> str:
-        """What the process answers that shows its metrics."""
+        """What the process answers that shows its metrics, well or not."""
         said = re.search(r"metrics: port (\d+)", self.said())
         assert said
-        with urllib.request.urlopen(f"http://127.0.0.1:{said[1]}{path}", timeout=10) as answer:
-            return str(answer.read().decode())
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{said[1]}{path}", timeout=10) as answer:
+                return str(answer.read().decode())
+        except HTTPError as error:
+            return str(error.read().decode())
 
     def metric(self, name: str) -> float:
         """A number of that process."""

@@ -44,6 +44,8 @@ CALL_SECONDS = 3.0
 """How long a request to the brokers may take before it is made again."""
 GONE_SECONDS = 3
 """How long a topic has to be missing."""
+LOOK_SECONDS = 10.0
+"""Between two looks for the topics while no event comes: of one that is taken away the consumer says nothing."""
 JOINS, JOINS_SECONDS = 4, 60.0
 """So many times in so short a time one joins a group only where another process has the same name."""
 SAY_SECONDS = 10.0
@@ -135,6 +137,7 @@ class Stream:
         self._settings, self._route = dict(settings), route
         self._take_model, self._metrics = take_model, metrics
         self._batch, self._wait, self._stopped = batch, wait, stopped
+        self._looked = time.monotonic()
         self._stranger: KafkaError | None = None
         self._failed: KafkaError | None = None
         self._has_answered = self._moved = False
@@ -174,6 +177,7 @@ class Stream:
             return
         self._metrics.set_lag(self._lags())
         if not messages:
+            self._look_for_topics()
             return
         answers = answer(messages, self._take_model())
         try:
@@ -315,6 +319,12 @@ class Stream:
                         f"topic {name} is not on {self._settings[SERVERS]}: create it, or name another with --{option}"
                     )
                 time.sleep(1)
+
+    def _look_for_topics(self) -> None:
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            with suppress(Hung):  # the next look asks again
+                self._check_topics()
+            self._looked = time.monotonic()
 
     def _insist(self, call: Callable[[], ResultT]) -> ResultT:
         """The result of a request, which is made again until the brokers answer.

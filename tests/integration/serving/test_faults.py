@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
-from support.served_stream import POINTS
+from support.served_stream import ALIVE_VARIABLE, POINTS
 from support.serving_processes import ServedStream, end
 
 EVENTS = range(6000)
@@ -33,3 +34,31 @@ def test_kills_lose_and_double_nothing(served: ServedStream) -> None:
     served.wait_for_decisions(len(EVENTS))
     assert end(process) == 0
     served.check_each_once(EVENTS)
+
+
+def test_a_broker_that_is_away_for_long_is_waited_for(served: ServedStream, tmp_path: Path) -> None:
+    """Beyond the time of a transaction, of a membership and of a sign of life, as a minute is with the usual ones."""
+    file = tmp_path / "kafka.properties"
+    lines = (
+        f"bootstrap.servers={served.broker.address}",
+        "transaction.timeout.ms=2000",
+        "session.timeout.ms=2000",
+        "heartbeat.interval.ms=500",
+    )
+    file.write_text("\n".join(lines), encoding="utf-8")
+    served.feed(EVENTS[:2000])
+    options = ("--kafka", str(file), "--port", "0", "--instance", "a")
+    process = served.start(*BATCH, *options, milliseconds=20, variables={ALIVE_VARIABLE: "8"})
+    served.wait_for_more(300)
+    served.broker.kill()
+    served.wait_for(lambda: served.ask("/ready") == "no\n")
+    for _ in range(12):
+        assert served.ask("/health") == "yes\n"
+        time.sleep(1)
+    served.broker.restart()
+    served.broker.wait()
+    served.feed(EVENTS[2000:2500])
+    served.wait_for_decisions(2500)
+    assert [served.ask(path) for path in ("/ready", "/health")] == ["yes\n", "yes\n"]
+    assert end(process) == 0
+    served.check_each_once(EVENTS[:2500])

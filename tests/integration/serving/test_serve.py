@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import re
 import signal
 import struct
+import zlib
 from pathlib import Path
 
 from confluent_kafka import Producer
 
-from support.served_stream import WITHDRAWN
+from support.served_stream import NO_ROOM, WITHDRAWN
 from support.servers.kafka_broker import PASSWORD, USER
 from support.serving_processes import ServedStream, end
 from support.streamed_events import random_event
@@ -33,6 +37,12 @@ def guarded_settings(served: ServedStream, folder: Path) -> Path:
     return file
 
 
+def sealed_with_nan(record: bytes) -> bytes:
+    """A whole record, of which the last feature of the last particle before kind and charge is no number."""
+    changed = record[:-10] + struct.pack("<f", math.nan) + record[-6:-4]
+    return changed + struct.pack("<I", zlib.crc32(changed))
+
+
 def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStream, tmp_path: Path) -> None:
     """Also: TLS and a password, which are in a file and in the environment."""
     record = encode_event(random_event(0))
@@ -42,6 +52,7 @@ def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStrea
         b"empty": (b"", "empty"),
         b"large": (bytes(20 << 20), "too big"),
         b"foreign": (b'{"event": 1}', "no record"),
+        b"nan": (sealed_with_nan(record), "not finite"),
         b"damaged": (record[:40] + bytes([record[40] ^ 1]) + record[41:], "damaged"),
     }
     served.feed(range(5))
@@ -67,10 +78,10 @@ def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStrea
 
 
 def test_a_published_model_takes_over_and_a_rollback_brings_the_former_back(served: ServedStream) -> None:
-    """One that cannot be loaded changes nothing."""
+    """One that is withdrawn, or that a full disk has no room for, changes nothing."""
     process = served.start("--port", "0")
     served.wait_for(lambda: "partitions" in served.said())
-    for turn, (version, used) in enumerate([(1, 1), (2, 2), (WITHDRAWN, 2), (1, 1)]):
+    for turn, (version, used) in enumerate([(1, 1), (2, 2), (WITHDRAWN, 2), (NO_ROOM, 2), (1, 1)]):
         served.publish(version)
         served.wait_for(lambda version=version: served.metric("toposieve_published_version") == version)
         served.feed(range(100 * turn, 100 * turn + 50))
@@ -81,10 +92,11 @@ def test_a_published_model_takes_over_and_a_rollback_brings_the_former_back(serv
         late = {f"ttbar/2026-01-01/a.root:{number}" for number in range(100 * turn + 50, 100 * turn + 100)}
         assert {each.version for each in served.decisions() if each.event_id in late} == {used}
     assert [served.ask(path) for path in ("/ready", "/health")] == ["yes\n", "yes\n"]
-    assert served.metric("toposieve_latency_seconds_count") == 400
+    assert served.metric("toposieve_latency_seconds_count") == 500
     assert end(process) == 0
-    served.check_each_once(range(400), versions=(1, 2))
-    assert f"version {WITHDRAWN}" in served.said()
+    served.check_each_once(range(500), versions=(1, 2))
+    for reason in (f"version {WITHDRAWN}", os.strerror(errno.ENOSPC)):
+        assert re.search(f"version 2 stays in use, for: .*{reason}", served.said())
 
 
 def test_processes_share_the_partitions_and_hand_them_over(served: ServedStream) -> None:
@@ -117,6 +129,15 @@ def test_a_topic_that_is_not_there_is_named(served: ServedStream) -> None:
     said = served.said().splitlines()[-1]
     assert f"error: topic {served.topic('refused')} is not on 127.0.0.1" in said
     assert "--refused" in said
+
+
+def test_a_topic_that_is_taken_away_is_named(served: ServedStream) -> None:
+    served.feed(range(200))
+    process = served.start()
+    served.wait_for_decisions(200)
+    served.broker.delete_topic(served.topic("events"))
+    assert process.wait(60) == 2
+    assert f"error: topic {served.topic('events')} is not on 127.0.0.1" in served.said().splitlines()[-1]
 
 
 def test_memory_stays_flat_where_events_come_faster_than_they_are_decided(served: ServedStream) -> None:
