@@ -24,6 +24,7 @@ for name in {parts}:
 
 SPARK_ALONE = ("awkward", "cramjam", "fastjet", "numba", "pythia8mc", "pyspark", "uproot")
 SHARED = ("crc32c", "pyarrow", "xxhash")
+SERVE = tuple(f"serving.{name}" for name in ("consumer", "following", "metrics", "scorer", "settings"))
 TRAINING_ALONE = ("hist", "keras", "mplhep", "tensorboard", "tensorflow")
 
 
@@ -32,9 +33,10 @@ TRAINING_ALONE = ("hist", "keras", "mplhep", "tensorboard", "tensorflow")
     [
         (("training", "evaluation"), SPARK_ALONE),
         (("physics", "simulation", "spark"), TRAINING_ALONE),
+        (SERVE, (*(name for name in SPARK_ALONE if name != "numba"), *TRAINING_ALONE)),
         (("check_config", "check_outputs", "copy_documents", "read_object"), (*SPARK_ALONE, *SHARED, *TRAINING_ALONE)),
     ],
-    ids=["training", "spark", "airflow"],
+    ids=["training", "spark", "serving", "airflow"],
 )
 def test_nothing_is_needed_that_the_image_lacks(parts: tuple[str, ...], packages: tuple[str, ...]) -> None:
     command = [sys.executable, "-c", CODE.format(parts=parts, packages=packages)]

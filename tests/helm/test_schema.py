@@ -57,6 +57,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"airflow": {"namespace": "Airflow"}}, "namespace"),
     ({"airflow": {"logs": {"hostPath": "relative"}}}, "hostPath"),
     ({"images": {"training": "gpu"}}, "training"),
+    ({"serve": {"enabled": True}}, "brokers"),
+    ({"serve": {"replicas": 0}}, "replicas"),
     ({"pods": {"gangs": {}}}, "gangs"),
     ({"pods": {"gang": {"tolerations": []}}}, "tolerations"),
 ]
