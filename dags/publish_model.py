@@ -1,6 +1,6 @@
 """Which trained model is the published one: somebody decides, or rules do.
 
-`candidate` → `approve` → `publish`
+`candidate` → `approve` → `publish` → `export`
 
 **When.** A new report starts a run, whose partition key is the report's name, unless this DAG is paused; any other
 starts by hand, with that name. The report is what there is to decide by: a model alone has no rates.
@@ -9,6 +9,9 @@ starts by hand, with that name. The report is what there is to decide by: a mode
 one: areas, rates, rejections, and the slices that got worse. `approve` then waits, and takes no slot meanwhile: answer
 under *Required Actions*. No answer in time leaves the published model as it is. With `by_rules` in the profile's
 `approval` nobody is asked, and the rules below decide. A newer candidate supersedes one that waits.
+
+**Serving.** `export` gives the published model its portable form (ONNX) for `score.py` and `serve.py`, once it agrees
+with the network on every test event. A model that cannot have one, such as one of trees, is published all the same.
 
 **Going back.** A run with `action` *rollback* and the reason publishes again what was published before, once: clearing
 its tasks changes nothing more.
@@ -33,7 +36,7 @@ tasks = tasks_for(Path(__file__).parent / "config")
 
 with DAG(
     dag_id="publish_model",
-    description="Approve a trained model, publish it, or go back",
+    description="Approve a trained model, publish and export it, or go back",
     doc_md=__doc__,
     schedule=PartitionedAssetTimetable(assets=assets.REPORT),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
@@ -47,7 +50,8 @@ with DAG(
     candidate = tasks.gang("candidate", plan)
     approve = tasks.approve(plan, candidate)
     publish = tasks.gang("publish", approve)
+    export = tasks.gang("export", plan)
 
-    plan >> candidate >> approve >> publish
+    plan >> candidate >> approve >> publish >> export
     if (clean_up := tasks.clean_up()) is not None:
-        [candidate, publish] >> clean_up
+        [candidate, publish, export] >> clean_up

@@ -9,6 +9,9 @@ the published one is exported; one that has its portable form already is left as
 The graph takes physical units, as the metadata in it say: high_level (events, 14) and particles (events, particles, 19)
 in sequence order, padded on the right, with lengths (events,). It gives logits and probabilities. It is compared with
 the network on all test events first, and kept only if no probability differs by more than 1e-5.
+
+Trees and models of an imported dataset, which does not say how it was scaled, have no portable form: with
+--where-possible this is only said.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from toposieve.io.scores import probabilities, read_scores, scores_folder
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
 from toposieve.preprocessing import Scaling
-from toposieve.serving.exports import keep_export, read_export
+from toposieve.serving.exports import NotPortableError, keep_export, read_export
 
 TOLERANCE = 1e-5
 """Largest difference of a probability."""
@@ -43,6 +46,9 @@ def arg_parser() -> argparse.ArgumentParser:
     parser = cli.base_parser(__doc__ or "")
     parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
     parser.add_argument("--version", type=int, help="number of a version; default: the published one")
+    parser.add_argument(
+        "--where-possible", action="store_true", help="end well, too, where the model cannot have a portable form"
+    )
     return parser
 
 
@@ -55,7 +61,13 @@ def main(args: argparse.Namespace) -> None:
     try:
         export = read_export(folder, number)
     except InvalidInputError:
-        content = _portable(folder, number, version)
+        try:
+            content = _portable(folder, number, version)
+        except NotPortableError as reason:
+            if not args.where_possible:
+                raise
+            logger.warning("%s", reason)
+            return
         run = registry.run_of_version(base, name, number)
         events, difference = _compare(base, run, content, number)
         export = keep_export(folder, number, content, events=events, difference=difference)
@@ -72,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
 def _portable(folder: Key, number: int, version: registry.Version) -> bytes:
     """The ONNX file of a version's network."""
     if version.architecture not in ARCHITECTURES:
-        raise InvalidInputError(
+        raise NotPortableError(
             f"version {number} is of {version.architecture}, which is no network: there is no portable form of it yet"
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -83,7 +95,7 @@ def _portable(folder: Key, number: int, version: registry.Version) -> bytes:
 
     files = {key.name: key for key in registry.files_of(folder, version)}
     if SCALING_NAME not in files:
-        raise InvalidInputError(f"version {number}: its dataset does not say how it was scaled: export another")
+        raise NotPortableError(f"version {number}: its dataset does not say how it was scaled: export another")
     with files["model.keras"].fetch() as path:
         model = scaled_part(keras.models.load_model(path, compile=False), version.architecture)
     return to_onnx(model, Scaling.from_json(files[SCALING_NAME].read_text()), _metadata(version))

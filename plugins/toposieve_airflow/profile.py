@@ -161,6 +161,7 @@ class Timeouts(_Section):
     evaluate: Minutes
     candidate: Minutes
     publish: Minutes
+    export: Minutes
 
 
 class Approval(_Section):

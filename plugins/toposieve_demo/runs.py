@@ -42,6 +42,7 @@ TASK_ORDER = (
     "candidate",
     "approve",
     "publish",
+    "export",
 )
 
 

@@ -23,7 +23,7 @@ from toposieve_airflow.profile import PROFILE_VARIABLE, load_profile
 from toposieve_airflow.runs.announcements import RUN_KEY, with_trained
 from toposieve_airflow.runs.factory import SCRIPTS
 
-STAGE_OF = {
+STAGE_OF: dict[str, str | None] = {
     "simulate": "simulation",
     "ingest": "ingest",
     "select": "selection",
@@ -34,6 +34,7 @@ STAGE_OF = {
     "evaluate": "evaluation",
     "candidate": "publication",
     "publish": "publication",
+    "export": None,
 }
 
 RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {

@@ -110,7 +110,7 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
 def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
     profile = load_profile(CONFIG_FOLDER)
     pools, limits = profile.pools, profile.timeouts_min.model_dump()
-    expected_pool = dict.fromkeys(("train", "evaluate", "candidate", "publish"), pools.training.name)
+    expected_pool = dict.fromkeys(("train", "evaluate", "candidate", "publish", "export"), pools.training.name)
     for task in dag.tasks:
         given = options(task)
         assert given["owner"] == "toposieve"
@@ -161,6 +161,7 @@ def test_a_report_asks_for_an_approval(dags: dict[str, DAG]) -> None:
         "candidate": ["plan"],
         "approve": ["candidate", "plan"],
         "publish": ["approve"],
+        "export": ["plan", "publish"],
     }
     assert dag.max_active_runs > 1  # one that waits must not keep a newer one from superseding it
 

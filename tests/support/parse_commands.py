@@ -1,7 +1,7 @@
 """Parse command lines with the jobs' own parsers; runs in the jobs' environment, for tests that run in Airflow's.
 
 Reads ``[[script, stage, arguments], ...]`` as JSON and prints, for each, the parsed arguments, the configuration and
-what a manifest shows of it.
+what a manifest shows of it; of a job without a stage there is none.
 """
 
 import importlib.util
@@ -19,8 +19,10 @@ from toposieve.config import STAGES
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
 
-def parse(script: str, stage: str, arguments: list[str]) -> dict[str, Any]:
+def parse(script: str, stage: str | None, arguments: list[str]) -> dict[str, Any]:
     args = arg_parser(script).parse_args(arguments)
+    if stage is None:
+        return {**vars(args), "given": {}, "config": {}}
     given = json.loads(args.config)
     config = stage_config(args, STAGES[stage])
     return {

@@ -16,6 +16,10 @@ EXPORTS = "exports"
 FILE_NAME = "model.onnx"
 
 
+class NotPortableError(InvalidInputError):
+    """A model that cannot have a portable form."""
+
+
 class Export(BaseModel):
     """The portable form of a version."""
 

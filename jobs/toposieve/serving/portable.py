@@ -17,9 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from toposieve.errors import InvalidInputError
 from toposieve.models import PARTICLES
 from toposieve.preprocessing import Scaling
+from toposieve.serving.exports import NotPortableError
 
 LENGTHS = "lengths"
 LOGITS, PROBABILITIES = "logits", "probabilities"
@@ -37,7 +37,7 @@ def to_onnx(model: keras.Model, scaling: Scaling, metadata: Mapping[str, Any]) -
         metadata: What the file says of itself: name → what JSON can say.
 
     Raises:
-        InvalidInputError: It has a layer that has no place in such a graph.
+        NotPortableError: It has a layer that has no place in such a graph.
     """
     graph = _Graph()
     for name in model.input:
@@ -48,7 +48,7 @@ def to_onnx(model: keras.Model, scaling: Scaling, metadata: Mapping[str, Any]) -
             continue
         translate = next((each for kind, each in _LAYERS.items() if isinstance(layer, kind)), None)
         if translate is None:
-            raise InvalidInputError(
+            raise NotPortableError(
                 f"{model.name} has a layer {layer.name} ({type(layer).__name__}), which has no portable form: serve "
                 "its SavedModel instead"
             )
@@ -145,7 +145,7 @@ def _dense(graph: _Graph, layer: keras.layers.Dense, inputs: list[str]) -> str:
         return graph.add("Gemm", given, layer.name)
     if activation == "relu":
         return graph.add("Relu", [graph.add("Gemm", given, f"{layer.name}_sums")], layer.name)
-    raise InvalidInputError(f"layer {layer.name}: {activation} has no portable form: serve the SavedModel instead")
+    raise NotPortableError(f"layer {layer.name}: {activation} has no portable form: serve the SavedModel instead")
 
 
 def _same(graph: _Graph, layer: keras.Layer, inputs: list[str]) -> str:

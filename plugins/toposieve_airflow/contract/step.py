@@ -67,6 +67,7 @@ class RunSteps(TypedDict, total=False):
     evaluate: Step
     candidate: Step
     publish: Step
+    export: Step
 
 
 def of_partition(step: Step, partition: str) -> Step:
@@ -97,8 +98,7 @@ def every_step(steps: RunSteps) -> Iterator[tuple[str, Step]]:
             yield from ((task, step) for step in steps.get(task, ()))  # type: ignore[attr-defined]
         yield "evaluate", steps["evaluate"]
     if "candidate" in steps:
-        yield "candidate", steps["candidate"]
-        yield "publish", steps["publish"]
+        yield from ((task, steps[task]) for task in ("candidate", "publish", "export"))
 
 
 def log_places(log: Any, step: Step) -> None:

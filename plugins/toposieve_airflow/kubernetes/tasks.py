@@ -111,9 +111,10 @@ class KubernetesTasks(Tasks):
         pods = self.pods
         pod = gang_pod(pods.pods.gang if task_id == "train" else pods.pods.evaluation)
         container = pod["spec"]["containers"][0]
+        image = container.get("image", pods.images.training)
         return {
             "pod_template_dict": pod,
-            "image": container.get("image", pods.images.training),
+            "image": pods.images.spark if task_id == "export" else image,  # the other has neither ONNX nor its runtime
             "image_pull_policy": container.get("imagePullPolicy", pods.images.pull_policy),
             "cmds": ["tini", "--", PYTHON_IN_IMAGES, f"{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}"],
             "namespace": pods.namespace,

@@ -31,6 +31,7 @@ SCRIPTS = {
     "evaluate": "evaluate.py",
     "candidate": "publish_model.py",
     "publish": "publish_model.py",
+    "export": "export_model.py",
 }
 """Task → job script."""
 
@@ -52,6 +53,7 @@ DOCS = {
     "candidate": "Puts a report's model into the registry and compares it with the published one; or goes back.",
     "approve": "Waits for somebody who lets the candidate be published, or asks the configured rules.",
     "publish": "Makes the candidate the published model.",
+    "export": "Gives the published model its portable form, with which it is served.",
     "clean_up": "Removes what the run's tasks have left on Kubernetes.",
 }
 """Task → what it does, in a sentence for Airflow's UI."""

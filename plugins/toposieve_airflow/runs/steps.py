@@ -216,6 +216,12 @@ class Commands:
         """Publish a version; who decides adds which, for whom and why."""
         return self._registry("publish", ["--order", order])
 
+    def export(self) -> Step:
+        """Give the published version its portable form, if it can have one."""
+        folder = self._below("registry")
+        step = self._step("export", [], {}, inputs=[folder], outputs=[folder])
+        return {**step, "arguments": ["--base", self._base, "--where-possible"]}  # a job without a configuration
+
     def _registry(self, action: str, arguments: Sequence[str], inputs: Sequence[str] = ()) -> Step:
         config, outputs = self.config("publication"), [self._below("registry")]
         return self._step(action, [action, *arguments], config, inputs=inputs, outputs=outputs)
@@ -348,7 +354,12 @@ def publish_model_steps(
         first = commands.candidate(report, params["label"])
     else:
         raise StepError("report: empty, and no report has started this run: give the name of one")
-    return {"days": [], "candidate": first, "publish": commands.publish(params["order"])}
+    return {
+        "days": [],
+        "candidate": first,
+        "publish": commands.publish(params["order"]),
+        "export": commands.export(),
+    }
 
 
 def _patience_s(profile: Profile) -> int:

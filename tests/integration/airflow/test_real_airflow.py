@@ -288,6 +288,7 @@ def test_only_an_approval_publishes(airflow, registry: Path) -> None:
     assert (pointer["version"], pointer["action"], pointer["why"]) == (1, "publish", "fewer QCD events")
     assert pointer["who"]
     assert [path.name for path in (registry / "versions").iterdir()] == ["000001.json"]  # of all three runs
+    assert read(registry / "exports" / "000001.json")["difference"] < 1e-5
 
 
 def test_one_run_goes_back(airflow, registry: Path) -> None:

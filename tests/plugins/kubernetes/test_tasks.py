@@ -76,6 +76,12 @@ def test_an_image_of_the_file_wins(tmp_path: Path) -> None:
         assert expected[1] in (None, container["imagePullPolicy"])
 
 
+def test_the_export_has_the_image_that_can_write_portable_models(tmp_path: Path) -> None:
+    made = tasks(tmp_path, {"evaluation": pod(container={"image": "mine"})})
+    images = [pod_spec(gang(made, task_id))["containers"][0]["image"] for task_id in ("publish", "export")]
+    assert images == ["mine", "localhost/toposieve-spark:1"]
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [
