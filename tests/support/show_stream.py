@@ -3,7 +3,7 @@
     make stream                          # a minute; STREAM="--seconds 600 --rate 1000 --base DATA"
 
 The model is that which is published and exported under --base, and the events are those selected there, again and
-again. Where nothing is (run `make demo`, then jobs/export_model.py), models have random weights, and so do events have
+again. Where nothing is (run `make demo`), models have random weights, and so do events have
 random features. Each second a line:
 
       s  events/s  decisions/s  p50 ms  p99 ms  behind  versions
@@ -93,6 +93,7 @@ class Source:
     def __init__(self, broker: KafkaBroker, events: Sequence[Event], rate: float) -> None:
         self.sent = self.junk = 0
         self._ended = Signal()
+        self._times: dict[str, float] = {}
         self._producer = Producer({"bootstrap.servers": broker.address})
         self._thread = Thread(target=self._run, args=(events, rate), daemon=True)
         self._thread.start()
@@ -102,12 +103,17 @@ class Source:
         self._thread.join()
         self._producer.flush(30)
 
+    def seconds_since(self, event_id: str) -> float:
+        """Since an event was produced."""
+        return time.monotonic() - self._times[event_id]
+
     def _run(self, events: Sequence[Event], rate: float) -> None:
         start = time.monotonic()
         while not self._ended.wait(max(0.0, start + self.sent / rate - time.monotonic())):
             event = events[self.sent % len(events)]
             event_id = f"{event.event_id}#{self.sent // len(events)}"
             value = encode_event(Event(event_id, event.high_level, event.particles))
+            self._times[event_id] = time.monotonic()
             self._producer.produce(EVENTS, value, event_id.encode())
             self.sent += 1
             if self.sent % JUNK_EVERY == 0:
@@ -135,7 +141,7 @@ def watch(broker: KafkaBroker, source: Source, seconds: float, folder: Key, vers
                 decision = decode_decision(message.value() or b"")
                 found[decision.event_id] += 1
                 made[decision.version] += 1
-                late.append(1000 * time.time() - message.timestamp()[1])
+                late.append(1000 * source.seconds_since(decision.event_id))
         sent = source.sent
         p50, p99 = np.quantile(late, [0.5, 0.99]) if late else (np.nan, np.nan)
         shown = " ".join(f"{version}:{count}" for version, count in sorted(made.items()))
