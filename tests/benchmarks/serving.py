@@ -1,4 +1,4 @@
-"""The scorer: decisions about selected events on one core, and the time that one event takes.
+"""The scorer: decisions about selected events on one core, and the time that one event takes; and the stream.
 
 Each model runs in a process of its own, which this file is, on events of the simulation, with random weights.
 """
@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import streams
 from benchmarks.bare_loop import limits
 from benchmarks.inputs import Bench
 from benchmarks.preparation import select_once
@@ -25,6 +26,7 @@ from toposieve import schema
 from toposieve.io.manifests import read_manifest
 from toposieve.io.selected import SelectedBatch, open_selected
 from toposieve.io.store import root_key
+from toposieve.serving.events import Event
 
 RATES = {"hlf": (3e6, 7e6), "inclusive": (2200.0, 3000.0)}
 """Model → events per second that must and should be."""
@@ -39,6 +41,7 @@ def rows(bench: Bench) -> Iterator[Figure]:
     small, *_ = partitions(bench)
     select_once(bench.base, small)
     speed = limits(bench.base).speed
+    yield from streams.rows(_events(_read(bench.base, small.name)), speed)
     for model, (must, stretch) in RATES.items():
         found = _run(model, bench.base, small.name)
         name = f"scorer, {model}: stored events to decisions"
@@ -60,7 +63,6 @@ def _run(model: str, base: Path, partition: str) -> dict[str, float]:
 def main(model: str, base: str, partition: str) -> None:
     """Print, as JSON, events per CPU second, and median and 99 % quantile of the seconds of one event."""
     from support.serving_data import portable
-    from toposieve.serving.events import Event
     from toposieve.serving.scorer import Scorer
 
     scorer, batches = Scorer(portable(model), 1), _read(base, partition)
@@ -72,20 +74,23 @@ def main(model: str, base: str, partition: str) -> None:
     def decide() -> int:
         return sum(len(scorer.accepted(scorer.logits_of_stored(*each))) for each in arrays)
 
-    events = [
-        Event(f"e:{entry}", batch.high_level[i], records[batch.offsets[i] : batch.offsets[i + 1]])
-        for batch in batches
-        for records in [batch.particle_records()]
-        for i, entry in enumerate(batch.entries.tolist())
-    ]
-    seconds = _latencies([lambda event=event: scorer.score([event]) for event in events])
+    seconds = _latencies([lambda event=event: scorer.score([event]) for event in _events(batches)])
     p50, p99 = np.quantile(seconds, [0.5, 0.99]).tolist()
     print(json.dumps({"rate": max(_rate(decide) for _ in range(ROUNDS)), "p50": p50, "p99": p99}))
 
 
-def _read(base: str, partition: str) -> list[SelectedBatch]:
+def _events(batches: Sequence[SelectedBatch]) -> list[Event]:
+    return [
+        Event(f"{number}:{entry}", batch.high_level[i], records[batch.offsets[i] : batch.offsets[i + 1]])
+        for number, batch in enumerate(batches)
+        for records in [batch.particle_records()]
+        for i, entry in enumerate(batch.entries.tolist())
+    ]
+
+
+def _read(base: str | Path, partition: str) -> list[SelectedBatch]:
     """All selected events of a partition."""
-    folder = root_key("--base", base) / "selected" / partition
+    folder = root_key("--base", str(base)) / "selected" / partition
     found = []
     for unit in read_manifest(folder).units:
         events = np.arange(unit.counts[schema.CUTFLOW[-1]])
