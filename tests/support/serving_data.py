@@ -15,7 +15,7 @@ from toposieve.preprocessing import SCALED_FEATURES, Scaling
 from toposieve.registry import describe_features
 from toposieve.serving.events import Event
 
-MODELS = ("hlf", "particle_sequence", "inclusive", "inclusive_lstm")
+MODELS = ("hlf", "particle_sequence", "inclusive", "inclusive_lstm", "inclusive_masked_transformer")
 POINTS = [{"target": 0.9, "threshold": 0.35}, {"target": 0.99, "threshold": 0.2}]
 
 

@@ -14,6 +14,8 @@ from toposieve.io.store import Key
 
 EXPORTS = "exports"
 FILE_NAME = "model.onnx"
+ONE_BY_ONE = "one_by_one"
+"""Metadata of a model that gives an event the same bits only where it is not padded."""
 
 
 class NotPortableError(InvalidInputError):

@@ -19,11 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toposieve.models import PARTICLES
 from toposieve.preprocessing import Scaling
-from toposieve.serving.exports import NotPortableError
+from toposieve.serving.exports import ONE_BY_ONE, NotPortableError
 
 LENGTHS = "lengths"
 LOGITS, PROBABILITIES = "logits", "probabilities"
 _OPSET, _IR = 22, 10
+
+_ACTIVATIONS = {"relu": "Relu", "gelu": "Gelu"}
 
 Array = NDArray[Any]
 
@@ -64,6 +66,8 @@ def to_onnx(model: keras.Model, scaling: Scaling, metadata: Mapping[str, Any]) -
         ir_version=_IR,
         producer_name="toposieve",
     )
+    if graph.minds_padding:
+        metadata = {**metadata, ONE_BY_ONE: True}
     helper.set_model_props(made, {name: json.dumps(value, sort_keys=True) for name, value in sorted(metadata.items())})
     onnx.checker.check_model(made, full_check=True)
     content: bytes = made.SerializeToString(deterministic=True)
@@ -79,6 +83,8 @@ class _Graph:
         self.inputs: list[Any] = []
         self.names: dict[int, str] = {}
         """Tensor of Keras → what it is called here."""
+        self._made: set[str] = set()
+        """What there is once: the names of what says which particles are real."""
 
     def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """A node with one output."""
@@ -100,6 +106,51 @@ class _Graph:
         self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [*shape, len(offset)]))
         moved = self.add("Sub", [name, self.weight(f"{name}_offset", offset)], f"{name}_moved")
         self.add("Div", [moved, self.weight(f"{name}_scale", scale)], f"{name}_scaled")
+
+    def gemm(self, name: str, given: str, kernel: Array, bias: Array) -> str:
+        """A layer of (events, any)."""
+        return self.add("Gemm", [given, *self._dense_weights(name, kernel, bias)], name)
+
+    def of_each(self, name: str, given: str, kernel: Array, bias: Array) -> str:
+        """The same of each particle, (events, particles, any)."""
+        kernel_name, bias_name = self._dense_weights(name, kernel, bias)
+        return self.add("Add", [self.add("MatMul", [given, kernel_name], f"{name}_products"), bias_name], name)
+
+    def _dense_weights(self, name: str, kernel: Array, bias: Array) -> list[str]:
+        name = name.removesuffix("_sums")
+        return [self.weight(f"{name}_kernel", kernel), self.weight(f"{name}_bias", bias)]
+
+    def reshaped(self, name: str, given: str, shape: list[int]) -> str:
+        """In another shape, of which 0 stands for what it was."""
+        return self.add("Reshape", [given, self.weight(f"{name}_shape", np.array(shape))], name)
+
+    @property
+    def minds_padding(self) -> bool:
+        """Whether sums go over padding: as it is 0 they are the same, but for the order in which they are made."""
+        return bool(self._made)
+
+    def real(self) -> str:
+        """1 for a particle, 0 for padding: (events, particles)."""
+        if "real" not in self._made:
+            self._made.add("real")
+            shape = self.add("Shape", [PARTICLES], "particles_count", start=1, end=2)
+            zero, one = self.weight("real_zero", np.array(0)), self.weight("real_one", np.array(1))
+            count = self.add("Squeeze", [shape], "particles_width")
+            places = self.add("Range", [zero, count, one], "particles_places")
+            lengths = self.add("Cast", [LENGTHS], "lengths_wide", to=TensorProto.INT64)
+            column = self.add("Unsqueeze", [lengths, self.weight("real_axis", np.array([1]))], "lengths_column")
+            is_real = self.add("Less", [places, column], "is_real")
+            self.add("Cast", [is_real], "real", to=TensorProto.FLOAT)
+        return "real"
+
+    def padding_bias(self) -> str:
+        """0 for a particle, and what leaves nothing of a share for padding: (events, 1, 1, particles)."""
+        if "padding_bias" not in self._made:
+            self._made.add("padding_bias")
+            absent = self.add("Sub", [self.real(), self.weight("padding_one", np.array(1, np.float32))], "padding")
+            lowered = self.add("Mul", [absent, self.weight("padding_size", np.array(1e9, np.float32))], "padding_low")
+            self.add("Unsqueeze", [lowered, self.weight("padding_axes", np.array([1, 2]))], "padding_bias")
+        return "padding_bias"
 
     def recurrent(self, kind: str, name: str, sequences: str, weights: tuple[Array, Array, Array], **more: Any) -> str:
         """The last state of real particles: steps come first, and there is one direction."""
@@ -140,12 +191,53 @@ def _gates(values: Array) -> Array:
 def _dense(graph: _Graph, layer: keras.layers.Dense, inputs: list[str]) -> str:
     kernel, bias = layer.get_weights()
     activation = layer.activation.__name__
-    given = [inputs[0], graph.weight(f"{layer.name}_kernel", kernel), graph.weight(f"{layer.name}_bias", bias)]
+    sums = graph.of_each if len(layer.input.shape) > 2 else graph.gemm
     if activation == "linear":
-        return graph.add("Gemm", given, layer.name)
-    if activation == "relu":
-        return graph.add("Relu", [graph.add("Gemm", given, f"{layer.name}_sums")], layer.name)
+        return sums(layer.name, inputs[0], kernel, bias)
+    if activation in _ACTIVATIONS:
+        return graph.add(_ACTIVATIONS[activation], [sums(f"{layer.name}_sums", inputs[0], kernel, bias)], layer.name)
     raise NotPortableError(f"layer {layer.name}: {activation} has no portable form: serve the SavedModel instead")
+
+
+def _norm(graph: _Graph, layer: keras.layers.LayerNormalization, inputs: list[str]) -> str:
+    scale, offset = (graph.weight(f"{layer.name}_{i}", values) for i, values in enumerate(layer.get_weights()))
+    given = [inputs[0], scale, offset]
+    return graph.add("LayerNormalization", given, layer.name, axis=-1, epsilon=float(layer.epsilon))
+
+
+def _attention(graph: _Graph, layer: keras.layers.MultiHeadAttention, inputs: list[str]) -> str:
+    """Of particles among themselves, of which none attends to padding."""
+    name, (*weights, mixing, mixing_bias) = layer.name, layer.get_weights()
+    units, heads, width = weights[0].shape
+
+    def project(part: str, kernel: Array, bias: Array, order: list[int]) -> str:
+        flat = graph.of_each(f"{name}_{part}_flat", inputs[0], kernel.reshape(units, -1), bias.reshape(-1))
+        apart = graph.reshaped(f"{name}_{part}_apart", flat, [0, 0, heads, width])
+        return graph.add("Transpose", [apart], f"{name}_{part}", perm=order)
+
+    size = np.sqrt(np.float32(width))
+    query = project("query", weights[0] / size, weights[1] / size, [0, 2, 1, 3])
+    key = project("key", weights[2], weights[3], [0, 2, 3, 1])
+    value = project("value", weights[4], weights[5], [0, 2, 1, 3])
+    scores = graph.add("MatMul", [query, key], f"{name}_similar")  # (events, heads, particles, particles)
+    scores = graph.add("Add", [scores, graph.padding_bias()], f"{name}_scores")
+    shares = graph.add("Softmax", [scores], f"{name}_shares", axis=-1)
+    summed = graph.add("MatMul", [shares, value], f"{name}_summed")
+    together = graph.add("Transpose", [summed], f"{name}_together", perm=[0, 2, 1, 3])
+    flat = graph.reshaped(f"{name}_flat", together, [0, 0, heads * width])
+    return graph.of_each(name, flat, mixing.reshape(heads * width, -1), mixing_bias)
+
+
+def _mean(graph: _Graph, layer: keras.layers.GlobalAveragePooling1D, inputs: list[str]) -> str:
+    """Of real particles."""
+    real = graph.add(
+        "Unsqueeze", [graph.real(), graph.weight(f"{layer.name}_axis", np.array([2]))], f"{layer.name}_real"
+    )
+    kept = graph.add("Mul", [inputs[0], real], f"{layer.name}_kept")
+    axis = graph.weight(f"{layer.name}_particles", np.array([1]))
+    total = graph.add("ReduceSum", [kept, axis], f"{layer.name}_total", keepdims=0)
+    count = graph.add("ReduceSum", [real, axis], f"{layer.name}_count", keepdims=0)
+    return graph.add("Div", [total, count], layer.name)
 
 
 def _same(graph: _Graph, layer: keras.Layer, inputs: list[str]) -> str:
@@ -156,6 +248,10 @@ _LAYERS: dict[type[keras.Layer], Callable[[_Graph, Any, list[str]], str]] = {
     keras.layers.Dense: _dense,
     keras.layers.GRU: _gru,
     keras.layers.LSTM: _lstm,
+    keras.layers.LayerNormalization: _norm,
+    keras.layers.MultiHeadAttention: _attention,
+    keras.layers.GlobalAveragePooling1D: _mean,
+    keras.layers.Add: lambda graph, layer, inputs: graph.add("Add", inputs, layer.name),
     keras.layers.Concatenate: lambda graph, layer, inputs: graph.add("Concat", inputs, layer.name, axis=1),
     keras.layers.Softmax: lambda graph, layer, inputs: graph.add("Softmax", inputs, layer.name, axis=-1),
     keras.layers.Masking: _same,  # lengths say what is real

@@ -24,7 +24,7 @@ from toposieve.physics.features import sequence_order
 from toposieve.physics.sequences import scaled_features
 from toposieve.registry import describe_features
 from toposieve.serving.events import Decision, Event, Refused
-from toposieve.serving.exports import read_portable
+from toposieve.serving.exports import ONE_BY_ONE, read_portable
 
 TABLE_EVENTS, PARTICLE_EVENTS = 512, 8
 """Events that a model is asked for at a time: of one that takes high-level features alone, of one with particles."""
@@ -66,6 +66,7 @@ class Scorer:
                 f"{name} is no portable model ({str(error).splitlines()[0]}): run export_model.py again"
             ) from None
         self.version = version
+        self._together = 1 if said.get(ONE_BY_ONE) else PARTICLE_EVENTS
         self.inputs = tuple(features)
         _check_features(name, features)
         self.target = max(point["target"] for of in thresholds.values() for point in of) if target is None else target
@@ -112,8 +113,8 @@ class Scorer:
             return found
         lengths = np.diff(offsets)
         order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(order), PARTICLE_EVENTS):
-            rows = order[start : start + PARTICLE_EVENTS]
+        for start in range(0, len(order), self._together):
+            rows = order[start : start + self._together]
             given = _padded(particles, offsets, rows, lengths[rows])
             if HIGH_LEVEL in self.inputs:
                 given[HIGH_LEVEL] = high_level[rows]
