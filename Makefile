@@ -90,12 +90,13 @@ lock: .uv/.ready  ## resolve the dependency groups of pyproject.toml into requir
 	$(COMPILE) pyproject.toml --group spark --group training --group tuning --group serving --group cpu $(CPU) $(LIKE_JOBS) --only-binary pythia8mc -o requirements/spark.txt
 	$(COMPILE) pyproject.toml --group training --group cpu $(CPU) $(LIKE_JOBS) -o requirements/training.txt
 	$(COMPILE) pyproject.toml --group training --group gpu $(LIKE_JOBS) -o requirements/training-gpu.txt
+	$(COMPILE) pyproject.toml --group plain $(CPU) -o requirements/plain.txt
 
-# All but Spark, which has no wheels.
+# All but Spark, which has no wheels, and plain.txt, which goes on top of another.
 RESOLVE = $(UV) pip install --quiet --dry-run --require-hashes --python .uv/bin/python --target .uv/none --only-binary :all: \
 	--override <(printf '%s ; python_version < "3"\n' pyspark pyspark-client)
 check-locks: .uv/.ready  ## see that each lock is complete, with wheels, for each version of Python (asks the registry)
-	@for lock in $(filter-out %-overrides.txt,$(wildcard requirements/*.txt)); do for version in $(VERSIONS); do \
+	@for lock in $(filter-out %-overrides.txt %/plain.txt,$(wildcard requirements/*.txt)); do for version in $(VERSIONS); do \
 		$(RESOLVE) --python-version $$version -r $$lock || \
 			{ echo "error: $$lock does not do for Python $$version: run make lock" >&2; exit 1; }; done; done
 

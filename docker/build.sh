@@ -7,7 +7,7 @@ usage() {
     cat <<'END'
 docker/build.sh [options] [IMAGE...] [-- ENGINE'S OPTIONS...]      build images from the locked requirements
 
-IMAGE is airflow, spark, training or training-gpu; without one: airflow, spark and training.
+IMAGE is airflow, spark, training, training-gpu or plain; without one: airflow, spark and training.
 
   --prefix PREFIX   what the names start with (localhost/toposieve-), such as registry.example.org/physics/toposieve-
   --tag TAG         tag of the images (1)
@@ -49,7 +49,7 @@ while (($#)); do
         --push) push=true ;;
         --dry-run) run=(echo) ;;
         -h | --help) usage; exit ;;
-        airflow | spark | training | training-gpu) images+=("$1") ;;
+        airflow | spark | training | training-gpu | plain) images+=("$1") ;;
         --)
             shift
             extra=("$@")
@@ -71,8 +71,11 @@ options=(--build-arg "VERSION=$version"
 
 for image in "${images[@]}"; do
     name=$prefix$image:$tag
-    arguments=(--file "docker/${image%-gpu}/Dockerfile" --tag "$name" "${options[@]}")
+    folder=${image%-gpu}
+    [ "$image" != plain ] || folder=training
+    arguments=(--file "docker/$folder/Dockerfile" --tag "$name" "${options[@]}")
     [ "$image" != training-gpu ] || arguments+=(--build-arg REQUIREMENTS=training-gpu.txt --build-arg "TITLE=toposieve-$image")
+    [ "$image" != plain ] || arguments+=(--target plain)
     # An empty array is unbound in the bash of macOS.
     ${run[@]+"${run[@]}"} "$engine" build "${arguments[@]}" ${extra[@]+"${extra[@]}"} .
     ! $push || ${run[@]+"${run[@]}"} "$engine" push "$name"

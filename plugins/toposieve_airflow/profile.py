@@ -211,6 +211,26 @@ class Pods(_Section):
     evaluation: BesideProfile
 
 
+class SpawnPods(_Section):
+    """Files that the pods of scripts are made from."""
+
+    cpu: BesideProfile
+    gpu: BesideProfile | None
+
+
+class Spawn(_Section):
+    """What scripts that are not ours, and so may be anybody's, are allowed."""
+
+    images: tuple[str, ...] = Field(min_length=1)
+    scripts: RepositoryPath
+    """Folder of the scripts and what goes with them, where Airflow's tasks run."""
+    output: Path | None
+    """Folder on the claim that the scripts may write to."""
+    packages: str | None
+    """Where their requirements come from: URL of an index, or a folder of wheels that pods see; None: pip's default."""
+    pods: SpawnPods
+
+
 class Kubernetes(_Section):
     """Where and how pods run."""
 
@@ -225,6 +245,7 @@ class Kubernetes(_Section):
     gang_waiting_h: int = Field(ge=1)
     """Hours that a gang may wait for its place, from the beginning or since it has lost it."""
     gang_url: GangUrl | None
+    spawn: Spawn | None = None
 
 
 class Profile(_Section):
@@ -264,6 +285,9 @@ class Profile(_Section):
             )
         if claim is None and self.raw is not None and not is_url(self.raw):
             raise ValueError(f"raw is {self.raw}, a path that no pod sees without a claim: give a URL")
+        output = None if self.kubernetes.spawn is None else self.kubernetes.spawn.output
+        if output is not None and (claim is None or Path(self.base) not in output.parents):
+            raise ValueError(f"kubernetes.spawn.output is {output}: it must be null, or below base on a claim")
         return self
 
     def places(self) -> dict[str, str]:

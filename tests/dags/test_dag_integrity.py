@@ -16,6 +16,7 @@ from support.dags import load_dags
 from toposieve_airflow.profile import PROFILE_VARIABLE, ProfileError, load_profile
 from toposieve_airflow.runs import assets
 from toposieve_airflow.runs.plan import ListOperator, PlanOperator, WaitOperator
+from toposieve_airflow.runs.script_plan import ScriptPlanOperator
 
 # Airflow itself uses a deprecated name of pathspec.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
@@ -104,6 +105,7 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
         "build_dataset": {"ingest", "select"},
         "simulate_events": {"simulate"},
         "publish_model": set(),
+        "spawn_training": set(),
     }
 
 
@@ -118,7 +120,7 @@ def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
             assert (given["retries"], given["execution_timeout"]) == (0, None)
             assert task.response_timeout == timedelta(hours=profile.approval.hours)
             continue
-        plans = isinstance(task, PlanOperator | ListOperator | WaitOperator)
+        plans = isinstance(task, PlanOperator | ScriptPlanOperator | ListOperator | WaitOperator)
         assert given["execution_timeout"] == timedelta(minutes=limits["plan" if plans else task.task_id])
         if plans:
             assert given["retries"] == 0

@@ -38,6 +38,7 @@ def test_three_images_by_default(build):
     for image, line in zip(("airflow", "spark", "training"), lines, strict=True):
         assert line.startswith(f"buildah build --file docker/{image}/Dockerfile --tag localhost/toposieve-{image}:7 ")
         assert "BASE_IMAGE" not in line
+        assert "--target" not in line
         assert "REVISION=" in line
 
 
@@ -45,6 +46,12 @@ def test_the_gpu_variant_differs_by_its_requirements(build):
     (line,) = build("--dry-run", "training-gpu").stdout.splitlines()
     assert "--file docker/training/Dockerfile" in line
     assert "--build-arg REQUIREMENTS=training-gpu.txt --build-arg TITLE=toposieve-training-gpu" in line
+
+
+def test_the_plain_image_is_a_stage_of_the_training_image_s_file(build):
+    (line,) = build("--dry-run", "plain").stdout.splitlines()
+    assert "--file docker/training/Dockerfile --tag localhost/toposieve-plain:1" in line
+    assert "--target plain" in line
 
 
 def test_names_base_and_push(build):

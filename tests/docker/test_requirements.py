@@ -12,10 +12,13 @@ PARTS = {
     "spark": "jobs",
     "training": "jobs",
     "training-gpu": "jobs",
+    "plain": "jobs",
 }
 """Lock of an image → lock of the environment that it is a part of."""
 
-ONLY_IN_IMAGES = re.compile(r"asyncpg|greenlet|psycopg.*|apache-airflow-providers-postgres|nvidia-.*|tensorflow")
+ONLY_IN_IMAGES = re.compile(
+    r"asyncpg|greenlet|psycopg.*|apache-airflow-providers-postgres|nvidia-.*|tensorflow|pip|tf-keras"
+)
 TEST_TOOLS = {"pytest", "mypy", "ruff", "hypothesis", "pre-commit", "helm-python-sdk"}
 
 
@@ -58,3 +61,8 @@ def test_training_has_no_spark_and_spark_all_that_searches_need():
 
 def test_the_image_that_serves_has_all_that_it_takes():
     assert {"confluent-kafka", "numba", "onnxruntime", "prometheus-client"} <= pins("spark").keys()
+
+
+def test_the_plain_image_adds_the_keras_of_its_tensorflow_and_pip():
+    assert pins("plain").keys() == {"pip", "tf-keras"}
+    assert pins("plain")["tf-keras"] == pins("training")["tensorflow-cpu"]

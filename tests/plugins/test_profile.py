@@ -12,7 +12,7 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.profile import PROFILE_VARIABLE, ProfileError, load_profile, parse_profile
 
 FILE = Path("somewhere.yaml")
-OPTIONAL = [("kubernetes",), ("raw",), ("connections",), ("links",)]
+OPTIONAL = [("kubernetes",), ("raw",), ("connections",), ("links",), ("kubernetes", "spawn")]
 KUBERNETES = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
 
 

@@ -9,7 +9,7 @@ import support.airflow_environment as environment
 if TYPE_CHECKING:  # airflow reads its settings, which the module above makes, when it is imported
     from airflow.sdk import DAG
 
-DAG_IDS = ("topology_classifier", "build_dataset", "simulate_events", "publish_model")
+DAG_IDS = ("topology_classifier", "build_dataset", "simulate_events", "publish_model", "spawn_training")
 
 
 def import_dag_file(name: str) -> ModuleType:

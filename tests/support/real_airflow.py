@@ -21,7 +21,7 @@ from toposieve_demo.airflow_home import AirflowHome, LocalAirflow, check_port, c
 from toposieve_demo.api import Api
 from toposieve_demo.runs import wait_for_dag
 
-DAGS = ("topology_classifier", "build_dataset", "simulate_events", "publish_model")
+DAGS = ("topology_classifier", "build_dataset", "simulate_events", "publish_model", "spawn_training")
 SMALL_SIMULATION = {
     "simulation_selected_events": 24,
     "simulation_pileup": 0,

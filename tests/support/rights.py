@@ -32,6 +32,12 @@ GANG = [
 ]
 """TFSpawnerOperator."""
 
+SCRIPT = [
+    *rights("", "configmaps", "create"),
+    *rights("", "secrets", "create"),
+]
+"""TFSpawnerOperator with a script of anybody's, on top of these."""
+
 SPARK_OPERATOR = [
     *rights("", "pods", "list", "watch", "patch", "delete"),
     *rights("", "pods/log", "get"),

@@ -24,11 +24,13 @@ class JobLog:
 
     Args:
         log: Logger of the task.
+        is_ours: Whether it is one of our jobs, whose lines mean something.
     """
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: Any, is_ours: bool = True) -> None:
         """Nothing is passed on yet."""
         self._log = log
+        self._is_ours = is_ours
         self.runs: list[str] = []
         self.comparison: dict[str, Any] | None = None
         """What would change if a model were published, if the job has compared any."""
@@ -38,7 +40,8 @@ class JobLog:
         worker = _WORKER.match(line)
         logger = logging.getLogger(f"toposieve.worker.{worker[1]}") if worker else self._log
         logger.info("%s", line)
-        self.note(line)
+        if self._is_ours:
+            self.note(line)
 
     def note(self, line: str) -> None:
         """Look for what a line names, without passing it on."""

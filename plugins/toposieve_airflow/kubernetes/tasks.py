@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, XComArg
 from kubernetes.client import models as k8s
 
 from toposieve_airflow.kubernetes.gang.manifests import QUEUE_LABEL
@@ -14,8 +14,9 @@ from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.kubernetes.pod_files import gang_pod, spark_pod
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
 from toposieve_airflow.kubernetes.teardown import RunTeardownOperator
-from toposieve_airflow.profile import SECRET_FOLDER, Kubernetes
+from toposieve_airflow.profile import SECRET_FOLDER, Kubernetes, Spawn
 from toposieve_airflow.runs.factory import DOCS, SCRIPTS, Tasks
+from toposieve_airflow.runs.script_plan import PLANNED, ScriptPlanOperator
 
 JOBS_IN_IMAGES = "/opt/toposieve/jobs"
 PYTHON_IN_IMAGES = "/opt/toposieve/.venv-jobs/bin/python"
@@ -88,8 +89,7 @@ class KubernetesTasks(Tasks):
         """The same for the pods of a gang."""
         volumes, mounts, secret = [], [], self.pods.secret
         if self.pods.claim is not None:
-            claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=self.pods.claim)
-            volumes.append(k8s.V1Volume(name="base", persistent_volume_claim=claim))
+            volumes.append(_base_volume(self.pods.claim))
         for path, folder in self._mounts(task_id).values():
             read_only = None if folder is None else True
             mounts.append(k8s.V1VolumeMount(name="base", mount_path=path, sub_path=folder, read_only=read_only))
@@ -117,18 +117,52 @@ class KubernetesTasks(Tasks):
             "image": pods.images.spark if task_id == "export" else image,  # the other has neither ONNX nor its runtime
             "image_pull_policy": container.get("imagePullPolicy", pods.images.pull_policy),
             "cmds": ["tini", "--", PYTHON_IN_IMAGES, f"{JOBS_IN_IMAGES}/{SCRIPTS[task_id]}"],
-            "namespace": pods.namespace,
-            "kubernetes_conn_id": pods.connection,
-            "instance": pods.instance,
-            "gang_url": pods.gang_url,
             # In a queue a gang may wait for hours: let it take no worker of Airflow meanwhile.
             **({"deferrable": True} if QUEUE_LABEL in pod.get("metadata", {}).get("labels", {}) else {}),
             **self._gang_storage(task_id),
             "env_vars": self._gang_variables(),
+            **self._any_gang(),
+        }
+
+    def _any_gang(self) -> dict[str, Any]:
+        """What gangs have in common, whatever they run."""
+        pods = self.pods
+        return {
+            "namespace": pods.namespace,
+            "kubernetes_conn_id": pods.connection,
+            "instance": pods.instance,
+            "gang_url": pods.gang_url,
             "startup_timeout_seconds": self.profile.training.startup_timeout_s,
             "waiting_timeout": timedelta(hours=pods.gang_waiting_h),
             "retry_exponential_backoff": 2,
         }
+
+    def script(self, plan: ScriptPlanOperator) -> BaseOperator | None:
+        """Workers as pods, without our credentials, that see the volume of all data and write to one folder of it."""
+        spawn = self.allowed_scripts
+        if spawn is None:
+            return None
+        for path in filter(None, (spawn.pods.cpu, spawn.pods.gpu)):
+            gang_pod(path)
+        options = {**self._common("train", self.profile.pools.training), **self._any_gang(), "doc_md": DOCS["script"]}
+        planned: dict[str, Any] = {key: XComArg(plan, key) for key in PLANNED}
+        return TFSpawnerOperator(
+            **options,
+            **planned,
+            packages=spawn.packages,
+            image_pull_policy=self.pods.images.pull_policy,
+            **self._script_storage(spawn),
+        )
+
+    def _script_storage(self, spawn: Spawn) -> dict[str, Any]:
+        if self.pods.claim is None:
+            return {}
+        base = self.profile.base
+        mounts = [k8s.V1VolumeMount(name="base", mount_path=base, read_only=True)]
+        if spawn.output is not None:
+            folder = str(spawn.output.relative_to(base))
+            mounts.append(k8s.V1VolumeMount(name="base", mount_path=str(spawn.output), sub_path=folder))
+        return {"volumes": [_base_volume(self.pods.claim)], "volume_mounts": mounts}
 
     def clean_up(self) -> BaseOperator:
         """Removes the run's pods, by label: a task whose process died leaves its pods behind."""
@@ -142,6 +176,12 @@ class KubernetesTasks(Tasks):
         )
         clean_up.as_teardown()
         return clean_up
+
+
+def _base_volume(claim: str) -> k8s.V1Volume:
+    """The volume of all data."""
+    source = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=claim)
+    return k8s.V1Volume(name="base", persistent_volume_claim=source)
 
 
 TASKS = KubernetesTasks

@@ -13,11 +13,12 @@ from airflow.sdk import BaseOperator, Param, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from toposieve_airflow.contract.step import RunSteps
-from toposieve_airflow.profile import Pool, Profile, load_profile
+from toposieve_airflow.profile import Pool, Profile, Spawn, load_profile
 from toposieve_airflow.runs.approval import ApproveOperator
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 from toposieve_airflow.runs.params import ConfigurationSchema
 from toposieve_airflow.runs.plan import ListOperator, PlanOperator, WaitOperator
+from toposieve_airflow.runs.script_plan import ScriptPlanOperator
 from toposieve_airflow.runs.steps import Commands
 
 SCRIPTS = {
@@ -54,6 +55,8 @@ DOCS = {
     "approve": "Waits for somebody who lets the candidate be published, or asks the configured rules.",
     "publish": "Makes the candidate the published model.",
     "export": "Gives the published model its portable form, with which it is served.",
+    "plan_script": "Checks the values of the form.",
+    "script": "Runs the script; each line of the log begins with its worker.",
     "clean_up": "Removes what the run's tasks have left on Kubernetes.",
 }
 """Task → what it does, in a sentence for Airflow's UI."""
@@ -197,6 +200,25 @@ class Tasks(ABC):
             response_timeout=timedelta(hours=approval.hours),
             retries=0,
         )
+
+    @property
+    def allowed_scripts(self) -> Spawn | None:
+        """What scripts are allowed; None: there may be none."""
+        return None if self.profile.kubernetes is None else self.profile.kubernetes.spawn
+
+    def plan_script(self) -> ScriptPlanOperator:
+        """The task that checks the form of a run of anybody's script."""
+        return ScriptPlanOperator(
+            task_id="plan",
+            doc_md=DOCS["plan_script"],
+            allowed=self.allowed_scripts,
+            retries=0,
+            execution_timeout=timedelta(minutes=self.profile.timeouts_min.plan),
+        )
+
+    def script(self, plan: ScriptPlanOperator) -> BaseOperator | None:
+        """The task that runs the script, if the profile allows any."""
+        return None
 
     def clean_up(self) -> BaseOperator | None:
         """The task that ends a run by removing what its tasks may have left, if this profile can leave anything."""

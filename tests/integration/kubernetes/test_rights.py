@@ -11,7 +11,7 @@ from kubernetes import client
 
 from support.cluster import pod_spec
 from support.kubernetes_gangs import TaskInstance
-from support.rights import GANG, SPARK_OPERATOR, Right, rules
+from support.rights import GANG, SCRIPT, SPARK_OPERATOR, Right, rules
 from toposieve_airflow.kubernetes.api import watching
 from toposieve_airflow.kubernetes.api.ownership import DIGEST_LABEL
 from toposieve_airflow.kubernetes.spark.driver import DriverWatch
@@ -62,6 +62,27 @@ def test_without_one_of_them_the_task_fails_and_names_it(
     run: Run = make_run("import time; time.sleep(2)", config_file=account(GANG, missing)).start().finish()
     check_names(run.error, missing)
     namespace.sweep()  # without the right to delete or to look, something is left
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> dict[str, str]:
+    """A script, and variables for it."""
+    for name, text in (("mine.py", "print('up')"), ("env", "A=b")):
+        (tmp_path / name).write_text(text)
+    return {"script": str(tmp_path / "mine.py"), "environment_file": str(tmp_path / "env")}
+
+
+@pytest.mark.parametrize("missing", [None, *SCRIPT], ids=str)
+def test_a_script_needs_two_more(
+    make_run, account: Callable[..., str], script: dict[str, str], missing: Right | None, namespace: Namespace
+) -> None:
+    name = f"script-without-{missing or 'nothing'}"
+    options = {"cmds": [], "arguments": [], "config_file": account([*GANG, *SCRIPT], missing, name), **script}
+    run: Run = make_run("", **options).start().finish()
+    if missing is None:
+        assert run.error is None
+    else:
+        check_names(run.error, missing)
 
 
 @pytest.mark.parametrize(("missing", "text"), [(ADOPT, WAIT), (REMOVE, "print('other work')")], ids=str)

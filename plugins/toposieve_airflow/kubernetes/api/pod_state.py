@@ -120,8 +120,8 @@ def container_at_fault(pod: Manifest, container: str) -> str:
     return next((name for name, _, details in _states(pod) if details.get("exitCode")), container)
 
 
-def failure_of(pod: Manifest, container: str) -> Failure | None:
-    """Why a pod has failed, if it has."""
+def failure_of(pod: Manifest, container: str, final_exit_code: int | None = INVALID_INPUT_EXIT_CODE) -> Failure | None:
+    """Why a pod has failed, if it has; by the final exit code, it says that another try would fail in the same way."""
     if pod.get("status", {}).get("phase") == "Succeeded":
         return None  # it has done its work, whatever becomes of it now
     at_fault = container_at_fault(pod, container)
@@ -140,7 +140,7 @@ def failure_of(pod: Manifest, container: str) -> Failure | None:
         (why, remedy), when = _meaning(pod["status"], "failed", Remedy.RETRY), ""
     else:
         return None
-    if code == INVALID_INPUT_EXIT_CODE or (not_started and _FINAL_WORDS.search(text_of(details, "message"))):
+    if code == final_exit_code or (not_started and _FINAL_WORDS.search(text_of(details, "message"))):
         remedy = Remedy.NONE
     is_cause = not_started or remedy is Remedy.NONE
     return Failure(why, worker_of(pod), pod["metadata"]["name"], remedy, is_cause, code, when)

@@ -13,7 +13,14 @@ from toposieve_airflow.kubernetes.api.cluster import CHANGED, Cluster, of_anothe
 from toposieve_airflow.kubernetes.api.ownership import TRY_LABEL, Manifest, is_in_the_way, owner_of, task_selector
 from toposieve_airflow.kubernetes.api.watching import ListCall
 from toposieve_airflow.kubernetes.gang.diagnosis import is_suspended, may_be_adopted
-from toposieve_airflow.kubernetes.gang.manifests import GANG_LABEL, Gang, deletion_of, service_manifest
+from toposieve_airflow.kubernetes.gang.manifests import (
+    GANG_LABEL,
+    Gang,
+    deletion_of,
+    script_manifests,
+    service_manifest,
+)
+from toposieve_airflow.runs.script import Script
 
 
 class GangCluster(Cluster):
@@ -69,6 +76,16 @@ class GangCluster(Cluster):
             Refused: The API server does not take the manifest.
         """
         self._create(self._core.create_namespaced_service, service_manifest(gang, job["metadata"]["uid"]))
+
+    def create_script(self, gang: Gang, job: Manifest, script: Script) -> None:
+        """Make what the pods take a script from and a gang's Job owns, unless it is there already.
+
+        Raises:
+            Refused: The API server does not take it.
+        """
+        calls = {"Secret": self._core.create_namespaced_secret, "ConfigMap": self._core.create_namespaced_config_map}
+        for manifest in script_manifests(gang, job["metadata"]["uid"], script):
+            self._create(calls[manifest["kind"]], manifest)
 
     def remove(self, selector: str, owner: str | None = None) -> bool:
         """Delete everything with these labels and wait until it is gone. Pods of a node that is lost go by force.

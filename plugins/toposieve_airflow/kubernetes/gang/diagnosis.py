@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE
 from toposieve_airflow.kubernetes.api import pod_state
 from toposieve_airflow.kubernetes.api.ownership import is_same_work
 from toposieve_airflow.kubernetes.api.pod_state import DELETED, KILLED, Failure, Manifest, Remedy, condition_of, text_of
@@ -27,12 +28,14 @@ RAN_TOO_LONG = Failure("it ran longer than its limit", is_cause=True)
 class State:
     """What is known of a gang: its Job, its pods and the warnings about them, each by name.
 
-    ``job`` is None before the first look, and an empty mapping when there is no such Job (any more).
+    ``job`` is None before the first look, and an empty mapping when there is no such Job (any more);
+    ``final_exit_code`` is that by which a worker says that another try would fail in the same way, if there is one.
     """
 
     job: Manifest | None = None
     pods: Mapping[str, Manifest] = field(default_factory=dict)
     warnings: Mapping[str, Manifest] = field(default_factory=dict)
+    final_exit_code: int | None = INVALID_INPUT_EXIT_CODE
     _all_pods: Mapping[str, Manifest] = field(default_factory=dict)
 
     def see_job(self, job: Manifest) -> None:
@@ -106,7 +109,8 @@ def failure_of(state: State, container: str, suspect: str | None = None) -> Fail
         return RAN_TOO_LONG
     if condition is None and is_suspended(state.job):
         return None
-    failures = [failure for pod in state.pods.values() if (failure := pod_state.failure_of(pod, container))]
+    looked_at = (pod_state.failure_of(pod, container, state.final_exit_code) for pod in state.pods.values())
+    failures = [failure for failure in looked_at if failure]
     if failures:
         return min(failures, key=lambda each: _precedence(each, suspect))
     if not state.job or "deletionTimestamp" in state.job["metadata"]:

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE
 from toposieve_airflow.contract.tf_config import POD_PORT, TASK_VARIABLE, pod_environment, pod_hosts
 from toposieve_airflow.kubernetes.api.ownership import DIGEST_LABEL, MANAGED_BY, TRY_LABEL, Manifest, metadata
+from toposieve_airflow.kubernetes.gang.script import run_script, script_files
 from toposieve_airflow.runs.naming import short_hash
+from toposieve_airflow.runs.script import Script
 
 Accelerator = Literal["cpu", "gpu"]
 
@@ -51,6 +54,7 @@ class Gang:
         queue: Kueue's local queue that admits the gang as a unit, if there is one.
         run_limit_s: Seconds that the gang may run from its last worker's start on.
         start_limit_s: Seconds that it may take to start: as much more Kubernetes gives it before it ends it.
+        final_exit_code: By which a worker says that another try would fail in the same way, if there is such a one.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Gang:
     queue: str | None = None
     run_limit_s: int | None = None
     start_limit_s: int = 0
+    final_exit_code: int | None = INVALID_INPUT_EXIT_CODE
 
     @property
     def all_labels(self) -> dict[str, str]:
@@ -98,7 +103,7 @@ def next_name(name: str) -> str:
     return f"{start}-{try_number}r{int(count or 1) + 1}"
 
 
-def job_manifest(pod: Manifest, gang: Gang) -> Manifest:
+def job_manifest(pod: Manifest, gang: Gang, script: Script | None = None) -> Manifest:
     """The Indexed Job whose pods are the gang's workers.
 
     Kubernetes ends all of them when one fails, is evicted or is deleted, and starts none a second time.
@@ -106,9 +111,11 @@ def job_manifest(pod: Manifest, gang: Gang) -> Manifest:
     Args:
         pod: A pod as KubernetesPodOperator builds it.
         gang: What to start.
+        script: What its workers run, in place of what the pod says.
     """
-    template = _template(pod, gang)
-    digest = short_hash([_without_names(template, gang), gang.queue, gang.run_limit_s])
+    template = _template(pod, gang, script)
+    work = [_without_names(template, gang), gang.queue, gang.run_limit_s]
+    digest = short_hash(work if script is None else [*work, script.digest])
     spec: Manifest = {
         "completionMode": "Indexed",
         "completions": gang.workers,
@@ -139,16 +146,10 @@ _FAILURE_RULES: list[Manifest] = [
 
 def service_manifest(gang: Gang, job_uid: str) -> Manifest:
     """The headless Service that gives each worker a host name from the start; Kubernetes deletes it with the Job."""
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": gang.name, "uid": job_uid}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": gang.name,
-            "namespace": gang.namespace,
-            "labels": gang.all_labels,
-            "ownerReferences": [owner],
-        },
+        "metadata": _owned(gang, job_uid),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -158,14 +159,34 @@ def service_manifest(gang: Gang, job_uid: str) -> Manifest:
     }
 
 
-def _template(pod: Manifest, gang: Gang) -> Manifest:
+def script_manifests(gang: Gang, job_uid: str, script: Script) -> list[Manifest]:
+    """What the pods take a script from, in the order to make it; Kubernetes deletes it with the Job."""
+    return script_files(script, _owned(gang, job_uid))
+
+
+def _owned(gang: Gang, job_uid: str) -> Manifest:
+    """Metadata of what a gang's Job owns."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": gang.name, "uid": job_uid}
+    return {
+        "name": gang.name,
+        "namespace": gang.namespace,
+        "labels": gang.all_labels,
+        "ownerReferences": [owner],
+    }
+
+
+def _template(pod: Manifest, gang: Gang, script: Script | None) -> Manifest:
     spec = _without_empty(copy.deepcopy(pod["spec"]))
     spec["containers"] = [_without_empty(container) for container in spec["containers"]]
     hosts = pod_hosts(gang.name, gang.name, gang.workers)
     for container in spec["containers"]:
         if container["name"] == gang.container:
             task = {"name": TASK_VARIABLE, "value": gang.name.rpartition("-")[0]}
-            container["env"] = [*container.get("env", []), task, *pod_environment(hosts)]
+            container["env"] = [*container.get("env", []), task]
+            if script is None:
+                container["env"] += pod_environment(hosts)
+            else:
+                run_script(script, spec, container, gang.name, hosts)
             if gang.accelerator == "gpu":
                 _give_gpus(spec, container, gang.accelerator_count)
     spec |= {"restartPolicy": "Never", "subdomain": gang.name}

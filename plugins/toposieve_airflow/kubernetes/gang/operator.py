@@ -33,6 +33,7 @@ from toposieve_airflow.kubernetes.gang.supervision import LONGEST_PATIENCE, Gang
 from toposieve_airflow.kubernetes.gang.trigger import POLL_S, as_trigger
 from toposieve_airflow.runs.announcements import check_and_announce, check_version, with_trained
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
+from toposieve_airflow.runs.script import Script, ScriptError, read_script
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -78,10 +79,20 @@ class TFSpawnerOperator(KubernetesPodOperator):
     task's ``execution_timeout`` if not given; Airflow's own limit of a task becomes that and ``waiting_timeout``
     together. A gang is known by DAG, run and task: two Airflows that share a namespace need an ``instance`` each.
 
+    ``script`` runs anybody's script in place of a job of ours, in any image that has Python, and pip if something is to
+    be installed: it has ``TF_CONFIG``, its number ``WORKER_NUMBER`` and the gang's size ``TOT_WORKERS``, however small
+    that is. Exit code 2 is one like any other there, and nobody looks at what it has written.
+
     Args:
         step: What to do: arguments, outputs, number of workers, as ``runs.steps`` makes it; without
             it ``arguments`` and ``workers`` say so. (templated)
         workers: Number of pods. (templated)
+        script: Path, where the Airflow task runs, of a Python script of at most 1 MiB; ``arguments`` are its own. It
+            travels in a ConfigMap that lives as long as the gang. (templated)
+        environment_file: Path of a file with lines ``NAME=VALUE``: environment variables of the script, which travel in
+            a Secret. ``PIP_...`` among them are pip's options. (templated)
+        requirements: Path of a requirements file, which pip installs into /tmp before the script starts. (templated)
+        packages: Where that comes from: URL of an index, or a folder of wheels in the pods.
         accelerator: ``cpu`` or ``gpu``.
         accelerator_count: GPUs of each worker.
         gang_queue: Kueue's local queue; the gang then starts suspended and is admitted as a unit. Without it, and
@@ -97,7 +108,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
         kwargs: As for KubernetesPodOperator.
     """
 
-    template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, "step", "workers", "gang_queue")
+    template_fields: Sequence[str] = (
+        *KubernetesPodOperator.template_fields,
+        *("step", "workers", "gang_queue", "script", "environment_file", "requirements"),
+    )
     operator_extra_links = (GangLink(),)
     ui_color = "#cfe3f5"
 
@@ -106,6 +120,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
         *,
         step: Step | None = None,
         workers: int | str = 1,
+        script: str | None = None,
+        environment_file: str | None = None,
+        requirements: str | None = None,
+        packages: str | None = None,
         accelerator: Accelerator = "cpu",
         accelerator_count: int = 1,
         gang_queue: str | None = None,
@@ -130,6 +148,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
             raise ValueError(f"{kwargs.get('task_id')}: accelerator is {accelerator!r}: it must be 'cpu' or 'gpu'")
         if accelerator_count < 1:
             raise ValueError(f"{kwargs.get('task_id')}: accelerator_count is {accelerator_count}: it must be 1 or more")
+        if script is not None and (step is not None or kwargs.get("cmds")):
+            raise ValueError(f"{kwargs.get('task_id')}: the script is what is run: leave step and cmds out")
         super().__init__(startup_timeout_seconds=startup_timeout_seconds, poll_interval=poll_interval, **kwargs)
         if self.do_xcom_push:
             raise ValueError(f"{self.task_id}: a gang pushes no XCom of its pods: leave do_xcom_push out")
@@ -139,6 +159,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self.execution_timeout += waiting_timeout
         self.step = step
         self.workers = workers
+        self.script = script
+        self.environment_file = environment_file
+        self.requirements = requirements
+        self.packages = packages
         self.accelerator = accelerator
         self.accelerator_count = accelerator_count
         self.gang_queue = gang_queue
@@ -235,7 +259,13 @@ class TFSpawnerOperator(KubernetesPodOperator):
             queue=self.gang_queue or pod["metadata"]["labels"].get(QUEUE_LABEL),
             run_limit_s=self._run_limit_s(),
             start_limit_s=ceil(self.startup_timeout_seconds * LONGEST_PATIENCE),
+            **({} if self.script is None else {"final_exit_code": None}),
         )
+
+    def _read_script(self) -> Script | None:
+        if self.script is None:
+            return None
+        return read_script(self.script, self.environment_file, self.requirements, self.packages)
 
     def _run_limit_s(self) -> int | None:
         if self.active_deadline_seconds is None and self.run_limit is not None:
@@ -258,7 +288,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
 
     def _start_or_adopt(self, pod: Manifest, gang: Gang, context: Context, cleanup: ExitStack) -> Gang:
         """Take over what an earlier process has left if it is the same work; otherwise delete it and start anew."""
-        cluster, job = self._cluster(gang), job_manifest(pod, gang)
+        script = self._read_script()
+        cluster, job = self._cluster(gang), job_manifest(pod, gang, script)
         digest = job["metadata"]["labels"][ownership.DIGEST_LABEL]
         adopted = take_over(cluster, gang, digest, may_be_queued=not self.deferrable, log=self.log.info)
         if adopted is not None:
@@ -269,6 +300,8 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self._own(gang, context, cleanup)
         job = adopted or cluster.create_job(job)
         self._stop_if_killed()
+        if script is not None:
+            cluster.create_script(gang, job, script)
         cluster.create_service(gang, job)
         self.log.info("gang %s: %d workers in namespace %s", gang.name, gang.workers, gang.namespace)
         return gang
@@ -332,7 +365,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             value = {"job": gang.name, "namespace": gang.namespace, "size": gang.workers, "workers": workers}
             self._show(context, "gang", value)
 
-        log = JobLog(self.log)
+        log = JobLog(self.log, is_ours=self.script is None)
         with ClusterFeed(self._cluster(gang), gang) as self._feed:
             Supervision(self._feed, gang, limits, log, report).run()
         if log.comparison is not None:
@@ -383,7 +416,7 @@ def _told_to_airflow() -> Iterator[None]:
     """Make errors those that Airflow retries, or does not."""
     try:
         yield
-    except Refused as error:
+    except (Refused, ScriptError) as error:
         raise AirflowFailException(str(error)) from None
     except GangFailed as error:
         raise (AirflowException if error.may_retry else AirflowFailException)(str(error)) from None

@@ -116,7 +116,7 @@ class Supervision:
         self._limits = limits
         self._log = log
         self._report = report
-        self._state = State()
+        self._state = State(final_exit_code=gang.final_exit_code)
         self._workers: dict[str, _Worker] = {}
         self._started: set[int] = set()
         self._heard_at = 0.0
