@@ -102,7 +102,7 @@ def test_a_killed_stream_loses_nothing_and_repeats_to_the_byte(
         assert headers["bytes"] == str(len(value))
 
 
-def test_a_topic_that_is_not_there_is_named(served: ServedStream, models: dict[int, Scorer], jars: Path) -> None:
+def test_spark_names_a_topic_that_is_not_there(served: ServedStream, models: dict[int, Scorer], jars: Path) -> None:
     served.broker.delete_topic(served.topic("decisions"))
     code, said = run(served, jars, JOB)
     assert code == 2, said[-3000:]
