@@ -74,7 +74,7 @@ def plan_script(params: Mapping[str, Any], allowed: Spawn) -> dict[str, Any]:
     files = {
         key: _in_folder(allowed.scripts, key, params[key]) for key in ("script", "environment_file", "requirements")
     }
-    if files["script"] is None:
+    if not files["script"]:
         raise ScriptError(f"script is empty: name a file in {allowed.scripts}")
     read_script(files["script"], files["environment_file"], files["requirements"])
     return {
@@ -86,10 +86,13 @@ def plan_script(params: Mapping[str, Any], allowed: Spawn) -> dict[str, Any]:
     }
 
 
-def _in_folder(folder: Path, key: str, name: str | None) -> str | None:
-    """Path of a file that is named relative to a folder, and has to be in it, wherever links lead."""
+def _in_folder(folder: Path, key: str, name: str | None) -> str:
+    """Path of a file that is named relative to a folder, and has to be in it, wherever links lead; empty without name.
+
+    It goes from task to task, where None is as good as nothing.
+    """
     if not name:
-        return None
+        return ""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ScriptError(f"{key} {name} is not in {folder}, where the scripts of this deployment are")

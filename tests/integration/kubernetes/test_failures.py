@@ -102,7 +102,7 @@ def test_a_cluster_that_is_full_for_longer_than_a_gang_may_take_to_start(
     make_run, namespace: Namespace, slots: str
 ) -> None:
     command = ["sleep", "600"]
-    spec = pod_spec(IMAGE, command=command, resources={"limits": {slots: "1"}})
+    spec = pod_spec(IMAGE, command=command, resources={"limits": {slots: "2"}})
     spec["terminationGracePeriodSeconds"] = 0
     namespace.core.create_namespaced_pod(namespace.name, {"metadata": {"name": "full"}, "spec": spec})
     namespace.wait_until_running("full")
@@ -113,7 +113,7 @@ def test_a_cluster_that_is_full_for_longer_than_a_gang_may_take_to_start(
     namespace.core.delete_namespaced_pod("full", namespace.name)
     assert run.finish().error is None
     assert run.worker_lines(1)[-1] == "up"
-    assert any(" of 2 workers started within" in line for line in run.lines)
+    assert any("only 0 of 2 workers started within" in line for line in run.lines)
 
 
 def test_a_worker_over_its_memory_limit(make_run) -> None:

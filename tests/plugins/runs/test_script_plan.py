@@ -60,6 +60,7 @@ def planned(dag: DAG, **changes: Any) -> dict[str, Any]:
     """What the first task tells the next one."""
     ti = TaskInstance(task_id="plan")
     dag.get_task("plan").execute({"ti": ti, "params": {**dag.params.validate(), "script": "mine.py", **changes}})
+    assert None not in ti.xcoms.values()  # Airflow would not find it again
     return ti.xcoms
 
 
