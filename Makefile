@@ -159,11 +159,10 @@ format: env  ## let ruff mend what it can
 	$(JOBS)/ruff check --fix .
 	$(JOBS)/ruff format .
 
-# What needs no machine for itself; in CI two side by side, each printed when it is done.
-SHARED = test-unit test-storage test-spark test-training test-dags test-helm
+# In CI two parts side by side, each printed when it is done: that on the cluster, which waits more than it computes, first.
 test: env  ## every test
-	@$(MAKE) $(if $(CI),--jobs 2 --output-sync) $(SHARED)
-	@$(MAKE) test-serving test-faults test-airflow test-kubernetes
+	@$(MAKE) $(if $(CI),--jobs 2 --output-sync test-kubernetes) test-unit test-storage test-spark test-training test-dags \
+		test-helm test-serving test-faults test-airflow test-kubernetes
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
