@@ -109,7 +109,8 @@ schema: env  ## write the JSON schemas: the configuration's for the DAGs' trigge
 
 # Tests on Kubernetes need a cluster; in CI there must be one, and what failed there is tried once more: it shares its
 # machine with the tests, which can be too busy to keep a time limit.
-KUBERNETES = $(AIRFLOW)/python $(PYTEST) tests/integration/kubernetes
+# What failed is kept apart from that of the tests beside them.
+KUBERNETES = $(AIRFLOW)/python $(PYTEST) -o cache_dir=.pytest_cache/cluster tests/integration/kubernetes
 NO_CLUSTER = @echo 'Kubernetes tests left out: export KUBECONFIG=$$HOME/.kube/config, once "kind create cluster" or "minikube start" made one'; \
 	test -z "$(CI)"
 
