@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from toposieve import latency
 from toposieve.config import TrainingConfig, load_config
@@ -31,6 +30,7 @@ from toposieve.permutation import (
     PARTICLE_EVENTS,
     PARTICLE_GROUPS,
     TABLE_EVENTS,
+    Floats,
     exchanged_features,
     exchanged_particles,
     sample_rows,
@@ -44,8 +44,6 @@ from toposieve.training.input_pipeline import ordered_batches
 from toposieve.training.order import Share
 from toposieve.training.records import Batch
 from toposieve.training.sources import open_source
-
-Floats = NDArray[np.float32]
 
 BATCH_EVENTS = 256
 TABLE_BATCH_EVENTS = 8192

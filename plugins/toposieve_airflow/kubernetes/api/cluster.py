@@ -30,7 +30,6 @@ ANSWER_S = (3, 15)
 _LOST = "DeletionByTaintManager"
 """Reason of Kubernetes' condition DisruptionTarget on the pods of a node that no longer answers."""
 
-_MISSING = (HTTPStatus.NOT_FOUND,)
 CHANGED = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 """Answers to a request about an object as it was read, when it no longer is so."""
 

@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE
 from toposieve_airflow.contract.outputs import JobLog, with_run
 from toposieve_airflow.contract.step import log_places
 from toposieve_airflow.kubernetes.api import ownership
@@ -259,7 +260,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             queue=self.gang_queue or pod["metadata"]["labels"].get(QUEUE_LABEL),
             run_limit_s=self._run_limit_s(),
             start_limit_s=ceil(self.startup_timeout_seconds * LONGEST_PATIENCE),
-            **({} if self.script is None else {"final_exit_code": None}),
+            final_exit_code=INVALID_INPUT_EXIT_CODE if self.script is None else None,
         )
 
     def _read_script(self) -> Script | None:
