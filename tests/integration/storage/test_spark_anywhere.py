@@ -87,7 +87,8 @@ def test_a_cluster_that_loses_a_worker(
 ) -> None:
     """Both executors hold a unit; one is killed with it, the other goes on."""
     hold, base = Hold(tmp_path / "hold", free=2), str(tmp_path / "base")
-    job = run(on(cluster, hold), "ingest.py", "--base", base, "--raw", str(raw), *chain.INGEST)
+    conf = on(cluster, hold)
+    job = run(conf, "ingest.py", "--base", base, "--raw", str(raw), *chain.INGEST, **hold.environment)
     hold.wait(held=2, done=2)
     cluster.kill_worker(0)
     hold.end()
@@ -109,7 +110,8 @@ def test_dynamic_allocation(cluster: SparkCluster, run: Run, undisturbed: Path, 
         "spark.dynamicAllocation.minExecutors": "0",
         "spark.dynamicAllocation.executorIdleTimeout": "1s",
     }
-    job = run(on(cluster, hold, **dynamic), "select_events.py", "--base", str(base), *chain.SELECT)
+    conf = on(cluster, hold, **dynamic)
+    job = run(conf, "select_events.py", "--base", str(base), *chain.SELECT, **hold.environment)
     hold.wait(held=2)
     hold.end()
     job.finish()
@@ -126,7 +128,8 @@ def test_speculation(cluster: SparkCluster, run: Run, raw: Path, undisturbed: Pa
         "spark.speculation.multiplier": "1.1",
         "spark.speculation.interval": "200ms",
     }
-    job = run(on(cluster, hold, **speculation), "ingest.py", "--base", base, "--raw", str(raw), *chain.INGEST)
+    conf = on(cluster, hold, **speculation)
+    job = run(conf, "ingest.py", "--base", base, "--raw", str(raw), *chain.INGEST, **hold.environment)
     said = job.finish()
     (hung,) = hold.units("held")
     assert hung in hold.units("done")  # by another process, while the first was held

@@ -34,7 +34,8 @@ def _hold(folder: Path, name: str) -> None:
         return
     _log(folder, "held", name)
     end = time.monotonic() + LONGEST_SECONDS
-    while not (folder / "go").exists() and time.monotonic() < end:
+    while not (folder / "go").exists():
+        assert time.monotonic() < end, f"{name} is held for too long"  # a defect, which ends the job
         time.sleep(0.05)
 
 
