@@ -23,6 +23,7 @@ GRACE_S = 4.0
 """Seconds between TERM and KILL; below the five that Airflow leaves a task."""
 
 POLL_S = 0.05
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 SETTLE_S = 2.0
 """Seconds in which other workers may end too, so that the one at fault can be told from those that lost it."""
 
@@ -180,27 +181,29 @@ def end_processes(pids: Sequence[int]) -> None:
 
 
 def end_sessions(sessions: Sequence[int], seconds: float) -> None:
-    """End all processes of these sessions: ask first, so that tasks end their jobs, then insist.
+    """End all processes of these sessions, those too that still start: ask, so that tasks end their jobs, then insist.
 
     Args:
         sessions: Numbers of the processes that lead them.
         seconds: How long to wait for an end, each time.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _members(sessions):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        told: set[int] = set()
         deadline = time.monotonic() + seconds
-        while _members(sessions) and time.monotonic() < deadline:
+        while (members := _members(sessions)) and time.monotonic() < deadline:
+            for pid in members - told:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            told |= members
             time.sleep(0.1)
 
 
-def _members(sessions: Sequence[int]) -> list[int]:
-    members = []
+def _members(sessions: Sequence[int]) -> set[int]:
+    members = set()
     for process in psutil.process_iter(["status"]):
         with suppress(ProcessLookupError):
-            if os.getsid(process.pid) in sessions and process.info["status"] != psutil.STATUS_ZOMBIE:
-                members.append(process.pid)
+            if os.getsid(process.pid) in sessions and process.info["status"] not in ENDED:
+                members.add(process.pid)
     return members
 
 
@@ -228,7 +231,7 @@ def _wait_for(processes: Sequence[psutil.Process], seconds: float) -> list[psuti
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        return bool(process.is_running() and process.status() not in ENDED)
     except psutil.NoSuchProcess:
         return False
 
