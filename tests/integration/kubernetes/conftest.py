@@ -1,4 +1,7 @@
-"""Gangs of tiny pods in a namespace of a real cluster."""
+"""Gangs of tiny pods in a namespace of a real cluster.
+
+Tests in ``gang`` come first and need none of our images; all others wait for the command TOPOSIEVE_TEST_IMAGES_READY.
+"""
 
 import asyncio
 import json
@@ -11,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -26,6 +29,7 @@ from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
 FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"
+READY_VARIABLE = "TOPOSIEVE_TEST_IMAGES_READY"
 DAYS = 14
 """In so many days each fault has had its turn: on a day that its name says, whatever other tests there are."""
 
@@ -42,6 +46,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in faults if zlib.crc32(item.name.encode()) % DAYS != today]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Wait for our images before the first test that needs them."""
+    if item.path.parent.name != "gang":
+        images_are_there()
+
+
+@cache
+def images_are_there() -> None:
+    if subprocess.run(os.environ.get(READY_VARIABLE, "true"), shell=True).returncode != 0:
+        pytest.exit(f"the cluster has not got our images: {READY_VARIABLE} says so", returncode=1)
 
 
 @dataclass

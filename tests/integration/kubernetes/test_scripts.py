@@ -16,7 +16,7 @@ from kubernetes.client import models as k8s
 from support.cluster import OURS, image
 
 from .conftest import Namespace, Run, wait_for
-from .test_failures import FIRST_WAITS, ONE_FAILS, failed, goes_on
+from .gang.test_failures import FIRST_WAITS, ONE_FAILS, failed, goes_on
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PLAIN = {"image": image("plain"), "startup_timeout_seconds": 120}

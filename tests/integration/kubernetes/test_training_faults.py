@@ -26,7 +26,7 @@ from toposieve_airflow.runs.params import ConfigurationSchema
 from toposieve_airflow.runs.steps import Commands
 
 from .conftest import Run, fault, new_run, wait_for
-from .test_failures import failed
+from .gang.test_failures import failed
 
 LIMITS = {"cpu": "1", "memory": "2Gi"}
 IMPATIENT: dict[str, Any] = {"startup_timeout_seconds": 4, "waiting_timeout": timedelta(seconds=1)}

@@ -11,7 +11,7 @@ from kubernetes_asyncio.client.rest import RESTClientObject
 
 from toposieve_airflow.kubernetes.gang.trigger import GangStartTrigger
 
-from .conftest import Namespace, Run, wait_for
+from ..conftest import Namespace, Run, wait_for
 
 pytestmark = pytest.mark.faults
 

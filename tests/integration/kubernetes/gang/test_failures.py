@@ -16,7 +16,7 @@ from support.kubernetes_gangs import workers_heard
 from toposieve_airflow.kubernetes.gang.supervision import Supervision
 from toposieve_airflow.kubernetes.teardown import RunTeardownOperator
 
-from .conftest import IMAGE, Namespace, Run, fired, wait_for, worker_pod
+from ..conftest import IMAGE, Namespace, Run, fired, wait_for, worker_pod
 
 WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
 COUNT = "import time\nfor i in range(12):\n    print('step', i)\n    time.sleep(.5)"

@@ -11,7 +11,7 @@ from kubernetes.client import SchedulingV1Api, V1ResourceRequirements
 
 from support.cluster import INDEX_LABEL, OURS, pod_spec
 
-from .conftest import IMAGE, Namespace, Run, fault, wait_for
+from ..conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import FIRST_WAITS, ONE_FAILS, failed, goes_on
 from .test_gang import TALK
 

@@ -18,7 +18,7 @@ from toposieve_airflow.kubernetes.spark.driver import DriverWatch
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
-from .conftest import IMAGE, Namespace, Run, fault, wait_for
+from ..conftest import IMAGE, Namespace, Run, fault, wait_for
 from .test_failures import COUNT, WAIT
 
 FORCE = Right("", "pods", "delete")

@@ -14,7 +14,7 @@ from toposieve_airflow.contract.step import STEP_VERSION
 from toposieve_airflow.profile import load_profile
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
-from .conftest import Namespace, Run
+from ..conftest import Namespace, Run
 
 TALK = textwrap.dedent("""
     import json, os, socket, time
