@@ -24,6 +24,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from support.airflow_environment import CONFIG_FOLDER
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
 from support.kubernetes_gangs import TaskInstance, workers_heard
+from support.proven_faults import is_proven, record
 from toposieve_airflow.kubernetes.gang import trigger
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 
@@ -38,14 +39,25 @@ os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps(CONNECTION)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the faults of other days, and all of them where no command does them, unless all are asked for."""
+    """Leave out the faults of other days that this code has borne, and all where no command does them."""
     if config.getoption("--faults") == "all":
         return
     faults = [item for item in items if item.get_closest_marker("faults")]
-    today = datetime.now(UTC).toordinal() % DAYS if FAULTS_VARIABLE in os.environ else None
-    left_out = [item for item in faults if zlib.crc32(item.name.encode()) % DAYS != today]
+    left_out = [item for item in faults if FAULTS_VARIABLE not in os.environ or not _is_of_today(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def _is_of_today(fault: pytest.Item) -> bool:
+    today = datetime.now(UTC).toordinal() % DAYS
+    return zlib.crc32(fault.name.encode()) % DAYS == today or not is_proven(fault.path)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write down which code has borne all faults."""
+    options = session.config.option
+    if exitstatus == pytest.ExitCode.OK and options.faults == "all" and not options.keyword and not options.collectonly:
+        record({item.path for item in session.items if item.get_closest_marker("faults")})
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
