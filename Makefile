@@ -16,7 +16,8 @@ PYTEST := -m pytest -q
 # An environment, and a link by which paths of profiles and images find its packages, whatever Python's version is.
 VENV = $(UV) venv --quiet --clear --python .uv/bin/python $(1) && ln -sr $(1)/lib/python3.*/site-packages $(1)
 # Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
-INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc
+INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc \
+	--config-settings-package 'pyspark:--build-option=--compression=stored'
 # All of an environment from its lock, and our code in it. Arguments: environment, lock, folder of the code.
 BUILD = $(call VENV,$(1)) && $(INSTALL) --python $(1)/bin/python -r $(2) && \
 	echo "$(CURDIR)/$(3)" > $(1)/site-packages/toposieve.pth
