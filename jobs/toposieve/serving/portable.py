@@ -107,18 +107,18 @@ class _Graph:
         moved = self.add("Sub", [name, self.weight(f"{name}_offset", offset)], f"{name}_moved")
         self.add("Div", [moved, self.weight(f"{name}_scale", scale)], f"{name}_scaled")
 
-    def gemm(self, name: str, given: str, kernel: Array, bias: Array) -> str:
-        """A layer of (events, any)."""
-        return self.add("Gemm", [given, *self._dense_weights(name, kernel, bias)], name)
+    def gemm(self, name: str, given: str, weights: tuple[str, str]) -> str:
+        """A layer of (events, any), of :meth:`dense_weights`."""
+        return self.add("Gemm", [given, *weights], name)
 
-    def of_each(self, name: str, given: str, kernel: Array, bias: Array) -> str:
+    def of_each(self, name: str, given: str, weights: tuple[str, str]) -> str:
         """The same of each particle, (events, particles, any)."""
-        kernel_name, bias_name = self._dense_weights(name, kernel, bias)
-        return self.add("Add", [self.add("MatMul", [given, kernel_name], f"{name}_products"), bias_name], name)
+        kernel, bias = weights
+        return self.add("Add", [self.add("MatMul", [given, kernel], f"{name}_products"), bias], name)
 
-    def _dense_weights(self, name: str, kernel: Array, bias: Array) -> list[str]:
-        name = name.removesuffix("_sums")
-        return [self.weight(f"{name}_kernel", kernel), self.weight(f"{name}_bias", bias)]
+    def dense_weights(self, name: str, kernel: Array, bias: Array) -> tuple[str, str]:
+        """Those of a layer."""
+        return self.weight(f"{name}_kernel", kernel), self.weight(f"{name}_bias", bias)
 
     def reshaped(self, name: str, given: str, shape: list[int]) -> str:
         """In another shape, of which 0 stands for what it was."""
@@ -189,14 +189,14 @@ def _gates(values: Array) -> Array:
 
 
 def _dense(graph: _Graph, layer: keras.layers.Dense, inputs: list[str]) -> str:
-    kernel, bias = layer.get_weights()
     activation = layer.activation.__name__
     sums = graph.of_each if len(layer.input.shape) > 2 else graph.gemm
+    if activation not in ("linear", *_ACTIVATIONS):
+        raise NotPortableError(f"layer {layer.name}: {activation} has no portable form: serve the SavedModel instead")
+    weights = graph.dense_weights(layer.name, *layer.get_weights())
     if activation == "linear":
-        return sums(layer.name, inputs[0], kernel, bias)
-    if activation in _ACTIVATIONS:
-        return graph.add(_ACTIVATIONS[activation], [sums(f"{layer.name}_sums", inputs[0], kernel, bias)], layer.name)
-    raise NotPortableError(f"layer {layer.name}: {activation} has no portable form: serve the SavedModel instead")
+        return sums(layer.name, inputs[0], weights)
+    return graph.add(_ACTIVATIONS[activation], [sums(f"{layer.name}_sums", inputs[0], weights)], layer.name)
 
 
 def _norm(graph: _Graph, layer: keras.layers.LayerNormalization, inputs: list[str]) -> str:
@@ -211,7 +211,8 @@ def _attention(graph: _Graph, layer: keras.layers.MultiHeadAttention, inputs: li
     units, heads, width = weights[0].shape
 
     def project(part: str, kernel: Array, bias: Array, order: list[int]) -> str:
-        flat = graph.of_each(f"{name}_{part}_flat", inputs[0], kernel.reshape(units, -1), bias.reshape(-1))
+        projecting = graph.dense_weights(f"{name}_{part}_flat", kernel.reshape(units, -1), bias.reshape(-1))
+        flat = graph.of_each(f"{name}_{part}_flat", inputs[0], projecting)
         apart = graph.reshaped(f"{name}_{part}_apart", flat, [0, 0, heads, width])
         return graph.add("Transpose", [apart], f"{name}_{part}", perm=order)
 
@@ -225,7 +226,7 @@ def _attention(graph: _Graph, layer: keras.layers.MultiHeadAttention, inputs: li
     summed = graph.add("MatMul", [shares, value], f"{name}_summed")
     together = graph.add("Transpose", [summed], f"{name}_together", perm=[0, 2, 1, 3])
     flat = graph.reshaped(f"{name}_flat", together, [0, 0, heads * width])
-    return graph.of_each(name, flat, mixing.reshape(heads * width, -1), mixing_bias)
+    return graph.of_each(name, flat, graph.dense_weights(name, mixing.reshape(heads * width, -1), mixing_bias))
 
 
 def _mean(graph: _Graph, layer: keras.layers.GlobalAveragePooling1D, inputs: list[str]) -> str:
