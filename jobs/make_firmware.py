@@ -74,7 +74,10 @@ def _run(base: Key, args: argparse.Namespace) -> str:
         InvalidInputError: What is given cannot be a run, or there is no such version.
     """
     if args.run is None:
-        return registry.run_of_version(base, path_key("--name", args.name), args.version)
+        try:
+            return registry.run_of_version(base, path_key("--name", args.name), args.version)
+        except registry.RunGoneError as error:
+            raise InvalidInputError(f"{error}, or give --run") from None
     if not re.fullmatch(r"models/[\w.-]+/[\w.-]+", args.run) or ".." in args.run:
         raise InvalidInputError(f"--run {args.run}: expected models/hlf/RUN, as a training's log names its run")
     return str(args.run)

@@ -93,6 +93,10 @@ class Pointer(_Record):
     """What asked for it, such as a run of Airflow, by its name."""
 
 
+class RunGoneError(InvalidInputError):
+    """The run that a version is of is not there as it was."""
+
+
 class Published(NamedTuple):
     """A pointer and its number."""
 
@@ -233,14 +237,15 @@ def run_of_version(base: Key, name: str, number: int) -> str:
         number: Of the version.
 
     Raises:
-        InvalidInputError: There is no such version, or its run is gone, or another one by now.
+        InvalidInputError: There is no such version.
+        RunGoneError: Its run is gone, or another one by now.
     """
     folder = registry_folder(base, name)
     version = read_version(folder, number)
     run = f"models/{version.architecture}/{version.metrics['run'].rpartition('/')[2]}"
     manifest = read_manifest_if_any(base / run)
     if manifest is None or fingerprint(manifest) != version.lineage.get(run):
-        raise InvalidInputError(
+        raise RunGoneError(
             f"version {number} of {folder} is of {base / run}, which is gone or another one by now: register a model "
             "that is there"
         )
