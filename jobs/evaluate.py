@@ -164,7 +164,7 @@ def _labels(args: argparse.Namespace) -> dict[str, str]:
     for label, name in names.items():
         if not re.fullmatch(r"models/[\w.-]+/[\w.-]+", name) or ".." in name:
             raise InvalidInputError(
-                f"--labels {label}: expected NAME=models/MODEL/RUN, as a training's log names its run"
+                f"--labels {label}: {name!r} is no run: expected NAME=models/MODEL/RUN, as a training's log names it"
             )
     if not names and not args.missing:
         raise InvalidInputError("--labels is missing: give NAME=models/MODEL/RUN, as a training's log names its run")
