@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import IngestConfig
 from toposieve.errors import InvalidInputError
@@ -20,7 +21,7 @@ from toposieve.io.delphes import SourceFile, entry_ranges, read_events
 from toposieve.io.manifests import BadFile, Manifest, Unit, gather_notes, in_order
 from toposieve.io.names import sample_of, unit_name
 from toposieve.io.parquet import EVENTS_SCHEMA, event_writer, events_to_arrow
-from toposieve.io.raw import FoundFile
+from toposieve.io.raw import FoundFile, Ingested, find_files
 from toposieve.io.stages import Options, warn_of_quarantined
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
@@ -151,16 +152,8 @@ def ingest_files(
     Raises:
         InvalidInputError: A file is bad and may not be quarantined, or every file is bad.
     """
-    inspected = inspect_all(raw, files, publication.folder, spark)
-    good = [file for file in inspected if isinstance(file, SourceFile)]
-    bad = [file for file in inspected if isinstance(file, BadFile)] + find_copies(good)
-    reasons = "\n".join(file.reason for file in bad)
-    if bad and not options.quarantine:
-        raise InvalidInputError(reasons)
-    sources, adopt = {file.source for file in bad}, not options.recompute
-    items = plan([file for file in good if file.id not in sources], publication.folder, config, adopt=adopt)
-    if not items:
-        raise InvalidInputError(f"every file is bad:\n{reasons}")
+    good, bad = _inspected(raw, files, publication.folder, spark, options)
+    items = plan(good, publication.folder, config, adopt=not options.recompute)
     kept = kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
     before = {(unit.range, unit.input): unit for unit in kept}
     units = [before.get((unit.range, unit.input), unit) for unit in map(IngestItem.unit, items)]
@@ -173,10 +166,49 @@ def ingest_files(
         for number, finished in stored.items():
             units[todo[number]] = finished.unit
         made = [todo[number] for number, finished in stored.items() if not finished.adopted]
-    said = {file.id: file.cross_section for file in files}
-    units = [unit.model_copy(update={"cross_section": said[unit.source]}) for unit in units]
     new_events = sum(items[number].events for number in made)
-    return IngestedFiles(in_order(units), new_events, tuple(sorted(bad, key=lambda file: file.source)))
+    return IngestedFiles(_with_cross_sections(units, files), new_events, bad)
+
+
+def look_into(raw: Key, partition: str, folder: Key, spark: SparkOnDemand, options: Options) -> Ingested:
+    """A partition of raw files as ingest would put it on record, for a stage that needs no such record.
+
+    Args:
+        raw: The folder of all raw files.
+        partition: Whose files are looked for.
+        folder: The stage's output folder, which remembers what was inspected.
+        spark: Started if there is much to inspect.
+        options: What the command line wants.
+
+    Raises:
+        InvalidInputError: There are no files, one is bad and may not be quarantined, or every one is bad.
+    """
+    config, files = IngestConfig(), find_files(raw, schema.SAMPLES, partition)
+    good, bad = _inspected(raw, files, folder, spark, options)
+    units = _with_cross_sections([item.unit() for item in plan(good, folder, config)], files)
+    return Ingested(raw, folder, events_manifest(IngestedFiles(units, 0, bad), None, config, schema.SAMPLES))
+
+
+def _inspected(
+    raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand, options: Options
+) -> tuple[list[SourceFile], tuple[BadFile, ...]]:
+    """Good files, and the others."""
+    inspected = inspect_all(raw, files, folder, spark)
+    good = [file for file in inspected if isinstance(file, SourceFile)]
+    bad = [file for file in inspected if isinstance(file, BadFile)] + find_copies(good)
+    reasons = "\n".join(file.reason for file in bad)
+    if bad and not options.quarantine:
+        raise InvalidInputError(reasons)
+    sources = {file.source for file in bad}
+    good = [file for file in good if file.id not in sources]
+    if not good:
+        raise InvalidInputError(f"every file is bad:\n{reasons}")
+    return good, tuple(sorted(bad, key=lambda file: file.source))
+
+
+def _with_cross_sections(units: Iterable[Unit], files: Iterable[FoundFile]) -> tuple[Unit, ...]:
+    said = {file.id: file.cross_section for file in files}
+    return in_order(unit.model_copy(update={"cross_section": said[unit.source]}) for unit in units)
 
 
 def _store(items: Sequence[IngestItem], spark: SparkOnDemand, *, keep_going: bool) -> dict[int, Finished]:

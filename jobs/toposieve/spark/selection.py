@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -154,21 +154,48 @@ def select_partition(
     Raises:
         InvalidInputError: A file is gone, damaged, has changed, or holds values that it must not.
     """
+
+    def item(name: str, unit: Unit, origin: SourceFile | Key) -> SelectItem:
+        return SelectItem(unit, origin, publication.folder, name, config, not options.recompute)
+
     names = unit_names(ingested.manifest.units, config)
-    kept = {
-        unit.outputs[0].path: unit for unit in kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
-    }
+    kept = kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
+    return make_of_events(ingested, publication, names, kept, item, select_unit, spark, options)
+
+
+def make_of_events(
+    ingested: Ingested,
+    publication: Publication,
+    names: Mapping[str, Unit],
+    published: Iterable[Unit],
+    item: Callable[[str, Unit, SourceFile | Key], Any],
+    make: Callable[[Any], Finished],
+    spark: SparkOnDemand,
+    options: Options,
+) -> Selected:
+    """Make a file of each ingested unit, as selection does.
+
+    Args:
+        ingested: The partition.
+        publication: Where to.
+        names: File → the ingested unit that it is made of.
+        published: What is there already, and good.
+        item: (name, ingested unit, where its events are) → what a task is told; it has ``source``, the ingested unit.
+        make: What the task does.
+        spark: Started only if there is something to do.
+        options: What the command line wants.
+
+    Raises:
+        InvalidInputError: A file is gone, damaged, has changed, or holds values that it must not.
+    """
+    kept = {unit.outputs[0].path: unit for unit in published}
     bad = _known_bad(publication.previous, ingested.manifest.units, options)
     left_out = {file.source for file in bad}
     todo = {name: unit for name, unit in names.items() if name not in kept and unit.source not in left_out}
     logger.info("%d units: %d done before, %d to do", len(names), len(names) - len(todo), len(todo))
     origins, gone = find_events(ingested, todo.values(), spark, options)
-    items = [
-        SelectItem(unit, origins[unit.range], publication.folder, name, config, not options.recompute)
-        for name, unit in todo.items()
-        if unit.range in origins
-    ]
-    new, failed = _run(items, spark, keep_going=options.quarantine)
+    items = [item(name, unit, origins[unit.range]) for name, unit in todo.items() if unit.range in origins]
+    new, failed = _run(items, make, spark, keep_going=options.quarantine)
     bad += gone + failed
     left_out = {file.source for file in bad}
     old = [unit for name, unit in kept.items() if name in names]
@@ -189,11 +216,11 @@ def _known_bad(previous: Manifest | None, units: Iterable[Unit], options: Option
 
 
 def _run(
-    items: Sequence[SelectItem], spark: SparkOnDemand, *, keep_going: bool
+    items: Sequence[Any], make: Callable[[Any], Finished], spark: SparkOnDemand, *, keep_going: bool
 ) -> tuple[list[Finished], list[BadFile]]:
     if not items:
         return [], []
-    outcome = run_on_spark(spark(), select_unit, items, name="selecting", keep_going=keep_going)
+    outcome = run_on_spark(spark(), make, items, name="selecting", keep_going=keep_going)
     failed: dict[str, BadFile] = {}
     for number in sorted(outcome.bad, key=lambda number: items[number].source.entry_start, reverse=True):
         # Several units of a file may find it bad: the reason of its first stands.
@@ -210,10 +237,15 @@ def select_unit(item: SelectItem) -> Finished:
     Raises:
         InvalidInputError: The file is missing or damaged, or holds other events than its manifest says.
     """
-    return adopt_or_make(item.folder, item.name, partial(_write_selected, item), adopt=item.adopt)
+    return adopt_or_make(item.folder, item.name, partial(write_selected, item), adopt=item.adopt)
 
 
-def _write_selected(item: SelectItem, path: Path) -> Unit:
+def write_selected(item: SelectItem, path: Path) -> Unit:
+    """Write the selected events of one range of entries, and return its record.
+
+    Raises:
+        InvalidInputError: As of :func:`select_unit`.
+    """
     source, tally = item.source, Tally(item.config.btag_mask[sample_of(item.source.source)])
 
     def passed() -> Iterator[SelectedBatch]:
