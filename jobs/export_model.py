@@ -10,8 +10,8 @@ The graph takes physical units, as the metadata in it say: high_level (events, 1
 in sequence order, padded on the right, with lengths (events,). It gives logits and probabilities. It is compared with
 the network on all test events first, and kept only if no probability differs by more than 1e-5.
 
-Trees and models of an imported dataset, which does not say how it was scaled, have no portable form: with
---where-possible this is only said.
+An imported dataset does not say how it was scaled: the graph of a model of such a one takes events as they are there.
+Trees have no portable form: with --where-possible this is only said.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from toposieve.io.scores import probabilities, read_scores, scores_folder
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
 from toposieve.preprocessing import Scaling
-from toposieve.serving.exports import NotPortableError, keep_export, read_export
+from toposieve.serving.exports import NotPortableError, keep_export, read_export, units_of
 
 TOLERANCE = 1e-5
 """Largest difference of a probability."""
-BATCH_EVENTS = 512
 
 logger = logging.getLogger("export_model")
 
@@ -94,20 +93,19 @@ def _portable(folder: Key, number: int, version: registry.Version) -> bytes:
     from toposieve.training.export import scaled_part
 
     files = {key.name: key for key in registry.files_of(folder, version)}
-    if SCALING_NAME not in files:
-        raise NotPortableError(f"version {number}: its dataset does not say how it was scaled: export another")
+    scaling = Scaling.from_json(files[SCALING_NAME].read_text()) if SCALING_NAME in files else None
     with files["model.keras"].fetch() as path:
         model = scaled_part(keras.models.load_model(path, compile=False), version.architecture)
-    return to_onnx(model, Scaling.from_json(files[SCALING_NAME].read_text()), _metadata(version))
+    return to_onnx(model, scaling, _metadata(version, scaled=scaling is None))
 
 
-def _metadata(version: registry.Version) -> dict[str, Any]:
+def _metadata(version: registry.Version, *, scaled: bool) -> dict[str, Any]:
     """What the file says of itself; nothing in it is another for the same model."""
     keys = ("target", "threshold")
     return {
         "architecture": version.architecture,
         "classes": version.classes,
-        "features": {name: [[each.name, each.unit] for each in of] for name, of in version.features.items()},
+        "features": units_of(version.features, scaled=scaled),
         "thresholds": {
             name: [{key: point[key] for key in keys} for point in of] for name, of in version.thresholds.items()
         },
@@ -123,13 +121,16 @@ def _compare(base: Key, run: str, content: bytes, number: int) -> tuple[int, flo
     """
     from toposieve.evaluation.inputs import open_test_data
     from toposieve.serving.scorer import Scorer
-    from toposieve.serving.stored_events import physical_events
+    from toposieve.serving.stored_events import DatasetEvents
 
     dataset = base / next(iter(read_manifest(base / run).inputs))
-    data, scorer = open_test_data(dataset), Scorer(content, number)
+    data = open_test_data(dataset)
+    scorer = Scorer(content, number, scaled=data.scaling is None)
     expected = probabilities(read_scores(scores_folder(base, dataset.name, base / run), "test").logits)
-    found = [scorer.logits(*events) for events in physical_events(data, scorer.inputs, BATCH_EVENTS)]
-    difference = float(np.abs(probabilities(np.concatenate(found)) - expected).max())
+    units = [unit for unit in data.manifest.units if unit.source.partition("/")[0] == data.split.name]
+    shards = [DatasetEvents(dataset, unit, data.split.classes, data.scaling) for unit in units]
+    found = np.concatenate([scored.logits for shard in shards for scored in shard.scored(scorer)])
+    difference = float(np.abs(probabilities(found) - expected).max())
     if not difference <= TOLERANCE:
         raise InvalidInputError(
             f"version {number}: a probability of the portable form differs by {difference:.1e} from the network's on "

@@ -47,9 +47,13 @@ NOT_USED = {
     "ingest": {"toposieve.physics.selection"},
     "evaluate": {"toposieve.io.selected"},
     "prepare": {f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")},
-    "decide": {f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")},
+    "decide": {
+        *(f"toposieve.physics.{name}" for name in ("leptons", "particles", "selection")),
+        *("toposieve.spark.selection", "toposieve.io.delphes", "toposieve.io.raw"),
+    },
 }
-"""What a stage imports but does not use: ``io`` and ``physics.features`` serve several."""
+"""What a stage imports but does not use: ``io`` and ``physics.features`` serve several. Of raw events, decisions carry
+the selection's number."""
 
 
 def path_of(module: str) -> Path | None:

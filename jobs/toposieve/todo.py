@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
@@ -12,6 +13,8 @@ from toposieve.config import DecisionConfig, IngestConfig, SelectionConfig
 from toposieve.cost import Work
 from toposieve.errors import InvalidInputError
 from toposieve.io import datasets
+from toposieve.io.decisions import events_of
+from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Unit
 from toposieve.io.publication import Publication
 from toposieve.io.raw import FoundFile, Ingested, read_known
@@ -43,18 +46,29 @@ def ingest_work(
         config: Its configuration.
         recompute: Whether everything is made anew.
     """
-    known = read_known(publication.folder, raw)
-    new = [file for file in files if not (file.id in known and file.is_still(known[file.id]))]
+    known, new = _known(raw, files, publication)
     kept = {unit.source for unit in _kept(publication, config.hash, "ingest", recompute) if unit.outputs}
     stored = [file for file in files if config.store_events and (file in new or file.id not in kept)]
-    events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in stored]
+    store = _read_all(raw, stored, known, config)
+    return {"ingest": _look_into(raw, new), "store events": replace(store, written=store.events)}
+
+
+def _known(
+    raw: Key, files: Sequence[FoundFile], publication: Publication
+) -> tuple[dict[str, SourceFile], list[FoundFile]]:
+    """What was inspected, by file id, and the files that are not, or not as they are now."""
+    known = read_known(publication.folder, raw)
+    return known, [file for file in files if not (file.id in known and file.is_still(known[file.id]))]
+
+
+def _look_into(raw: Key, files: Sequence[FoundFile]) -> Work:
+    return Work(len(files), len(files), 0, _size(files), branches(raw, [file.id for file in files]))
+
+
+def _read_all(raw: Key, files: Sequence[FoundFile], known: Mapping[str, SourceFile], config: IngestConfig) -> Work:
+    events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in files]
     units = sum(max(1, math.ceil(each / config.entries_per_unit)) for each in events)
-    return {
-        "ingest": Work(len(new), len(new), 0, _size(new), branches(raw, [file.id for file in new])),
-        "store events": Work(
-            len(stored), units, sum(events), _size(stored), branches(raw, [file.id for file in stored]), sum(events)
-        ),
-    }
+    return Work(len(files), units, sum(events), _size(files), branches(raw, [file.id for file in files]))
 
 
 def _size(files: Sequence[FoundFile]) -> int:
@@ -111,7 +125,7 @@ def prepare_work(
 def decide_work(
     units: Mapping[str, Unit], publication: Publication, config: DecisionConfig, *, recompute: bool
 ) -> Works:
-    """Selected units that a model has not decided on yet.
+    """Units of selected events, or of a dataset, that a model has not decided on yet.
 
     Args:
         units: File that each of them becomes → the unit.
@@ -121,9 +135,29 @@ def decide_work(
     """
     done = {unit.outputs[0].path for unit in _kept(publication, config.hash, "decide", recompute)}
     todo = [unit for name, unit in units.items() if name not in done]
-    events = sum(unit.counts[schema.CUTFLOW[-1]] for unit in todo)
+    events = sum(events_of(unit) for unit in todo)
     size = sum(file.bytes for unit in todo for file in unit.outputs)
     return {"decide": Work(len(todo), len(todo), events, size, written=events)}
+
+
+def decide_raw_work(
+    raw: Key, files: Sequence[FoundFile], publication: Publication, config: DecisionConfig, *, recompute: bool
+) -> Works:
+    """Raw files to inspect, to select and to decide on, of those that a model has not decided on yet.
+
+    Args:
+        raw: The folder of all raw files.
+        files: What is there.
+        publication: Of the decisions, looked at.
+        config: How the model decides.
+        recompute: Whether everything is made anew.
+    """
+    known, new = _known(raw, files, publication)
+    done = {unit.source for unit in _kept(publication, config.hash, "decide", recompute)}
+    todo = [file for file in files if file in new or file.id not in done]
+    select = _read_all(raw, todo, known, IngestConfig())
+    events = round(HOPED_SHARE * select.events)
+    return {"ingest": _look_into(raw, new), "select": select, "decide": Work(0, select.units, events, written=events)}
 
 
 def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> Works:

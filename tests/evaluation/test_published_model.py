@@ -1,4 +1,4 @@
-"""Raw events, fed to a published model with nothing but what the registry has, get the scores of its evaluation."""
+"""Events, fed to a published model with nothing but what the registry has, get the scores of its evaluation."""
 
 import json
 import os
@@ -9,18 +9,26 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.special import softmax
 
 import evaluate
 import export_model
+import import_dataset
+import score
 from support import evaluation_data
 from support.delphes_files import write_events
 from support.events import random_events
+from support.on_spark import run_here
+from support.published_files import write_published
 from toposieve import registry, schema
 from toposieve.config import SelectionConfig, TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
+from toposieve.io.decisions import decisions_folder
 from toposieve.io.delphes import inspect_file, read_events
+from toposieve.io.manifests import read_manifest
 from toposieve.io.scores import read_scores, scores_folder
 from toposieve.io.selected import SelectedBatch
 from toposieve.io.store import Key
@@ -31,6 +39,7 @@ from toposieve.preprocessing import SCALED_FEATURES, Scaling
 from toposieve.serving.events import Event
 from toposieve.serving.exports import read_export
 from toposieve.serving.scorer import Scorer
+from toposieve.spark import decisions
 from toposieve.spark.preparation_passes import scale_particles
 from toposieve.training.architectures.parts import logits_of
 from toposieve.training.export import scaled_part
@@ -113,16 +122,21 @@ def base(tmp_path_factory):
     for model in MODELS:
         config = TrainingConfig(model=model)
         runs[model] = evaluation_data.write_run(folder, dataset, config, bias=(0.1, 0.0, -0.1), scaling=scaling)
-    labels = [f"{model}={run.relative_to(folder)}" for model, run in runs.items()]
-    command = ["--base", str(folder), "--dataset", "demo", "--report", "r", "--set", "bootstrap_samples=2"]
+    publish(base, "demo", runs)
+    return base
+
+
+def publish(base, dataset, runs):
+    """Evaluate runs, and publish each by the name of its label."""
+    labels = [f"{label}={run.relative_to(str(base))}" for label, run in runs.items()]
+    command = ["--base", str(base), "--dataset", dataset, "--report", dataset, "--set", "bootstrap_samples=2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("toposieve.evaluation.content.draw", lambda *_: {})  # pictures take longer than all the rest
         patch.setattr("toposieve.evaluation.report.render", lambda *_: "")
         evaluate.main(evaluate.arg_parser().parse_args([*command, "--labels", *labels]))
-    for model in MODELS:
-        version = registry.register(base, model, "r", model)
-        registry.publish(registry.registry_folder(base, model), version, "ada", "x")
-    return base
+    for label in runs:
+        version = registry.register(base, label, dataset, label)
+        registry.publish(registry.registry_folder(base, label), version, "ada", "x")
 
 
 def inputs_of(selected, names):
@@ -215,3 +229,27 @@ def test_raw_events_get_the_same_from_the_exported_model(base, model):
     expected = softmax(evaluated.logits, axis=1) >= thresholds
     np.testing.assert_array_equal([each.accepted for each in of_test], expected)
     assert 0 < np.count_nonzero(expected) < expected.size
+
+
+def test_an_imported_dataset_gets_the_scores_of_its_evaluation_from_the_exported_model(tmp_path, monkeypatch):
+    """As it is, for nobody knows how it was scaled."""
+    monkeypatch.setattr(decisions, "run_on_spark", run_here)
+    monkeypatch.setattr("toposieve.spark.session.SparkOnDemand.__call__", lambda _: None)
+    write_published(tmp_path / "files")
+    folders = [f"--{split}={tmp_path / 'files' / split}" for split in ("train", "test")]
+    where = ["--base", str(tmp_path), "--dataset", "theirs"]
+    import_dataset.main(import_dataset.arg_parser().parse_args([*where, *folders]))
+    base, config = evaluation_data.base_key(tmp_path), TrainingConfig(model="inclusive")
+    bias = (0.1, 0.0, -0.1)
+    run = evaluation_data.write_run(tmp_path, tmp_path / "datasets/theirs", config, bias=bias, physical=False)
+    publish(base, "theirs", {"inclusive": run})
+    export(base, "inclusive")
+    score.main(score.arg_parser().parse_args([*where, "--name", "inclusive"]))
+
+    evaluated = read_scores(scores_folder(base, "theirs", base / run.relative_to(tmp_path).as_posix()), "test")
+    folder = decisions_folder(base, "inclusive", 1, "datasets/theirs")
+    units = [unit for unit in read_manifest(folder).units if unit.source.startswith("test/")]
+    found = pa.concat_tables(pq.read_table(str(folder / unit.outputs[0].path)) for unit in units)
+    assert found["event_id"].to_pylist() == evaluated.event_ids.to_pylist()
+    scores = np.stack([found[f"score_{name}"] for name in schema.SAMPLES], axis=1)
+    np.testing.assert_allclose(scores, evaluated.logits, rtol=0, atol=TOLERANCE)

@@ -14,10 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import import_dataset
+import ingest
 import score
+import select_events
+from support import evaluation_data
+from support.delphes_files import collections, with_leaf, write_collections, write_events
+from support.events import random_events
 from support.on_spark import run_here
+from support.published_files import write_published
 from support.selected_files import SelectedUnit, batch_of, random_units, write_selected
 from support.serving_data import POINTS, portable
+from support.training_data import make_events
 from toposieve import registry, schema
 from toposieve.config import SelectionConfig
 from toposieve.errors import InvalidInputError
@@ -29,7 +37,7 @@ from toposieve.models import ARCHITECTURES
 from toposieve.serving.events import Decision, Event
 from toposieve.serving.exports import keep_export
 from toposieve.serving.scorer import Scorer
-from toposieve.spark import decisions
+from toposieve.spark import decisions, selection, verification
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -67,24 +75,26 @@ def registry_of(base: Path) -> Key:
     return registry.registry_folder(root_key("--base", str(base)), "topology")
 
 
-def write_version(folder: Key, number: int, architecture: str, classes: tuple[str, ...]) -> None:
-    version = registry.Version(
-        label=architecture,
-        architecture=architecture,
-        files=(),
-        classes=classes,
-        features=registry.describe_features(ARCHITECTURES[architecture].inputs),
-        thresholds={},
-        metrics={},
-        lineage={},
-        configuration={"selection": SelectionConfig().model_dump(mode="json")},
-        code={},
-    )
+def write_version(folder: Key, number: int, architecture: str, classes: tuple[str, ...], **fields: Any) -> None:
+    content = {
+        "label": architecture,
+        "architecture": architecture,
+        "files": (),
+        "classes": classes,
+        "features": registry.describe_features(ARCHITECTURES[architecture].inputs),
+        "thresholds": {},
+        "metrics": {},
+        "lineage": {},
+        "configuration": {"selection": SelectionConfig().model_dump(mode="json")},
+        "code": {},
+    }
+    version = registry.Version.model_validate({**content, **fields})
     (folder / registry.VERSIONS / f"{number:06d}.json").write_bytes(version.to_bytes())
 
 
 def run(base: Path, *arguments: str) -> None:
-    score.main(score.arg_parser().parse_args(["--base", str(base), "--partition", DAY, *arguments]))
+    day = () if "--dataset" in arguments else ("--partition", DAY)
+    score.main(score.arg_parser().parse_args(["--base", str(base), *day, *arguments]))
 
 
 def target(base: Path, version: int = 1) -> Key:
@@ -111,6 +121,12 @@ def rows_of(base: Path, version: int = 1) -> dict[str, dict[str, Any]]:
     folder = Path(str(target(base, version)))
     tables = [pq.read_table(folder / file.path) for file in manifest_of(base, version).outputs()]
     return {row["event_id"]: row for row in pa.concat_tables(tables).to_pylist()}
+
+
+def run_stages(base: Path, day: str) -> None:
+    """Ingest and select."""
+    for job in (ingest, select_events):
+        job.main(job.arg_parser().parse_args(["--base", str(base), "--partition", day]))
 
 
 def events_of(unit: SelectedUnit) -> list[Event]:
@@ -256,6 +272,174 @@ def test_a_damaged_file_is_named(base: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InvalidInputError, match=rf"{file.path} is damaged"):
         run(base)
+
+
+# --- raw events ------------------------------------------------------------------------------------------------------
+
+RAW_DAY = "2026-02-01"
+RAW = ("--partition", RAW_DAY, "--source", "raw")
+RAW_EVENTS = 12
+"""Of each file."""
+
+
+@pytest.fixture
+def raw(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same base, with a day of which there are only ROOT files."""
+    for module in (selection, verification):
+        monkeypatch.setattr(module, "run_on_spark", run_here)
+    for number, file in enumerate(("qcd/{}/a.root", "ttbar/{}/b.root", "ttbar/{}/c.root")):
+        write_events(base / "raw" / file.format(RAW_DAY), random_events(number, RAW_EVENTS, particles=20))
+    return base
+
+
+def raw_target(base: Path, version: int = 1) -> Key:
+    return target(base, version).parent / RAW_DAY
+
+
+def contents_of_raw(base: Path) -> dict[str, bytes]:
+    """Unit → its decisions."""
+    folder = raw_target(base)
+    return {unit.source: (folder / unit.outputs[0].path).read_bytes() for unit in read_manifest(folder).units}
+
+
+def test_raw_events_get_the_bits_of_selected_ones_and_what_is_dropped_is_counted(raw: Path, caplog) -> None:
+    caplog.set_level("INFO")
+    run(raw, *RAW)
+    manifest, found = read_manifest(raw_target(raw)), contents_of_raw(raw)
+    assert not (raw / "events").exists()
+    assert not (raw / "selected" / RAW_DAY).exists()
+    run_stages(raw, RAW_DAY)
+    run(raw, "--partition", RAW_DAY, "--replace")
+    again = read_manifest(raw_target(raw))
+    assert contents_of_raw(raw) == found
+    assert ([*manifest.inputs], [*again.inputs]) == ([f"raw/{RAW_DAY}"], [f"selected/{RAW_DAY}"])
+    assert manifest.notes == again.notes != ()
+    decided, dropped = manifest.total("events"), manifest.total("not_selected")
+    assert decided + dropped == 3 * RAW_EVENTS
+    assert min(decided, dropped) > 0
+    dropped_of_qcd = next(unit.counts["not_selected"] for unit in manifest.units if unit.source.startswith("qcd"))
+    assert f"; {dropped_of_qcd} were not selected: no decision" in caplog.text
+
+
+def test_raw_events_are_selected_by_the_cuts_of_the_model(raw: Path) -> None:
+    run(raw, *RAW)
+    cuts = SelectionConfig(lepton_pt_min=40).model_dump(mode="json")
+    write_version(registry_of(raw), 2, "hlf", CLASSES, configuration={"selection": cuts})
+    run(raw, *RAW, "--version", "2")
+    strict, loose = (read_manifest(raw_target(raw, version)).total("events") for version in (2, 1))
+    assert 0 < strict < loose
+    write_version(registry_of(raw), 2, "hlf", CLASSES, configuration={})
+    with pytest.raises(InvalidInputError, match="version 2 does not say how its events were selected"):
+        run(raw, *RAW, "--version", "2")
+
+
+def test_raw_decisions_are_resumed_verified_and_planned(raw: Path, capsys) -> None:
+    run(raw, *RAW, "--plan")
+    planned = capsys.readouterr().out
+    assert "plan: select: 3 files, 3 units" in planned
+    assert "plan: decide: 3 units" in planned
+    assert not Path(str(raw_target(raw))).exists()
+    run(raw, *RAW)
+    folder, found = raw_target(raw), contents_of_raw(raw)
+    files = {name: stat.version for name, stat in folder.list().items() if name.endswith(".parquet")}
+    run(raw, *RAW)
+    run(raw, *RAW, "--plan")
+    assert "plan: nothing to do" in capsys.readouterr().out
+    damaged = next(read_manifest(folder).outputs()).path
+    (folder / damaged).write_bytes((folder / damaged).read_bytes()[::-1])
+    run(raw, *RAW, "--verify")
+    assert contents_of_raw(raw) == found
+    assert {name for name, stat in folder.list().items() if stat.version != files.get(name, stat.version)} == {damaged}
+    write_events(raw / "raw" / "qcd" / RAW_DAY / "new.root", random_events(7, RAW_EVENTS, particles=20))
+    run(raw, *RAW)
+    assert contents_of_raw(raw).items() > found.items()
+
+
+def test_a_bad_raw_file_stops_the_run_or_is_quarantined(raw: Path) -> None:
+    (raw / "raw" / "qcd" / RAW_DAY / "empty.root").write_bytes(b"")
+    content = collections(random_events(0, RAW_EVENTS, particles=20))
+    values = content["MissingET"].leaves["MET"].copy()
+    values[9] = np.nan  # found when it is read
+    write_collections(raw / "raw" / "qcd" / RAW_DAY / "nan.root", with_leaf(content, "MissingET", "MET", values))
+    with pytest.raises(InvalidInputError, match=r"empty.root.*is empty"):
+        run(raw, *RAW)
+    run(raw, *RAW, "--on-bad-file", "quarantine")
+    manifest = read_manifest(raw_target(raw))
+    assert [bad.source for bad in manifest.quarantined] == [f"qcd/{RAW_DAY}/{name}.root" for name in ("empty", "nan")]
+    assert len(manifest.units) == 3
+    (raw / "raw" / "qcd" / RAW_DAY / "empty.root").unlink()
+    with pytest.raises(InvalidInputError, match=r"MissingET\.MET is nan in entry 9"):
+        run(raw, *RAW)
+
+
+# --- datasets --------------------------------------------------------------------------------------------------------
+
+
+def decisions_on(base: Path, dataset: str, version: int) -> dict[str, dict[str, Any]]:
+    """Event → its row."""
+    run(base, "--dataset", dataset, "--version", str(version))
+    folder = target(base, version).parent / "datasets" / dataset
+    tables = [pq.read_table(str(folder / file.path)) for file in read_manifest(folder).outputs()]
+    return {row["event_id"]: row for row in pa.concat_tables(tables).to_pylist()}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_dataset_is_decided_on_in_physical_units(base: Path, models: dict[int, bytes], version: int, caplog) -> None:
+    caplog.set_level("INFO")
+    scaling, scorer = evaluation_data.make_scaling(), Scorer(models[version], version)
+    shards = {
+        split: [evaluation_data.make_events({"qcd": 9, "ttbar": 7, "wjets": 5}, seed) for seed in (1, 2)]
+        for split in schema.SPLITS
+    }
+    evaluation_data.write_dataset_of(base, shards, scaling)
+    found = decisions_on(base, "demo", version)
+    events = [event for each in shards.values() for shard in each for event in shard]
+    lengths = [len(event["particles"]) for event in events]
+    logits = scorer.logits(
+        scaling.physical_high_level(np.stack([event["high_level"] for event in events])),
+        scaling.physical_particles(np.concatenate([event["particles"] for event in events])),
+        np.cumsum([0, *lengths]),
+    )
+    assert len(found) == len({event["event_id"] for event in events})
+    for event, scores in zip(events, logits.tolist(), strict=True):
+        row, sample = found[event["event_id"].decode()], schema.SAMPLES[event["label"]]
+        assert [row[f"score_{name}"] for name in scorer.classes] == scores
+        assert row["label"] == (scorer.classes.index(sample) if sample in scorer.classes else NO_LABEL)
+    assert "test: of 42 events pass" in caplog.text
+
+
+def test_an_imported_dataset_is_decided_on_as_it_is_by_a_model_of_such_a_one(base: Path) -> None:
+    write_published(base / "files")
+    folders = [f"--{split}={base / 'files' / split}" for split in ("train", "test")]
+    import_dataset.main(import_dataset.arg_parser().parse_args(["--base", str(base), "--dataset", "theirs", *folders]))
+    content = portable("inclusive", scaled=True)
+    write_version(registry_of(base), 3, "inclusive", schema.SAMPLES, configuration={})
+    keep_export(registry_of(base), 3, content, events=1, difference=0.0)
+    found = decisions_on(base, "theirs", 3)
+    events = make_events(12, seed=3)
+    logits = Scorer(content, 3, scaled=True).logits(
+        np.stack([event["high_level"] for event in events]),
+        np.concatenate([event["particles"] for event in events]),
+        np.cumsum([0, *(event["length"] for event in events)]),
+    )
+    rows = [found[f"test/part-r-00003:{number}"] for number in range(12)]
+    assert [[row[f"score_{name}"] for name in schema.SAMPLES] for row in rows] == logits.tolist()
+    assert [row["label"] for row in rows] == [event["label"] for event in events]
+    physical, theirs = "HT in GeV", "HT in units of its dataset"
+    with pytest.raises(InvalidInputError, match=f"feature 0 is {physical}, and {theirs} is what there is"):
+        run(base, "--dataset", "theirs", "--version", "1")
+    with pytest.raises(InvalidInputError, match=f"feature 0 is {theirs}, and {physical} is what there is"):
+        run(base, "--version", "3")
+
+
+def test_a_damaged_shard_is_named(base: Path) -> None:
+    folder = evaluation_data.write_dataset(base)
+    shard = next(folder.rglob("*.tfrecord"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 255
+    shard.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=rf"{shard.name}: record \d+ is damaged"):
+        run(base, "--dataset", "demo")
 
 
 def test_spark_gives_the_same_bytes(spark: Any, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

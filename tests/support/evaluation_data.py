@@ -168,8 +168,12 @@ def write_run(
     bias: Sequence[float] | None = None,
     scaling: Scaling | None = None,
     weights: Sequence[np.ndarray] | None = None,
+    physical: bool = True,
 ) -> Path:
-    """Publish a run as training does; its model file is a placeholder, or with ``bias`` that of :func:`save_model`."""
+    """Publish a run as training does; its model file is a placeholder, or with ``bias`` that of :func:`save_model`.
+
+    It takes physical units, or events as they are in the dataset.
+    """
     fingerprint = manifests.fingerprint(manifests.read_manifest(base_key(dataset)))
     directory = Path(str(runs.run_directory(base_key(base), fingerprint, config)))
     folder = run_folder(directory)
@@ -177,7 +181,8 @@ def write_run(
     if bias is None:
         (folder / runs.MODEL_FILE).write_bytes(b"a model")
     else:
-        save_model(folder / runs.MODEL_FILE, config, bias, scaling or make_scaling(), weights)
+        known = scaling or make_scaling() if physical else None
+        save_model(folder / runs.MODEL_FILE, config, bias, known, weights)
     (folder / runs.HISTORY_FILE).write_text(json.dumps(HISTORY))
     (folder / runs.METRICS_FILE).write_text(json.dumps(RUN_METRICS))
     names = (runs.MODEL_FILE, runs.HISTORY_FILE, runs.METRICS_FILE)
@@ -222,7 +227,7 @@ def save_model(
     path: Path,
     config: TrainingConfig,
     bias: Sequence[float],
-    scaling: Scaling,
+    scaling: Scaling | None,
     weights: Sequence[np.ndarray] | None = None,
 ) -> None:
     """Save a model with fresh weights, or these; ``bias`` is added to the scores before the softmax."""

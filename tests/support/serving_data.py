@@ -14,6 +14,7 @@ from toposieve.models import ARCHITECTURES
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
 from toposieve.registry import describe_features
 from toposieve.serving.events import Event
+from toposieve.serving.exports import units_of
 
 MODELS = ("hlf", "particle_sequence", "inclusive", "inclusive_lstm", "inclusive_masked_transformer")
 POINTS = [{"target": 0.9, "threshold": 0.35}, {"target": 0.99, "threshold": 0.2}]
@@ -54,11 +55,12 @@ def metadata(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def portable(name: str, **more: Any) -> bytes:
-    """The same, as an ONNX file; more is said of it, or something else."""
+def portable(name: str, *, scaled: bool = False, **more: Any) -> bytes:
+    """The same, as an ONNX file that takes physical or scaled events; more is said of it, or something else."""
     from toposieve.serving.portable import to_onnx
 
-    return to_onnx(trained(name), make_scaling(), metadata(name, **more))
+    said = {"features": units_of(describe_features(ARCHITECTURES[name].inputs), scaled=scaled), **more}
+    return to_onnx(trained(name), None if scaled else make_scaling(), metadata(name, **said))
 
 
 def small_model(seed: int) -> bytes:

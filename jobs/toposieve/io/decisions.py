@@ -1,4 +1,4 @@
-"""What a model decides about selected events: scores as :mod:`toposieve.io.scores` has them, and who passes."""
+"""What a model decides about events: scores as :mod:`toposieve.io.scores` has them, and who passes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from toposieve import schema
+from toposieve.io.manifests import Unit
 from toposieve.io.scores import scores_schema
 from toposieve.io.store import Key
 
 DECISIONS_DIRECTORY = "decisions"
 NO_LABEL = -1
-"""Label of events of a sample that is none of the model's classes."""
+"""Label of events of what is none of the model's classes."""
 
 
-def decisions_folder(base: Key, name: str, version: int, selected: str) -> Key:
-    """``{base}/decisions/{name}/{version}/{selected}``: those of a version about one folder of selected events."""
-    return base / DECISIONS_DIRECTORY / name / f"{version:06d}" / selected
+def decisions_folder(base: Key, name: str, version: int, events: str) -> Key:
+    """``{base}/decisions/{name}/{version}/{events}``: a version's about a day, or ``datasets/{dataset}``."""
+    return base / DECISIONS_DIRECTORY / name / f"{version:06d}" / events
+
+
+def events_of(unit: Unit) -> int:
+    """Events to read of a unit of what is decided on: those that were selected, or all."""
+    return unit.counts.get(schema.CUTFLOW[-1], unit.counts["events"])
 
 
 def passes_column(name: str) -> str:
@@ -35,18 +42,24 @@ def decisions_schema(classes: Sequence[str]) -> pa.Schema:
 
 
 def decisions_to_arrow(
-    event_ids: Sequence[str], label: int, logits: NDArray[np.float32], passes: NDArray[np.bool_], classes: Sequence[str]
+    event_ids: Sequence[str],
+    names: NDArray[np.str_],
+    logits: NDArray[np.float32],
+    passes: NDArray[np.bool_],
+    classes: Sequence[str],
 ) -> pa.RecordBatch:
     """Rows of a file of decisions.
 
     Args:
         event_ids: "file id:entry", (events,).
-        label: Of all of them, or :data:`NO_LABEL`.
+        names: What they are of, (events,): a class of the model, or something else, :data:`NO_LABEL`.
         logits: (events, classes).
         passes: (events, classes).
         classes: The model's.
     """
-    labels = np.full(len(event_ids), label, np.int8)
+    labels = np.full(len(event_ids), NO_LABEL, np.int8)
+    for label, name in enumerate(classes):
+        labels[names == name] = label
     columns = [pa.array(event_ids, pa.string()), pa.array(labels)]
     columns += [pa.array(np.ascontiguousarray(column)) for values in (logits, passes) for column in values.T]
     return pa.RecordBatch.from_arrays(columns, schema=decisions_schema(classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,11 +12,16 @@ from toposieve.errors import InvalidInputError
 from toposieve.io.content_folders import upload
 from toposieve.io.manifests import OutputFile, check_listed, read_finished
 from toposieve.io.store import Key
+from toposieve.registry import Feature
 
 EXPORTS = "exports"
 FILE_NAME = "model.onnx"
 ONE_BY_ONE = "one_by_one"
 """Metadata of a model that gives an event the same bits only where it is not padded."""
+
+
+SCALED = "units of its dataset"
+"""Unit of features that nobody knows how to scale."""
 
 
 class NotPortableError(InvalidInputError):
@@ -33,6 +39,16 @@ class Export(BaseModel):
     """Test events on which it was compared with the network."""
     difference: float
     """Largest difference of any probability there."""
+
+
+def units_of(features: Mapping[str, Sequence[Feature]], *, scaled: bool) -> dict[str, list[list[str]]]:
+    """Input → names and units of its features, as a portable form says them.
+
+    Args:
+        features: Input → its features.
+        scaled: Whether they come as a dataset has them that does not say how it was scaled.
+    """
+    return {name: [[each.name, SCALED if scaled else each.unit] for each in of] for name, of in features.items()}
 
 
 def keep_export(folder: Key, version: int, content: bytes, *, events: int, difference: float) -> Export:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toposieve.models import PARTICLES
 from toposieve.preprocessing import Scaling
+from toposieve.registry import FEATURES
 from toposieve.serving.exports import ONE_BY_ONE, NotPortableError
 
 LENGTHS = "lengths"
@@ -30,23 +31,22 @@ _ACTIVATIONS = {"relu": "Relu", "gelu": "Gelu"}
 Array = NDArray[Any]
 
 
-def to_onnx(model: keras.Model, scaling: Scaling, metadata: Mapping[str, Any]) -> bytes:
+def to_onnx(model: keras.Model, scaling: Scaling | None, metadata: Mapping[str, Any]) -> bytes:
     """A model as an ONNX file: the same bytes for the same weights, scaling and metadata.
 
     Args:
         model: On scaled events, with the softmax.
-        scaling: How these are scaled.
+        scaling: How these are scaled; None where nobody knows: the file takes them as they are.
         metadata: What the file says of itself: name → what JSON can say.
 
     Raises:
         NotPortableError: It has a layer that has no place in such a graph.
     """
     graph = _Graph()
-    for name in model.input:
-        graph.add_input(name, scaling)
+    scaled = {name: graph.add_input(name, scaling) for name in model.input}
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
-            graph.names[id(layer.output)] = f"{layer.name}_scaled"
+            graph.names[id(layer.output)] = scaled[layer.name]
             continue
         translate = next((each for kind, each in _LAYERS.items() if isinstance(layer, kind)), None)
         if translate is None:
@@ -96,16 +96,21 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def add_input(self, name: str, scaling: Scaling) -> None:
-        """An input in physical units, and the same scaled."""
+    def add_input(self, name: str, scaling: Scaling | None) -> str:
+        """An input, and the same scaled, if it is in physical units."""
+        shape: list[str | int] = ["events"]
         if name == PARTICLES:
-            shape, offset, scale = ["events", PARTICLES], scaling.particle_offset, scaling.particle_scale
+            shape.append(PARTICLES)
             self.inputs.append(helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["events"]))
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [*shape, len(FEATURES[name])]))
+        if scaling is None:
+            return name
+        if name == PARTICLES:
+            offset, scale = scaling.particle_offset, scaling.particle_scale
         else:
-            shape, offset, scale = ["events"], scaling.high_level_offset, scaling.high_level_scale
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [*shape, len(offset)]))
+            offset, scale = scaling.high_level_offset, scaling.high_level_scale
         moved = self.add("Sub", [name, self.weight(f"{name}_offset", offset)], f"{name}_moved")
-        self.add("Div", [moved, self.weight(f"{name}_scale", scale)], f"{name}_scaled")
+        return self.add("Div", [moved, self.weight(f"{name}_scale", scale)], f"{name}_scaled")
 
     def gemm(self, name: str, given: str, weights: tuple[str, str]) -> str:
         """A layer of (events, any), of :meth:`dense_weights`."""

@@ -24,7 +24,7 @@ from toposieve.physics.features import sequence_order
 from toposieve.physics.sequences import scaled_features
 from toposieve.registry import describe_features
 from toposieve.serving.events import Decision, Event, Refused
-from toposieve.serving.exports import ONE_BY_ONE, read_portable
+from toposieve.serving.exports import ONE_BY_ONE, read_portable, units_of
 
 TABLE_EVENTS, PARTICLE_EVENTS = 512, 8
 """Events that a model is asked for at a time: of one that takes high-level features alone, of one with particles."""
@@ -44,13 +44,22 @@ class Scorer:
         version: The model's number in the registry.
         target: True-positive rate of the working point that decides; None for the highest of the model's.
         name: What errors call the model.
+        scaled: Whether events come as an imported dataset has them, not in physical units.
 
     Raises:
         InvalidInputError: It is no such model, or takes other features than this project makes, or has no such working
             point.
     """
 
-    def __init__(self, content: bytes, version: int, target: float | None = None, name: str = "the model") -> None:
+    def __init__(
+        self,
+        content: bytes,
+        version: int,
+        target: float | None = None,
+        name: str = "the model",
+        *,
+        scaled: bool = False,
+    ) -> None:
         """Load the model."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -68,23 +77,24 @@ class Scorer:
         self.version = version
         self._together = 1 if said.get(ONE_BY_ONE) else PARTICLE_EVENTS
         self.inputs = tuple(features)
-        _check_features(name, features)
+        _check_features(name, features, scaled)
         self.target = max(point["target"] for of in thresholds.values() for point in of) if target is None else target
         self._thresholds = np.array([_threshold(name, each, thresholds[each], self.target) for each in self.classes])
 
     @classmethod
-    def load(cls, folder: Key, version: int, target: float | None = None) -> Scorer:
+    def load(cls, folder: Key, version: int, target: float | None = None, *, scaled: bool = False) -> Scorer:
         """A version of the registry.
 
         Args:
             folder: The registry's folder of a name.
             version: Its number.
             target: As of the class.
+            scaled: As of the class.
 
         Raises:
             InvalidInputError: The version is not there or not exported, or as for the class.
         """
-        return cls(read_portable(folder, version), version, target, f"version {version} of {folder}")
+        return cls(read_portable(folder, version), version, target, f"version {version} of {folder}", scaled=scaled)
 
     def score(self, events: Sequence[Event]) -> list[Decision | Refused]:
         """An answer to each event, in their order: a decision, or why it cannot be decided."""
@@ -191,9 +201,9 @@ def _first(names: Sequence[str], right: NDArray[np.bool_]) -> str:
     return names[int(np.argmin(right))]
 
 
-def _check_features(name: str, features: dict[str, list[list[str]]]) -> None:
+def _check_features(name: str, features: dict[str, list[list[str]]], scaled: bool) -> None:
     """Refuse a model that takes other features, or others' units, than this project makes."""
-    ours = {key: [[each.name, each.unit] for each in of] for key, of in describe_features(tuple(features)).items()}
+    ours = units_of(describe_features(tuple(features)), scaled=scaled)
     for key, wanted in features.items():
         for place, (one, other) in enumerate(zip(wanted, ours[key], strict=False)):
             if one != other:

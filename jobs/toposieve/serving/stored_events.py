@@ -1,52 +1,85 @@
-"""Events of a dataset as a scorer takes them: in physical units, without padding."""
+"""Events as they are stored, in selected files or in shards of a dataset, and what a model says of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from toposieve import schema
-from toposieve.evaluation.inputs import TestData
-from toposieve.models import HIGH_LEVEL, PARTICLES
+from toposieve.io.manifests import Unit
+from toposieve.io.names import sample_of
+from toposieve.io.selected import open_selected
+from toposieve.io.shard_events import read_shard
+from toposieve.io.store import Key
+from toposieve.models import PARTICLES
 from toposieve.preprocessing import Scaling
-from toposieve.training.cache import Cache
-from toposieve.training.sources import open_source
-
-Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+from toposieve.serving.scorer import Scorer
 
 
-def physical_events(data: TestData, inputs: Sequence[str], batch: int) -> Iterator[Batch]:
-    """High-level features, particles and offsets of a split's events, in the order of its shards.
+class Scored(NamedTuple):
+    """What a model says of some events."""
 
-    Args:
-        data: The split, of a dataset that says how it was scaled.
-        inputs: What of it is read; the rest is empty.
-        batch: Events at a time.
-    """
-    scaling = data.scaling
-    assert scaling is not None
-    starts = range(0, data.split.events, batch)
-    numbers = (np.arange(start, min(start + batch, data.split.events))[np.newaxis] for start in starts)
-    with Cache() as cache:
-        for events in open_source(data.split, tuple(sorted(inputs)), cache).batches(iter(numbers)):
-            yield _physical(events, scaling)
+    event_ids: list[str] | pa.Array
+    """(events,)."""
+    names: NDArray[np.str_]
+    """What each of them is of: a sample, or a class of a dataset. (events,)"""
+    logits: NDArray[np.float32]
+    """(events, classes)."""
 
 
-def _physical(events: dict[str, NDArray[Any]], scaling: Scaling) -> Batch:
-    high_level = np.empty((0, len(schema.HIGH_LEVEL_FEATURES)), np.float32)
-    particles, offsets = np.empty((0, len(schema.LOW_LEVEL_FEATURES)), np.float32), np.zeros(1, np.int64)
-    if HIGH_LEVEL in events:
-        high_level = scaling.physical_high_level(events[HIGH_LEVEL])
-    if PARTICLES in events:
-        padded = events[PARTICLES]
-        is_real: NDArray[np.bool_] = np.any(padded, axis=-1)
-        lengths = padded.shape[1] - np.argmax(is_real[:, ::-1], axis=1)  # a real particle may be 0 once it is scaled
-        kept = np.arange(padded.shape[1]) < lengths[:, np.newaxis]
-        particles = scaling.physical_particles(padded[kept])
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        if HIGH_LEVEL not in events:
-            high_level = np.empty((len(lengths), high_level.shape[1]), np.float32)
-    return high_level, particles, offsets
+class Events(Protocol):
+    """The events of one unit."""
+
+    def scored(self, scorer: Scorer) -> Iterator[Scored]:
+        """All of them, some at a time.
+
+        Raises:
+            InvalidInputError: A file is missing, damaged, or holds values that it must not.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SelectedEvents:
+    """Events that are selected already."""
+
+    key: Key
+    """Their file."""
+    unit: Unit
+    """Its record in the manifest of selected events."""
+
+    def scored(self, scorer: Scorer) -> Iterator[Scored]:
+        """In the order of the file."""
+        sample, events = sample_of(self.unit.source), self.unit.counts[schema.CUTFLOW[-1]]
+        with open_selected(self.key, self.unit, whole=True) as file:
+            for batch in file.batches(np.arange(events)) if events else ():
+                event_ids = [f"{self.unit.source}:{entry}" for entry in batch.entries.tolist()]
+                logits = scorer.logits_of_stored(batch.high_level, batch.particle_records(), batch.offsets)
+                yield Scored(event_ids, np.full(len(event_ids), sample), logits)
+
+
+@dataclass(frozen=True)
+class DatasetEvents:
+    """The events of a shard of a dataset."""
+
+    folder: Key
+    unit: Unit
+    classes: tuple[str, ...]
+    """Of the dataset, in the order of its labels."""
+    scaling: Scaling | None
+    """How they were scaled; None where nobody knows, as in an imported dataset, and models take them as they are."""
+
+    def scored(self, scorer: Scorer) -> Iterator[Scored]:
+        """In the order of the shard."""
+        for batch in read_shard(self.folder, self.unit, particles=PARTICLES in scorer.inputs):
+            high_level, particles = batch.high_level, batch.particles
+            if self.scaling is not None:
+                high_level = self.scaling.physical_high_level(high_level)
+                particles = self.scaling.physical_particles(particles)
+            names = np.array(self.classes)[batch.labels]
+            yield Scored(batch.event_ids, names, scorer.logits(high_level, particles, batch.offsets))

@@ -1,4 +1,4 @@
-"""Decide: what a version of the registry says of selected events; one file for each file of theirs.
+"""Decide: what a version of the registry says of events; one file for each file, or range of entries, of theirs.
 
 plan (:func:`unit_names`) → run (:func:`decide_unit` on Spark) → publish (:func:`decisions_manifest`).
 """
@@ -6,31 +6,33 @@ plan (:func:`unit_names`) → run (:func:`decide_unit` on Spark) → publish (:f
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import DecisionConfig
+from toposieve.config import DecisionConfig, SelectionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.decisions import NO_LABEL, decisions_schema, decisions_to_arrow, passes_column
-from toposieve.io.manifests import Manifest, OutputFile, Unit, fingerprint, in_order
-from toposieve.io.names import sample_of, unit_name
+from toposieve.io.decisions import decisions_schema, decisions_to_arrow, events_of, passes_column
+from toposieve.io.delphes import SourceFile
+from toposieve.io.manifests import BadFile, Manifest, OutputFile, Unit, fingerprint, gather_notes, in_order
+from toposieve.io.names import unit_name
 from toposieve.io.parquet import event_writer
-from toposieve.io.selected import SelectedBatch, open_selected
-from toposieve.io.stages import Options
+from toposieve.io.raw import Ingested
+from toposieve.io.stages import Options, warn_of_quarantined
 from toposieve.io.store import Key
 from toposieve.io.units import Finished, adopt_or_make
 from toposieve.serving.exports import read_export
 from toposieve.serving.scorer import Scorer
+from toposieve.serving.stored_events import Events, Scored, SelectedEvents
 from toposieve.spark.run import run_on_spark
+from toposieve.spark.selection import SelectItem, make_of_events, write_selected
 from toposieve.spark.verification import kept_units
 from toposieve.version import code_version
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from toposieve.spark.session import SparkOnDemand
 
 STAGE = "decide"
+NOT_SELECTED = "not_selected"
+"""Count of raw events that the selection drops: there is no decision on them."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +54,27 @@ class Decider:
     folder: Key
     """The registry's folder of its name."""
     version: int
-    target: float | None
+    config: DecisionConfig
+    """How it decides."""
     file: OutputFile
     """Its portable form, by which it is known."""
+    scaled: bool = False
+    """Whether events come as an imported dataset has them, not in physical units."""
 
     @classmethod
-    def find(cls, folder: Key, version: int, config: DecisionConfig) -> Decider:
+    def find(cls, folder: Key, version: int, config: DecisionConfig, *, scaled: bool = False) -> Decider:
         """That of a version, after a look at whether it can be used.
+
+        Args:
+            folder: The registry's folder of its name.
+            version: Its number.
+            config: How it decides.
+            scaled: As of the class.
 
         Raises:
             InvalidInputError: It has no portable form or no such working point, or takes other features.
         """
-        found = cls(folder, version, config.target, read_export(folder, version).file)
+        found = cls(folder, version, config, read_export(folder, version).file, scaled)
         found.scorer()
         return found
 
@@ -72,17 +85,17 @@ class Decider:
 
 @lru_cache(maxsize=1)
 def _load(decider: Decider) -> Scorer:
-    return Scorer.load(decider.folder, decider.version, decider.target)
+    return Scorer.load(decider.folder, decider.version, decider.config.target, scaled=decider.scaled)
 
 
 @dataclass(frozen=True)
 class DecideItem:
-    """The selected events of one file."""
+    """The events of one unit."""
 
     source: Unit
-    """Its record in the manifest of selected events."""
-    selected: Key
-    """The folder of that manifest."""
+    """Its record in the manifest of what is decided on."""
+    origin: Events | SelectItem
+    """Where they are; of raw events, what the selection would be told."""
     folder: Key
     """Where the decisions go."""
     name: str
@@ -92,30 +105,28 @@ class DecideItem:
 
     @property
     def events(self) -> int:
-        """Events to decide on."""
-        return self.source.counts[schema.CUTFLOW[-1]]
+        """Events to read."""
+        return events_of(self.source)
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
 
 
-def unit_names(selected: Manifest, decider: Decider, config: DecisionConfig) -> dict[str, Unit]:
-    """File name of what each unit of selected events becomes."""
-    return {_unit_name(unit, decider, config): unit for unit in selected.units}
+def unit_names(units: Iterable[Unit], decider: Decider) -> dict[str, Unit]:
+    """File name of what each unit becomes, of selected events or of a dataset."""
+    listed = ((unit, unit.outputs[0]) for unit in units)
+    return {_unit_name(unit, (file.path, file.checksum), decider): unit for unit, file in listed}
 
 
-def _unit_name(unit: Unit, decider: Decider, config: DecisionConfig) -> str:
-    (file,) = unit.outputs
-    return unit_name(
-        unit.source,
-        STAGE,
-        CODE_NUMBERS[STAGE],
-        file.path,
-        file.checksum,
-        decider.file.path,
-        decider.version,
-        config.hash,
-    )
+def raw_unit_names(units: Iterable[Unit], decider: Decider, selection: SelectionConfig) -> dict[str, Unit]:
+    """The same of units of ROOT files."""
+    of = CODE_NUMBERS["select"], selection.hash
+    return {_unit_name(unit, (*of, *unit.input, unit.entry_start, unit.entry_stop), decider): unit for unit in units}
+
+
+def _unit_name(unit: Unit, content: Iterable[str | int], decider: Decider) -> str:
+    of_decider = decider.file.path, decider.version, decider.config.hash
+    return unit_name(unit.source, STAGE, CODE_NUMBERS[STAGE], *content, *of_decider)
 
 
 # --- run ---------------------------------------------------------------------------------------------------------
@@ -127,37 +138,37 @@ class Decided:
 
     units: tuple[Unit, ...]
     new_events: int
+    quarantined: tuple[BadFile, ...] = ()
+    """Files that turned out bad when they were read."""
 
 
 def decide(
-    names: dict[str, Unit],
-    selected: Key,
+    names: Mapping[str, Unit],
+    origin: Callable[[Unit], Events],
     publication: Publication,
     decider: Decider,
-    config: DecisionConfig,
     spark: SparkOnDemand,
     options: Options,
 ) -> Decided:
-    """Decide on selected events; publishing is left to the caller.
+    """Decide on selected events, or those of a dataset; publishing is left to the caller.
 
     Args:
         names: As :func:`unit_names` gives them.
-        selected: The folder of the selected events.
+        origin: Where the events of a unit are.
         publication: Where to; units of its previous manifest are kept if still good.
         decider: The model.
-        config: How it decides.
         spark: Started only if there is something to do.
         options: What the command line wants.
 
     Raises:
         InvalidInputError: A file is gone or damaged, or a score is not finite.
     """
-    known = kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
+    known = kept_units(publication, decider.config.hash, CODE_NUMBERS[STAGE], spark, options)
     kept = {unit.outputs[0].path: unit for unit in known if unit.outputs[0].path in names}
     todo = {name: unit for name, unit in names.items() if name not in kept}
     logger.info("%d units: %d done before, %d to do", len(names), len(kept), len(todo))
     items = [
-        DecideItem(unit, selected, publication.folder, name, decider, not options.recompute)
+        DecideItem(unit, origin(unit), publication.folder, name, decider, not options.recompute)
         for name, unit in todo.items()
     ]
     new: Sequence[Finished] = ()
@@ -167,89 +178,123 @@ def decide(
     return Decided(in_order([*kept.values(), *(finished.unit for finished in new)]), new_events)
 
 
-def decide_unit(item: DecideItem) -> Finished:
-    """Decide on the events of one file, unless an earlier run did.
+def decide_raw(
+    ingested: Ingested,
+    publication: Publication,
+    decider: Decider,
+    selection: SelectionConfig,
+    spark: SparkOnDemand,
+    options: Options,
+) -> Decided:
+    """Decide on those events of ROOT files that the selection keeps; publishing is left to the caller.
+
+    Args:
+        ingested: The files.
+        publication: Where to; units of its previous manifest are kept if still good.
+        decider: The model.
+        selection: The model's cuts.
+        spark: Started only if there is something to do.
+        options: What the command line wants.
 
     Raises:
-        InvalidInputError: The file is missing or damaged, or a score is not finite.
+        InvalidInputError: A file is bad and may not be quarantined, or every one is bad; or a score is not finite.
+    """
+
+    def item(name: str, unit: Unit, origin: SourceFile | Key) -> DecideItem:
+        select = SelectItem(unit, origin, publication.folder, name, selection)
+        return DecideItem(unit, select, publication.folder, name, decider, not options.recompute)
+
+    names = raw_unit_names(ingested.manifest.units, decider, selection)
+    kept = kept_units(publication, decider.config.hash, CODE_NUMBERS[STAGE], spark, options)
+    made = make_of_events(ingested, publication, names, kept, item, decide_unit, spark, options)
+    return Decided(made.units, made.new_events, made.quarantined)
+
+
+def decide_unit(item: DecideItem) -> Finished:
+    """Decide on the events of one unit, unless an earlier run did.
+
+    Raises:
+        InvalidInputError: The file is missing, damaged or bad, or a score is not finite.
     """
     return adopt_or_make(item.folder, item.name, partial(_write, item), adopt=item.adopt)
 
 
 def _write(item: DecideItem, path: Path) -> Unit:
+    if not isinstance(item.origin, SelectItem):
+        return _write_decisions(item, item.origin, path)
+    # By the selected file, which is there for that long: the same events in the same order get the same bits.
+    with TemporaryDirectory(prefix="toposieve-") as scratch:
+        selected = Path(scratch) / item.name
+        unit = write_selected(item.origin, selected)
+        made = _write_decisions(item, SelectedEvents(Key(str(selected)), unit), path)
+    dropped = {NOT_SELECTED: item.events - made.counts["events"]}
+    return made.model_copy(update={"counts": made.counts | dropped, "notes": unit.notes})
+
+
+def _write_decisions(item: DecideItem, origin: Events, path: Path) -> Unit:
     source, scorer = item.source, item.decider.scorer()
-    passing, everything = np.zeros(len(scorer.classes), np.int64), np.arange(item.events)
-    with (
-        open_selected(item.selected / source.outputs[0].path, source, whole=True) as file,
-        event_writer(path, decisions_schema(scorer.classes)) as writer,
-    ):
-        for batch in file.batches(everything) if item.events else ():
-            rows, counts = _decisions(batch, source.source, scorer)
-            writer.write_batch(rows)
-            passing += counts
-    passed = {passes_column(name): int(count) for name, count in zip(scorer.classes, passing, strict=True)}
+    events, passing = 0, np.zeros(len(scorer.classes), np.int64)
+    with event_writer(path, decisions_schema(scorer.classes)) as writer:
+        for scored in origin.scored(scorer):
+            _check_finite(scored, scorer)
+            passes = scorer.accepted(scored.logits)
+            writer.write_batch(decisions_to_arrow(*scored, passes, scorer.classes))
+            events, passing = events + len(passes), passing + passes.sum(axis=0)
+    counts = {"events": events, **dict(zip(map(passes_column, scorer.classes), passing.tolist(), strict=True))}
     return Unit(
         source=source.source,
         source_bytes=source.source_bytes,
         source_checksum=source.source_checksum,
         entry_start=source.entry_start,
         entry_stop=source.entry_stop,
-        counts={"events": item.events, **passed},
+        counts=counts,
         outputs=(),
     )
 
 
-def _decisions(batch: SelectedBatch, file_id: str, scorer: Scorer) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
-    """Rows of the file, and how many events pass as each class."""
-    logits = scorer.logits_of_stored(batch.high_level, batch.particle_records(), batch.offsets)
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+def _check_finite(scored: Scored, scorer: Scorer) -> None:
+    bad = np.flatnonzero(~np.isfinite(scored.logits).all(axis=1))
     if len(bad):
         raise InvalidInputError(
-            f"version {scorer.version} gives a score that is not finite to entry {batch.entries[bad[0]]} of {file_id}: "
-            "publish another"
+            f"version {scorer.version} gives a score that is not finite to {scored.event_ids[bad[0]]}: publish another"
         )
-    passes, sample = scorer.accepted(logits), sample_of(file_id)
-    label = scorer.classes.index(sample) if sample in scorer.classes else NO_LABEL
-    event_ids = [f"{file_id}:{entry}" for entry in batch.entries.tolist()]
-    return decisions_to_arrow(event_ids, label, logits, passes, scorer.classes), passes.sum(axis=0)
 
 
 # --- publish -----------------------------------------------------------------------------------------------------
 
 
-def decisions_manifest(
-    selected_name: str, selected: Manifest, decided: Decided, decider: Decider, config: DecisionConfig
-) -> Manifest:
+def decisions_manifest(name: str, upstream: Manifest, decided: Decided, decider: Decider) -> Manifest:
     """The manifest to publish.
 
     Args:
-        selected_name: The folder of the selected events, relative to the base.
-        selected: The manifest there.
+        name: What was decided on: a folder of selected events or a dataset, relative to the base; or raw/{partition}.
+        upstream: The manifest there.
         decided: What became of its units.
         decider: The model.
-        config: How it decides.
     """
+    warn_of_quarantined(decided.quarantined)
     scorer = decider.scorer()
     model = {"name": decider.folder.name, "version": decider.version, "target": scorer.target}
     return Manifest(
         stage=STAGE,
-        config_hash=config.hash,
-        config=config.model_dump(mode="json"),
+        config_hash=decider.config.hash,
+        config=decider.config.model_dump(mode="json"),
         code=CODE_NUMBERS[STAGE],
-        inputs={selected_name: fingerprint(selected)},
+        inputs={name: fingerprint(upstream)},
         units=decided.units,
-        quarantined=selected.quarantined,
-        notes=selected.notes,
+        quarantined=tuple(sorted((*upstream.quarantined, *decided.quarantined), key=lambda bad: bad.source)),
+        notes=tuple(sorted({*upstream.notes, *gather_notes(decided.units)})),
         extra={"model": {**model, "classes": list(scorer.classes), "file": decider.file.model_dump()}},
         code_version=code_version(),
     )
 
 
 def log_passing(manifest: Manifest, classes: Sequence[str]) -> None:
-    """Log how many events of each sample pass as each class."""
-    for sample in schema.SAMPLES:
-        units = [unit for unit in manifest.units if sample_of(unit.source) == sample]
-        if units:
-            counts = {key: sum(unit.counts[key] for unit in units) for key in units[0].counts}
-            passing = ", ".join(f"{counts[passes_column(name)]:,} as {name}" for name in classes)
-            logger.info("%s: of %s events pass %s", sample, f"{counts['events']:,}", passing)
+    """Log how many events of each sample, or split of a dataset, pass as each class, and how many no model saw."""
+    totals: dict[str, Counter[str]] = {}
+    for unit in manifest.units:
+        totals.setdefault(unit.source.partition("/")[0], Counter()).update(unit.counts)
+    for name, counts in totals.items():
+        passing = ", ".join(f"{counts[passes_column(each)]:,} as {each}" for each in classes)
+        dropped = f"; {counts[NOT_SELECTED]:,} were not selected: no decision" if NOT_SELECTED in counts else ""
+        logger.info("%s: of %s events pass %s%s", name, f"{counts['events']:,}", passing, dropped)

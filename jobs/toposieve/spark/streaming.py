@@ -87,7 +87,7 @@ class BatchModels:
         record = self._records / f"{batch:020}.json"
         if record.stat() is None:
             decider = self._look()
-            chosen = {"version": decider.version, "target": decider.target}
+            chosen = {"version": decider.version, "target": decider.config.target}
             record.create_if_absent(json.dumps(chosen).encode() + b"\n")
             self._records.delete_below(*(name for name in self._records.list() if name < f"{batch - 1:020}"))
         return self._load(**json.loads(read_finished(record)))
