@@ -8,10 +8,11 @@ the published one is exported; one that has its portable form already is left as
 
 The graph takes physical units, as the metadata in it say: high_level (events, 14) and particles (events, particles, 19)
 in sequence order, padded on the right, with lengths (events,). It gives logits and probabilities. It is compared with
-the network on all test events first, and kept only if no probability differs by more than 1e-5.
+the model itself on all test events first, and kept only if no probability differs by more than 1e-5.
 
-An imported dataset does not say how it was scaled: the graph of a model of such a one takes events as they are there.
-Trees have no portable form: with --where-possible this is only said.
+Networks and trees (random_forest, xgboost, lightgbm) have one form and one scorer. An imported dataset does not say how
+it was scaled: the graph of a model of such a one takes events as they are there. A network with a layer that has no
+place in such a graph has no portable form: with --where-possible this is only said.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
         export = read_export(folder, number)
     except InvalidInputError:
         try:
-            content = _portable(folder, number, version)
+            content = _portable(folder, version)
         except NotPortableError as reason:
             if not args.where_possible:
                 raise
@@ -80,23 +81,31 @@ def main(args: argparse.Namespace) -> None:
     )
 
 
-def _portable(folder: Key, number: int, version: registry.Version) -> bytes:
-    """The ONNX file of a version's network."""
-    if version.architecture not in ARCHITECTURES:
-        raise NotPortableError(
-            f"version {number} is of {version.architecture}, which is no network: there is no portable form of it yet"
-        )
+def _portable(folder: Key, version: registry.Version) -> bytes:
+    """The ONNX file of a version's model."""
+    files = {key.name: key for key in registry.files_of(folder, version)}
+    scaling = Scaling.from_json(files[SCALING_NAME].read_text()) if SCALING_NAME in files else None
+    make = _network if version.architecture in ARCHITECTURES else _trees
+    return make(files, version.architecture, scaling, _metadata(version, scaled=scaling is None))
+
+
+def _network(files: dict[str, Key], architecture: str, scaling: Scaling | None, metadata: dict[str, Any]) -> bytes:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
     from toposieve.serving.portable import to_onnx
     from toposieve.training.export import scaled_part
 
-    files = {key.name: key for key in registry.files_of(folder, version)}
-    scaling = Scaling.from_json(files[SCALING_NAME].read_text()) if SCALING_NAME in files else None
     with files["model.keras"].fetch() as path:
-        model = scaled_part(keras.models.load_model(path, compile=False), version.architecture)
-    return to_onnx(model, scaling, _metadata(version, scaled=scaling is None))
+        model = scaled_part(keras.models.load_model(path, compile=False), architecture)
+    return to_onnx(model, scaling, metadata)
+
+
+def _trees(files: dict[str, Key], model: str, scaling: Scaling | None, metadata: dict[str, Any]) -> bytes:
+    from toposieve.serving.portable_trees import trees_to_onnx
+    from toposieve.tuning.trees import MODELS
+
+    return trees_to_onnx(model, files[MODELS[model].file].read_bytes(), scaling, metadata)
 
 
 def _metadata(version: registry.Version, *, scaled: bool) -> dict[str, Any]:
@@ -114,7 +123,7 @@ def _metadata(version: registry.Version, *, scaled: bool) -> dict[str, Any]:
 
 
 def _compare(base: Key, run: str, content: bytes, number: int) -> tuple[int, float]:
-    """Test events, and the largest difference of a probability from the network's on them.
+    """Test events, and the largest difference of a probability from the model's own on them.
 
     Raises:
         InvalidInputError: It is too large.
@@ -133,8 +142,8 @@ def _compare(base: Key, run: str, content: bytes, number: int) -> tuple[int, flo
     difference = float(np.abs(probabilities(found) - expected).max())
     if not difference <= TOLERANCE:
         raise InvalidInputError(
-            f"version {number}: a probability of the portable form differs by {difference:.1e} from the network's on "
-            f"the test events of {dataset}, {TOLERANCE:.0e} at most: it is not kept"
+            f"version {number}: a probability of the portable form differs by {difference:.1e} from the model's own "
+            f"on the test events of {dataset}, {TOLERANCE:.0e} at most: it is not kept"
         )
     return len(expected), difference
 

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.special import softmax
 
-import evaluate
 import export_model
 import import_dataset
 import score
@@ -23,6 +22,7 @@ from support.delphes_files import write_events
 from support.events import random_events
 from support.on_spark import run_here
 from support.published_files import write_published
+from support.published_models import evaluate_and_publish
 from toposieve import registry, schema
 from toposieve.config import SelectionConfig, TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
@@ -122,21 +122,8 @@ def base(tmp_path_factory):
     for model in MODELS:
         config = TrainingConfig(model=model)
         runs[model] = evaluation_data.write_run(folder, dataset, config, bias=(0.1, 0.0, -0.1), scaling=scaling)
-    publish(base, "demo", runs)
+    evaluate_and_publish(base, "demo", runs)
     return base
-
-
-def publish(base, dataset, runs):
-    """Evaluate runs, and publish each by the name of its label."""
-    labels = [f"{label}={run.relative_to(str(base))}" for label, run in runs.items()]
-    command = ["--base", str(base), "--dataset", dataset, "--report", dataset, "--set", "bootstrap_samples=2"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("toposieve.evaluation.content.draw", lambda *_: {})  # pictures take longer than all the rest
-        patch.setattr("toposieve.evaluation.report.render", lambda *_: "")
-        evaluate.main(evaluate.arg_parser().parse_args([*command, "--labels", *labels]))
-    for label in runs:
-        version = registry.register(base, label, dataset, label)
-        registry.publish(registry.registry_folder(base, label), version, "ada", "x")
 
 
 def inputs_of(selected, names):
@@ -242,7 +229,7 @@ def test_an_imported_dataset_gets_the_scores_of_its_evaluation_from_the_exported
     base, config = evaluation_data.base_key(tmp_path), TrainingConfig(model="inclusive")
     bias = (0.1, 0.0, -0.1)
     run = evaluation_data.write_run(tmp_path, tmp_path / "datasets/theirs", config, bias=bias, physical=False)
-    publish(base, "theirs", {"inclusive": run})
+    evaluate_and_publish(base, "theirs", {"inclusive": run})
     export(base, "inclusive")
     score.main(score.arg_parser().parse_args([*where, "--name", "inclusive"]))
 

@@ -1,6 +1,7 @@
 """Tree models, and a search, on one session of Spark."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,21 +9,27 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+import export_model
 import train_trees
 import tune
-from support.evaluation_data import write_dataset
+from support.evaluation_data import make_scaling, write_dataset
+from support.published_models import evaluate_and_publish
 from toposieve import schema
 from toposieve.config import TrainingConfig, TreeConfig, load_config
 from toposieve.io.event_tables import features_of
 from toposieve.io.scores import read_permuted_scores, read_scores, scores_folder
 from toposieve.io.store import root_key
 from toposieve.latency import read_latency
+from toposieve.registry import registry_folder
+from toposieve.serving.exports import read_export
+from toposieve.serving.scorer import Scorer
 from toposieve.training.runs import best_of_study
 from toposieve.tuning.forest import arrays_of, probabilities, trees_of
 from toposieve.tuning.trees import MODELS, TreeData, TreeRun, frame_of
 
 SIZES = dict.fromkeys(schema.SAMPLES, 120)
 SMALL = {"random_forest_trees": 5, "random_forest_depth": 4, "xgboost_rounds": 5, "lightgbm_rounds": 5}
+NO_PARTICLES = np.empty((0, 0), np.float32), np.zeros(1, np.int64)
 SET = [argument for key, value in SMALL.items() for argument in ("--set", f"{key}={value}")]
 
 
@@ -75,6 +82,25 @@ def test_a_tree_model_tells_the_classes_apart(base: Path, model: str) -> None:
         pairs = np.sign(scores_of_it[is_it, np.newaxis] - scores_of_it[~is_it])  # (positives, others)
         area = (np.average(pairs, weights=np.outer(weights[is_it], weights[~is_it])) + 1) / 2
         assert metrics[f"validation_auc_{name}"] == pytest.approx(area, abs=1e-6)
+
+
+def test_exported_trees_give_an_event_the_scores_of_the_evaluation_whatever_comes_with_it(
+    base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(base, tmp_path, dirs_exist_ok=True)
+    trained = runs(tmp_path)
+    evaluate_and_publish(trained["xgboost"].base, "demo", {model: run.folder for model, run in trained.items()})
+    for model, run in trained.items():
+        export_model.main(export_model.arg_parser().parse_args(["--base", str(tmp_path), "--name", model]))
+        folder = registry_folder(run.base, model)
+        assert read_export(folder, 1).difference <= 1e-6
+        scores = read_scores(scores_folder(run.base, "demo", run.folder), "test")
+        scorer, features = Scorer.load(folder, 1), features_of(run.data.table("test"))
+        physical = make_scaling().physical_high_level(features)
+        found = scorer.logits(physical, *NO_PARTICLES)
+        np.testing.assert_allclose(found, scores.logits, rtol=0, atol=1e-5)
+        for count in (1, 2, 3, 7, 49, len(physical) - 1):
+            assert scorer.logits(physical[:count], *NO_PARTICLES).tobytes() == found[:count].tobytes()
 
 
 def test_the_forest_without_spark_says_what_it_says_on_spark(base: Path, spark: SparkSession) -> None:

@@ -36,7 +36,7 @@ class Export(BaseModel):
     file: OutputFile
     """Its path is below the registry's folder of the name."""
     events: int
-    """Test events on which it was compared with the network."""
+    """Test events on which it was compared with the model itself."""
     difference: float
     """Largest difference of any probability there."""
 

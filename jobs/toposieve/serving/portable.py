@@ -1,34 +1,23 @@
-"""Models as ONNX graphs, which need neither Keras nor TensorFlow: physical units in, logits and probabilities out.
+"""Networks as ONNX graphs, which need neither Keras nor TensorFlow (:mod:`~toposieve.serving.graph`).
 
-A graph takes ``high_level`` (events, 14), or ``particles`` (events, particles, 19), in sequence order and padded on the
-right, with ``lengths`` (events,), how many of them are real; or both. Written node by node: converters make a loop of a
-recurrent layer, which is six times as slow. What a model is, and what it takes, is in the graph's metadata.
+Written node by node: converters make a loop of a recurrent layer, which is six times as slow.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from toposieve.models import PARTICLES
 from toposieve.preprocessing import Scaling
-from toposieve.registry import FEATURES
 from toposieve.serving.exports import ONE_BY_ONE, NotPortableError
-
-LENGTHS = "lengths"
-LOGITS, PROBABILITIES = "logits", "probabilities"
-_OPSET, _IR = 22, 10
+from toposieve.serving.graph import LENGTHS, Array, Graph
 
 _ACTIVATIONS = {"relu": "Relu", "gelu": "Gelu"}
-
-Array = NDArray[Any]
 
 
 def to_onnx(model: keras.Model, scaling: Scaling | None, metadata: Mapping[str, Any]) -> bytes:
@@ -57,60 +46,18 @@ def to_onnx(model: keras.Model, scaling: Scaling | None, metadata: Mapping[str, 
         given = layer.input if isinstance(layer.input, list) else [layer.input]
         known = [graph.names[id(tensor)] for tensor in given if id(tensor) in graph.names]  # a mask is no layer's
         graph.names[id(layer.output)] = translate(graph, layer, known)
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["events", None]) for name in (LOGITS, PROBABILITIES)
-    ]
-    made = helper.make_model(
-        helper.make_graph(graph.nodes, model.name, graph.inputs, outputs, graph.weights),
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR,
-        producer_name="toposieve",
-    )
-    if graph.minds_padding:
-        metadata = {**metadata, ONE_BY_ONE: True}
-    helper.set_model_props(made, {name: json.dumps(value, sort_keys=True) for name, value in sorted(metadata.items())})
-    onnx.checker.check_model(made, full_check=True)
-    content: bytes = made.SerializeToString(deterministic=True)
-    return content
+    return graph.to_bytes(model.name, {**metadata, ONE_BY_ONE: True} if graph.minds_padding else metadata)
 
 
-class _Graph:
-    """Nodes and weights so far."""
+class _Graph(Graph):
+    """With what several layers have in common."""
 
     def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        self.inputs: list[Any] = []
+        super().__init__()
         self.names: dict[int, str] = {}
         """Tensor of Keras → what it is called here."""
         self._made: set[str] = set()
         """What there is once: the names of what says which particles are real."""
-
-    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """A node with one output."""
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
-
-    def weight(self, name: str, values: Array) -> str:
-        """Numbers that belong to the model."""
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def add_input(self, name: str, scaling: Scaling | None) -> str:
-        """An input, and the same scaled, if it is in physical units."""
-        shape: list[str | int] = ["events"]
-        if name == PARTICLES:
-            shape.append(PARTICLES)
-            self.inputs.append(helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["events"]))
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [*shape, len(FEATURES[name])]))
-        if scaling is None:
-            return name
-        if name == PARTICLES:
-            offset, scale = scaling.particle_offset, scaling.particle_scale
-        else:
-            offset, scale = scaling.high_level_offset, scaling.high_level_scale
-        moved = self.add("Sub", [name, self.weight(f"{name}_offset", offset)], f"{name}_moved")
-        return self.add("Div", [moved, self.weight(f"{name}_scale", scale)], f"{name}_scaled")
 
     def gemm(self, name: str, given: str, weights: tuple[str, str]) -> str:
         """A layer of (events, any), of :meth:`dense_weights`."""

@@ -20,6 +20,8 @@ from toposieve.models import PARTICLES
 from toposieve.preprocessing import Scaling
 from toposieve.serving.scorer import Scorer
 
+_HALVINGS = 32
+
 
 class Scored(NamedTuple):
     """What a model says of some events."""
@@ -79,7 +81,25 @@ class DatasetEvents:
         for batch in read_shard(self.folder, self.unit, particles=PARTICLES in scorer.inputs):
             high_level, particles = batch.high_level, batch.particles
             if self.scaling is not None:
-                high_level = self.scaling.physical_high_level(high_level)
+                high_level = _exactly_physical(high_level, self.scaling)
                 particles = self.scaling.physical_particles(particles)
             names = np.array(self.classes)[batch.labels]
             yield Scored(batch.event_ids, names, scorer.logits(high_level, particles, batch.offsets))
+
+
+def _exactly_physical(scaled: NDArray[np.float32], scaling: Scaling) -> NDArray[np.float32]:
+    """High-level features, (events, 14), that are the same bits once they are scaled again, where there are such.
+
+    Trees cut at the numbers of their training events: a rounding off, an event lies on the other side. What is scaled
+    grows with what is not, so the right number lies between two that enclose it.
+    """
+    physical: NDArray[np.float32] = scaling.physical_high_level(scaled)
+    reach = 4.0 * np.spacing(np.maximum(np.abs(physical), np.abs(scaling.high_level_offset))).astype(np.float64)
+    low, high = physical - reach, physical + reach
+    for _ in range(_HALVINGS):
+        again = scaling.apply_high_level(physical)
+        if np.array_equal(again, scaled):
+            break
+        low, high = np.where(again < scaled, physical, low), np.where(again > scaled, physical, high)
+        physical = np.where(again == scaled, physical, (low + high) / 2).astype(np.float32)
+    return physical
