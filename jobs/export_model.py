@@ -12,7 +12,7 @@ the model itself on all test events first, and kept only if no probability diffe
 
 Networks and trees (random_forest, xgboost, lightgbm) have one form and one scorer. An imported dataset does not say how
 it was scaled: the graph of a model of such a one takes events as they are there. A network with a layer that has no
-place in such a graph has no portable form: with --where-possible this is only said.
+place in such a graph, as the Particle Transformer, has no portable form: with --where-possible this is only said.
 """
 
 from __future__ import annotations

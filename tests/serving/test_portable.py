@@ -66,8 +66,8 @@ def test_the_same_model_has_the_same_bytes():
 
 
 def test_a_layer_without_a_portable_form_is_named():
-    model = standard(build_model(TrainingConfig(model="inclusive_transformer"), 3), None)
-    with pytest.raises(InvalidInputError, match=r"inclusive_transformer has a layer \w+ \(\w+\), .*SavedModel"):
+    model = standard(build_model(TrainingConfig(model="particle_transformer"), 3), None)
+    with pytest.raises(InvalidInputError, match=r"particle_transformer has a layer \w+ \(\w+\), .*SavedModel"):
         to_onnx(model, make_scaling(), {})
 
 

@@ -16,7 +16,15 @@ from toposieve.registry import describe_features
 from toposieve.serving.events import Event
 from toposieve.serving.exports import units_of
 
-MODELS = ("hlf", "particle_sequence", "inclusive", "inclusive_lstm", "inclusive_masked_transformer")
+MODELS = (
+    "hlf",
+    "particle_sequence",
+    "inclusive",
+    "inclusive_lstm",
+    "inclusive_masked_transformer",
+    "inclusive_transformer",
+    "particle_sequence_transformer",
+)
 POINTS = [{"target": 0.9, "threshold": 0.35}, {"target": 0.99, "threshold": 0.2}]
 
 
@@ -40,7 +48,9 @@ def trained(name: str) -> Any:
 
     model = standard(build_model(TrainingConfig(model=name), 3), None)
     random = np.random.default_rng(3)
-    model.set_weights([values + random.normal(0, 0.2, values.shape) for values in model.get_weights()])
+    spreads = [min(0.2, 4 / values.shape[0] ** 0.5) for values in model.get_weights()]  # less where many are added up
+    weights = zip(model.get_weights(), spreads, strict=True)
+    model.set_weights([values + random.normal(0, spread, values.shape) for values, spread in weights])
     return model
 
 

@@ -33,12 +33,16 @@ def to_onnx(model: keras.Model, scaling: Scaling | None, metadata: Mapping[str, 
     """
     graph = _Graph()
     scaled = {name: graph.add_input(name, scaling) for name in model.input}
-    for layer in model.layers:
+    for layer in model.operations:
         if isinstance(layer, keras.layers.InputLayer):
             graph.names[id(layer.output)] = scaled[layer.name]
             continue
         translate = next((each for kind, each in _LAYERS.items() if isinstance(layer, kind)), None)
+        if type(layer).__name__ == "GetItem":  # Keras has the class to itself
+            translate = _first_rows
         if translate is None:
+            if getattr(layer.output, "dtype", None) == "bool":  # a mask: lengths say what is real
+                continue
             raise NotPortableError(
                 f"{model.name} has a layer {layer.name} ({type(layer).__name__}), which has no portable form: serve "
                 "its SavedModel instead"
@@ -58,6 +62,8 @@ class _Graph(Graph):
         """Tensor of Keras → what it is called here."""
         self._made: set[str] = set()
         """What there is once: the names of what says which particles are real."""
+        self.is_masked = False
+        """Whether attention leaves padding out."""
 
     def gemm(self, name: str, given: str, weights: tuple[str, str]) -> str:
         """A layer of (events, any), of :meth:`dense_weights`."""
@@ -94,6 +100,11 @@ class _Graph(Graph):
             is_real = self.add("Less", [places, column], "is_real")
             self.add("Cast", [is_real], "real", to=TensorProto.FLOAT)
         return "real"
+
+    def only_real(self, name: str, given: str) -> str:
+        """0 for padding, and what is real as it is: (events, particles, any)."""
+        axis = self.weight(f"{name}_axis", np.array([2]))
+        return self.add("Mul", [given, self.add("Unsqueeze", [self.real(), axis], f"{name}_real")], f"{name}_kept")
 
     def padding_bias(self) -> str:
         """0 for a particle, and what leaves nothing of a share for padding: (events, 1, 1, particles)."""
@@ -158,7 +169,7 @@ def _norm(graph: _Graph, layer: keras.layers.LayerNormalization, inputs: list[st
 
 
 def _attention(graph: _Graph, layer: keras.layers.MultiHeadAttention, inputs: list[str]) -> str:
-    """Of particles among themselves, of which none attends to padding."""
+    """Of particles among themselves; behind a mask none attends to padding."""
     name, (*weights, mixing, mixing_bias) = layer.name, layer.get_weights()
     units, heads, width = weights[0].shape
 
@@ -173,7 +184,8 @@ def _attention(graph: _Graph, layer: keras.layers.MultiHeadAttention, inputs: li
     key = project("key", weights[2], weights[3], [0, 2, 3, 1])
     value = project("value", weights[4], weights[5], [0, 2, 1, 3])
     scores = graph.add("MatMul", [query, key], f"{name}_similar")  # (events, heads, particles, particles)
-    scores = graph.add("Add", [scores, graph.padding_bias()], f"{name}_scores")
+    if graph.is_masked:
+        scores = graph.add("Add", [scores, graph.padding_bias()], f"{name}_scores")
     shares = graph.add("Softmax", [scores], f"{name}_shares", axis=-1)
     summed = graph.add("MatMul", [shares, value], f"{name}_summed")
     together = graph.add("Transpose", [summed], f"{name}_together", perm=[0, 2, 1, 3])
@@ -183,21 +195,40 @@ def _attention(graph: _Graph, layer: keras.layers.MultiHeadAttention, inputs: li
 
 def _mean(graph: _Graph, layer: keras.layers.GlobalAveragePooling1D, inputs: list[str]) -> str:
     """Of real particles."""
-    real = graph.add(
-        "Unsqueeze", [graph.real(), graph.weight(f"{layer.name}_axis", np.array([2]))], f"{layer.name}_real"
-    )
-    kept = graph.add("Mul", [inputs[0], real], f"{layer.name}_kept")
+    kept = graph.only_real(layer.name, inputs[0])
     axis = graph.weight(f"{layer.name}_particles", np.array([1]))
     total = graph.add("ReduceSum", [kept, axis], f"{layer.name}_total", keepdims=0)
-    count = graph.add("ReduceSum", [real, axis], f"{layer.name}_count", keepdims=0)
+    count = graph.add("ReduceSum", [f"{layer.name}_real", axis], f"{layer.name}_count", keepdims=0)
     return graph.add("Div", [total, count], layer.name)
+
+
+def _masking(graph: _Graph, layer: keras.layers.Masking, inputs: list[str]) -> str:
+    graph.is_masked = True
+    return inputs[0]
+
+
+def _more_rows(graph: _Graph, layer: keras.layers.ZeroPadding1D, inputs: list[str]) -> str:
+    """Padding counts where it is not masked: it is 0, and not what 0 is scaled to."""
+    (before, after), kept = layer.padding, graph.only_real(layer.name, inputs[0])
+    return graph.add(
+        "Pad", [kept, graph.weight(f"{layer.name}_ends", np.array([0, before, 0, 0, after, 0]))], layer.name
+    )
+
+
+def _first_rows(graph: _Graph, operation: keras.Operation, inputs: list[str]) -> str:
+    """``[:, :rows]``."""
+    name, (_, (_, rows)) = operation.name, operation._inbound_nodes[0].arguments.args
+    numbers = {"start": 0, "stop": rows.stop, "axis": 1}
+    return graph.add(
+        "Slice", [inputs[0], *(graph.weight(f"{name}_{key}", np.array([n])) for key, n in numbers.items())], name
+    )
 
 
 def _same(graph: _Graph, layer: keras.Layer, inputs: list[str]) -> str:
     return inputs[0]
 
 
-_LAYERS: dict[type[keras.Layer], Callable[[_Graph, Any, list[str]], str]] = {
+_LAYERS: dict[type[keras.Operation], Callable[[_Graph, Any, list[str]], str]] = {
     keras.layers.Dense: _dense,
     keras.layers.GRU: _gru,
     keras.layers.LSTM: _lstm,
@@ -207,7 +238,9 @@ _LAYERS: dict[type[keras.Layer], Callable[[_Graph, Any, list[str]], str]] = {
     keras.layers.Add: lambda graph, layer, inputs: graph.add("Add", inputs, layer.name),
     keras.layers.Concatenate: lambda graph, layer, inputs: graph.add("Concat", inputs, layer.name, axis=1),
     keras.layers.Softmax: lambda graph, layer, inputs: graph.add("Softmax", inputs, layer.name, axis=-1),
-    keras.layers.Masking: _same,  # lengths say what is real
+    keras.layers.Masking: _masking,
+    keras.layers.ZeroPadding1D: _more_rows,
+    keras.layers.Reshape: lambda graph, layer, inputs: graph.reshaped(layer.name, inputs[0], [0, *layer.target_shape]),
     keras.layers.Dropout: _same,
 }
 """Layer → how to write it, given the names of what it takes; gives the name of what it puts out."""
