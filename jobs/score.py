@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from toposieve import cli, registry
 from toposieve.config import DecisionConfig
+from toposieve.errors import InvalidInputError
 from toposieve.io.names import path_key
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
     inputs, decider = _inputs(args, base, folder, version, config)
     if cli.shows_plan(args, lambda: inputs.work(cli.look(target), recompute=args.recompute)):
         return
-    logger.info("input %s, version %d of %s, output %s", inputs.name, version, folder, target)
+    logger.info("input %s, version %d of %s, output %s", inputs.where, version, folder, target)
     with cli.publication(args, target) as publication, SparkOnDemand("decide", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
         upstream, decided = inputs.decide(publication, spark, cli.options(args))
@@ -87,7 +88,15 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _name(args: argparse.Namespace) -> str:
-    """What the decisions are about, below the folder of the version's."""
+    """What the decisions are about, below the folder of the version's.
+
+    Raises:
+        InvalidInputError: Options are given that do not go together.
+    """
+    if (args.source != "raw" and args.raw) or (args.source == "raw" and args.dataset):
+        raise InvalidInputError(
+            "--raw and --source raw are about ROOT files of a --partition: give all of them, or none"
+        )
     if args.dataset:
         return f"datasets/{path_key('--dataset', args.dataset)}"
     return path_key("--partition", args.partition)
@@ -102,13 +111,14 @@ def _inputs(
     from toposieve.spark.decisions import Decider
     from toposieve.training.shards import read_scaling
 
+    version = registry.read_version(folder, number)
     if args.dataset:
         dataset = base / "datasets" / args.dataset
         manifest = read_manifest(dataset)
         scaling = read_scaling(dataset, manifest)
         decider = Decider.find(folder, number, config, scaled=scaling is None)
-        return dataset_inputs(base, dataset, manifest, scaling, decider), decider
-    decider, version = Decider.find(folder, number, config), registry.read_version(folder, number)
+        return dataset_inputs(base, dataset, manifest, scaling, version, decider), decider
+    decider = Decider.find(folder, number, config)
     if args.source == "raw":
         return raw_inputs(cli.raw_key(args), args.partition, version, decider), decider
     return selected_inputs(base, args.partition, version, decider), decider

@@ -13,7 +13,7 @@ from toposieve.config import DecisionConfig, IngestConfig, SelectionConfig
 from toposieve.cost import Work
 from toposieve.errors import InvalidInputError
 from toposieve.io import datasets
-from toposieve.io.decisions import events_of
+from toposieve.io.decisions import NOT_SELECTED, events_of
 from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Unit
 from toposieve.io.publication import Publication
@@ -153,7 +153,8 @@ def decide_raw_work(
         recompute: Whether everything is made anew.
     """
     known, new = _known(raw, files, publication)
-    done = {unit.source for unit in _kept(publication, config.hash, "decide", recompute)}
+    kept = _kept(publication, config.hash, "decide", recompute)
+    done = {unit.source for unit in kept if NOT_SELECTED in unit.counts}  # others are of selected events
     todo = [file for file in files if file in new or file.id not in done]
     select = _read_all(raw, todo, known, IngestConfig())
     events = round(HOPED_SHARE * select.events)

@@ -1,4 +1,4 @@
-"""What cannot have a portable form; what can is tested in evaluation/test_published_model.py and test_train_trees.py."""
+"""What cannot have a portable form; what can is tested where models are published, and where trees are trained."""
 
 from __future__ import annotations
 

@@ -258,6 +258,8 @@ def test_what_cannot_be_done_is_said_before_anything_starts(base: Path) -> None:
         ("--version", "3"): r"version 3 of .* has no portable form: run export_model.py --version 3",
         ("--set", "target=0.5"): r"version 1 of .* has no working point 0.5 for qcd: choose of 0.9, 0.99",
         ("--partition", "2026-01-02"): "selected/2026-01-02",
+        ("--dataset", "demo", "--source", "raw"): "are about ROOT files of a --partition",
+        ("--raw", "elsewhere"): "are about ROOT files of a --partition",
     }.items():
         with pytest.raises(InvalidInputError, match=message):
             run(base, *arguments)
@@ -408,7 +410,7 @@ def test_a_dataset_is_decided_on_in_physical_units(base: Path, models: dict[int,
     assert "test: of 42 events pass" in caplog.text
 
 
-def test_an_imported_dataset_is_decided_on_as_it_is_by_a_model_of_such_a_one(base: Path) -> None:
+def test_an_imported_dataset_is_decided_on_as_it_is_by_a_model_of_such_a_one(base: Path, caplog) -> None:
     write_published(base / "files")
     folders = [f"--{split}={base / 'files' / split}" for split in ("train", "test")]
     import_dataset.main(import_dataset.arg_parser().parse_args(["--base", str(base), "--dataset", "theirs", *folders]))
@@ -425,6 +427,7 @@ def test_an_imported_dataset_is_decided_on_as_it_is_by_a_model_of_such_a_one(bas
     rows = [found[f"test/part-r-00003:{number}"] for number in range(12)]
     assert [[row[f"score_{name}"] for name in schema.SAMPLES] for row in rows] == logits.tolist()
     assert [row["label"] for row in rows] == [event["label"] for event in events]
+    assert "the model is of another dataset" in caplog.text
     physical, theirs = "HT in GeV", "HT in units of its dataset"
     with pytest.raises(InvalidInputError, match=f"feature 0 is {physical}, and {theirs} is what there is"):
         run(base, "--dataset", "theirs", "--version", "1")

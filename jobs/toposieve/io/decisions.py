@@ -17,6 +17,9 @@ DECISIONS_DIRECTORY = "decisions"
 NO_LABEL = -1
 """Label of events of what is none of the model's classes."""
 
+NOT_SELECTED = "not_selected"
+"""Count of raw events that the selection drops: there is no decision on them."""
+
 
 def decisions_folder(base: Key, name: str, version: int, events: str) -> Key:
     """``{base}/decisions/{name}/{version}/{events}``: a version's about a day, or ``datasets/{dataset}``."""

@@ -39,6 +39,11 @@ class Inputs(Protocol):
         """Of their folder, relative to the base."""
         ...
 
+    @property
+    def where(self) -> str:
+        """They are, for the log."""
+        ...
+
     def work(self, publication: Publication, *, recompute: bool) -> Works:
         """What there is to do, where so much is published."""
         ...
@@ -57,6 +62,7 @@ class ListedInputs:
     """Events of files that a manifest lists."""
 
     name: str
+    where: str
     manifest: Manifest
     units: Mapping[str, Unit]
     """File that each of them becomes → the unit."""
@@ -94,27 +100,41 @@ def selected_inputs(base: Key, partition: str, version: Version, decider: Decide
         return SelectedEvents(folder / unit.outputs[0].path, unit)
 
     names = unit_names(manifest.units, decider)
-    return ListedInputs(folder.relative_to(base), manifest, names, origin, decider)
+    return ListedInputs(folder.relative_to(base), str(folder), manifest, names, origin, decider)
 
 
-def _compare_selections(trained: Mapping[str, Any] | None, given: Mapping[str, Any]) -> None:
+def _compare_selections(trained: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> None:
     """Say which cuts are others than those of the model's events: a variation, or a mistake."""
-    if trained is None:  # an imported dataset: nobody knows
+    if trained is None or given is None:  # an imported dataset: nobody knows
         return
     others = sorted(key for key in {*trained, *given} if trained.get(key) != given.get(key))
     for key in others:
         logger.warning("selected with %s = %s, but the model's events with %s", key, given.get(key), trained.get(key))
 
 
-def dataset_inputs(base: Key, folder: Key, manifest: Manifest, scaling: Scaling | None, decider: Decider) -> Inputs:
-    """The events of all splits of a dataset, in a folder below the base."""
-    classes = classes_of(manifest)
+def dataset_inputs(
+    base: Key, folder: Key, manifest: Manifest, scaling: Scaling | None, version: Version, decider: Decider
+) -> Inputs:
+    """The events of all splits of a dataset.
+
+    Args:
+        base: Where all data lives.
+        folder: The dataset's.
+        manifest: The dataset's.
+        scaling: As it says; None for an imported one.
+        version: As of :func:`selected_inputs`.
+        decider: The same, ready to decide.
+    """
+    name, classes = folder.relative_to(base), classes_of(manifest)
+    _compare_selections(version.configuration.get("selection"), manifest.extra.get("selection"))
+    if scaling is None and name not in version.lineage:
+        logger.warning("the model is of another dataset than %s: right only if both were scaled alike", folder)
 
     def origin(unit: Unit) -> DatasetEvents:
         return DatasetEvents(folder, unit, classes, scaling)
 
-    shards = [unit for unit in manifest.units if unit.source != SCALING_SOURCE]
-    return ListedInputs(folder.relative_to(base), manifest, unit_names(shards, decider), origin, decider)
+    names = unit_names([unit for unit in manifest.units if unit.source != SCALING_SOURCE], decider)
+    return ListedInputs(name, str(folder), manifest, names, origin, decider)
 
 
 @dataclass(frozen=True)
@@ -131,6 +151,11 @@ class RawInputs:
     def name(self) -> str:
         """Of no one folder: samples have their own."""
         return f"raw/{self.partition}"
+
+    @property
+    def where(self) -> str:
+        """As ingest says it."""
+        return f"{self.raw}/{{sample}}/{self.partition}"
 
     def work(self, publication: Publication, *, recompute: bool) -> Works:
         """Files that are not decided on."""

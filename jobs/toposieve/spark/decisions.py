@@ -19,7 +19,7 @@ import numpy as np
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import DecisionConfig, SelectionConfig
 from toposieve.errors import InvalidInputError
-from toposieve.io.decisions import decisions_schema, decisions_to_arrow, events_of, passes_column
+from toposieve.io.decisions import NOT_SELECTED, decisions_schema, decisions_to_arrow, events_of, passes_column
 from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import BadFile, Manifest, OutputFile, Unit, fingerprint, gather_notes, in_order
 from toposieve.io.names import unit_name
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from toposieve.spark.session import SparkOnDemand
 
 STAGE = "decide"
-NOT_SELECTED = "not_selected"
-"""Count of raw events that the selection drops: there is no decision on them."""
 
 logger = logging.getLogger(__name__)
 
