@@ -31,6 +31,8 @@ from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
 FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"
 READY_VARIABLE = "TOPOSIEVE_TEST_IMAGES_READY"
+FAILED = set[str]()
+"""Files with tests that have failed in this session."""
 DAYS = 14
 """In so many days each fault has had its turn: on a day that its name says, whatever other tests there are."""
 
@@ -53,11 +55,17 @@ def _is_of_today(fault: pytest.Item) -> bool:
     return zlib.crc32(fault.name.encode()) % DAYS == today or not is_proven(fault.path)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        FAILED.add(report.nodeid.partition("::")[0])
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write down which code has borne all faults."""
-    options = session.config.option
-    if exitstatus == pytest.ExitCode.OK and options.faults == "all" and not options.keyword and not options.collectonly:
-        record({item.path for item in session.items if item.get_closest_marker("faults")})
+    """Write down which code has borne all faults of a file."""
+    options, complete = session.config.option, exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if options.faults == "all" and complete and not options.keyword and not options.collectonly:
+        faults = [item for item in session.items if item.get_closest_marker("faults")]
+        record({item.path for item in faults if item.nodeid.partition("::")[0] not in FAILED})
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
