@@ -6,7 +6,7 @@
 
 A quantised student is distilled from the run, or from the run of a version in the registry; its Verilog is simulated on
 all test events and on random ones, out of range among them, and published in {base}/firmware/{dataset}/hlf/{run}/ only
-if no logit differs from the student's, if each AUC is near the network's, and if the same comparison notices an adder
+if no logit differs from the student's or from hls4ml's C++ of it, if each AUC is near the network's, and if the same comparison notices an adder
 that was made to subtract. hlf.v takes an event in physical units each cycle: firmware.json says what each bit means,
 and has AUC, agreement, cycles, and size before place and route. The log ends with
 
@@ -15,7 +15,7 @@ and has AUC, agreement, cycles, and size before place and route. The log ends wi
 
 Firmware that is there, of the same run and configuration, is left as it is. HGQ2, alkaid and
 Verilator, by which it is made, are under the LGPL 3 and in an environment of their own, with Yosys, under the ISC
-License. The modules at the head of hlf.v are alkaid's own.
+License, and hls4ml, under the Apache License 2.0. The modules at the head of hlf.v are alkaid's own.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ TOLERANCE = 0.003
 NETWORK = {"qcd": 0.969, "ttbar": 0.9879, "wjets": 0.9606}
 GOOD = Findings(
     differing={"test": 0, "random": 0},
+    differing_from_hls4ml={"test": 0, "random": 0},
     compared={"test": 1845, "random": 45_000},
     fault_differing=1845,
     auc={"qcd": 0.966, "ttbar": 0.9909, "wjets": 0.9606},  # two as far off as they may be
@@ -26,7 +27,14 @@ def test_what_agrees_is_accepted():
     ("mutation", "said"),
     [
         ({"differing": {"test": 1, "random": 0}}, "1 of 1,845 logits of test events differ"),
-        ({"differing": {"test": 0, "random": 1}}, "1 of 45,000 logits of random events differ"),
+        (
+            {"differing": {"test": 0, "random": 1}},
+            "1 of 45,000 logits of random events differ",
+        ),
+        (
+            {"differing_from_hls4ml": {"test": 1, "random": 0}},
+            "1 of 1,845 logits of test events differ between Verilog and hls",
+        ),
         ({"compared": {"test": 1845, "random": 0}}, "nothing was compared"),
         ({"fault_differing": 0}, "does not notice an adder that subtracts"),
         ({"auc": NETWORK | {"qcd": 0.969 - 0.0031}}, "the AUC of qcd is 0.9659, the network's 0.9690"),

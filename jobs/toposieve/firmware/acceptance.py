@@ -25,6 +25,7 @@ class Findings:
 
     Attributes:
         differing: Name of some events → logits of the simulated Verilog that are not those of the quantised student.
+        differing_from_hls4ml: The same names → logits of the simulated Verilog that are not those of hls4ml's C++.
         compared: The same names → logits compared.
         fault_differing: Test logits that differ when one adder of the Verilog is turned into a subtractor.
         auc: Class → area of the firmware.
@@ -32,6 +33,7 @@ class Findings:
     """
 
     differing: Mapping[str, int]
+    differing_from_hls4ml: Mapping[str, int]
     compared: Mapping[str, int]
     fault_differing: int
     auc: Mapping[str, float]
@@ -74,9 +76,11 @@ def objections(findings: Findings, tolerance: float) -> list[str]:
         findings: What was compared.
         tolerance: Most by which an area may differ from the network's.
     """
+    others = {"quantised network": findings.differing, "hls4ml's C++": findings.differing_from_hls4ml}
     found = [
-        f"{count:,} of {findings.compared[name]:,} logits of {name} events differ between Verilog and quantised network"
-        for name, count in findings.differing.items()
+        f"{count:,} of {findings.compared[name]:,} logits of {name} events differ between Verilog and {other}"
+        for other, differing in others.items()
+        for name, count in differing.items()
         if count
     ]
     if not all(findings.compared.values()):

