@@ -11,8 +11,8 @@ under *Required Actions*. No answer in time leaves the published model as it is.
 `approval` nobody is asked, and the rules below decide. A newer candidate supersedes one that waits.
 
 **Serving.** `export` gives the published model its portable form (ONNX) for `score.py` and `serve.py`, once it agrees
-with the model itself on every test event. A model that cannot have one, as the Particle Transformer, is published all the
-same.
+with the model itself on every test event. A model that cannot have one, as the Particle Transformer, is published all
+the same.
 
 **Going back.** A run with `action` *rollback* and the reason publishes again what was published before, once: clearing
 its tasks changes nothing more.

@@ -6,8 +6,8 @@
 
 A quantised student is distilled from the run, or from the run of a version in the registry; its Verilog is simulated on
 all test events and on random ones, out of range among them, and published in {base}/firmware/{dataset}/hlf/{run}/ only
-if no logit differs from the student's or from hls4ml's C++ of it, if each AUC is near the network's, and if the same comparison notices an adder
-that was made to subtract. hlf.v takes an event in physical units each cycle: firmware.json says what each bit means,
+if no logit differs from the student's or from hls4ml's C++ of it, if each AUC is near the network's, and if the same
+comparison notices an adder that was made to subtract. hlf.v takes an event in physical units each cycle: firmware.json says what each bit means,
 and has AUC, agreement, cycles, and size before place and route. The log ends with
 
     auc qcd ... (network ...), ...; agreement ...; 8 cycles of 5 ns, ... LUT, ... FF, ... carry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -46,6 +47,10 @@ STARTUP_TIMEOUT_S = 600
 """The provider's two minutes are too short for a GPU node that has to be made first, or for an image of gigabytes."""
 
 WAITING_TIMEOUT = timedelta(hours=24)
+
+PAUSE_S = (15.0, 30.0)
+"""A gang that gives up its place waits for so long before it asks for one anew. Kubernetes tries a waiting pod again
+after ten seconds at most, but a new one at once: two gangs would take each other's place for ever."""
 
 
 class GangLink(BaseOperatorLink):
@@ -354,9 +359,17 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.log.info("%s; the gang waits for its place, which costs no try", held)
         if not held.is_suspended:
             self._cluster(gang).remove(gang.selector, gang.owner)
+            if held.gives_back:
+                self._pause()
             gang = self._start_or_adopt(pod, replace(gang, name=next_name(gang.name)), context, cleanup)
         cleanup.pop_all()
         self._defer(gang, until, context)
+
+    def _pause(self) -> None:
+        """Leave the place that was given back to those that wait for it."""
+        end = time.monotonic() + random.uniform(*PAUSE_S)
+        while time.monotonic() < end and not self._killed:
+            time.sleep(0.5)
 
     def _supervise(self, gang: Gang, limits: Limits, context: Context) -> list[str]:
         """Follow the gang to its end, and return the folders that its log names as those of its results."""

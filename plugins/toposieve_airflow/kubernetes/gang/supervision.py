@@ -59,13 +59,15 @@ class GangHeld(Exception):
         message: The reason.
         is_suspended: Whether the gang keeps its place in a queue; otherwise it is to be made anew.
         has_run: Whether it had started: it begins to wait only now.
+        gives_back: Whether some of its workers had a place, which others may want.
     """
 
-    def __init__(self, message: str, *, is_suspended: bool, has_run: bool) -> None:
+    def __init__(self, message: str, *, is_suspended: bool, has_run: bool, gives_back: bool = False) -> None:
         """Keep all."""
         super().__init__(message)
         self.is_suspended = is_suspended
         self.has_run = has_run
+        self.gives_back = gives_back
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class Supervision:
                 raise GangHeld(why, is_suspended=True, has_run=self._has_run)
             if failure is not None and failure.remedy is Remedy.WAIT:
                 why = failure.why if failure.pod is None else self._in_words(failure)
-                raise GangHeld(why, is_suspended=False, has_run=self._has_run)
+                gives_back = bool(self._started) and not self._has_run
+                raise GangHeld(why, is_suspended=False, has_run=self._has_run, gives_back=gives_back)
             if failure is not None:
                 raise GangFailed(self._in_words(failure), failure.may_retry)
 

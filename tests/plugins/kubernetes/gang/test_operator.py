@@ -25,7 +25,7 @@ from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere
 from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.gang import operator as module
 from toposieve_airflow.kubernetes.gang.manifests import Gang
-from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
+from toposieve_airflow.kubernetes.gang.operator import PAUSE_S, TFSpawnerOperator
 from toposieve_airflow.kubernetes.gang.supervision import GangFailed, GangHeld, Limits
 
 FAILED = condition("FailureTarget", "PodFailurePolicy")
@@ -231,6 +231,17 @@ def test_a_gang_without_a_place_waits_as_a_new_one_and_costs_no_try(
     assert again == f"{first}r2"
     assert deferred.value.trigger.gang["name"] == again
     assert deferred.value.kwargs["try_number"] == 1
+
+
+@pytest.mark.parametrize("gives_back", [True, False])
+def test_a_gang_that_gives_places_back_leaves_them_to_others_for_a_while(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, gives_back: bool
+) -> None:
+    pauses: list[tuple[float, float]] = []
+    monkeypatch.setattr("random.uniform", lambda *range_s: pauses.append(range_s) or 0.0)
+    with pytest.raises(TaskDeferred):
+        run(GangHeld("only 1 of 2 workers started", is_suspended=False, has_run=False, gives_back=gives_back))
+    assert pauses == [PAUSE_S] * gives_back
 
 
 def test_a_gang_whose_queue_takes_its_place_back_stays(run: Callable[..., str], cluster: Cluster) -> None:

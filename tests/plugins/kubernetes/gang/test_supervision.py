@@ -249,6 +249,7 @@ def test_a_worker_that_has_started_counts_when_its_pod_is_gone() -> None:
 def test_what_a_trigger_has_waited_for_too_long_is_over_at_once(late: dict[str, Any], over: dict[str, Any]) -> None:
     held = Watched(objects("pods", pod(0, running()), late), objects("job", job()), **over).held()
     assert "only 1 of 2 workers started" in str(held)
+    assert held.gives_back
 
 
 def test_the_time_in_which_another_process_waited_counts() -> None:
