@@ -7,10 +7,11 @@
 A quantised student is distilled from the run, or from the run of a version in the registry; its Verilog is simulated on
 all test events and on random ones, out of range among them, and published in {base}/firmware/{dataset}/hlf/{run}/ only
 if no logit differs from the student's or from hls4ml's C++ of it, if each AUC is near the network's, and if the same
-comparison notices an adder that was made to subtract. hlf.v takes an event in physical units each cycle: firmware.json says what each bit means,
-and has AUC, agreement, cycles, and size before place and route. The log ends with
+comparison notices an adder that was made to subtract. hlf.v takes an event in physical units each cycle: firmware.json
+says what each bit means, and has AUC, agreement, cycles, and size before place and route. The log ends with
 
-    auc qcd ... (network ...), ...; agreement ...; 8 cycles of 5 ns, ... LUT, ... FF, ... carry
+    auc qcd ... (network ...), ...; agreement ...
+    before place and route: 8 cycles of 5 ns, 200 M events/s, ... LUT, ... FF, ... carry
     firmware: DATA/firmware/demo/hlf/RUN/firmware.json
 
 Firmware that is there, of the same run and configuration, is left as it is. HGQ2, alkaid and
@@ -103,12 +104,12 @@ def _tell(folder: Key) -> None:
     report = json.loads((folder / "firmware.json").read_text())
     areas = (f"{name} {of['firmware']:.4f} (network {of['network']:.4f})" for name, of in report["auc"].items())
     timing, size = report["timing"], report["size"]
+    logger.info("auc %s; agreement %.3f", ", ".join(areas), report["agreement"])
     logger.info(
-        "auc %s; agreement %.3f; %d cycles of %g ns, %d LUT, %d FF, %d carry",
-        ", ".join(areas),
-        report["agreement"],
+        "before place and route: %d cycles of %g ns, %.4g M events/s, %d LUT, %d FF, %d carry",
         timing["cycles"],
         timing["clock_period_ns"],
+        timing["events_per_second"] / 1e6,
         size["lut"],
         size["ff"],
         size["carry"],
