@@ -24,15 +24,12 @@ from airflow.sdk.exceptions import TaskDeferred
 from support.airflow_environment import CONFIG_FOLDER
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
 from support.kubernetes_gangs import TaskInstance, workers_heard
-from support.proven_faults import is_proven, record
 from toposieve_airflow.kubernetes.gang import trigger
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 
 IMAGE = os.environ.get("TOPOSIEVE_TEST_IMAGE", "localhost/base:1")
 FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"
 READY_VARIABLE = "TOPOSIEVE_TEST_IMAGES_READY"
-FAILED = set[str]()
-"""Files with tests that have failed in this session."""
 DAYS = 14
 """In so many days each fault has had its turn: on a day that its name says, whatever other tests there are."""
 
@@ -41,31 +38,14 @@ os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps(CONNECTION)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the faults of other days that this code has borne, and all where no command does them."""
+    """Leave out the faults of other days, and all of them where no command does them, unless all are asked for."""
     if config.getoption("--faults") == "all":
         return
     faults = [item for item in items if item.get_closest_marker("faults")]
-    left_out = [item for item in faults if FAULTS_VARIABLE not in os.environ or not _is_of_today(item)]
+    today = datetime.now(UTC).toordinal() % DAYS if FAULTS_VARIABLE in os.environ else None
+    left_out = [item for item in faults if zlib.crc32(item.name.encode()) % DAYS != today]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
-
-
-def _is_of_today(fault: pytest.Item) -> bool:
-    today = datetime.now(UTC).toordinal() % DAYS
-    return zlib.crc32(fault.name.encode()) % DAYS == today or not is_proven(fault.path)
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.failed:
-        FAILED.add(report.nodeid.partition("::")[0])
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write down which code has borne all faults of a file."""
-    options, complete = session.config.option, exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    if options.faults == "all" and complete and not options.keyword and not options.collectonly:
-        faults = [item for item in session.items if item.get_closest_marker("faults")]
-        record({item.path for item in faults if item.nodeid.partition("::")[0] not in FAILED})
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

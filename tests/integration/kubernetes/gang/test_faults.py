@@ -1,24 +1,20 @@
 """What goes wrong with the cluster itself. The command in TOPOSIEVE_TEST_FAULTS does it; `.ci/cluster-fault` is one."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from kubernetes.client import SchedulingV1Api, V1ResourceRequirements
 
-from support.cluster import INDEX_LABEL, OURS, pod_spec
+from support.cluster import pod_spec
 
-from ..conftest import IMAGE, Namespace, Run, fault, wait_for
+from ..conftest import IMAGE, Namespace, Run, fault
 from .test_failures import FIRST_WAITS, ONE_FAILS, failed, goes_on
-from .test_gang import TALK
 
 pytestmark = pytest.mark.faults
 
 COUNT = "import time\nfor i in range({steps}):\n    print('step', i)\n    time.sleep(.1)"
-GATE = "example.com/gate"
 STUBBORN = "import time; print('up'); time.sleep(600)"
 
 
@@ -68,26 +64,6 @@ def test_an_api_server_that_is_away_while_a_worker_fails(make_run: Callable[...,
     namespace.check_empty(60)  # Kubernetes' own controllers come back late
 
 
-def test_two_gangs_that_each_need_all_of_a_node(make_run: Callable[..., Run], namespace: Namespace, slots: str) -> None:
-    """Each first gets half of what it needs; the less patient one gives up and the other one runs."""
-    ended: list[Run] = []
-    errors: list[str] = []
-
-    def race(number: int) -> None:
-        resources = V1ResourceRequirements(limits={slots: "1"})
-        ended.append(_until_it_succeeds(make_run, f"gang_{number}", resources, errors))
-
-    threads = [threading.Thread(target=race, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for worker in range(2):
-        _let_worker_of_each_gang_be_scheduled(namespace, worker)
-    for thread in threads:
-        thread.join(180)
-    assert len(ended) == 2
-    assert any("only 1 of 2 workers started" in error for error in errors)
-
-
 def test_a_worker_preempted_by_a_pod_of_higher_priority(make_run: Callable[..., Run], urgent: dict[str, Any]) -> None:
     run = make_run(FIRST_WAITS, container_resources=urgent["resources"]).start()
     run.wait_for_line("[worker 0] up")
@@ -105,31 +81,3 @@ def test_a_worker_that_ignores_sigterm_does_not_delay_the_end(
     namespace.core.delete_namespaced_pod(namespace.pod(2).metadata.name, namespace.name)
     assert "worker 2 was deleted" in failed(run.finish(), retry=True)
     assert run.ended_at - begin < 10
-
-
-def _until_it_succeeds(
-    make_run: Callable[..., Run], task_id: str, resources: V1ResourceRequirements, errors: list[str]
-) -> Run:
-    """Try it again and again; the pods of the first try wait at a gate."""
-    gated = {"pod_template_dict": {"spec": {"containers": [], "schedulingGates": [{"name": GATE}]}}}
-    for try_number in range(1, 9):
-        options = {**gated, "startup_timeout_seconds": 15} if try_number == 1 else {"startup_timeout_seconds": 5}
-        options["waiting_timeout"] = timedelta(seconds=1)
-        run = make_run(TALK, task_id=task_id, try_number=try_number, container_resources=resources, **options)
-        if run.start().finish().error is None:
-            return run
-        errors.append(failed(run, retry=False))
-    raise AssertionError(f"{task_id} never got its place")
-
-
-def _let_worker_of_each_gang_be_scheduled(namespace: Namespace, worker: int) -> None:
-    def pods() -> list[Any]:
-        selector = f"{OURS},{INDEX_LABEL}={worker}"
-        return list(namespace.core.list_namespaced_pod(namespace.name, label_selector=selector).items)
-
-    wait_for(lambda: len(pods()) == 2)
-    for pod in pods():
-        open_gate = [{"op": "remove", "path": "/spec/schedulingGates"}]
-        namespace.core.patch_namespaced_pod(pod.metadata.name, namespace.name, open_gate)
-    if worker == 0:
-        wait_for(lambda: all(pod.spec.node_name for pod in pods()))
