@@ -233,7 +233,7 @@ OTHERS = [
     Fault(a_worker_deleted, "worker 1 was deleted", resumes=True),
     Fault(the_chief_evicted, resumes=True),
     Fault(a_node_cut_off, resumes=True),
-    Fault(a_kubelet_stopped, resumes=True),
+    Fault(a_kubelet_stopped),  # the training is over before the node is missed
     Fault(the_service_deleted),
     Fault(too_little_memory, "was killed because it used more memory than its limit of 200Mi"),
     Fault(no_node, "no node can take it", retry=False),
