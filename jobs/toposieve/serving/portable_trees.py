@@ -133,9 +133,8 @@ def read_xgboost(content: bytes) -> Ensemble:
     for tree, place in zip(model["trees"], model["tree_info"], strict=True):
         children = np.array([tree["left_children"], tree["right_children"]]).T  # (nodes, 2)
         feature = np.where(children[:, 0] < 0, -1, tree["split_indices"])
-        numbers = np.array(tree["split_conditions"], np.float32).astype(
-            np.float64
-        )  # they were single before they were text
+        # They were single before they were text.
+        numbers = np.array(tree["split_conditions"], np.float32).astype(np.float64)
         trees.append(Tree(feature, numbers, children, _of_one_class(numbers, place, classes)))
     return Ensemble(trees, LESS, start, softmax=True)
 
