@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -90,17 +91,20 @@ class Outages:
 
     A refusal at the very start is one that stays: a right is missing. Once the API server has answered, or has been
     away, a refusal is believed only when it has lasted for ``REFUSED_S``.
+
+    Args:
+        has_answered: Set once it has; shared by requests that need the same right.
     """
 
-    def __init__(self) -> None:
-        """Nothing is known of it."""
-        self._is_known = False
+    def __init__(self, has_answered: threading.Event | None = None) -> None:
+        """Nothing is known of it, unless from another request."""
+        self._has_answered = has_answered or threading.Event()
         self._refused_since: float | None = None
 
     def passes(self, error: Exception) -> bool:
         """Whether an error may pass; one without an HTTP status may."""
         status, now = getattr(error, "status", None), time.monotonic()
-        if status == _UNAUTHORIZED or (self._is_known and status in (_FORBIDDEN, _NOT_FOUND)):
+        if status == _UNAUTHORIZED or (self._has_answered.is_set() and status in (_FORBIDDEN, _NOT_FOUND)):
             self._refused_since = self._refused_since or now
             return now <= self._refused_since + REFUSED_S
         if status and not is_passing(error):
@@ -110,7 +114,7 @@ class Outages:
 
     def end(self) -> None:
         """It answers."""
-        self._is_known = True
+        self._has_answered.set()
         self._refused_since = None
 
 

@@ -50,6 +50,7 @@ class ClusterFeed:
         self._news: queue.Queue[News] = queue.Queue(_WAITING)
         self._cancelled: Exception | None = None
         self._reading = Reading()
+        self._logs_come = threading.Event()
 
     def __enter__(self) -> ClusterFeed:
         """Begin to watch."""
@@ -76,7 +77,7 @@ class ClusterFeed:
 
         def follow() -> None:
             call = self._cluster.log(pod, container)
-            follow_log(call, self._reading, is_over, lambda line: self._put(("line", (pod, line))))
+            follow_log(call, self._reading, is_over, lambda line: self._put(("line", (pod, line))), self._logs_come)
             self._put(("end", pod))
 
         self._start(follow)

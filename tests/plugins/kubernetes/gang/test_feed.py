@@ -26,7 +26,8 @@ class Cluster:
         return Script([listed("event"), REFUSED])
 
     def log(self, pod: str, container: str) -> Any:
-        return Script([Answer("2026-01-01T00:00:00Z hello")])
+        hello = Answer("2026-01-01T00:00:00Z hello")
+        return Script([REFUSED, hello] if pod == "refused at first" else [hello])
 
 
 @pytest.fixture
@@ -56,6 +57,17 @@ def test_a_log_comes_line_by_line_and_says_when_it_is_over(feed: ClusterFeed) ->
     over.set()
     feed.follow_log("pod", "base", over)
     assert take(feed, 2) == [("line", ("pod", "hello")), ("end", "pod")]
+
+
+def test_a_right_that_lapses_before_the_second_log_is_opened_is_waited_for(feed: ClusterFeed) -> None:
+    over = threading.Event()
+    over.set()
+    feed.follow_log("refused at first", "base", over)
+    assert take(feed, 1) == [("error", REFUSED)]  # a right that never was there
+    feed.follow_log("pod", "base", over)
+    take(feed, 2)
+    feed.follow_log("refused at first", "base", over)
+    assert take(feed, 2) == [("line", ("refused at first", "hello")), ("end", "refused at first")]
 
 
 def test_nothing_comes_for_a_while(feed: ClusterFeed) -> None:
