@@ -15,11 +15,11 @@ FIRMWARE := .venv-firmware/bin
 PYTEST := -m pytest -q
 # An environment, and a link by which paths of profiles and images find its packages, whatever Python's version is.
 VENV = $(UV) venv --quiet --clear --python .uv/bin/python $(1) && ln -sr $(1)/lib/python3.*/site-packages $(1)
-# Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
-INSTALL = $(UV) pip install --quiet --compile-bytecode --require-hashes --only-binary pythia8mc \
+INSTALL = $(UV) pip install --quiet --require-hashes --only-binary pythia8mc \
 	--config-settings-package 'pyspark:--build-option=--compression=stored'
-# All of an environment from its lock, and our code in it. Arguments: environment, lock, folder of the code.
-BUILD = $(call VENV,$(1)) && $(INSTALL) --python $(1)/bin/python -r $(2) && \
+# All of an environment from its lock, and our code in it. Arguments: environment, lock, folder of the code, options.
+# Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
+BUILD = $(call VENV,$(1)) && $(INSTALL) $(4) --python $(1)/bin/python -r $(2) && \
 	echo "$(CURDIR)/$(3)" > $(1)/site-packages/toposieve.pth
 # One lock for all versions of Python, with the same version of each package wherever there is one.
 COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version $(firstword $(VERSIONS)) \
@@ -58,19 +58,21 @@ env:  ## build both environments from the locked requirements (about a minute)
 	@echo "building .venv-jobs: Spark, HEP libraries, TensorFlow"
 	@$(call BUILD,.venv-jobs,$<,jobs)
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
-	@$(JOBS)/python -m toposieve.warm_up > /dev/null & $(JOBS)/python -m toposieve.spark.class_archive > /dev/null && wait $$!
+	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null & archive=$$!; \
+	$(JOBS)/python -m toposieve.warm_up > /dev/null & kernels=$$!; \
+	env -u PYTHONDONTWRITEBYTECODE $(JOBS)/python -m toposieve.bytecode 2> /dev/null; wait $$archive && wait $$kernels
 	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
 	@echo "building .venv-airflow: Airflow and its providers"
-	@$(call BUILD,.venv-airflow,$<,plugins)
+	@$(call BUILD,.venv-airflow,$<,plugins,--compile-bytecode)
 	@touch $@
 
 firmware-env: .venv-firmware/.ready  ## build the environment of make_firmware.py (optional; packages under LGPL)
 
 .venv-firmware/.ready: requirements/firmware.txt .uv/.ready
 	@echo "building .venv-firmware: quantised networks, Verilog and its simulation"
-	@$(call BUILD,.venv-firmware,$<,jobs)
+	@$(call BUILD,.venv-firmware,$<,jobs,--compile-bytecode)
 	@touch $@
 
 kafka-jars: .kafka-jars/.ready  ## fetch Spark's Kafka connector, for score_stream.py (needs mvn)
