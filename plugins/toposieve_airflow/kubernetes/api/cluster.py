@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from typing import Any
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
-from toposieve_airflow.kubernetes.api.ownership import Manifest
-from toposieve_airflow.kubernetes.api.watching import ListCall, Objects, gone_within
+from toposieve_airflow.kubernetes.api.ownership import Manifest, deletion_of, owner_of
+from toposieve_airflow.kubernetes.api.reading import Pauses, Reading
+from toposieve_airflow.kubernetes.api.watching import ListCall, Objects, Outages, brief, gone_within
 
 LATE_S = 2.0
 """Seconds that a node may take on top of a pod's grace period."""
@@ -36,6 +39,8 @@ CHANGED = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 _RIGHT = re.compile(
     r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
 )
+
+logger = logging.getLogger(__name__)
 
 _retried: Callable[[Callable[..., Any]], Callable[..., Any]] = generic_api_retry
 
@@ -71,14 +76,24 @@ class Cluster:
     Args:
         client: Connection to the API server.
         namespace: Its name.
+        is_patient: Whether something runs there that was made with these rights: then a refusal may pass, and is
+            waited out like an API server that is away.
     """
 
-    def __init__(self, client: ApiClient, namespace: str) -> None:
+    def __init__(self, client: ApiClient, namespace: str, *, is_patient: bool = False) -> None:
         """Ask nothing yet."""
         configuration = copy.deepcopy(client.configuration)
         configuration.retries = 0  # urllib3's own would write three warnings a second while the server is away
         self._core = CoreV1Api(type(client)(configuration))
         self.namespace = namespace
+        self.is_patient = is_patient
+
+    def outages(self) -> Outages:
+        """Tells which errors pass."""
+        outages = Outages()
+        if self.is_patient:
+            outages.end()
+        return outages
 
     def pods(self, selector: str) -> ListCall:
         """Lists and watches pods."""
@@ -101,6 +116,25 @@ class Cluster:
         """Reads a container's log."""
         return partial(self._core.read_namespaced_pod_log, pod, self.namespace, container=container)
 
+    def _delete(self, find: Callable[[], list[Manifest]], delete: Callable[..., Any], owner: str | None) -> bool:
+        """Delete what is found as it was just read: if another try adopts it in between, that is seen.
+
+        Args:
+            find: Reads it.
+            delete: Deletes one, by name and namespace.
+            owner: Whose all has to be; otherwise nothing is done. None: whoever's.
+
+        Returns:
+            Whether it was.
+        """
+        while found := [each for each in find() if "deletionTimestamp" not in each["metadata"]]:
+            if owner is not None and any(owner_of(each) != owner for each in found):
+                return False
+            for each in found:
+                name = each["metadata"]["name"]
+                self._ask(delete, name, self.namespace, body=deletion_of(each), missing=CHANGED)
+        return True
+
     def _wait_for_end(self, selector: str) -> bool:
         """Wait until the pods with these labels are gone; whether one was lost with its node, and went by force."""
         pods = self._pods_within(selector, 0)
@@ -122,7 +156,7 @@ class Cluster:
         return is_lost
 
     def _pods_within(self, selector: str, seconds: float) -> Objects:
-        left: Objects = _asked(partial(gone_within, self.pods(selector), seconds))
+        left: Objects = self._asked(partial(gone_within, self.pods(selector), seconds))
         return left
 
     def _ask(
@@ -142,7 +176,21 @@ class Cluster:
                     return None
                 raise
 
-        return _asked(ask)
+        return self._asked(ask)
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        """The answer to a request that is made again and again while the API server is away."""
+        outages, pauses, is_told = self.outages(), Pauses(Reading()), False
+        while True:
+            try:
+                return _retried(ask)()
+            except (ApiException, HTTPError) as error:
+                if not (self.is_patient and outages.passes(error)):
+                    raise final(error) from None
+                if not is_told:
+                    logger.warning("the API server does not do what it is asked, trying again: %s", _words(error))
+                is_told = True
+            pauses.take()
 
 
 def of_another(thing: Manifest, kind: str = "Job") -> Refused:
@@ -159,12 +207,15 @@ def _is_lost(pod: Manifest) -> bool:
     return any(each.get("reason") == _LOST for each in pod.get("status", {}).get("conditions", []))
 
 
-def _asked(ask: Callable[[], Any]) -> Any:
-    """The answer to a request that is made again and again while the API server is away."""
-    try:
-        return _retried(ask)()
-    except ApiException as error:
-        raise Refused(in_words(error)) if refuses(error) else RefusedForNow(error) from None
+def final(error: Exception) -> Exception:
+    """What to raise for an error that is not waited out."""
+    if not isinstance(error, ApiException):
+        return error
+    return Refused(in_words(error)) if refuses(error) else RefusedForNow(error)
+
+
+def _words(error: ApiException | HTTPError) -> str:
+    return in_words(error) if isinstance(error, ApiException) else brief(error)
 
 
 def refuses(error: ApiException) -> bool:

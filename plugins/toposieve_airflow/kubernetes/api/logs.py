@@ -73,7 +73,7 @@ def follow_log(
     reading: Reading,
     is_over: threading.Event,
     put: Callable[[str], None],
-    has_answered: threading.Event | None = None,
+    outages: Outages,
 ) -> None:
     """Pass on the lines of a container's log until all of them are there.
 
@@ -82,12 +82,12 @@ def follow_log(
         reading: Ends it early.
         is_over: Set once the container is known to have ended: an answer begun after that is complete.
         put: Takes each line.
-        has_answered: Set once logs may be read; shared by logs that need the same right.
+        outages: Tells which errors pass.
 
     Raises:
         ApiException: The API server refuses, and would again.
     """
-    seen, pauses, outages = SeenLines(), Pauses(reading), Outages(has_answered)
+    seen, pauses = SeenLines(), Pauses(reading)
     while not reading.is_stopped():
         complete = is_over.is_set()
         try:

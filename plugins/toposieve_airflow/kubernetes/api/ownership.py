@@ -40,6 +40,12 @@ def owner_of(thing: Mapping[str, Any]) -> str:
     return str(thing["metadata"].get("annotations", {}).get(OWNER_ANNOTATION, ""))
 
 
+def deletion_of(thing: Mapping[str, Any]) -> Manifest:
+    """What a request to delete a Job or a driver says: as it was read and no other, and its pods with it."""
+    as_read = {key: thing["metadata"][key] for key in ("uid", "resourceVersion")}
+    return {"propagationPolicy": "Background", "preconditions": as_read}
+
+
 def metadata(owner: str, try_number: str) -> Manifest:
     """What the metadata of a Job or a driver says of the try that answers for it."""
     return {"labels": {TRY_LABEL: try_number}, "annotations": {OWNER_ANNOTATION: owner}}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from toposieve_airflow.kubernetes.api.reading import READ_S, Pauses, Reading
 
@@ -28,7 +28,7 @@ REFUSED_S = 300.0
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE = 401, 403, 404, 410
 
 
-def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) -> Iterator[Objects]:
+def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None], outages: Outages) -> Iterator[Objects]:
     """All objects now, and again after every change, until ``reading`` is stopped.
 
     The client's own SharedInformer does this too, but asks without a pause while the API server is away.
@@ -37,11 +37,12 @@ def changes(list_call: ListCall, reading: Reading, tell: Callable[[str], None]) 
         list_call: What to follow.
         reading: Ends it.
         tell: Told when the API server goes away and when it is back.
+        outages: Tells which errors pass.
 
     Raises:
         ApiException: The API server refuses, and would again.
     """
-    outages, pauses, away = Outages(), Pauses(reading), False
+    pauses, away = Pauses(reading), False
 
     def opened() -> None:
         nonlocal away
@@ -170,7 +171,10 @@ def _events(
     )
     opened()
     for line in reading.lines(response):
-        event = json.loads(line)
+        try:
+            event = json.loads(line)
+        except ValueError:
+            raise ProtocolError("an event was cut off") from None
         if event["type"] == "ERROR":
             raise ApiException(status=event["object"].get("code"), reason=event["object"].get("message"))
         yield event["type"], event["object"]

@@ -16,7 +16,6 @@ from toposieve_airflow.kubernetes.gang.diagnosis import is_suspended, may_be_ado
 from toposieve_airflow.kubernetes.gang.manifests import (
     GANG_LABEL,
     Gang,
-    deletion_of,
     script_manifests,
     service_manifest,
 )
@@ -26,9 +25,9 @@ from toposieve_airflow.runs.script import Script
 class GangCluster(Cluster):
     """Gangs in one namespace; arguments as for Cluster."""
 
-    def __init__(self, client: ApiClient, namespace: str) -> None:
+    def __init__(self, client: ApiClient, namespace: str, *, is_patient: bool = False) -> None:
         """Ask nothing yet."""
-        super().__init__(client, namespace)
+        super().__init__(client, namespace, is_patient=is_patient)
         self._batch = BatchV1Api(self._core.api_client)
 
     def jobs(self, selector: str) -> ListCall:
@@ -105,13 +104,8 @@ class GangCluster(Cluster):
             Refused: The API server does not allow it.
             RefusedForNow: It does not take a request now; as from every method here.
         """
-        while jobs := [job for job in self.find_jobs(selector) if "deletionTimestamp" not in job["metadata"]]:
-            if owner is not None and any(owner_of(job) != owner for job in jobs):
-                return False
-            for job in jobs:
-                delete, name = self._batch.delete_namespaced_job, job["metadata"]["name"]
-                self._ask(delete, name, self.namespace, body=deletion_of(job), missing=CHANGED)
-        return self._wait_for_end(selector)
+        delete = self._batch.delete_namespaced_job
+        return self._delete(partial(self.find_jobs, selector), delete, owner) and self._wait_for_end(selector)
 
     def _create(self, call: Callable[..., Any], manifest: Manifest) -> Any:
         return self._ask(call, self.namespace, manifest, missing=(HTTPStatus.CONFLICT,))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from toposieve_airflow.kubernetes.api.logs import follow_log
 from toposieve_airflow.kubernetes.api.reading import Reading
-from toposieve_airflow.kubernetes.api.watching import ListCall, changes
+from toposieve_airflow.kubernetes.api.watching import ListCall, Outages, changes
 from toposieve_airflow.kubernetes.gang.cluster import GangCluster
 from toposieve_airflow.kubernetes.gang.manifests import Gang
 
@@ -51,6 +51,8 @@ class ClusterFeed:
         self._cancelled: Exception | None = None
         self._reading = Reading()
         self._logs_come = threading.Event()
+        if cluster.is_patient:
+            self._logs_come.set()
 
     def __enter__(self) -> ClusterFeed:
         """Begin to watch."""
@@ -76,8 +78,8 @@ class ClusterFeed:
         """Begin to pass on a container's log; ``is_over`` is to be set once it has ended."""
 
         def follow() -> None:
-            call = self._cluster.log(pod, container)
-            follow_log(call, self._reading, is_over, lambda line: self._put(("line", (pod, line))), self._logs_come)
+            call, outages = self._cluster.log(pod, container), Outages(self._logs_come)
+            follow_log(call, self._reading, is_over, lambda line: self._put(("line", (pod, line))), outages)
             self._put(("end", pod))
 
         self._start(follow)
@@ -88,7 +90,8 @@ class ClusterFeed:
 
     def _watch(self, kind: str, list_call: ListCall) -> None:
         def follow() -> None:
-            for objects in changes(list_call, self._reading, lambda text: self._put(("note", text))):
+            outages = self._cluster.outages()
+            for objects in changes(list_call, self._reading, lambda text: self._put(("note", text)), outages):
                 self._put((kind, objects))
 
         self._start(follow)

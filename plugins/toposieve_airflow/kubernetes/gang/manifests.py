@@ -86,12 +86,6 @@ class Gang:
         return metadata(self.owner, self.labels[TRY_LABEL])
 
 
-def deletion_of(job: Manifest) -> Manifest:
-    """What a request to delete a Job says: as it was read and no other, and the pods with it."""
-    as_read = {key: job["metadata"][key] for key in ("uid", "resourceVersion")}
-    return {"propagationPolicy": "Background", "preconditions": as_read}
-
-
 def next_name(name: str) -> str:
     """Name of the gang that the same try makes when the cluster has taken this one's place.
 

@@ -24,7 +24,7 @@ from toposieve_airflow.contract.exits import INVALID_INPUT_EXIT_CODE
 from toposieve_airflow.contract.outputs import JobLog, with_run
 from toposieve_airflow.contract.step import log_places
 from toposieve_airflow.kubernetes.api import ownership
-from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere
+from toposieve_airflow.kubernetes.api.cluster import Refused, RefusedForNow, StillThere
 from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.api.task_state import is_over
 from toposieve_airflow.kubernetes.gang.cluster import GangCluster, take_over
@@ -177,6 +177,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.broken_timeout_seconds = broken_timeout_seconds
         self.jobs = jobs
         self._gang: Gang | None = None
+        self._has_made_one = False
         self._feed: ClusterFeed | None = None
 
     def execute(self, context: Context) -> None:
@@ -194,6 +195,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
             log_places(self.log.info, self.step)
         until = self._may_wait_until(context)
         pod, gang = self.pod_and_gang(context)
+        self._has_made_one = context["ti"].try_number > 1
         with _told_to_airflow(), ExitStack() as cleanup:
             gang = self._start_or_adopt(pod, gang, context, cleanup)
             # Airflow itself asks for the link only at the end.
@@ -225,6 +227,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         pod, gang = self.pod_and_gang(context)
         gang = replace(gang, name=event["gang"])
         limits = self._limits(self._may_wait_until(context) if event["in_time"] else until, passed=not event["in_time"])
+        self._has_made_one = True
         with _told_to_airflow(), ExitStack() as cleanup:
             self._own(gang, context, cleanup)
             runs = self._follow(pod, gang, limits, context, cleanup)
@@ -331,7 +334,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
     def _defer(self, gang: Gang, until: float, context: Context) -> NoReturn:
         connection = {
             "conn_id": self.kubernetes_conn_id,
-            "in_cluster": self.in_cluster,
+            "in_cluster": self.hook.is_in_cluster,  # the triggerer's hook finds that out by no means of its own
             "cluster_context": self.cluster_context,
             "config_dict": yaml.safe_load(Path(self.config_file).read_text(encoding="utf-8"))
             if self.config_file
@@ -352,6 +355,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
             held = GangHeld(f"a worker was lost with its node, and then: {failed}", is_suspended=False, has_run=True)
         except GangHeld as error:
             held = error
+        except RefusedForNow:
+            cleanup.pop_all()  # it may run well: the next try takes it over
+            raise
+        self._has_made_one = True
         until = self._may_wait_until(context) if held.has_run else limits.until
         assert until is not None
         if time.time() >= until:
@@ -415,14 +422,15 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self.log.info("Airflow does not say that this task is over: gang %s is left to the next try", gang.name)
             return False
         try:
-            return self._cluster(gang).remove(gang.selector, gang.owner)
+            return self._cluster(gang, is_patient=False).remove(gang.selector, gang.owner)
         except (Refused, StillThere, ApiException, HTTPError) as error:
             command = f"kubectl delete job -n {gang.namespace} -l {gang.selector}"
             self.log.warning("gang %s could not be removed: %s. By hand: `%s`", gang.name, error, command)
             return False
 
-    def _cluster(self, gang: Gang) -> GangCluster:
-        return GangCluster(self.client.api_client, gang.namespace)
+    def _cluster(self, gang: Gang, *, is_patient: bool = True) -> GangCluster:
+        """Where it runs. Once this task has made a gang, refusals may pass; its removal is not worth waiting for."""
+        return GangCluster(self.client.api_client, gang.namespace, is_patient=is_patient and self._has_made_one)
 
 
 @contextmanager

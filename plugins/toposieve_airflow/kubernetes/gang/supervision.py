@@ -9,11 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from kubernetes.client.exceptions import ApiException
-
 from toposieve_airflow.contract.exits import TAIL_LINES, error_line
 from toposieve_airflow.kubernetes.api import pod_state
-from toposieve_airflow.kubernetes.api.cluster import Refused, in_words
+from toposieve_airflow.kubernetes.api.cluster import final
 from toposieve_airflow.kubernetes.api.pod_state import Failure, Manifest, Remedy
 from toposieve_airflow.kubernetes.api.watching import Objects
 from toposieve_airflow.kubernetes.gang import diagnosis
@@ -136,6 +134,7 @@ class Supervision:
             GangFailed: One has not.
             GangHeld: The cluster is to blame, or the gang is in a queue.
             Refused: The API server does not let us look.
+            RefusedForNow: It may again: nothing is known of the gang, which may run well.
         """
         while True:
             self._wait_for_change()
@@ -224,10 +223,11 @@ class Supervision:
 
         Raises:
             Refused: The API server does not let us look.
+            RefusedForNow: It may again.
         """
         kind, content = news
         if kind == "error":
-            raise Refused(in_words(content)) if isinstance(content, ApiException) else content
+            raise final(content)
         if kind == "note":
             self._log(content)
         elif kind == "line":

@@ -18,12 +18,12 @@ from kubernetes_asyncio.client import ApiClient, BatchV1Api, CoreV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from toposieve_airflow.kubernetes.api.cluster import CHANGED
-from toposieve_airflow.kubernetes.api.ownership import Manifest, owner_of
+from toposieve_airflow.kubernetes.api.ownership import Manifest, deletion_of, owner_of
 from toposieve_airflow.kubernetes.api.pod_state import has_started
 from toposieve_airflow.kubernetes.api.watching import Objects, Outages, brief
 from toposieve_airflow.kubernetes.gang.diagnosis import is_suspended
 from toposieve_airflow.kubernetes.gang.feed import News
-from toposieve_airflow.kubernetes.gang.manifests import Gang, deletion_of
+from toposieve_airflow.kubernetes.gang.manifests import Gang
 from toposieve_airflow.kubernetes.gang.supervision import Limits, Supervision
 
 POLL_S = 10.0
@@ -74,6 +74,7 @@ class GangStartTrigger(BaseTrigger):
         gang = Gang(**self.gang)
         watched = Supervision(_NoNews(), gang, Limits(**self.limits), self.log.info, lambda _: None)
         hook, outages, begin = self._hook(), Outages(), time.monotonic()
+        outages.end()  # the gang was made with these rights
         while not (over := watched.is_over()) and not watched.has_started():
             try:
                 await _look(hook, gang, watched)

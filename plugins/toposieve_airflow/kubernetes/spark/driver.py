@@ -7,17 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from kubernetes.client.exceptions import ApiException
 
 from toposieve_airflow.contract.exits import TAIL_LINES, error_line
 from toposieve_airflow.kubernetes.api import pod_state
-from toposieve_airflow.kubernetes.api.cluster import Cluster, in_words
+from toposieve_airflow.kubernetes.api.cluster import CHANGED, Cluster, in_words
 from toposieve_airflow.kubernetes.api.logs import follow_log
 from toposieve_airflow.kubernetes.api.ownership import Manifest, is_same_work
 from toposieve_airflow.kubernetes.api.pod_state import Failure, Remedy
 from toposieve_airflow.kubernetes.api.reading import Reading
-from toposieve_airflow.kubernetes.api.watching import Objects, changes, is_passing
+from toposieve_airflow.kubernetes.api.watching import Objects, Outages, changes, is_passing
 
 BROKEN_S = 60.0
 """How long a driver's image may fail to be pulled."""
@@ -40,24 +41,35 @@ class SparkPods(Cluster):
         """
         return list(self._pods_within(f"{selector},spark-role=driver", 0).values())
 
-    def adopt_driver(self, name: str, ownership: Manifest) -> bool:
-        """Write into a driver's metadata who answers for it; whether it was there.
+    def adopt_driver(self, driver: Manifest, ownership: Manifest) -> bool:
+        """Write into a driver's metadata who answers for it; whether it still was as it had been read.
 
         Raises:
             Refused: The API server does not allow it.
         """
+        name, version = (driver["metadata"][key] for key in ("name", "resourceVersion"))
+        metadata = {"metadata": {**ownership, "resourceVersion": version}}
         patch = self._core.patch_namespaced_pod
-        return self._ask(patch, name, self.namespace, {"metadata": ownership}) is not None
+        return self._ask(patch, name, self.namespace, metadata, missing=CHANGED) is not None
 
-    def remove_pods(self, selector: str) -> None:
+    def remove_pods(self, selector: str, owner: str | None = None) -> None:
         """Delete the pods with these labels and wait for their end; Kubernetes deletes what a driver has made with it.
+
+        A driver is deleted as it was just read: if another try adopts it in between, that is seen.
+
+        Args:
+            selector: Labels.
+            owner: Whose the drivers have to be; otherwise nothing is done. None: whoever's.
 
         Raises:
             StillThere: Something is left all the same.
             Refused: The API server does not allow it.
         """
+        delete = self._core.delete_namespaced_pod
+        if not self._delete(partial(self.drivers, selector), delete, owner):
+            return
         for name in self._pods_within(selector, 0):
-            self._ask(self._core.delete_namespaced_pod, name, self.namespace)
+            self._ask(delete, name, self.namespace)
         self._wait_for_end(selector)
 
 
@@ -123,7 +135,7 @@ class DriverWatch:
         self.wait_for_end()
         self._reading.stop()
         for thread in self._threads:
-            thread.join()
+            thread.join(LOG_END_S)  # an answer that does not come is not waited for
 
     def wait(self) -> None:
         """Wait for the driver's end, and for the rest of its log; or until :meth:`cancel`."""
@@ -148,11 +160,11 @@ class DriverWatch:
     # --- news --------------------------------------------------------------------------------------------------------
 
     def _watch_pods(self) -> None:
-        for pods in changes(self._pods.pods(self._selector), self._reading, self._log):
+        for pods in changes(self._pods.pods(self._selector), self._reading, self._log, self._pods.outages()):
             self._now = pods
 
     def _watch_warnings(self) -> None:
-        for warnings in changes(self._pods.warnings(), self._reading, lambda text: None):
+        for warnings in changes(self._pods.warnings(), self._reading, lambda text: None, self._pods.outages()):
             self._warnings = warnings
 
     def _telling_errors(self, work: Callable[[], None]) -> None:
@@ -232,13 +244,8 @@ class DriverWatch:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     def _follow(self, name: str, container: str) -> None:
-        def follow() -> None:
-            try:
-                follow_log(self._pods.log(name, container), self._reading, self._over, self._put)
-            except ApiException as error:
-                self._log(f"the driver's log cannot be read: {in_words(error)}")
-
-        self._follower = threading.Thread(target=follow, daemon=True)
+        what = self._pods.log(name, container), self._reading, self._over, self._put, _OfLog(self._say)
+        self._follower = threading.Thread(target=follow_log, args=what, daemon=True)
         self._follower.start()
 
     def _put(self, line: str) -> None:
@@ -249,6 +256,21 @@ class DriverWatch:
         if text not in self._said:
             self._said.add(text)
             self._log(text)
+
+
+class _OfLog(Outages):
+    """Waits for a log, whatever the API server answers, and says so: a driver is not given up for it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Nothing has gone wrong yet."""
+        super().__init__()
+        self._say = say
+
+    def passes(self, error: Exception) -> bool:
+        """It does."""
+        if isinstance(error, ApiException) and not is_passing(error):
+            self._say(f"the driver's log cannot be read: {in_words(error)}")
+        return True
 
 
 def _is_executor(pod: Manifest) -> bool:

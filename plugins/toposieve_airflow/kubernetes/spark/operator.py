@@ -75,9 +75,10 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         """
         self.name_pods(context)
         try:
-            is_there = self._adopt(context["ti"].try_number)
+            pods = self._pods(is_patient=context["ti"].try_number > 1)
+            is_there = self._adopt(pods, context["ti"].try_number)
             try:
-                self._follow(context, is_there)
+                self._follow(pods, context, is_there)
             finally:
                 self._remove(context["ti"])
         except Refused as error:
@@ -93,16 +94,13 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             self._watch.cancel()
         end_children()
 
-    def _adopt(self, try_number: int) -> bool:
+    def _adopt(self, pods: SparkPods, try_number: int) -> bool:
         """Answer for the driver that an earlier process has left, if it does this work; everything else is removed."""
-        pods, others = self._pods(), self._selector
-        for driver in pods.drivers(self._selector):
-            if ownership.is_in_the_way(driver, self._owner, try_number):
-                raise of_another(driver, "Pod")
-            name, label = driver["metadata"]["name"], driver["metadata"]["labels"].get(DRIVER_LABEL)
-            ours = ownership.metadata(self._owner, str(try_number))
-            if may_be_adopted(driver, self._digest) and pods.adopt_driver(name, ours):
-                self.log.info("taking over driver %s, which is there already", name)
+        others = self._selector
+        while (driver := self._left_driver(pods, try_number)) is not None:
+            if pods.adopt_driver(driver, ownership.metadata(self._owner, str(try_number))):
+                self.log.info("taking over driver %s, which is there already", driver["metadata"]["name"])
+                label = driver["metadata"]["labels"].get(DRIVER_LABEL)
                 self._own_selector = f"{self._selector},{DRIVER_LABEL}={label}"
                 others = f"{self._selector},{DRIVER_LABEL}!={label}"
                 break
@@ -112,11 +110,21 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             self.log.warning("driver or executors of an earlier try could not be removed: %s", error)
         return others != self._selector
 
-    def _follow(self, context: Context, is_there: bool) -> None:
+    def _left_driver(self, pods: SparkPods, try_number: int) -> ownership.Manifest | None:
+        """A driver that does this work, whoever answers for it.
+
+        Raises:
+            Refused: One of another task is in the way, or the API server does not allow it.
+        """
+        drivers = pods.drivers(self._selector)
+        for driver in drivers:
+            if ownership.is_in_the_way(driver, self._owner, try_number):
+                raise of_another(driver, "Pod")
+        return next((driver for driver in drivers if may_be_adopted(driver, self._digest)), None)
+
+    def _follow(self, pods: SparkPods, context: Context, is_there: bool) -> None:
         """Make a driver, unless it is there, and follow it to its end."""
-        with DriverWatch(
-            self._pods(), self._own_selector, self.job_log, end_children, self.startup_timeout_s
-        ) as self._watch:
+        with DriverWatch(pods, self._own_selector, self.job_log, end_children, self.startup_timeout_s) as self._watch:
             try:
                 self._stop_if_killed()
                 if not is_there:
@@ -171,10 +179,8 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             self.log.info("Airflow does not say that this task is over: its driver is left to the next try")
             return
         try:
-            pods = self._pods()
-            if all(ownership.owner_of(driver) == self._owner for driver in pods.drivers(self._own_selector)):
-                pods.remove_pods(self._own_selector)
-        except (StillThere, ApiException, HTTPError) as error:
+            self._pods().remove_pods(self._own_selector, self._owner)
+        except (Refused, StillThere, ApiException, HTTPError) as error:
             self.log.warning("driver or executors could not be removed: %s", error)
 
     def _get_hook(self) -> SparkSubmitHook:
@@ -183,8 +189,9 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         hook._spark_exit_code = 0
         return hook
 
-    def _pods(self) -> SparkPods:
-        return SparkPods(KubernetesHook(self.kubernetes_conn_id).api_client, self.namespace)
+    def _pods(self, *, is_patient: bool = False) -> SparkPods:
+        client = KubernetesHook(self.kubernetes_conn_id).api_client
+        return SparkPods(client, self.namespace, is_patient=is_patient)
 
 
 def _by_content(conf: dict[str, str]) -> list[tuple[str, str]]:

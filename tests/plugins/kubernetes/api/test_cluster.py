@@ -1,9 +1,14 @@
 import json
 
 import pytest
+from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import ProtocolError
 
-from toposieve_airflow.kubernetes.api.cluster import in_words, refuses
+from support.answers import Answer, Script
+from toposieve_airflow.kubernetes.api import cluster as module
+from toposieve_airflow.kubernetes.api import reading
+from toposieve_airflow.kubernetes.api.cluster import Cluster, Refused, RefusedForNow, in_words, refuses
 
 
 def answer(status: int, message: str) -> ApiException:
@@ -45,3 +50,40 @@ def test_what_would_be_refused_again(status: int, final: bool) -> None:
 
 def test_a_full_quota_is_not_for_ever() -> None:
     assert not refuses(answer(403, 'jobs.batch "train" is forbidden: exceeded quota: small'))
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_retried", lambda ask: ask)
+    monkeypatch.setattr(reading, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(reading, "LONGEST_PAUSE_S", 0.0)
+
+
+PASSING = [ProtocolError("cut"), answer(401, "who?"), answer(403, "no right"), answer(404, "no such namespace")]
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_one_that_has_worked_before_is_asked_again_until_it_works_again(caplog: pytest.LogCaptureFixture) -> None:
+    script = Script([*PASSING, Answer("{}")])
+    assert Cluster(ApiClient(), "here", is_patient=True)._ask(script, missing=()) == {}
+    assert [line for line in caplog.messages if "trying again" in line] == [
+        "the API server does not do what it is asked, trying again: ProtocolError: cut"
+    ]
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize(
+    ("error", "kind"), list(zip(PASSING, [ProtocolError, RefusedForNow, Refused, Refused], strict=True))
+)
+def test_one_that_has_never_worked_is_believed(error: Exception, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        Cluster(ApiClient(), "here")._ask(Script([error]), missing=())
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize("seconds", [0.0, 300.0])
+def test_a_refusal_that_stays_is_believed_in_the_end(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr("toposieve_airflow.kubernetes.api.watching.REFUSED_S", 0.0 if seconds else 300.0)
+    refused = answer(403 if seconds else 422, "no")
+    with pytest.raises(Refused):
+        Cluster(ApiClient(), "here", is_patient=True)._ask(Script([refused] * 1000))

@@ -9,6 +9,7 @@ from support.answers import Answer, Script
 from toposieve_airflow.kubernetes.api import logs, reading
 from toposieve_airflow.kubernetes.api.logs import SeenLines, follow_log
 from toposieve_airflow.kubernetes.api.reading import Reading
+from toposieve_airflow.kubernetes.api.watching import Outages
 
 A, B, C = (f"2026-01-01T00:00:0{second}.000000000Z" for second in range(3))
 
@@ -25,7 +26,7 @@ def follow(*answers: Answer | Exception, over_after: int = 0) -> tuple[list[str]
     if over_after == 0:
         over.set()
     script = Script(answers, lambda count: over.set() if count >= over_after else None)
-    follow_log(script, Reading(), over, lines.append)
+    follow_log(script, Reading(), over, lines.append, Outages())
     return lines, script
 
 
@@ -103,7 +104,7 @@ def test_bytes_that_are_no_text_do_not_end_the_log() -> None:
 def test_a_stopped_reading_ends_without_asking() -> None:
     reading = Reading()
     reading.stop()
-    follow_log(Script([]), reading, threading.Event(), lambda _: pytest.fail("a line"))
+    follow_log(Script([]), reading, threading.Event(), lambda _: pytest.fail("a line"), Outages())
 
 
 def test_messages_of_kubernetes_itself_are_left_out() -> None:

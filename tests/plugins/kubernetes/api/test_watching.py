@@ -8,7 +8,7 @@ from urllib3.exceptions import ReadTimeoutError
 from support.answers import Answer, Script, listed, watched
 from toposieve_airflow.kubernetes.api import reading, watching
 from toposieve_airflow.kubernetes.api.reading import Reading
-from toposieve_airflow.kubernetes.api.watching import changes, gone_within
+from toposieve_airflow.kubernetes.api.watching import Outages, changes, gone_within
 
 CHANGED = watched(("MODIFIED", "a", "5"))
 EXPIRED = Answer(json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}))
@@ -22,7 +22,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def follow(script: Script, count: int) -> tuple[list[list[str]], list[str]]:
     """Names in the first so many states, and what was told meanwhile."""
     told: list[str] = []
-    return [sorted(objects) for objects in islice(changes(script, Reading(), told.append), count)], told
+    return [sorted(objects) for objects in islice(changes(script, Reading(), told.append, Outages()), count)], told
 
 
 def test_every_change_gives_all_objects() -> None:

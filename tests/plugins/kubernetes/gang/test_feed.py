@@ -7,6 +7,7 @@ from kubernetes.client.exceptions import ApiException
 
 from support.answers import Answer, Script, listed
 from support.kubernetes_gangs import GANG, LABELS, OWNER
+from toposieve_airflow.kubernetes.api.watching import Outages
 from toposieve_airflow.kubernetes.gang.feed import ClusterFeed, News
 from toposieve_airflow.kubernetes.gang.manifests import Gang
 
@@ -15,6 +16,11 @@ REFUSED = ApiException(status=403)
 
 class Cluster:
     """A cluster that lists one object of each kind and then refuses to be watched."""
+
+    is_patient = False
+
+    def outages(self) -> Outages:
+        return Outages()
 
     def jobs(self, selector: str) -> Script:
         return Script([listed("job"), REFUSED])

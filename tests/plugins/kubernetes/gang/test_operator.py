@@ -1,12 +1,16 @@
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import certifi
 import pytest
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -18,10 +22,13 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.serialization.serialized_objects import DagSerialization
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import incluster_config
+from kubernetes_asyncio.config import incluster_config as asynchronous_config
 
 from support.kubernetes_gangs import TaskInstance, condition
 from toposieve_airflow.contract.step import STEP_VERSION
-from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere
+from toposieve_airflow.kubernetes.api.cluster import Refused, RefusedForNow, StillThere
 from toposieve_airflow.kubernetes.api.ownership import Manifest
 from toposieve_airflow.kubernetes.gang import operator as module
 from toposieve_airflow.kubernetes.gang.manifests import Gang
@@ -45,12 +52,19 @@ class Cluster:
         self.limits: list[Limits] = []
         self.loses_node = False
         self.signals: dict[str, Callable[[], None]] = {}
+        self.is_patient = False
+        self.patience: list[bool] = []  # when Jobs are made
+
+    def as_of(self, task: TFSpawnerOperator) -> "Cluster":
+        self.is_patient = task._has_made_one
+        return self
 
     def find_jobs(self, selector: str) -> list[Manifest]:
         self.signals.get("find", lambda: None)()
         return self.jobs
 
     def create_job(self, job: Manifest) -> Manifest:
+        self.patience.append(self.is_patient)
         self.signals.get("create", lambda: None)()
         self.created.append(job["metadata"]["name"])
         return job
@@ -73,7 +87,8 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
-    monkeypatch.setattr(TFSpawnerOperator, "_cluster", lambda self, gang: made)
+    monkeypatch.setattr(TFSpawnerOperator, "_cluster", lambda self, gang, **_: made.as_of(self))
+    monkeypatch.setattr(KubernetesHook, "is_in_cluster", False)
     return made
 
 
@@ -212,6 +227,46 @@ def test_a_new_try_that_airflow_resumes_as_the_old_one_makes_its_own_gang(
     event = {"gang": "train-old-1", "in_time": True}
     name = run(try_number=2, event=event, deferred_try=1)
     assert cluster.created == cluster.removed == [name] != ["train-old-1"]
+
+
+def test_refusals_pass_only_once_the_task_has_made_a_gang(run: Callable[..., str], cluster: Cluster) -> None:
+    run()
+    with pytest.raises(TaskDeferred):
+        run(EVICTED)
+    run(try_number=2)
+    with pytest.raises(TaskDeferred):
+        run(NO_ROOM, event=LATE, until=time.time() + 60)
+    assert cluster.patience == [False, False, True, True, True]
+
+
+def test_a_gang_of_which_nothing_is_known_is_left_to_the_next_try(run: Callable[..., str], cluster: Cluster) -> None:
+    with pytest.raises(RefusedForNow):
+        run(RefusedForNow(ApiException(status=401)))
+    assert cluster.removed == []
+
+
+def test_a_trigger_asks_from_within_the_cluster_if_the_task_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(TFSpawnerOperator, "_cluster", lambda self, gang, **_: Cluster())
+    for name in ("token", "ca.crt"):
+        (tmp_path / name).write_text(certifi.contents() if name == "ca.crt" else "secret")
+    for config in (incluster_config, asynchronous_config):
+        monkeypatch.setattr(config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+        monkeypatch.setattr(config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    for name, value in {"HOST": "10.0.0.1", "PORT": "443"}.items():
+        monkeypatch.setenv(f"KUBERNETES_SERVICE_{name}", value)
+    task = TFSpawnerOperator(
+        task_id="train", namespace="toposieve", image="a", deferrable=True, kubernetes_conn_id=None
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(TaskInstance().context())
+
+    async def host() -> str:
+        async with deferred.value.trigger._hook().get_conn() as client:
+            return str(client.configuration.host)
+
+    assert asyncio.run(host()) == "https://10.0.0.1:443"
 
 
 NO_ROOM = GangHeld("no node can take it", is_suspended=False, has_run=False)

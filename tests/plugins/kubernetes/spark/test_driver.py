@@ -8,6 +8,7 @@ from kubernetes.client.exceptions import ApiException
 
 from support import kubernetes_gangs as objects
 from toposieve_airflow.kubernetes.api.reading import Reading
+from toposieve_airflow.kubernetes.api.watching import Outages
 from toposieve_airflow.kubernetes.spark import driver
 from toposieve_airflow.kubernetes.spark.driver import DriverWatch
 
@@ -39,6 +40,9 @@ class Cluster:
     def log(self, pod: str, container: str) -> str:
         return f"{pod}/{container}"
 
+    def outages(self) -> Outages:
+        return Outages()
+
     def _changes(self, kind: str, reading: Reading) -> Iterator[Any]:
         while not reading.is_stopped():
             if kind in self.refuses:
@@ -46,10 +50,13 @@ class Cluster:
             yield self.now if kind == "pods" else self.about
             reading.pause(0.01)
 
-    def follow_log(self, call: str, reading: Reading, is_over: threading.Event, put: Callable[[str], None]) -> None:
+    def follow_log(
+        self, call: str, reading: Reading, is_over: threading.Event, put: Callable[[str], None], outages: Outages
+    ) -> None:
         assert call == "driver/base"
-        if "log" in self.refuses:
-            raise self.refuses["log"]
+        while "log" in self.refuses and not reading.is_stopped():
+            assert outages.passes(self.refuses["log"])
+            reading.pause(0.01)
         for line in self.lines:
             put(line)
 
@@ -61,7 +68,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(driver, "LOG_END_S", 0.5)
     monkeypatch.setattr(driver, "BROKEN_S", 0.05)
     monkeypatch.setattr(driver, "SUBMISSION_S", 0.0)
-    monkeypatch.setattr(driver, "changes", lambda call, reading, tell: call(reading))
+    monkeypatch.setattr(driver, "changes", lambda call, reading, tell, outages: call(reading))
     monkeypatch.setattr(driver, "follow_log", made.follow_log)
     return made
 

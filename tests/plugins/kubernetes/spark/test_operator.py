@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from support import kubernetes_gangs as objects
 from support.kubernetes_gangs import TaskInstance
 from toposieve_airflow.contract.step import Step
-from toposieve_airflow.kubernetes.api.cluster import Refused
+from toposieve_airflow.kubernetes.api.cluster import Refused, StillThere
 from toposieve_airflow.kubernetes.api.ownership import OWNER_ANNOTATION, run_labels
 from toposieve_airflow.kubernetes.api.pod_state import Failure, Remedy
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
@@ -24,20 +24,27 @@ class Pods:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.there: list[dict[str, Any]] = []
+        self.changes: list[Callable[[], None]] = []  # before a driver is adopted
+        self.failure: Exception | None = None
 
     def drivers(self, selector: str) -> list[dict[str, Any]]:
         wanted = dict(part.split("=") for part in selector.split(","))
         return [each for each in self.there if wanted.items() <= each["metadata"]["labels"].items()]
 
-    def adopt_driver(self, name: str, ownership: dict[str, Any]) -> bool:
-        self.asked.append(f"adopt {name}")
+    def adopt_driver(self, driver: dict[str, Any], ownership: dict[str, Any]) -> bool:
+        self.asked.append(f"adopt {driver['metadata']['name']}")
+        if self.changes:
+            self.changes.pop()()
+            return False
         for each in self.there:
             for key, value in ownership.items():
                 each["metadata"][key] |= value
         return bool(self.there)
 
-    def remove_pods(self, selector: str) -> None:
+    def remove_pods(self, selector: str, owner: str | None = None) -> None:
         self.asked.append(f"remove {selector}")
+        if owner is not None and self.failure is not None:
+            raise self.failure
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ def operator(
     step: Step, jobs: JobsEnvironment, pods: Pods, monkeypatch: pytest.MonkeyPatch
 ) -> SparkOnKubernetesOperator:
     made = new_operator(step, jobs)
-    monkeypatch.setattr(SparkOnKubernetesOperator, "_pods", lambda self: pods)
+    monkeypatch.setattr(SparkOnKubernetesOperator, "_pods", lambda self, **_: pods)
     monkeypatch.setattr(module, "end_children", lambda: pods.asked.append("end spark-submit"))
     return made
 
@@ -225,15 +232,22 @@ def test_a_driver_of_no_earlier_try_is_left_alone(
     assert pods.asked == []
 
 
-def test_a_driver_that_the_next_try_has_taken_over_stays(
-    operator: SparkOnKubernetesOperator, pods: Pods, step: Step, jobs: JobsEnvironment
+def test_a_driver_that_fails_while_it_is_taken_over_is_made_anew(
+    submit: Callable[..., None], pods: Pods, step: Step, jobs: JobsEnvironment
 ) -> None:
-    pods.there = [left(operator, objects.running())]
-    operator._remove(TaskInstance())
-    new_operator(step, jobs)
-    pods.adopt_driver("", {"annotations": {OWNER_ANNOTATION: "the next"}})
-    operator._remove(TaskInstance())
-    assert pods.asked == [f"remove {OWN}", "adopt "]
+    pods.there = [left(new_operator(step, jobs), objects.running())]
+    pods.changes = [lambda: pods.there[0].update(left(new_operator(step, jobs), objects.terminated(1)))]
+    submit(try_number=2)
+    assert pods.asked[1:] == [f"remove {TASK}", f"follow {SECOND}", "spark-submit", f"remove {SECOND}"]
+
+
+@pytest.mark.parametrize("failure", [StillThere("pod x"), Refused("a right is missing")])
+def test_what_cannot_be_removed_does_not_undo_a_success(
+    submit: Callable[..., None], pods: Pods, failure: Exception
+) -> None:
+    pods.failure = failure
+    submit()
+    assert pods.asked[-1] == f"remove {OWN}"
 
 
 @pytest.mark.parametrize(("state", "wanted"), [("failed", False), ("restarting", False), ("running", True)])
@@ -285,7 +299,7 @@ def test_spark_submit_does_not_wait_for_the_driver_nor_for_its_exit_code(
 def test_a_missing_right_is_no_reason_for_a_retry(
     operator: SparkOnKubernetesOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Pods, selector: str) -> None:
+    def refuse(self: Pods, selector: str, owner: str | None = None) -> None:
         raise Refused("runner lacks a right")
 
     monkeypatch.setattr(Pods, "remove_pods", refuse)
