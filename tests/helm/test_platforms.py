@@ -34,7 +34,8 @@ def platform(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Objec
     spark = yaml.safe_load(template.read_text(encoding="utf-8"))
     objects = {f"{each['kind']} {each['metadata']['name']}": each for each in rendered if each["kind"] in QUEUED}
     gangs = {f"gang of {task_id}": job(tasks, task_id, size) for task_id, size in (("train", 2), ("evaluate", 1))}
-    return request.param, {**objects, "Spark's pods": spark, **gangs}
+    task = yaml.safe_load((tmp_path / "task-pod.yaml").read_text(encoding="utf-8"))
+    return request.param, {**objects, "tasks' pods": task, "Spark's pods": spark, **gangs}
 
 
 def job(tasks: KubernetesTasks, task_id: str, workers: int) -> dict[str, Any]:
@@ -66,4 +67,4 @@ def test_no_pod_has_a_fixed_user_where_the_cluster_gives_one(platform: tuple[str
 def pods(objects: Objects) -> list[dict[str, Any]]:
     """The specs of all pods."""
     gangs = [each["spec"]["template"]["spec"] for each in objects.values() if each["kind"] == "Job"]
-    return [objects["Spark's pods"]["spec"], *gangs]
+    return [*(objects[f"{whose} pods"]["spec"] for whose in ("tasks'", "Spark's")), *gangs]

@@ -27,7 +27,7 @@ IMAGES = os.environ.get("TOPOSIEVE_TEST_IMAGES", "localhost/toposieve-")
 TAG = os.environ.get("TOPOSIEVE_TEST_TAG", "1")
 POLL_S = 0.2
 PATIENCE_S = 180
-GONE_S = 5
+GONE_S = 60
 """Seconds in which Kubernetes deletes a Service after the Job that owned it."""
 
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())

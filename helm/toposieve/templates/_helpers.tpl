@@ -90,7 +90,7 @@ spec:
       imagePullPolicy: {{ .Values.images.pullPolicy }}
       volumeMounts:
         {{- if eq $storage.kind "claim" }}
-        - {name: base, mountPath: {{ $storage.mountPath }}}
+        - {name: base, mountPath: {{ $storage.mountPath }}, readOnly: true}
         {{- end }}
         {{- if $storage.secret }}
         - {name: store, mountPath: /etc/toposieve/store, readOnly: true}

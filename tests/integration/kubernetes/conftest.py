@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk.exceptions import TaskDeferred
+from kubernetes.client.exceptions import ApiException
+from kubernetes.client.rest import RESTClientObject
 
 from support.airflow_environment import CONFIG_FOLDER
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
@@ -115,6 +117,18 @@ class Run:
     def worker_lines(self, worker: int) -> list[str]:
         start = f"[worker {worker}] "
         return [line.removeprefix(start) for line in self.lines if line.startswith(start)]
+
+
+@contextmanager
+def unauthorized() -> Iterator[None]:
+    """Let the API server know nobody while the block lasts, as when a token has lapsed."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ApiException(status=401, reason="Unauthorized")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RESTClientObject, "request", refuse)
+        yield
 
 
 def fired(deferred_to: trigger.GangStartTrigger) -> dict[str, Any]:

@@ -183,14 +183,14 @@ def test_a_driver_outlives_an_airflow_that_is_away_for_longer_than_its_task_wait
 
 
 def test_an_evicted_gang_goes_on_in_the_same_try(start: Callable[..., DagRun], namespace: Namespace) -> None:
-    run = start("counting", steps=12)
+    run = start("counting", steps=LONG)
     wait_for_line(run, "step 2")
     evicted = namespace.names("pod", f"{OURS},{INDEX_LABEL}=1")[0]
     meta = {"metadata": {"name": evicted, "namespace": namespace.name}}
     namespace.core.create_namespaced_pod_eviction(evicted, namespace.name, meta)
     assert run.wait() == "success"
     assert tries(run) == [1, 1]
-    assert [gang_lines(run, index)[-12:] for index in range(2)] == [[str(i) for i in range(12)]] * 2
+    assert [gang_lines(run, index)[-LONG:] for index in range(2)] == [[str(i) for i in range(LONG)]] * 2
     assert sum("costs no try" in line for index in range(2) for line in gang_lines(run, index, "")) == 1
 
 
@@ -332,8 +332,11 @@ def training(
 
 
 def assert_resumed(run: DagRun) -> None:
-    for index in range(2):
-        assert any("resuming from" in line for line in gang_lines(run, index, ""))
+    """One of the gangs has gone on; the other may have ended before the first was in its second epoch."""
+    ways = ("resuming from", "complete already")
+    gone_on = [[way for way in ways if any(way in line for line in gang_lines(run, index, ""))] for index in range(2)]
+    assert all(gone_on), gone_on
+    assert [ways[0]] in gone_on, gone_on
 
 
 def test_cleared_in_the_midst_of_training(training: DagRun) -> None:
@@ -346,7 +349,7 @@ def test_cleared_in_the_midst_of_training(training: DagRun) -> None:
 def test_marked_failed_and_cleared_later(training: DagRun, namespace: Namespace) -> None:
     for task in training.tasks("train"):
         training.mark_failed(task)
-    wait_for(lambda: not namespace.objects(), 30)
+    wait_for(lambda: not namespace.objects())
     assert training.wait() == "failed"
     assert tries(training) == [1, 1]
     assert [task["state"] for task in training.tasks("clean_up")] == ["success"]

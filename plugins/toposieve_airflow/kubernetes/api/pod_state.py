@@ -183,10 +183,17 @@ def _memory_limit(pod: Manifest, container: str) -> str:
     return "its node"
 
 
+def is_gated(pod: Manifest) -> bool:
+    """Whether a queue such as Kueue's keeps a pod back from the scheduler."""
+    return bool(pod["spec"].get("schedulingGates"))
+
+
 def pending(pod: Manifest, container: str, warnings: Mapping[str, Manifest]) -> str | None:
     """What a pod waits for, in words, if it does; ``warnings`` are those of its namespace."""
     if has_started(pod, container):
         return None
+    if is_gated(pod):
+        return "its queue has not admitted it"
     scheduled = condition_of(pod, ("PodScheduled",), status="False")
     if scheduled:
         return f"no node can take it: {scheduled.get('message', scheduled.get('reason'))}"

@@ -86,7 +86,8 @@ class DriverWatch:
         selector: Their labels.
         log: Takes the lines of the driver's log, and what driver and executors wait for.
         give_up: Called once the driver has failed or can never start.
-        startup_s: Seconds until the driver has to run, and as many more until an executor has to.
+        startup_s: Seconds until the driver has to run, and as many more until an executor has to; a queue that keeps
+            them back may do so for longer.
 
     Attributes:
         failure: Why the driver has failed.
@@ -199,6 +200,8 @@ class DriverWatch:
         drivers = {name: pod for name, pod in pods.items() if not _is_executor(pod)}
         if drivers and not self._was_made:
             self._was_made, self._due = True, time.monotonic() + self._startup_s
+        if any(map(pod_state.is_gated, drivers.values())):
+            self._due = time.monotonic() + self._startup_s
         for name, pod in drivers.items():
             self._look_at_driver(name, pod)
         if not drivers and self._follower is not None:
@@ -214,6 +217,9 @@ class DriverWatch:
         """Give up a driver none of whose executors has come; once one has, Spark itself replaces those it loses."""
         executors = [pod for pod in pods.values() if _is_executor(pod)]
         self._had_executors |= any(pod_state.has_started(pod, _container(pod)) for pod in executors)
+        if any(map(pod_state.is_gated, executors)):
+            self._executors_since = None
+            return
         if self._had_executors or not (executors or self._executors_since):
             return
         self._executors_since = self._executors_since or time.monotonic()

@@ -13,13 +13,17 @@ from kubernetes import client
 
 from support.cluster import CONTAINER_SECURITY, OURS, pod_spec
 from support.kubernetes_gangs import workers_heard
+from toposieve_airflow.kubernetes.api import watching
 from toposieve_airflow.kubernetes.gang.supervision import Supervision
 from toposieve_airflow.kubernetes.teardown import RunTeardownOperator
 
-from ..conftest import IMAGE, Namespace, Run, fired, wait_for, worker_pod
+from ..conftest import IMAGE, Namespace, Run, fired, unauthorized, wait_for, worker_pod
 
 WAIT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print('up'); signal.pause()"
-COUNT = "import time\nfor i in range(12):\n    print('step', i)\n    time.sleep(.5)"
+STEPS = 20
+COUNT = f"import time\nfor i in range({STEPS}):\n    print('step', i)\n    time.sleep(.5)"
+"""Time enough for what a test does meanwhile, on a busy machine too."""
+
 FIRST_WAITS = "import os, time; print('up'); 'r2-0' in os.environ['TF_CONFIG'] or time.sleep(600)"
 """Ends when it is the second gang of its try."""
 
@@ -85,7 +89,9 @@ def test_a_node_that_is_drained(make_run, namespace: Namespace) -> None:
             eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod.metadata.name, namespace=namespace.name))
             namespace.core.create_namespaced_pod_eviction(pod.metadata.name, namespace.name, eviction)
         goes_on(run.finish(), "was evicted")
-    assert not any(f"started on {node}" in line for line in run.lines[-4:])
+    (second,) = [i for i, line in enumerate(run.lines) if "r2: 2 workers in namespace" in line]
+    assert sum("started on" in line for line in run.lines[second:]) == 2
+    assert not any(f"started on {node}" in line for line in run.lines[second:])
 
 
 @contextmanager
@@ -140,9 +146,12 @@ def test_an_image_that_does_not_exist(make_run) -> None:
 
 
 def test_a_registry_that_does_not_answer(make_run) -> None:
-    limits = {"broken_timeout_seconds": 1, "waiting_timeout": timedelta(seconds=6)}
+    limits = {"broken_timeout_seconds": 1, "startup_timeout_seconds": 3, "waiting_timeout": timedelta(seconds=6)}
     run = make_run(WAIT, image="localhost:9/image:1", **limits).start().finish()
-    assert "its image cannot be pulled" in failed(run, retry=False)
+    error = failed(run, retry=False)
+    assert "its image cannot be pulled" in error
+    assert "a gang may wait for 0:00:06" in error
+    assert run.deferrals >= 1
 
 
 def test_an_image_name_that_is_not_valid(make_run) -> None:
@@ -257,7 +266,20 @@ def test_a_gang_whose_process_died_is_taken_over(make_run, namespace: Namespace)
     assert namespace.pod(0).metadata.uid == uid
     assert second.finish().error is None
     for worker in range(2):
-        assert second.worker_lines(worker) == [f"step {i}" for i in range(12)]
+        assert second.worker_lines(worker) == [f"step {i}" for i in range(STEPS)]
+
+
+def test_credentials_that_lapse_for_a_while_cost_a_running_gang_nothing(
+    make_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "WATCH_S", 1)  # what is open already is not refused
+    run = make_run(COUNT).start()
+    run.wait_for_line("[worker 1] step 1")
+    with unauthorized():
+        run.wait_for_line("trying again: HTTP 401")
+    assert run.finish().error is None
+    for worker in range(2):
+        assert run.worker_lines(worker) == [f"step {i}" for i in range(STEPS)]
 
 
 @pytest.mark.parametrize("state", ["running", "up_for_retry"])
@@ -266,10 +288,10 @@ def test_a_gang_whose_process_is_killed_for_no_reason_of_its_own_is_taken_over(m
     first.task.state = state
     first.start().wait_for_line("[worker 1] step 2")
     first.operator.on_kill()
-    assert "ended from outside" in failed(first.finish(10), retry=True)
+    assert "ended from outside" in failed(first.finish(), retry=True)
     second = make_run(COUNT, try_number=2).start().finish()
     assert second.error is None
-    assert second.worker_lines(1) == [f"step {i}" for i in range(12)]
+    assert second.worker_lines(1) == [f"step {i}" for i in range(STEPS)]
 
 
 def test_a_try_that_airflow_has_given_up_does_not_take_the_next_ones_gang_along(make_run) -> None:
@@ -278,10 +300,10 @@ def test_a_try_that_airflow_has_given_up_does_not_take_the_next_ones_gang_along(
     second = make_run(COUNT, try_number=2).start()
     second.wait_for_line("[worker 1] step 2")
     first.operator.on_kill()
-    assert "ended from outside" in failed(first.finish(10), retry=True)
+    assert "ended from outside" in failed(first.finish(), retry=True)
     assert second.finish().error is None
     for worker in range(2):
-        assert second.worker_lines(worker) == [f"step {i}" for i in range(12)]
+        assert second.worker_lines(worker) == [f"step {i}" for i in range(STEPS)]
 
 
 def test_a_job_of_the_same_name_that_is_another_tasks_stays(make_run, namespace: Namespace) -> None:
@@ -369,7 +391,7 @@ def test_a_gang_that_its_queue_suspends_thrice_keeps_its_place_and_goes_on(
     admit(namespace)
     assert run.finish().error is None
     for worker in range(2):
-        assert run.worker_lines(worker)[-12:] == [f"step {i}" for i in range(12)]
+        assert run.worker_lines(worker)[-STEPS:] == [f"step {i}" for i in range(STEPS)]
     assert sum("its queue has suspended it again" in line for line in run.lines) == 3
 
 

@@ -45,13 +45,13 @@ def test_a_node_that_is_cut_off(make_run: Callable[..., Run], namespace: Namespa
 
 
 def test_an_api_server_that_restarts_costs_no_line(make_run: Callable[..., Run]) -> None:
-    run = make_run(COUNT.format(steps=200)).start()
+    run = make_run(COUNT.format(steps=400)).start()
     run.wait_for_line("[worker 1] step 30")
     with fault(("stop-api",), ("start-api",)):
         time.sleep(3)
     assert run.finish().error is None
     for worker in range(2):
-        assert run.worker_lines(worker) == [f"step {i}" for i in range(200)]
+        assert run.worker_lines(worker) == [f"step {i}" for i in range(400)]
     assert any("the API server answers again" in line for line in run.lines)
 
 

@@ -19,7 +19,7 @@ from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperato
 from toposieve_airflow.runs.jobs_environment import JobsEnvironment
 
 from ..conftest import IMAGE, Namespace, Run, fault, wait_for
-from .test_failures import COUNT, WAIT
+from .test_failures import COUNT, STEPS, WAIT
 
 FORCE = Right("", "pods", "delete")
 """Only a pod that its node no longer ends is deleted by force."""
@@ -121,7 +121,7 @@ def test_rights_that_are_taken_away_for_a_while_cost_a_running_gang_nothing(
     rbac.create_namespaced_role_binding(namespace.name, binding)
     assert run.finish().error is None
     for worker in range(2):
-        assert run.worker_lines(worker) == [f"step {i}" for i in range(12)]
+        assert run.worker_lines(worker) == [f"step {i}" for i in range(STEPS)]
     assert any("the API server answers again" in line for line in run.lines)
 
 

@@ -1,6 +1,7 @@
 """The operator of Spark jobs on a cluster: what a failure says, and that nothing stays behind."""
 
 import json
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -10,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from support.charts import RELEASE
-from support.cluster import OURS, PATIENCE_S, Namespace, wait_for
+from support.cluster import CONTAINER_SECURITY, OURS, PATIENCE_S, Namespace, wait_for
 from support.kubernetes_gangs import TaskInstance
 from support.small_cluster import chart_profile
 from toposieve_airflow.contract.step import STEP_VERSION
+from toposieve_airflow.kubernetes.api import watching
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 from toposieve_airflow.kubernetes.spark import driver as spark_driver
 from toposieve_airflow.kubernetes.spark.operator import SparkOnKubernetesOperator
@@ -26,7 +29,7 @@ from toposieve_airflow.kubernetes.teardown import RunTeardownOperator
 from toposieve_airflow.profile import parse_profile
 from toposieve_airflow.runs.params import ConfigurationSchema
 
-from ..conftest import IMAGE, fault, new_run
+from ..conftest import IMAGE, fault, new_run, unauthorized
 
 OWN_BASE = ("--base", "/data/simulated")
 SLOW = {"samples": ["wjets"], "selected_events": 100_000, "pileup": 0.0}
@@ -96,9 +99,17 @@ def started(namespace: Namespace, operator: SparkOnKubernetesOperator) -> tuple[
     return thread, errors
 
 
-def test_bad_input_is_said_in_the_jobs_own_words_and_not_retried(make_operator) -> None:
+def test_bad_input_is_said_in_the_jobs_own_words_and_not_retried_though_a_side_car_runs_on(
+    make_operator, tasks: KubernetesTasks, tmp_path: Path
+) -> None:
+    template = "spark.kubernetes.driver.podTemplateFile"
+    pod = yaml.safe_load(Path(tasks._spark("ingest")["conf"][template]).read_text(encoding="utf-8"))
+    side_car = {"name": "side-car", "image": IMAGE, "command": ["sleep", "600"], "securityContext": CONTAINER_SECURITY}
+    pod["spec"]["containers"].append(side_car)
+    (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
+    operator = make_operator("ingest", "--partition", "2030-01-01", config={}, **{template: str(tmp_path / "pod.yaml")})
     with pytest.raises(AirflowFailException, match="2030-01-01"):
-        make_operator("ingest", "--partition", "2030-01-01", config={}).execute(context("ingest"))
+        operator.execute(context("ingest"))
 
 
 def test_an_image_that_does_not_exist_is_no_reason_to_wait(make_operator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +156,8 @@ def test_a_driver_whose_node_is_cut_off_is_given_up(make_operator, namespace: Na
 def test_a_driver_whose_executors_never_come_is_given_up_with_the_reason(make_operator) -> None:
     cores = {"spark.kubernetes.executor.request.cores": "1000"}
     operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-03", config=SLOW, **cores)
-    operator.startup_timeout_s = 10
-    with pytest.raises(AirflowException, match=r"no executor within 10 s: no node can take it: .*Insufficient cpu"):
+    operator.startup_timeout_s = 20
+    with pytest.raises(AirflowException, match=r"no executor within 20 s: no node can take it: .*Insufficient cpu"):
         operator.execute(context("simulate"))
 
 
@@ -176,9 +187,17 @@ def test_the_next_try_takes_over_the_driver_of_a_killed_process_and_the_teardown
     assert not namespace.names("pod", OURS)
 
 
-def test_killing_the_task_removes_driver_and_executors(make_operator, namespace: Namespace) -> None:
+def test_lapsed_credentials_cost_a_driver_nothing_and_killing_the_task_removes_it_with_its_executors(
+    make_operator, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "WATCH_S", 1)  # what is open already is not refused
+    caplog.set_level(logging.INFO)
     operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-02", config=SLOW)
     thread, errors = started(namespace, operator)
+    with unauthorized():
+        wait_for(lambda: any("trying again: HTTP 401" in line for line in caplog.messages))
+    wait_for(lambda: any("the API server answers again" in line for line in caplog.messages))
+    assert thread.is_alive(), errors
     (executor,) = namespace.core.list_namespaced_pod(namespace.name, label_selector=f"{OURS},spark-role=executor").items
     assert executor.spec.service_account_name == f"{RELEASE}-training"
     assert not any(volume.projected for volume in executor.spec.volumes), "a token that nobody needs"

@@ -67,7 +67,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(driver, "TICK_S", 0.01)
     monkeypatch.setattr(driver, "LOG_END_S", 0.5)
     monkeypatch.setattr(driver, "BROKEN_S", 0.05)
-    monkeypatch.setattr(driver, "SUBMISSION_S", 0.0)
+    monkeypatch.setattr(driver, "SUBMISSION_S", ENOUGH_S)
     monkeypatch.setattr(driver, "changes", lambda call, reading, tell, outages: call(reading))
     monkeypatch.setattr(driver, "follow_log", made.follow_log)
     return made
@@ -105,8 +105,7 @@ def test_one_that_no_node_can_take_is_given_up_in_time_and_may_be_tried_again(cl
     assert watched.watch.failure.may_retry
 
 
-def test_the_time_that_spark_submit_takes_does_not_count(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "SUBMISSION_S", ENOUGH_S)
+def test_the_time_that_spark_submit_takes_does_not_count(cluster: Cluster) -> None:
     watched = Watched(cluster, startup_s=0.1)
     with watched.watch:
         assert not watched.gave_up.wait(0.3)
@@ -115,7 +114,22 @@ def test_the_time_that_spark_submit_takes_does_not_count(cluster: Cluster, monke
     assert "no node can take it" in watched.watch.in_words(watched.watch.failure)
 
 
-def test_one_that_is_never_made_is_given_up_in_time(cluster: Cluster) -> None:
+@pytest.mark.parametrize("role", ["driver", "executor"])
+def test_the_time_in_a_queue_does_not_count(cluster: Cluster, role: str) -> None:
+    gated = spark_pod(role, None, UNSCHEDULABLE)
+    gated["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    cluster.now = {"driver": spark_pod("driver", objects.running()), role: gated}
+    watched = Watched(cluster, startup_s=0.1)
+    with watched.watch:
+        assert not watched.gave_up.wait(0.3)
+        gated["spec"]["schedulingGates"] = []
+        assert watched.gave_up.wait(ENOUGH_S)
+    assert any("its queue has not admitted it" in line for line in watched.log)
+    assert "no node can take it" in watched.watch.in_words(watched.watch.failure)
+
+
+def test_one_that_is_never_made_is_given_up_in_time(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "SUBMISSION_S", 0.0)
     assert "spark-submit has made no pod for it" in Watched(cluster, startup_s=0.1).failure()
 
 
