@@ -19,6 +19,8 @@ SERVER = "airflow-api-server"
 PORT = 8080
 VALUES = yaml.safe_load(AIRFLOW_VALUES.read_text())
 WITHOUT_VOLUME = yaml.safe_load(AIRFLOW_WITHOUT_VOLUME.read_text())
+TOKEN = "airflow-triggerer"
+TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 DATABASE = {"name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "value": "sqlite:////tmp/airflow.db"}
 KEYS = {
     "jwt-secret": "AIRFLOW__API_AUTH__JWT_SECRET",
@@ -36,6 +38,9 @@ def install(namespace: Namespace, password: str) -> None:
         namespace.core.create_namespaced_secret(namespace.name, {"metadata": {"name": name}, "stringData": content})
     config = {"metadata": {"name": "airflow-config"}, "data": {"airflow.cfg": _configuration(namespace)}}
     namespace.core.create_namespaced_config_map(namespace.name, config)
+    account = {"kubernetes.io/service-account.name": VALUES["triggerer"]["serviceAccount"]["name"]}
+    token = {"metadata": {"name": TOKEN, "annotations": account}, "type": "kubernetes.io/service-account-token"}
+    namespace.core.create_namespaced_secret(namespace.name, token)
     ports = {"selector": {"app": NAME}, "ports": [{"port": PORT}]}
     namespace.core.create_namespaced_service(namespace.name, {"metadata": {"name": SERVER}, "spec": ports})
     meta = {"name": NAME, "labels": {"app": NAME}}
@@ -65,7 +70,11 @@ def _configuration(namespace: Namespace) -> str:
 
 
 def _pod() -> dict[str, Any]:
-    """The scheduler's account; the volumes and variables of all parts; the arguments that the values give, or none."""
+    """The scheduler's account; the volumes and variables of all parts; the arguments that the values give, or none.
+
+    The triggerer has another account: its token lies where that of the pod would.
+    """
+    token = {"name": "token", "secret": {"secretName": TOKEN}}
     logs = {"name": "logs", "persistentVolumeClaim": {"claimName": VALUES["logs"]["persistence"]["existingClaim"]}}
     config = {"name": "config", "configMap": {"name": "airflow-config"}}
     server = WITHOUT_VOLUME["apiServer"]
@@ -75,11 +84,12 @@ def _pod() -> dict[str, Any]:
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 0,
         "securityContext": VALUES["securityContexts"]["pod"],
-        "volumes": [*VALUES["volumes"], *server["extraVolumes"], logs, config],
+        "volumes": [*VALUES["volumes"], *server["extraVolumes"], logs, config, token],
         "initContainers": [_container("migrate", ["airflow", "db", "migrate"])],
         "containers": [
             _container("scheduler", VALUES["scheduler"]["args"]),
             _container("dag-processor", ["airflow", "dag-processor"]),
+            _container("triggerer", ["airflow", "triggerer"], [{"name": "token", "mountPath": TOKEN_FOLDER}]),
             _container("api-server", VALUES["apiServer"]["args"], server["extraVolumeMounts"], readinessProbe=probe),
         ],
     }

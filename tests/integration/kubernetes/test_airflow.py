@@ -2,17 +2,14 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from kubernetes.client.exceptions import ApiException
 
 from support.charts import RELEASE
-from support.cluster import INDEX_LABEL, OURS, Namespace, wait_for
+from support.cluster import INDEX_LABEL, OURS, Namespace, admission, admit, wait_for
 from support.cluster_training import TRAINING, write_small_dataset
 from support.real_airflow import DagRun, RealAirflow, real_airflow
 from support.releases import shared_folder
@@ -211,16 +208,6 @@ def test_marked_failed_and_cleared_while_they_run(start: Callable[..., DagRun], 
 # --- gangs that wait in a queue --------------------------------------------------------------------------------------
 
 
-def admit(namespace: Namespace) -> None:
-    """Let all gangs start, as Kueue would; one may be gone before its turn."""
-    for job in namespace.names("job", OURS):
-        try:
-            namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
-        except ApiException as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
-
-
 def wait_until_deferred(run: DagRun) -> None:
     """Wait until both gangs are watched by the triggerer."""
     wait_for(lambda: states(run) == ["deferred", "deferred"])
@@ -282,24 +269,6 @@ def test_marked_failed_while_no_triggerer_runs(start: Callable[..., DagRun], air
 
 
 # --- real training ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def admission(namespace: Namespace) -> Iterator[None]:
-    """Let every gang start soon while the block lasts."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(0.5):
-            admit(namespace)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

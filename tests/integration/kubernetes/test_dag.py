@@ -19,12 +19,12 @@ import pytest
 from support import deployed_airflow
 from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
-from support.cluster import OURS, Namespace, new_namespace, wait_for
+from support.cluster import OURS, Namespace, admission, new_namespace, wait_for
 from support.dags import load_dags
 from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, real_airflow
 from support.releases import shared_folder, volume_on
 from support.servers.s3_server import BUCKET, S3Server
-from support.small_cluster import chart_profile, same_path, small_cluster
+from support.small_cluster import SMALL, chart_profile, same_path, small_cluster
 from toposieve_airflow.contract.step import Step, every_step
 from toposieve_airflow.runs.factory import SCRIPTS
 
@@ -33,6 +33,7 @@ DAY = "2026-01-01"
 CONF: dict[str, Any] = {"simulate": True, "partition_start": DAY, **SMALL_SIMULATION, **SMALL_TRAINING}
 URL, SECRET = f"s3://{BUCKET}/toposieve", "toposieve-store"
 INSIDE_S = 900
+QUEUE = {"kueue.x-k8s.io/queue-name": "training"}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,9 @@ def volumeless(s3: S3Server, control: Namespace, logs: Path) -> Iterator[Namespa
     storage = {"kind": "s3", "url": URL, "secret": SECRET, "variables": list(content)}
     ports = {"storePorts": [urlsplit(s3.endpoint).port]}
     airflow = {"namespace": control.name, "logs": volume_on(logs)}
-    with small_cluster("dag-s3", storage, networkPolicy=ports, airflow=airflow) as made:
+    queued = {"gang": {"metadata": {"labels": QUEUE}}, "evaluation": {"metadata": {"labels": dict.fromkeys(QUEUE)}}}
+    queued["gang"] |= SMALL["pods"]["gang"]
+    with small_cluster("dag-s3", storage, networkPolicy=ports, airflow=airflow, pods=queued) as made:
         for each in (made, control):
             each.core.create_namespaced_secret(each.name, {"metadata": {"name": SECRET}, "stringData": content})
         yield made
@@ -155,7 +158,8 @@ def inside(report: Path, base: Path, s3: S3Server, volumeless: Namespace, contro
     password = secrets.token_urlsafe()
     deployed_airflow.install(control, password)
     conf = json.dumps({**CONF, "simulate": False})
-    told = deployed_airflow.run(control, password, "topology_classifier", conf, INSIDE_S)
+    with admission(volumeless):
+        told = deployed_airflow.run(control, password, "topology_classifier", conf, INSIDE_S)
     run: dict[str, Any] = json.loads(told.splitlines()[-1])
     assert run["state"] == "success", told
     return run
@@ -182,6 +186,12 @@ def test_the_documented_deployment_runs_the_dag_without_a_volume_for_data(
     assert not volumeless.names("persistent_volume_claim")
     wait_for(lambda: not volumeless.names("pod", OURS))
     wait_for(lambda: not control.names("pod", "kubernetes_executor=True"))
+
+
+def test_gangs_wait_for_their_queue_in_its_triggerer(inside: dict[str, Any]) -> None:
+    told = json.dumps(inside["logs"]["train"])
+    assert "the gang waits for its queue to admit it" in told
+    assert "goes on without a trigger" not in told
 
 
 def test_logs_of_its_tasks_are_shown_when_their_pods_are_gone(inside: dict[str, Any]) -> None:
