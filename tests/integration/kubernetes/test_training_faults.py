@@ -269,7 +269,8 @@ def test_two_gangs_that_race_for_one_node(
     make_training: Callable[[str], Training], slots: str, undisturbed: dict[str, bytes]
 ) -> None:
     """Neither can start while the other one holds a slot: one of them gives its own back, and waits."""
-    options = {"container_resources": V1ResourceRequirements(limits=LIMITS | {slots: "1"})}
+    resources = V1ResourceRequirements(requests={"cpu": "100m"}, limits=LIMITS | {slots: "1"})
+    options = {"container_resources": resources}
     rivals = [make_training(f"rival-{number}") for number in range(2)]
     runs = [rival.start(startup_timeout_seconds=5, **options) for rival in rivals]
     assert [run.finish().error for run in runs] == [None, None]
