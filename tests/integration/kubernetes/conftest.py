@@ -124,7 +124,9 @@ def unauthorized() -> Iterator[None]:
     """Let the API server know nobody while the block lasts, as when a token has lapsed."""
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise ApiException(status=401, reason="Unauthorized")
+        error = ApiException(status=401, reason="Unauthorized")
+        error.body = b"{}"
+        raise error
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RESTClientObject, "request", refuse)
