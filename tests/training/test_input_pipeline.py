@@ -66,16 +66,27 @@ def test_a_pass_in_order_keeps_the_order_of_the_shards(split: Split) -> None:
     assert names == EVENTS_IN_ORDER
 
 
+@pytest.mark.parametrize("inputs", [HIGH_LEVEL, BOTH], ids=["tables", "records"])
 @pytest.mark.parametrize("epochs", [TWO_EPOCHS, None], ids=["training", "ordered"])
-def test_workers_see_their_rows_and_some_may_see_none(split: Split, epochs: Epochs | None) -> None:
-    shares = [Share(BATCH_SIZE, worker, 5) for worker in range(5)]  # the last has no row but those beyond the batch
-    parts = [batches_of(split, epochs, share) for share in shares]
+@pytest.mark.parametrize(("batch_size", "workers"), [(BATCH_SIZE, 5), (100, 64), (2 * EVENTS, 2)])
+def test_workers_see_their_rows_and_some_may_see_none(
+    split: Split,
+    epochs: Epochs | None,
+    batch_size: int,
+    workers: int,
+    inputs: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None in what is read at a time, or none at all."""
+    monkeypatch.setattr("toposieve.training.input_pipeline.WINDOW_CHUNKS", 1)
+    shares = [Share(batch_size, worker, workers) for worker in range(workers)]
+    parts = [batches_of(split, epochs, share, inputs) for share in shares]
     for part, share in zip(parts, shares, strict=True):
         assert all(batch["row"].tolist() == list(share.rows) for batch in part)
     together = [[name for rows in batch for name in rows] for batch in zip(*map(names_of, parts), strict=True)]
-    alone = names_of(batches_of(split, epochs))
-    assert [batch[:BATCH_SIZE] for batch in together] == alone
-    assert not any(batch["present"][1:].any() for batch in parts[-1])
+    alone = names_of(batches_of(split, epochs, Share(batch_size)))
+    assert [batch[:batch_size] for batch in together] == alone
+    assert not any(batch["present"].any() for batch in parts[-1])
 
 
 @pytest.mark.parametrize("skipped", [1, 3, 5])

@@ -45,6 +45,8 @@ class SplitRecords:
             InvalidInputError: A record is damaged, or its shard or the table beside it is missing or damaged.
             UnavailableError: A shard's store cannot be reached.
         """
+        if not len(numbers):  # of a worker that has no rows among them
+            return []
         places = np.argsort(numbers, kind="stable")
         shards = self._shards(numbers[places])
         groups = np.split(places, np.flatnonzero(np.diff(shards)) + 1)
