@@ -70,6 +70,8 @@ def test_an_event_without_any_particle_is_read(events: list[dict[str, object]]) 
         ({"particles": np.full((5, 19), np.inf), "length": 5}, "in particles"),
         ({"particles": np.diag([*[1] * 17, np.inf, -np.inf]), "length": 19}, "NaN or infinity in particles"),
         ({"weight": float("nan")}, "in weight"),
+        ({"weight": np.zeros(0)}, "0 floats in weight, not 1"),
+        ({"high_level": np.zeros(1)}, "1 floats in high_level, not 14"),
     ],
 )
 def test_bad_values_are_refused(events: list[dict[str, object]], change: dict[str, object], message: str) -> None:

@@ -95,10 +95,11 @@ class RecordReader:
         if missing:
             raise ValueError(f"no key {', '.join(missing)}")
         batch["label"][place] = self._label(values["label"])
-        batch["weight"][place] = _finite(_floats(values, "weight"), "weight")[0]
+        batch["weight"][place] = _finite(_floats(values, "weight", 1), "weight")[0]
         batch["present"][place] = 1.0
         if HIGH_LEVEL in batch:
-            batch[HIGH_LEVEL][place] = _finite(_floats(values, HIGH_LEVEL), HIGH_LEVEL)
+            features = batch[HIGH_LEVEL][place]
+            features[:] = _finite(_floats(values, HIGH_LEVEL, len(features)), HIGH_LEVEL)
         if PARTICLES in batch:
             _fill_particles(batch[PARTICLES][place], _floats(values, PARTICLES), values["length"])
         if EVENT_ID in batch:
@@ -110,10 +111,12 @@ class RecordReader:
         return stored
 
 
-def _floats(values: Mapping[str, Value], role: str) -> Floats:
+def _floats(values: Mapping[str, Value], role: str, count: int | None = None) -> Floats:
     floats = values[role]
     if not isinstance(floats, np.ndarray):
         raise ValueError(f"no floats in {role}")
+    if count is not None and floats.size != count:
+        raise ValueError(f"{floats.size} floats in {role}, not {count}")
     return floats
 
 
