@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,6 +20,7 @@ from toposieve.io.scores import SCORED_SPLITS, read_permuted_scores, read_scores
 from toposieve.latency import read_latency
 from toposieve.permutation import PARTICLE_GROUPS, donors
 from toposieve.training.architectures import build_model
+from toposieve.training.architectures.parts import logits_of
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -83,6 +85,22 @@ def test_their_softmax_is_the_published_models_probability_event_by_event(scored
         }
         expected = model({key: tf.constant(event[key], tf.float32) for key in model.input}).numpy()[0]
         np.testing.assert_allclose(tf.nn.softmax(found.logits[place]), expected, rtol=1e-5)
+
+
+def test_a_model_that_the_code_no_longer_makes_is_scored_as_it_was_trained(scored, monkeypatch, caplog):
+    _, data, run = scored
+    was = scoring.score_split(data, run, logits_of(scoring.load_model(run)))
+    assert not caplog.text
+
+    def with_tanh(*_):
+        model = build_model(TrainingConfig(model=run.label), 3)
+        model.get_layer("hidden_1" if run.label == "hlf" else "hidden").activation = tf.keras.activations.tanh
+        return model
+
+    monkeypatch.setattr(scoring, "build_model", with_tanh)
+    now = scoring.score_split(data, run, logits_of(scoring.load_model(run)))
+    np.testing.assert_allclose(now.logits, was.logits, rtol=1e-4, atol=1e-5)
+    assert re.search(r"scored as it was saved, which is slower: hidden \(Dense [^)]+\) is now hidden", caplog.text)
 
 
 def test_latency_is_measured_once_and_kept_beside_the_scores(scored, monkeypatch):

@@ -178,11 +178,12 @@ def write_run(
     directory = Path(str(runs.run_directory(base_key(base), fingerprint, config)))
     folder = run_folder(directory)
     folder.mkdir(parents=True)
+    extra = {}
     if bias is None:
         (folder / runs.MODEL_FILE).write_bytes(b"a model")
     else:
         known = scaling or make_scaling() if physical else None
-        save_model(folder / runs.MODEL_FILE, config, bias, known, weights)
+        extra["layers"] = save_model(folder / runs.MODEL_FILE, config, bias, known, weights)
     (folder / runs.HISTORY_FILE).write_text(json.dumps(HISTORY))
     (folder / runs.METRICS_FILE).write_text(json.dumps(RUN_METRICS))
     names = (runs.MODEL_FILE, runs.HISTORY_FILE, runs.METRICS_FILE)
@@ -203,6 +204,7 @@ def write_run(
             code=CODE_NUMBERS["train"],
             inputs={f"datasets/{dataset.name}": fingerprint},
             units=(unit,),
+            extra=extra,
             code_version="def5678",
         ),
     )
@@ -229,11 +231,16 @@ def save_model(
     bias: Sequence[float],
     scaling: Scaling | None,
     weights: Sequence[np.ndarray] | None = None,
-) -> None:
-    """Save a model with fresh weights, or these; ``bias`` is added to the scores before the softmax."""
+) -> list[str]:
+    """Save a model with fresh weights, or these; ``bias`` is added to the scores before the softmax.
+
+    Returns:
+        Its layers, as a manifest describes them.
+    """
     from toposieve.training.architectures import build_model
     from toposieve.training.architectures.parts import LOGITS_LAYER
     from toposieve.training.export import save_standard
+    from toposieve.training.layers import describe_layers
 
     model = build_model(config, len(bias))
     if weights is not None:
@@ -241,6 +248,7 @@ def save_model(
     layer = model.get_layer(LOGITS_LAYER)
     layer.set_weights([layer.get_weights()[0], np.asarray(bias, np.float32)])
     save_standard(path, model, scaling)
+    return describe_layers(model)
 
 
 SEARCH = {

@@ -41,6 +41,7 @@ from toposieve.training.architectures.parts import logits_of, parts_at_joint
 from toposieve.training.cache import Cache
 from toposieve.training.export import scaled_part
 from toposieve.training.input_pipeline import ordered_batches
+from toposieve.training.layers import describe_layers, differences
 from toposieve.training.order import Share
 from toposieve.training.records import Batch
 from toposieve.training.sources import open_source
@@ -254,6 +255,8 @@ def _scorer_for(model: keras.Model, events: int) -> Scorer:
 def load_model(run: ModelRun) -> keras.Model:
     """The model on scaled events, of our own layers: the published ones are slower, and need more memory.
 
+    Where the code now makes another model than the one that was trained, it is the published one.
+
     Raises:
         InvalidInputError: The file is damaged.
     """
@@ -263,7 +266,12 @@ def load_model(run: ModelRun) -> keras.Model:
     with model_file.fetch() as path:
         try:
             published = scaled_part(keras.models.load_model(path, compile=False), config.model)
-            model = build_model(config.model_copy(update={"precision": "float32"}), published.output.shape[-1])
+            classes = published.output.shape[-1]
+            now = describe_layers(build_model(config, classes))
+            if different := differences(run.manifest.extra.get("layers", ()), now):
+                logger.warning("%s: scored as it was saved, which is slower: %s", run.label, different)
+                return published
+            model = build_model(config.model_copy(update={"precision": "float32"}), classes)
             model.set_weights(published.get_weights())
             return model
         except (zipfile.BadZipFile, ValueError, KeyError, TypeError, OSError) as error:
