@@ -82,7 +82,7 @@ def arg_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="GB",
-        help="room in local scratch (TMPDIR) for copies of records that lie elsewhere; "
+        help="room in local scratch (TMPDIR) for copies of records that lie elsewhere, for all workers of a machine; "
         "default: 20, or half of what is free there",
     )
     parser.add_argument(

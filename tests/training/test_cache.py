@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,34 @@ def test_what_does_not_fit_is_fetched_each_time(remote: tuple[Key, CopyingStore]
         for number in (2, 3):
             assert cache.read(key, RANGES[2:]) == PARTS[2:]
             assert len(store.fetched) == number
+
+
+def test_workers_of_a_machine_share_the_room(remote: tuple[Key, CopyingStore]) -> None:
+    key, store = remote
+    with Cache(limit_bytes=16, sharers=2) as cache:
+        for number in (1, 2):
+            assert cache.read(key, RANGES[:1]) == PARTS[:1]
+            assert len(store.fetched) == number
+
+
+def test_what_a_full_disk_does_not_take_is_fetched_each_time(
+    remote: tuple[Key, CopyingStore], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, store = remote
+    write, room = os.pwrite, [10, 3]
+
+    def write_to_full_disk(file: int, part: bytes, place: int) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, part[: room.pop(0)], place)
+
+    monkeypatch.setattr(os, "pwrite", write_to_full_disk)
+    with Cache() as cache:
+        for number in (1, 2, 3):
+            assert cache.read(key, RANGES) == PARTS
+            assert cache.read(key, RANGES[:1]) == PARTS[:1]
+            assert len(store.fetched) == number
+    assert caplog.text.count("No space left on device") == 1
 
 
 def test_scratch_holds_nothing_that_a_killed_process_leaves(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import shutil
@@ -21,17 +22,21 @@ LIMIT_BYTES = 20 * 10**9
 Range = tuple[int, int]
 """Offset and length."""
 
+logger = logging.getLogger(__name__)
+
 
 class Cache:
     """Reads parts of files; inside the block, any thread may.
 
     Args:
         limit_bytes: Room in scratch; 0 for :data:`LIMIT_BYTES` or half of the free disk.
+        sharers: Processes of this machine that share it.
     """
 
-    def __init__(self, limit_bytes: int = 0) -> None:
+    def __init__(self, limit_bytes: int = 0, sharers: int = 1) -> None:
         """Read nothing yet."""
-        self._room = limit_bytes or min(LIMIT_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+        room = limit_bytes or min(LIMIT_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+        self._room = room // sharers
         self._size = 0
         self._places: defaultdict[Key, dict[int, int]] = defaultdict(dict)
         """File → offset of a part in it → where the part is kept."""
@@ -70,8 +75,13 @@ class Cache:
             if self._size + len(part) > self._room:
                 return
             place, self._size = self._size, self._size + len(part)
-        os.pwrite(self._scratch.fileno(), part, place)
-        places[offset] = place
+        try:
+            written = os.pwrite(self._scratch.fileno(), part, place)
+        except OSError as error:
+            logger.warning("no more records are kept in %s: %s", tempfile.gettempdir(), error)
+            written = self._room = 0
+        if written == len(part):  # not less, as of the last part that a disk takes
+            places[offset] = place
 
 
 def _mapped(key: Key, ranges: Sequence[Range]) -> list[memoryview]:

@@ -50,6 +50,12 @@ class Gang:
         return self.index == 0
 
     @property
+    def neighbours(self) -> int:
+        """Workers on this worker's machine, itself included."""
+        hosts = [_host_and_port(address)[0] for address in self.addresses]
+        return hosts.count(hosts[self.index]) if hosts else 1
+
+    @property
     def peers(self) -> tuple[str, ...]:
         """Addresses of the other workers."""
         return tuple(address for index, address in enumerate(self.addresses) if index != self.index)
@@ -63,9 +69,7 @@ def threads_per_worker(gang: Gang, cores: int) -> int:
     >>> threads_per_worker(Gang(0, ("localhost:1", "localhost:2", "elsewhere:1")), cores=8)
     4
     """
-    hosts = [_host_and_port(address)[0] for address in gang.addresses]
-    sharing = hosts.count(hosts[gang.index]) if hosts else 1
-    return max(1, cores // sharing)
+    return max(1, cores // gang.neighbours)
 
 
 def gang_from_environment(environment: Mapping[str, str]) -> Gang:

@@ -61,7 +61,7 @@ class Task:
     check_sole: Callable[[], None] = lambda: None
     """Raises where another process has taken the run over; called before each checkpoint."""
     cache_bytes: int = 0
-    """Room for copies of records; 0 for a default (:class:`~toposieve.training.cache.Cache`)."""
+    """Room for copies of records on this machine; 0 for a default (:class:`~toposieve.training.cache.Cache`)."""
 
     @property
     def share(self) -> Share:
@@ -131,7 +131,7 @@ def train(task: Task, strategy: tf.distribute.Strategy, when_connected: Callable
         InvalidInputError: The dataset is damaged, does not hold what its manifest says, or the loss is not finite.
         RuntimeError: The workers begin from different checkpoints.
     """
-    with Cache(task.cache_bytes) as cache:
+    with Cache(task.cache_bytes, task.gang.neighbours) as cache:
         return _train(task, strategy, when_connected, cache)
 
 
