@@ -178,6 +178,17 @@ def test_pairs_are_made_of_physical_units() -> None:
     }
 
 
+def test_pairs_are_made_in_full_precision_whatever_the_layers_compute_in() -> None:
+    batch, found = events([6, 3], 9), []
+    for precision in ("float32", "mixed_bfloat16"):
+        model = build_model(TrainingConfig(model="particle_transformer", precision=precision), 3)
+        set_scaling(model, SCALING)
+        layer = model.get_layer("pair_hidden")
+        found.append(np.asarray(keras.Model(model.input, layer.input)(batch)))
+    assert layer.compute_dtype == "bfloat16"
+    np.testing.assert_array_equal(*found)
+
+
 def test_leading_particles_are_those_of_highest_pt() -> None:
     particles = events([5, 2], 7)["particles"]
     particles[0, :5, PT] = [-0.5, 3.0, -0.1, 2.0, 1.0]  # scaled: it may be below 0

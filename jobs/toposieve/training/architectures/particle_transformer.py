@@ -85,7 +85,7 @@ def set_scaling(model: keras.Model, scaling: Scaling | None) -> None:
 
 def leading(particles: keras.KerasTensor, count: int) -> keras.KerasTensor:
     """The particles of highest pt, (batch, particles, 19) → (batch, count, 19); zeros where there are no more."""
-    enough = keras.layers.ZeroPadding1D((0, count), name="enough")(particles)
+    enough = keras.layers.ZeroPadding1D((0, count), dtype="float32", name="enough")(particles)
     real = ops.any(ops.not_equal(enough, 0.0), axis=-1)
     pt = ops.take(enough, schema.LOW_LEVEL_FEATURES.index("Pt"), axis=-1)  # scaled: in the same order
     _, places = ops.top_k(ops.where(real, pt, -1e9), count)
@@ -113,9 +113,12 @@ def pair_features(kinematics: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _kinematics(particles: keras.KerasTensor) -> keras.KerasTensor:
-    """In physical units: a batch norm at rest is the standard layer that keeps a factor and an offset a column."""
+    """In physical units: a batch norm at rest is the standard layer that keeps a factor and an offset a column.
+
+    In full precision: two particles that lie close would be none or far apart in less.
+    """
     scaled = ops.take(particles, _COLUMNS, axis=-1)
-    return keras.layers.BatchNormalization(epsilon=0.0, trainable=False, name=KINEMATICS_LAYER)(scaled)
+    return keras.layers.BatchNormalization(epsilon=0.0, trainable=False, dtype="float32", name=KINEMATICS_LAYER)(scaled)
 
 
 def _bias(features: keras.KerasTensor, heads: int) -> keras.KerasTensor:
