@@ -49,10 +49,10 @@ from toposieve.training.runs import (
     best_of_study,
     copy_metrics,
     finished_run,
+    model_code,
     run_directory,
 )
 from toposieve.training.shards import Dataset, open_dataset
-from toposieve.version import is_code_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -162,12 +162,12 @@ def _rehearse(task: Task) -> None:
 def _is_of_same_model(
     directory: Key, finished: Manifest, config: TrainingConfig, dataset: Dataset, replace: bool
 ) -> bool:
-    """Whether a finished run has trained the model that the code makes; it is built only where the code differs.
+    """Whether a finished run has trained the model that the code makes; it is built only where the code has changed.
 
     Raises:
         InvalidInputError: It has not, and is not to be replaced.
     """
-    if is_code_of(finished.code_version):
+    if finished.extra.get("model_code") == model_code():
         return True
     from toposieve.training.architectures import build_model
     from toposieve.training.checkpoints import ForeignCheckpointError, check_same_layers

@@ -2,10 +2,8 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from toposieve.environment import JOBS_FOLDER
-from toposieve.version import code_version, is_code_of
+from toposieve.version import code_version
 
 
 def test_an_image_names_its_version(monkeypatch):
@@ -20,22 +18,6 @@ def test_a_machine_without_git_is_no_error(monkeypatch):
     monkeypatch.delenv("TOPOSIEVE_VERSION", raising=False)
     monkeypatch.setenv("PATH", "")
     assert code_version() == "unknown"
-    code_version.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("version", "recorded", "same"),
-    [
-        ("1.2.3", "1.2.3", True),
-        ("1.2.3", "1.2.4", False),
-        ("1.2.3-4-gabc1234-dirty", "1.2.3-4-gabc1234-dirty", False),
-        ("unknown", "unknown", False),
-    ],
-)
-def test_a_version_that_names_no_code_is_never_the_same(monkeypatch, version, recorded, same):
-    code_version.cache_clear()
-    monkeypatch.setenv("TOPOSIEVE_VERSION", version)
-    assert is_code_of(recorded) is same
     code_version.cache_clear()
 
 

@@ -7,9 +7,6 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-UNKNOWN, CHANGED = "unknown", "-dirty"
-"""What a version is that nobody knows, and how one ends whose files were changed: neither names the code."""
-
 
 @cache
 def code_version() -> str:
@@ -17,14 +14,9 @@ def code_version() -> str:
     version = os.environ.get("TOPOSIEVE_VERSION")
     if version:
         return version
-    command = ["git", "describe", "--always", f"--dirty={CHANGED}", "--tags"]
+    command = ["git", "describe", "--always", "--dirty", "--tags"]
     try:
         run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):
-        return UNKNOWN
+        return "unknown"
     return run.stdout.strip()
-
-
-def is_code_of(version: str) -> bool:
-    """Whether a recorded version is that of this code, without a doubt."""
-    return version == code_version() and version != UNKNOWN and not version.endswith(CHANGED)

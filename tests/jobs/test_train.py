@@ -5,7 +5,9 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -18,13 +20,13 @@ from toposieve.io.heartbeats import Claim
 from toposieve.io.manifests import fingerprint, read_manifest
 from toposieve.io.store import Key
 from toposieve.models import ARCHITECTURES
+from toposieve.training import results
+from toposieve.training.architectures import dense
 from toposieve.training.gang import Gang
 from toposieve.training.runs import finished_run, results_of, run_directory
 
 # An epoch of 125 steps leaves time to kill a worker in it.
 CONFIG = {"model": "inclusive", "epochs": 2, "batch_size": 8, "checkpoint_steps": 20}
-VERSION = "1.2.3"
-"""Of the code that trains undisturbed."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,6 @@ def undisturbed(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     base = base_with(dataset_dir, tmp_path_factory.mktemp("undisturbed") / "base")
     with pytest.MonkeyPatch.context() as shell:
         shell.setenv("http_proxy", "http://127.0.0.1:1")  # nobody is there: the workers must not ask it for each other
-        shell.setenv("TOPOSIEVE_VERSION", VERSION)
         return base, run_gang(base)
 
 
@@ -132,7 +133,6 @@ def test_a_complete_run_is_left_as_it_is_and_nothing_is_built_where_the_code_is_
     undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, _ = undisturbed
-    monkeypatch.setenv("TOPOSIEVE_VERSION", VERSION)
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # shows each module
     before = {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
     code, output = finish(start_worker(arguments(base)))
@@ -143,16 +143,33 @@ def test_a_complete_run_is_left_as_it_is_and_nothing_is_built_where_the_code_is_
     assert before == {path: path.stat().st_mtime_ns for path in run_of(base).rglob("*")}
 
 
-def test_a_complete_run_of_another_model_is_refused_and_so_is_its_checkpoint(
-    undisturbed: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_complete_run_of_another_model_is_refused_and_replaced_if_asked_for(
+    own_base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    base, _ = undisturbed
-    monkeypatch.setattr("toposieve.training.layers.describe_layers", lambda _: ["gru (TrimmedGRU 19x12)"])
-    assert run_main(monkeypatch, arguments(base)) == 2
-    error = capsys.readouterr().err
-    assert f"{run_of(base)} is of another model: " in error
-    assert "is now gru (TrimmedGRU 19x12)" in error
+    """Whatever version the code says it is."""
+    monkeypatch.setenv("TOPOSIEVE_VERSION", "1.2.3")
+    config: dict[str, object] = {**CONFIG, "model": "hlf", "epochs": 1}
+    job, original = arguments(own_base, config=config), dense.hlf
+    assert run_main(monkeypatch, job) == 0
+    before = read_manifest(run_key(Key(str(own_base)), config))
+
+    def linear(**parameters: Any) -> Any:
+        model = original(**parameters)
+        model.get_layer("hidden_1").activation = keras.activations.linear
+        return model
+
+    monkeypatch.setattr(dense, "hlf", linear)
+    for module in (train, results):
+        monkeypatch.setattr(module, "model_code", lambda: "changed")
+    assert run_main(monkeypatch, job) == 2
+    error = capfd.readouterr().err
+    assert f"{run_of(own_base, config)} is of another model: hidden (Dense 14x50 50 " in error
     assert "pass --replace" in error
+    assert run_main(monkeypatch, [*job, "--replace"]) == 0
+    assert "complete already" not in capfd.readouterr().out
+    assert read_manifest(run_key(Key(str(own_base)), config)).extra["layers"] != before.extra["layers"]
+    assert run_main(monkeypatch, job) == 0
+    assert "complete already" in capfd.readouterr().out
 
 
 def test_a_run_has_one_writer(

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from toposieve.config import TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, Unit, describe_file, fingerprint, manifest_name, read_manifest
 from toposieve.io.store import Key
+from toposieve.training import runs
 from toposieve.training.runs import (
     best_of_study,
     copy_metrics,
     finished_run,
+    model_code,
     results_of,
     run_directory,
     run_id,
@@ -127,3 +130,14 @@ def test_a_run_of_other_code_is_not_finished(run: Path, monkeypatch: pytest.Monk
 def test_metrics_are_copied_to_their_plain_place(run: Path) -> None:
     copy_metrics(Key(str(run)), read_manifest(Key(str(run))))
     assert (run / "metrics.json").read_bytes() == b"{}"
+
+
+def test_the_code_of_models_changes_with_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, folder = model_code(), Path(runs.__file__).parent
+    shutil.copytree(folder, tmp_path / "training")
+    shutil.copy(folder.parent / "models.py", tmp_path)
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "training" / "runs.py"))
+    assert model_code() == before
+    dense = tmp_path / "training" / "architectures" / "dense.py"
+    dense.write_text(dense.read_text().replace("relu", "linear"))
+    assert model_code() != before

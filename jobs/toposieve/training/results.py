@@ -27,6 +27,7 @@ from toposieve.training.runs import (
     SAVED_MODEL_FILE,
     TIMING_FILE,
     copy_metrics,
+    model_code,
     results_of,
 )
 from toposieve.version import code_version
@@ -120,7 +121,7 @@ def _manifest(task: Task, trained: Trained, files: tuple[OutputFile, ...]) -> Ma
         code=CODE_NUMBERS["train"],
         inputs={name: fingerprint},
         units=(unit,),
-        extra={"layers": list(trained.layers)},
+        extra={"layers": list(trained.layers), "model_code": model_code()},
         code_version=code_version(),
     )
 

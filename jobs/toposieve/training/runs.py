@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from toposieve.code_numbers import CODE_NUMBERS
@@ -100,6 +102,13 @@ def finished_run(directory: Key, stage: str = "train") -> Manifest | None:
 def results_of(manifest: Manifest) -> dict[str, OutputFile]:
     """The files of a finished run, by their plain names."""
     return {file.path.rpartition("/")[2]: file for file in manifest.outputs()}
+
+
+def model_code() -> str:
+    """Sixteen hexadecimal digits that change with all that makes a model of a configuration: our modules, and Keras."""
+    folder = Path(__file__).parent
+    files = [folder.parent / "models.py", *sorted(folder.rglob("*.py"))]
+    return text_hash("".join([version("keras"), *(file.read_text(encoding="utf-8") for file in files)]))
 
 
 def copy_metrics(directory: Key, manifest: Manifest) -> None:
