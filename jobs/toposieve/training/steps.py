@@ -148,7 +148,8 @@ def _summed(
     strategy: tf.distribute.Strategy, slices: int, of: RowSums, width: int, batch: Batch, step: tf.Tensor
 ) -> tf.Tensor:
     """What is added up over a global batch, (width,): over this worker's rows, a slice at a time, then over workers."""
-    stack = {name: tf.reshape(each, (slices, -1, *each.shape[1:])) for name, each in batch.items()}
+    filled = _filled(batch, slices)
+    stack = {name: tf.reshape(each, (slices, -1, *each.shape[1:])) for name, each in filled.items()}
     local = _total(lambda piece, _: of(piece, step), stack, tf.constant(slices, tf.int64), tf.zeros((width,)))
     return _over_workers(strategy, local)
 
@@ -213,12 +214,23 @@ def _total(of: Callable[[Batch, tf.Tensor], tf.Tensor], stack: Batch, count: tf.
 
 
 def _slices(rows: int, most: int | None) -> int:
-    """The fewest equal slices of some rows with at most so many in each.
+    """The fewest slices of some rows with at most so many in each.
 
-    >>> _slices(128, None), _slices(128, 50), _slices(9, 8)
-    (1, 4, 3)
+    >>> _slices(128, None), _slices(128, 50), _slices(43, 32)
+    (1, 3, 2)
     """
-    return next(n for n in range(1, rows + 1) if rows % n == 0 and rows // n <= (most or rows))
+    return -(-rows // (most or rows))
+
+
+def _filled(batch: Batch, slices: int) -> Batch:
+    """The rows of a batch in equal slices: of what is spare in the last, each is the last row, which counts no more."""
+    rows = batch["present"].shape[0]
+    spare = -rows % slices
+    if not spare:
+        return batch
+    filled = {name: tf.concat([each, *[each[-1:]] * spare], axis=0) for name, each in batch.items()}
+    there = tf.cast(tf.range(rows + spare) < rows, tf.float32)
+    return filled | {name: filled[name] * there for name in ("weight", "present")}
 
 
 def _packed(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
