@@ -30,6 +30,7 @@ MODELS = ("hlf", "inclusive", "inclusive_lstm", "inclusive_transformer", "partic
 """One for each way to read particles: what else there is has the same layers."""
 
 ROWS = 8
+RATE = 0.5
 PRESENT = (7, 8, 2)
 """Events in each batch: of two workers the second has 3, 4 and none of them."""
 
@@ -50,7 +51,7 @@ class Run:
         used = {*ARCHITECTURES[name].inputs, "label", "weight", "present", "row"}
         self.batches = [{key: batch[key][mine] for key in used} for batch in _batches()]
         model = build_model(TrainingConfig(model=name), 3)
-        optimizer = keras.optimizers.SGD(0.5, momentum=0.9)  # Adam would hide a constant factor
+        optimizer = keras.optimizers.SGD(RATE, momentum=0.9)  # Adam would hide a constant factor
         optimizer.build(model.trainable_variables)
         spec = {key: tf.TensorSpec(values.shape, values.dtype) for key, values in self.batches[0].items()}
         of = {"seed": 1, "event_weights": "absolute", "signed_factors": (1.0,) * 3, **options}

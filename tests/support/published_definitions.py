@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
+
+from toposieve.training.dropout import EventDropout
 
 ROWS = 801
+
+
+def taken_by_dropout(model: keras.Model, events: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What each dropout of a model takes, ours or of Keras, in the order of their widths."""
+    layers = [layer for layer in model.layers if isinstance(layer, EventDropout | keras.layers.Dropout)]
+    inputs = {name: events[name] for name in model.input}
+    found = [np.asarray(keras.Model(model.input, layer.input)(inputs)) for layer in layers]
+    return sorted(found, key=lambda values: values.shape[-1])
 
 
 def dense(units: int, activation: str = "relu") -> keras.layers.Dense:

@@ -97,6 +97,13 @@ def test_a_precision_for_gpus_alone_is_refused_without_one(dataset_dir: Path, tm
         train(task_of(dataset_dir, tmp_path, config))
 
 
+def test_gradients_are_clipped(dataset_dir: Path, tmp_path: Path) -> None:
+    """To a norm so small that Adam's epsilon leaves nothing of the updates."""
+    config = CONFIG.model_copy(update={"model": "hlf", "epochs": 2, "gradient_norm_max": 1e-12})
+    first, second = train(task_of(dataset_dir, tmp_path, config)).progress.history
+    assert second["loss"] == pytest.approx(first["loss"], rel=1e-6)
+
+
 def test_tensorboard_logs_are_written(undisturbed: tuple[Task, Trained]) -> None:
     assert undisturbed[0].run_directory.list("tensorboard/events.out.tfevents.")
 

@@ -7,12 +7,14 @@ import pytest
 import tensorflow as tf
 
 from support import gang_steps
-from support.gang_steps import Run
+from support.gang_steps import PRESENT, RATE, Run
 from support.gangs import finish, gang
 from toposieve.config import TrainingConfig
 from toposieve.io.store import Key
 from toposieve.training.architectures import build_model
+from toposieve.training.architectures.parts import logits_of
 from toposieve.training.checkpoints import load_newest_checkpoint, save_checkpoint
+from toposieve.training.dropout import DropoutKeys, dropout_keys
 from toposieve.training.records import Batch
 from toposieve.training.steps import SUM_NAMES, Steps, build_steps, sum_over_workers
 
@@ -178,6 +180,36 @@ def test_two_workers_give_the_weights_of_one_and_so_does_one_that_resumes(
     run.train(first=1)
     for one, two in zip(weights, run.state.weights, strict=True):
         np.testing.assert_array_equal(two, one)
+
+
+def test_the_dropout_of_a_step_is_that_of_seed_step_and_row() -> None:
+    run = Run("inclusive", tf.distribute.get_strategy(), seed=7)
+    model, begin = logits_of(run.state.model), run.state.checkpoint()
+    for step in (0, 1):
+        batch = run.batches[step]
+        keys = DropoutKeys(7, tf.constant(step, tf.int64), tf.constant(batch["row"]))
+        with dropout_keys(keys), tf.GradientTape() as tape:
+            scores = model({name: batch[name] for name in model.input}, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], scores)
+            loss = tf.reduce_sum(batch["weight"] * losses) / PRESENT[step]
+        slopes = tape.gradient(loss, model.trainable_variables)
+        run.train(step, step + 1)
+        for was, now, slope in zip(begin.model, run.state.weights, slopes, strict=True):
+            np.testing.assert_allclose(now, was - RATE * slope, rtol=1e-4, atol=1e-5)
+        run.state.restore(begin)
+
+
+def test_a_step_sums_over_workers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    def note(_: object, vector: tf.Tensor) -> tf.Tensor:
+        shapes.append(vector.shape)
+        return vector
+
+    monkeypatch.setattr("toposieve.training.steps._over_workers", note)
+    model, steps = build()
+    steps.train([batch_of()], 0, NOTHING)
+    assert shapes == [(len(SUM_NAMES) + model.count_params(),)]
 
 
 @pytest.mark.parametrize("name", ["hlf", "inclusive"])

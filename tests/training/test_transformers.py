@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from support.published_definitions import ROWS, TRANSFORMERS
+from support.published_definitions import ROWS, TRANSFORMERS, taken_by_dropout
 from toposieve import schema
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
@@ -93,6 +93,13 @@ def test_the_branch_alone_is_the_published_one() -> None:
     batch = events([ROWS, 60], ROWS)
     one, two = (scores(model, batch) for model in alike("particle_sequence_transformer"))
     np.testing.assert_allclose(one, two, rtol=1e-3)
+
+
+def test_dropout_is_where_it_was_published() -> None:
+    batch = events([ROWS, 60], ROWS)
+    both = (taken_by_dropout(model, batch) for model in alike("inclusive_transformer"))
+    for one, two in zip(*both, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
 
 
 def test_the_published_model_sees_its_rows_however_far_a_batch_is_padded() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from support.published_definitions import PUBLISHED
+from support.published_definitions import PUBLISHED, taken_by_dropout
 from toposieve.config import TrainingConfig
 from toposieve.training.architectures import build_model
 from toposieve.training.export import standard
@@ -52,6 +52,13 @@ def test_outputs_and_gradients_are_those_published(
     inputs = events(padding, lengths)
     results = (output_and_gradients(model, inputs) for model in pair)
     for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_where_it_was_published(pair: tuple[keras.Model, keras.Model]) -> None:
+    inputs = events(2)
+    both = (taken_by_dropout(model, inputs) for model in pair)
+    for one, two in zip(*both, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
