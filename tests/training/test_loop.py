@@ -20,7 +20,7 @@ from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import manifest_name
 from toposieve.io.store import Key
-from toposieve.training import loop
+from toposieve.training import loop, meter
 from toposieve.training.checkpoints import Progress
 from toposieve.training.gang import Gang
 from toposieve.training.loop import Task, Trained, best_epoch
@@ -233,7 +233,7 @@ def test_batches_are_on_the_device_before_their_step(dataset_dir: Path, tmp_path
 def test_progress_is_shown(
     dataset_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(meter, "LOG_SECONDS", 0.0)
     config = CONFIG.model_copy(update={"model": "hlf", "epochs": 1})
     with caplog.at_level(logging.INFO):
         train(task_of(dataset_dir, tmp_path, config))

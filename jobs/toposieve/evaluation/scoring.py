@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -42,6 +41,7 @@ from toposieve.training.cache import Cache
 from toposieve.training.export import scaled_part
 from toposieve.training.input_pipeline import ordered_batches
 from toposieve.training.layers import describe_layers, differences
+from toposieve.training.meter import Meter
 from toposieve.training.order import Share
 from toposieve.training.records import Batch
 from toposieve.training.sources import open_source
@@ -51,7 +51,6 @@ TABLE_BATCH_EVENTS = 8192
 """Of a model that takes no particles."""
 XLA_EVENTS = 20_000
 """From this many events on, compiling a model for each padded length (1 s each) pays on CPU, for twice the speed."""
-LOG_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ def score_split(data: TestData, run: ModelRun, model: keras.Model, scaling: Scal
     """
     split, scorer = data.split, _scorer_for(model, data.split.events)
     table = pa.concat_tables(read_tables(data.directory, data.manifest, split.name))
-    meter, labels, logits = _Meter(f"{run.label}: scored", split.events), [], []
+    meter, done, labels, logits = Meter(), 0, [], []
     share = Share(_batch_events(model))
     with Cache() as cache:
         for batch in ordered_batches(split, open_source(split, tuple(sorted(model.input)), cache), share):
@@ -134,7 +133,10 @@ def score_split(data: TestData, run: ModelRun, model: keras.Model, scaling: Scal
             inputs = _rescaled({key: batch[key] for key in model.input}, data.scaling, scaling)
             logits.append(scorer(inputs).numpy()[real])
             labels.append(np.asarray(batch["label"])[real])
-            meter.add(len(labels[-1]))
+            done += len(labels[-1])
+            if meter.is_due() or done == split.events:
+                rate = meter.rate(done)
+                logger.info("%s: scored %d of %d events, %.0f events/s", run.label, done, split.events, rate)
     return Scores(table["event_id"].combine_chunks(), np.concatenate(labels), np.concatenate(logits))
 
 
@@ -287,20 +289,3 @@ def make_scorer(model: keras.Model, *, xla: bool) -> Scorer:
         lambda inputs: model(inputs, training=False), jit_compile=xla, reduce_retracing=not xla
     )
     return scorer
-
-
-class _Meter:
-    """Says every few seconds how far the scoring is."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._events = what, total, 0
-        self._start = self._last = time.monotonic()
-
-    def add(self, events: int) -> None:
-        """Count events, and log those done so far, unless that was just said."""
-        self._events += events
-        now = time.monotonic()
-        if self._events == self._total or now - self._last >= LOG_SECONDS:
-            self._last = now
-            rate = self._events / max(now - self._start, 1e-9)
-            logger.info("%s %d of %d events, %.0f events/s", self._what, self._events, self._total, rate)

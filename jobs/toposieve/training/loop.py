@@ -33,6 +33,7 @@ from toposieve.training.gang import Gang
 from toposieve.training.input_pipeline import Epochs, batch_spec, ordered_batches, training_batches
 from toposieve.training.layers import describe_layers
 from toposieve.training.logs import EpochLog
+from toposieve.training.meter import Meter
 from toposieve.training.order import Share
 from toposieve.training.records import Batch
 from toposieve.training.runs import CHECKPOINTS_DIRECTORY, shorter_runs
@@ -41,7 +42,6 @@ from toposieve.training.shards import Dataset, Split
 from toposieve.training.sources import open_source
 from toposieve.training.steps import SUM_NAMES, Spec, Steps, build_steps, sum_over_workers
 
-LOG_SECONDS = 5.0
 CHECKPOINT_SHARE = 0.1
 """Of the time in an epoch, what checkpoints may take: a small model would do little else."""
 
@@ -290,19 +290,22 @@ def _run_epoch(state: State, task: Task, training: Iterator[Batch], validation: 
 def _train_steps(state: State, task: Task, training: Iterator[Batch], started: float) -> None:
     progress, steps, every = state.progress, task.train_steps, task.config.checkpoint_steps
     sums = np.asarray(progress.sums or np.zeros(len(SUM_NAMES)))
-    meter = _Meter(task, progress)
+    meter, first_step = Meter(), progress.step
     while progress.step < steps:
         stop = min(steps, progress.step + every - progress.step % every)
         batches = list(islice(training, min(state.steps.per_call, stop - progress.step)))
         sums = state.steps.train(batches, progress.epoch * steps + progress.step, sums)
         progress.step += len(batches)
-        meter.note_first_step(state)
+        if not state.is_compiled:  # which may take minutes
+            logger.info("first step done after %.1f s, compilation included", meter.seconds)
+        state.is_compiled = True
         progress.sums = sums.tolist()
         progress.running_seconds = time.monotonic() - started
         if progress.step == stop and stop < steps and time.monotonic() >= state.next_checkpoint:
             _save(state, task)
             logger.info("checkpoint at epoch %d step %d/%d", progress.epoch + 1, progress.step, steps)
-        meter.show(progress)
+        if task.gang.is_chief and meter.is_due():
+            _report_steps(progress, task, meter.rate(progress.step - first_step))
 
 
 def _save(state: State, task: Task) -> None:
@@ -342,34 +345,14 @@ def _check_finite(values: Iterable[ArrayLike], progress: Progress, task: Task) -
         raise InvalidInputError(f"loss or weights are not finite in {where}: {remedy}lower learning_rate")
 
 
-class _Meter:
-    """Shows the progress of an epoch every few seconds."""
-
-    def __init__(self, task: Task, progress: Progress) -> None:
-        self._task = task
-        self._first_step = progress.step
-        self._begun = self._shown = time.monotonic()
-
-    def note_first_step(self, state: State) -> None:
-        """Say when a process has done its first step: it compiles the graph, which may take minutes."""
-        if not state.is_compiled:
-            logger.info("first step done after %.1f s, compilation included", time.monotonic() - self._begun)
-        state.is_compiled = True
-
-    def show(self, progress: Progress) -> None:
-        """Log a line if it is time, on the chief."""
-        now = time.monotonic()
-        if not self._task.gang.is_chief or now - self._shown < LOG_SECONDS:
-            return
-        self._shown = now
-        config, steps = self._task.config, self._task.train_steps
-        rate = (progress.step - self._first_step) / (now - self._begun)  # steps per second
-        to_go = (config.epochs - progress.epoch) * steps - progress.step
-        logger.info(
-            "epoch %d/%d step %d/%d: loss %.4f, %.0f events/s, at most %.0f s to go",
-            progress.epoch + 1, config.epochs, progress.step, steps,
-            progress.sums[0] / max(progress.sums[2], 1e-9), rate * config.batch_size, to_go / rate,
-        )  # fmt: skip
+def _report_steps(progress: Progress, task: Task, steps_per_second: float) -> None:
+    config, steps = task.config, task.train_steps
+    to_go = (config.epochs - progress.epoch) * steps - progress.step
+    logger.info(
+        "epoch %d/%d step %d/%d: loss %.4f, %.0f events/s, at most %.0f s to go",
+        progress.epoch + 1, config.epochs, progress.step, steps, progress.sums[0] / max(progress.sums[2], 1e-9),
+        steps_per_second * config.batch_size, to_go / steps_per_second,
+    )  # fmt: skip
 
 
 def _report_epoch(progress: Progress, task: Task, log: EpochLog | None) -> None:
