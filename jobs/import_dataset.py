@@ -31,7 +31,7 @@ def arg_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Read every file once, write its shards, publish the dataset."""
+    """Fetch every file once, write a shard of each of its splits, publish the dataset."""
     from toposieve.io.names import path_key
     from toposieve.io.publication import check_same_config
     from toposieve.io.stages import finish

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from benchmarks.bare_loop import limits
 from benchmarks.inputs import Bench
@@ -17,6 +18,8 @@ from toposieve.training.shards import Split, open_dataset
 from toposieve.training.sources import Source, open_source
 
 EPOCHS = 3
+FULL_SIZE = 100 * 10**9
+"""Bytes of a dataset at full size, for which shards are taken over and over again."""
 
 
 def rows(bench: Bench) -> Iterator[Figure]:
@@ -32,6 +35,18 @@ def rows(bench: Bench) -> Iterator[Figure]:
         tables = open_source(split, ("high_level",), cache)
         for batch_size in (128, 1024):
             yield Figure(f"rows of tables in batches of {batch_size:,}", _rate(split, tables, batch_size), "events/s")
+    turns = -(-FULL_SIZE // sum(shard.bytes for shard in split.shards))
+    seconds = _resumed_seconds(replace(split, shards=split.shards * turns))
+    yield Figure("first batch of a run resumed in an epoch of 100 GB", seconds, "s", must=5.0, at_most=True)
+
+
+def _resumed_seconds(split: Split) -> float:
+    """Wall-clock time to the first batch in the middle of an epoch."""
+    begun = time.perf_counter()
+    middle = Epochs(1, 0, 1, skipped_steps=split.steps(128) // 2)
+    with Cache() as cache:
+        next(training_batches(split, open_source(split, ("high_level", "particles"), cache), Share(128), middle))
+    return time.perf_counter() - begun
 
 
 def _rate(split: Split, source: Source, batch_size: int) -> float:

@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice, repeat
 from pathlib import Path
 
 from benchmarks.bare_loop import limits
@@ -20,6 +22,7 @@ from benchmarks.preparation import dataset
 from benchmarks.table import Figure
 from support.gangs import free_addresses, tf_config
 from toposieve.environment import JOBS_FOLDER
+from toposieve.training.records import Batch
 
 GOALS = {128: (150_000.0, 300_000.0), 1024: (500_000.0, 1_000_000.0)}
 """Batch size → rows per second that must and should be."""
@@ -31,12 +34,13 @@ ROWS = 2**18
 
 def rows(bench: Bench) -> Iterator[Figure]:
     """Small model first."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.steps"], check=True, stdout=subprocess.PIPE)
-    speed = limits(bench.base).speed
-    for size, (one, several) in json.loads(done.stdout.splitlines()[-1]).items():
-        must, stretch = (goal * speed for goal in GOALS[int(size)])
-        yield Figure(f"hlf steps, batch {size}, against one a call", several, "rows/s", one, must, stretch)
     folder = dataset(bench)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.steps", folder], check=True, stdout=subprocess.PIPE)
+    speed = limits(bench.base).speed
+    for size, (one, several, tables) in json.loads(done.stdout.splitlines()[-1]).items():
+        goals = [goal * speed for goal in GOALS[int(size)]]
+        yield Figure(f"hlf steps, batch {size}, against one a call", several, "rows/s", one, *goals)
+        yield Figure("  the same, fed from tables", tables, "rows/s", several, *goals)
     alone, together = (_epoch_rate(folder, workers) for workers in (1, 2))
     name = "train inclusive, two workers against one"
     yield Figure(name, together, "events/s", alone, MUST_SCALE * alone, SHOULD_SCALE * alone)
@@ -64,16 +68,32 @@ def _epoch_rate(folder: Path, workers: int) -> float:
     return float(times["events"] / EPOCHS / min(times["epoch_seconds"][1:]))
 
 
-def main() -> None:
-    """Print, as JSON, batch size → rows per second with one step in a call and with as many as training does."""
+def main(folder: str) -> None:
+    """Print, as JSON, batch size → rows per second with one step in a call, with as many as training does, from tables.
+
+    Args:
+        folder: Of a dataset, whose tables are read over and over again.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    from toposieve.training import steps
+    from toposieve.io.store import root_key
+    from toposieve.training.cache import Cache
+    from toposieve.training.input_pipeline import Epochs, training_batches
+    from toposieve.training.order import Share
+    from toposieve.training.shards import open_dataset
+    from toposieve.training.sources import open_source
+    from toposieve.training.steps import STEPS_PER_CALL
 
-    print(json.dumps({size: [_rate(size, each) for each in (1, steps.STEPS_PER_CALL)] for size in GOALS}))
+    train = open_dataset(root_key("--base", folder)).train
+    split = replace(train, shards=train.shards * -(-ROWS // train.events))
+    source, found = open_source(split, ("high_level",), Cache()), {}
+    for size in GOALS:
+        batches = training_batches(split, source, Share(size), Epochs(1, 0, ROUNDS))
+        found[size] = [_rate(size, 1), _rate(size, STEPS_PER_CALL), _rate(size, STEPS_PER_CALL, batches)]
+    print(json.dumps(found))
 
 
-def _rate(size: int, per_call: int) -> float:
-    """Rows per second of the best of some rounds."""
+def _rate(size: int, per_call: int, batches: Iterator[Batch] | None = None) -> float:
+    """Rows per second of the best of some rounds; without batches to read, all are the same."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -95,10 +115,10 @@ def _rate(size: int, per_call: int) -> float:
     for _ in range(ROUNDS):
         start = time.perf_counter()
         for first in range(0, ROWS // size, per_call):
-            sums = train([batch] * per_call, first, sums)
+            sums = train(list(islice(batches or repeat(batch), per_call)), first, sums)
         seconds.append(time.perf_counter() - start)
     return ROWS / min(seconds)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -13,6 +13,7 @@ from support.training_data import key_of, make_events
 from toposieve import schema
 from toposieve.config import ImportConfig, TrainingConfig
 from toposieve.errors import InvalidInputError
+from toposieve.io.manifests import fingerprint, read_manifest
 from toposieve.io.publication import Publication
 from toposieve.io.store import root_key
 from toposieve.training import loop, published, results
@@ -46,10 +47,18 @@ def read_events(tmp_path, units):
     return events
 
 
+def contents(folder):
+    """Path → time and bytes of all that a folder holds, and of itself: not even a mark is to be left there."""
+    paths = [folder, *folder.rglob("*")]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in paths}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_event_is_in_one_split_as_it_was(tmp_path, kind):
     write_published(tmp_path / "files", kind)
+    before = contents(tmp_path / "files")
     units, new = run_import(tmp_path, tmp_path / "files")
+    assert contents(tmp_path / "files") == before
     events = read_events(tmp_path, units)
     assert new == len(events) == 40 + 17 + 12
     suffix = ".gz" if kind == "gzip" else ""
@@ -78,6 +87,21 @@ def test_a_second_run_writes_nothing_and_one_that_was_killed_goes_on(tmp_path):
     again, new = run_import(tmp_path, tmp_path / "files")
     assert again == units
     assert new == sum(unit.counts["events"] for unit in units)  # records go once a manifest is there
+
+
+def test_a_file_is_known_by_its_content(tmp_path):
+    write_published(tmp_path / "files")
+    units, _ = run_import(tmp_path, tmp_path / "files")
+    folder, path = key_of(tmp_path / "datasets" / "new"), tmp_path / "files" / "train" / "part-r-00001"
+    before, was = fingerprint(read_manifest(folder)), path.stat()
+    events = [as_published(event) for event in make_events(40, seed=1)]
+    write_file(path, [{**event, "high_level": event["high_level"] + 1} for event in events])
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert path.stat().st_size == was.st_size
+    again, new = run_import(tmp_path, tmp_path / "files")
+    assert new == 40
+    assert len(again) == len(units)
+    assert fingerprint(read_manifest(folder)) != before
 
 
 def test_what_an_unpublished_run_has_written_is_taken_over(tmp_path):

@@ -96,6 +96,8 @@ def import_files(
 ) -> tuple[list[Unit], int]:
     """The shards of all files, one for each split that has events: as an earlier run left them, or written now.
 
+    A file is fetched once, and parsed for each of its splits: no file's events need fit into memory.
+
     Args:
         publication: Of the dataset's folder.
         sources: The files.
