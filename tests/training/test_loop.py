@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from support import second_device
+from support.evaluation_data import make_scaling
 from support.training_data import key_of, write_dataset
 from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
@@ -155,6 +156,22 @@ def test_a_resumed_run_gives_the_same_result(
     assert task.train_steps == 6
     train_until_killed(task, steps_before_the_end, monkeypatch)
     assert_same(train(task), undisturbed[1])
+
+
+SMALL = {"lstm_units": 4, "set_units": 8, "set_heads": 2, "set_blocks": 1}
+
+
+@pytest.mark.parametrize("model", ["particle_sequence_lstm", "inclusive_masked_transformer", "particle_transformer"])
+def test_so_does_one_of_each_other_family(
+    model: str, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainingConfig(model=model, epochs=1, batch_size=16, checkpoint_steps=1, leading_particles=6, **SMALL)
+    tasks = [task_of(dataset_dir, tmp_path / name, config) for name in ("undisturbed", "killed")]
+    undisturbed, killed = (replace(task, dataset=replace(task.dataset, scaling=make_scaling())) for task in tasks)
+    monkeypatch.setattr(tf, "function", lambda body, **_: body)  # to compile each twice takes a minute
+    train_until_killed(killed, 2, monkeypatch)
+    assert killed.run_directory.list("checkpoints/epoch-")
+    assert_same(train(killed), train(undisturbed))
 
 
 def test_a_finished_run_is_not_trained_again(
