@@ -23,7 +23,7 @@ from support.servers.kafka_broker import KafkaBroker
 from support.servers.processes import ServerProcess, Unobtainable
 from support.serving_data import portable
 from support.serving_processes import point_to
-from support.show_stream import Source
+from support.show_stream import SETTLED_SECONDS, Source, arrived, quantiles
 from toposieve import registry
 from toposieve.io.store import root_key
 from toposieve.serving.events import Event
@@ -35,8 +35,6 @@ EVENTS, DECISIONS, REFUSED = TOPICS = ("events", "decisions", "refused")
 PROCESSES = 2
 BACKLOG = 20_000
 RATE, RATE_SECONDS = 200.0, 20.0
-SETTLED_SECONDS = 5.0
-"""After which processes that have just started are no longer seen in the latency."""
 GOALS = {"rate": (3000.0, 4500.0), "p50": (25.0, 15.0), "p99": (200.0, 100.0), "restart": (8.0, 3.0)}
 """What must and should be: events/s, ms, ms, s."""
 WAIT_SECONDS = 300.0
@@ -112,12 +110,12 @@ class Stream:
         source, late = Source(self._broker, events, RATE), list[float]()
         start = time.monotonic()
         while time.monotonic() < start + RATE_SECONDS:
-            for message in self._consumer.consume(100, 0.005):
-                decision = decode_decision(message.value() or b"")
-                if time.monotonic() > start + SETTLED_SECONDS:
-                    late.append(1000 * source.seconds_since(decision.event_id))
+            now, messages = arrived(self._consumer, 0.05)
+            if now > start + SETTLED_SECONDS:
+                decided = [decode_decision(message.value() or b"").event_id for message in messages]
+                late += [1000 * (now - source.produced(event_id)) for event_id in decided]
         source.stop()
-        p50, p99 = np.quantile(late, [0.5, 0.99]).tolist()
+        p50, p99 = quantiles(late)
         return {"p50": p50, "p99": p99}
 
     def restart(self, events: Sequence[Event]) -> float:

@@ -10,7 +10,7 @@ random features. Each second a line:
       7       200          201      12      38       0  1:201
 
 At a third of the time another version is published, at two thirds the first one comes back; now and then a message is
-no event. It ends with what was lost, and what was decided twice.
+no event. It ends with what was lost, what was decided twice, and the latency without that of a cold start.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from threading import Event as Signal
 from threading import Thread
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from support.repository import REPOSITORY
 from support.servers.kafka_broker import KafkaBroker
@@ -47,6 +47,8 @@ NAME = "topology"
 EVENTS, DECISIONS, REFUSED = TOPICS = ("events", "decisions", "refused")
 REPLAYED = 2000
 JUNK_EVERY = 997
+SETTLED_SECONDS = 5.0
+"""After which a broker and processes that have just started are no longer seen in the latency."""
 
 
 def arg_parser() -> argparse.ArgumentParser:
@@ -79,11 +81,13 @@ def show(args: argparse.Namespace, broker: KafkaBroker, scratch: Path) -> int:
     serve.wait_until(lambda: "partitions:" in serve.log.read_text(encoding="utf-8"))
     print(f"serving; versions {', '.join(map(str, versions))}; log in {serve.log}")
     source = Source(broker, events, args.rate)
-    found = watch(broker, source, args.seconds, registry.registry_folder(base, NAME), versions)
+    found, late = watch(broker, source, args.seconds, registry.registry_folder(base, NAME), versions)
     serve.signal(signal.SIGTERM)
     twice = sum(count - 1 for count in found.values())
     print(f"{source.sent:,} events, {len(found):,} decided, {source.sent - len(found)} lost, {twice} twice; ", end="")
     print(f"{len(broker.read(REFUSED))} of {source.junk} messages that are no events were refused")
+    p50, p99 = quantiles(late)
+    print(f"latency after the first {SETTLED_SECONDS:.0f} s: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     return int(twice or source.sent != len(found))
 
 
@@ -94,7 +98,7 @@ class Source:
         self.sent = self.junk = 0
         self._ended = Signal()
         self._times: dict[str, float] = {}
-        self._producer = Producer({"bootstrap.servers": broker.address})
+        self._producer = Producer({"bootstrap.servers": broker.address, "linger.ms": 0})
         self._thread = Thread(target=self._run, args=(events, rate), daemon=True)
         self._thread.start()
 
@@ -103,9 +107,9 @@ class Source:
         self._thread.join()
         self._producer.flush(30)
 
-    def seconds_since(self, event_id: str) -> float:
-        """Since an event was produced."""
-        return time.monotonic() - self._times[event_id]
+    def produced(self, event_id: str) -> float:
+        """When an event was, by ``time.monotonic``."""
+        return self._times[event_id]
 
     def _run(self, events: Sequence[Event], rate: float) -> None:
         start = time.monotonic()
@@ -122,12 +126,27 @@ class Source:
             self._producer.poll(0)
 
 
-def watch(broker: KafkaBroker, source: Source, seconds: float, folder: Key, versions: Sequence[int]) -> Counter[str]:
-    """Print a line each second; returns how often each event was decided."""
+def arrived(consumer: Consumer, seconds: float) -> tuple[float, list[Message]]:
+    """All messages that are there once there is one, and when, by ``time.monotonic``; none after so many seconds."""
+    first = consumer.consume(1, seconds)
+    now = time.monotonic()
+    return now, [*first, *consumer.consume(1000, 0)] if first else []
+
+
+def quantiles(late: Sequence[float]) -> tuple[float, float]:
+    """Within which half of the events are decided, and 99 of 100."""
+    p50, p99 = np.quantile(late, [0.5, 0.99]).tolist() if late else (np.nan, np.nan)
+    return p50, p99
+
+
+def watch(
+    broker: KafkaBroker, source: Source, seconds: float, folder: Key, versions: Sequence[int]
+) -> tuple[Counter[str], list[float]]:
+    """Print a line each second; returns how often each event was decided, and in what milliseconds once settled."""
     options = {"isolation.level": "read_committed", "enable.auto.commit": False, "fetch.wait.max.ms": 10}
     consumer = Consumer({"bootstrap.servers": broker.address, "group.id": "watch", **options})
     consumer.assign([TopicPartition(DECISIONS, 0, 0)])
-    found: Counter[str] = Counter()
+    found, settled = Counter[str](), list[float]()
     turns = [(seconds / 3, versions[-1]), (2 * seconds / 3, versions[0])] if len(versions) > 1 else []
     print("    s  events/s  decisions/s  p50 ms  p99 ms  behind  versions")
     start, before = time.monotonic(), 0
@@ -137,13 +156,14 @@ def watch(broker: KafkaBroker, source: Source, seconds: float, folder: Key, vers
             point_to(folder, turns.pop(0)[1])
         late, made = [], Counter[int]()
         while (left := start + second - time.monotonic()) > 0:
-            for message in consumer.consume(1000, min(left, 0.05)):
+            now, messages = arrived(consumer, min(left, 0.05))
+            for message in messages:
                 decision = decode_decision(message.value() or b"")
                 found[decision.event_id] += 1
                 made[decision.version] += 1
-                late.append(1000 * source.seconds_since(decision.event_id))
-        sent = source.sent
-        p50, p99 = np.quantile(late, [0.5, 0.99]) if late else (np.nan, np.nan)
+                late.append(1000 * (now - source.produced(decision.event_id)))
+        settled += late if second > SETTLED_SECONDS else []
+        sent, (p50, p99) = source.sent, quantiles(late)
         shown = " ".join(f"{version}:{count}" for version, count in sorted(made.items()))
         behind = sent - len(found)
         print(
@@ -155,7 +175,7 @@ def watch(broker: KafkaBroker, source: Source, seconds: float, folder: Key, vers
             if len(found) == source.sent or second > seconds + 30:
                 break
     consumer.close()
-    return found
+    return found, settled
 
 
 def copy_models(base: Key, copy: Key) -> list[int]:

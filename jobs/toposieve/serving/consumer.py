@@ -79,8 +79,11 @@ CONSUMER = {
     "fetch.queue.backoff.ms": "20",
     "fetch.wait.max.ms": "100",
 }
-PRODUCER = {"linger.ms": "0", "transaction.timeout.ms": "10000"}
-"""The user's settings win over these three, but for keys of ``settings.OURS``."""
+PRODUCER = {"linger.ms": "0", "retry.backoff.ms": "3", "transaction.timeout.ms": "10000"}
+"""A transaction that begins while the last one is still being ended is tried again, after a tenth of a second else.
+
+The user's settings win over these three, but for keys of ``settings.OURS``.
+"""
 
 ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)

@@ -24,6 +24,7 @@ def test_events_flow_while_models_change(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert re.search(r"([\d,]+) events, \1 decided, 0 lost, 0 twice; (\d+) of \2 messages", done.stdout)
+    assert re.search(r"latency after the first 5 s: p50 \d+ ms, p99 \d+ ms", done.stdout)
     assert re.findall(r"version (\d) is published", done.stdout) == ["3", "2"]
     assert set(re.findall(r" (\d):\d+", done.stdout)) == {"2", "3"}
     assert len((folder / "published").list()) == 1, "the user's own registry stays as it is"
