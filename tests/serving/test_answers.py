@@ -5,12 +5,12 @@ import numpy as np
 from support.streamed_events import random_event
 from toposieve.serving.answers import KEPT_BYTES, answer
 from toposieve.serving.events import Decision, Refused
-from toposieve.serving.record import decode_decision, encode_event
+from toposieve.serving.record import LARGEST_EVENT_ID, decode_decision, encode_event
 
 
 class Message:
-    def __init__(self, value, offset):
-        self._value, self._offset = value, offset
+    def __init__(self, value, offset, key=b"key"):
+        self._value, self._offset, self._key = value, offset, key
 
     def topic(self):
         return "events"
@@ -22,7 +22,7 @@ class Message:
         return self._offset
 
     def key(self):
-        return b"key"
+        return self._key
 
     def value(self):
         return self._value
@@ -62,9 +62,11 @@ def test_each_message_has_its_own_answer_in_order():
 
 
 def test_of_a_large_message_the_start_is_kept_and_the_size_told():
-    [found] = answer([Message(bytes(20 << 20), 3)], MODEL)
+    [found, none] = answer([Message(bytes(20 << 20), 3, b"k" * (2 << 20)), Message(b"junk", 4, None)], MODEL)
     assert len(found.value) == KEPT_BYTES
-    assert found.headers["bytes"] == b"20971520"
+    assert found.key == b"k" * LARGEST_EVENT_ID
+    assert (found.headers["bytes"], found.headers["key_bytes"]) == (b"20971520", b"2097152")
+    assert (none.key, none.headers["key_bytes"]) == (None, b"0")
 
 
 def test_a_model_is_not_asked_about_nothing():

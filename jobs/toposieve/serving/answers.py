@@ -8,10 +8,11 @@ from typing import Protocol
 
 from toposieve.serving.events import Decision, Event, Refused
 from toposieve.serving.following import Model
-from toposieve.serving.record import LARGEST_EVENT, RecordError, decode_event, encode_decision
+from toposieve.serving.record import LARGEST_EVENT, LARGEST_EVENT_ID, RecordError, decode_event, encode_decision
 
 KEPT_BYTES = LARGEST_EVENT
-"""How much of a message that is no event is kept; the headers say where all of it is."""
+"""How much of a message that is no event is kept, and as much of its key as an event's id may have: the brokers take no
+larger answers than they are told to. The headers say where all of it is."""
 UNSCORED = "not scored"
 """The fault of an event that the scorer refuses."""
 
@@ -45,7 +46,7 @@ class Answer:
     """One message to be produced.
 
     Attributes:
-        key: The event's id; of what is no event, the key that it came with.
+        key: The event's id; of what is no event, the start of the key that it came with.
         value: A decision's record, or the start of what is no event.
         version: Of the model that decided; None if none did.
         fault: What is wrong with the message, of a few; None for a decision.
@@ -84,13 +85,14 @@ def _decided(message: Received, found: Decision | Refused) -> Answer:
 
 
 def _refuse(message: Received, fault: str, reason: str) -> Answer:
-    value = message.value() or b""
+    key, value = message.key(), message.value() or b""
     headers = {
         "reason": reason,
         "topic": message.topic(),
         "partition": message.partition(),
         "offset": message.offset(),
+        "key_bytes": len(key or b""),
         "bytes": len(value),
     }
     encoded = {name: str(each).encode() for name, each in headers.items()}
-    return Answer(message.key(), value[:KEPT_BYTES], fault=fault, headers=encoded)
+    return Answer(key and key[:LARGEST_EVENT_ID], value[:KEPT_BYTES], fault=fault, headers=encoded)

@@ -23,7 +23,7 @@ from toposieve.io.store import root_key
 from toposieve.registry import registry_folder
 from toposieve.serving.events import Decision
 from toposieve.serving.exports import keep_export
-from toposieve.serving.record import decode_decision, encode_event
+from toposieve.serving.record import LARGEST_EVENT_ID, decode_decision, encode_event
 from toposieve.serving.scorer import Scorer
 
 POM = REPOSITORY / "requirements/kafka-jars.pom.xml"
@@ -66,7 +66,8 @@ def test_a_killed_stream_loses_nothing_and_repeats_to_the_byte(
     record = encode_event(random_event(0))
     served.feed(range(700))
     large = Producer({"bootstrap.servers": served.broker.address, "message.max.bytes": str(32 << 20)})
-    bad = {b"short": (record[:-9], "cut short"), b"large": (bytes(20 << 20), "too big")}
+    long = b"a key as large as no answer may be" + bytes(2 << 20)
+    bad = {b"short": (record[:-9], "cut short"), b"large": (bytes(20 << 20), "too big"), long: (b"", "empty")}
     for key, (value, _) in bad.items():
         large.produce(served.topic("events"), value, key)
     assert large.flush(30) == 0
@@ -94,12 +95,14 @@ def test_a_killed_stream_loses_nothing_and_repeats_to_the_byte(
         versions.add((decision.version, len(values)))
     assert {version for version, count in versions if count == 2} == {1}, "as it was decided before"
     assert {version for version, _ in versions} == {1, 2}
-    assert {message.key() for message in served.read("refused")} == bad.keys()
-    for message in served.read("refused"):
-        value, fault = bad[message.key()]
+    sizes = {key[:LARGEST_EVENT_ID]: (len(key), *what) for key, what in bad.items()}
+    refused = served.read("refused")
+    assert {message.key() for message in refused} == sizes.keys()
+    for message in refused:
+        key_bytes, value, fault = sizes[message.key()]
         headers = {name: content.decode() for name, content in message.headers()}
         assert headers["reason"].startswith(fault)
-        assert headers["bytes"] == str(len(value))
+        assert (headers["bytes"], headers["key_bytes"]) == (str(len(value)), str(key_bytes))
 
 
 def test_spark_names_a_topic_that_is_not_there(served: ServedStream, models: dict[int, Scorer], jars: Path) -> None:

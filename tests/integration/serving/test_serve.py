@@ -17,7 +17,7 @@ from support.served_stream import NO_ROOM, WITHDRAWN
 from support.servers.kafka_broker import PASSWORD, USER
 from support.serving_processes import ServedStream, end
 from support.streamed_events import random_event
-from toposieve.serving.record import encode_event
+from toposieve.serving.record import LARGEST_EVENT_ID, encode_event
 
 FLAT_BYTES = 60 << 20
 
@@ -54,6 +54,7 @@ def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStrea
         b"foreign": (b'{"event": 1}', "no record"),
         b"nan": (sealed_with_nan(record), "not finite"),
         b"damaged": (record[:40] + bytes([record[40] ^ 1]) + record[41:], "damaged"),
+        b"a key as large as no answer may be" + bytes(2 << 20): (b"junk", "no record"),
     }
     served.feed(range(5))
     large = Producer({"bootstrap.servers": served.broker.address, "message.max.bytes": str(32 << 20)})
@@ -67,13 +68,15 @@ def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStrea
     served.wait_for_decisions(10)
     assert end(process) == 0
     served.check_each_once(range(10))
+    sizes = {key[:LARGEST_EVENT_ID]: (len(key), *what) for key, what in bad.items()}
     for message in served.read("refused"):
-        value, fault = bad[message.key()]
+        key_bytes, value, fault = sizes.pop(message.key())
         headers = {name: content.decode() for name, content in message.headers()}
         assert headers["reason"].startswith(fault)
         assert headers["topic"] == served.topic("events")
-        assert headers["bytes"] == str(len(value))
+        assert (headers["bytes"], headers["key_bytes"]) == (str(len(value)), str(key_bytes))
         assert value.startswith(message.value() or b"")
+    assert not sizes
     assert PASSWORD not in served.said()
 
 
