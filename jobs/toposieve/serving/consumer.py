@@ -36,7 +36,7 @@ from toposieve.serving.answers import Answer, answer
 from toposieve.serving.following import Model
 from toposieve.serving.hanging import Hung, finished
 from toposieve.serving.metrics import Metrics
-from toposieve.serving.settings import SERVERS
+from toposieve.serving.settings import CLIENT, CONSUMER, PRODUCER, SERVERS
 
 IDLE_SECONDS = 0.5
 """How long to wait for an event before looking around."""
@@ -48,8 +48,8 @@ LOOK_SECONDS = 10.0
 """Between two looks for the topics while no event comes: of one that is taken away the consumer says nothing."""
 JOINS, JOINS_SECONDS = 4, 60.0
 """So many times in so short a time one joins a group only where another process has the same name."""
-SAY_SECONDS = 10.0
-"""Between two remarks that the brokers do not answer."""
+SAY_SECONDS, PAUSE_SECONDS = 10.0, 0.05
+"""Between two remarks that the brokers do not answer, and between two requests, which may fail at once."""
 _AWAY = (
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
@@ -65,25 +65,7 @@ _FORBIDDEN = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
 _FENCED = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
-_STRANGER = (KafkaError._AUTHENTICATION, KafkaError._SSL)
-
-CLIENT = {"log_level": "2", "reconnect.backoff.max.ms": "1000"}
-"""Of librdkafka's own remarks, what is critical: it makes dozens a second about a broker that is away."""
-CONSUMER = {
-    "auto.offset.reset": "earliest",
-    "enable.auto.commit": "false",
-    "isolation.level": "read_committed",
-    "session.timeout.ms": "6000",
-    "heartbeat.interval.ms": "1000",
-    "queued.max.messages.kbytes": "32768",
-    "fetch.queue.backoff.ms": "20",
-    "fetch.wait.max.ms": "100",
-}
-PRODUCER = {"linger.ms": "0", "retry.backoff.ms": "3", "transaction.timeout.ms": "10000"}
-"""A transaction that begins while the last one is still being ended is tried again, after a tenth of a second else.
-
-The user's settings win over these three, but for keys of ``settings.OURS``.
-"""
+_STRANGER = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.INVALID_TRANSACTION_TIMEOUT)
 
 ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
@@ -140,7 +122,7 @@ class Stream:
         self._settings, self._route = dict(settings), route
         self._take_model, self._metrics = take_model, metrics
         self._batch, self._wait, self._stopped = batch, wait, stopped
-        self._looked = time.monotonic()
+        self._looked, self._said = time.monotonic(), -SAY_SECONDS
         self._stranger: KafkaError | None = None
         self._failed: KafkaError | None = None
         self._has_answered = self._moved = False
@@ -174,10 +156,14 @@ class Stream:
             self._check_topics()
             self._producer = self._new_producer()
         try:
-            messages = self._receive()
+            self._decide()
         except KafkaException as error:
             self._join_anew(error)
-            return
+
+    # --- one batch -------------------------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        messages = self._receive()
         self._metrics.set_lag(self._lags())
         if not messages:
             self._look_for_topics()
@@ -189,8 +175,6 @@ class Stream:
             self._undo(error)
         else:
             self._count(messages, answers)
-
-    # --- one batch -------------------------------------------------------------------------------------------------
 
     def _receive(self) -> list[Any]:
         """Messages of partitions that are ours, and have been so all the time."""
@@ -227,9 +211,7 @@ class Stream:
     def _undo(self, error: KafkaException | Hung) -> None:
         """End the transaction, whatever state it is in, and read the batch anew."""
         cause = error.args[0]
-        for each in (cause, self._failed):
-            if isinstance(each, KafkaError):
-                self._check_lasting(each)
+        self._check_lasting(cause, self._failed)
         logger.warning("Kafka: %s; the batch is begun anew", cause)
         self._metrics.retried.inc()
         try:
@@ -300,19 +282,22 @@ class Stream:
 
     def _new_producer(self) -> Any:
         """A producer that has ended what an earlier one of its name has left open."""
-        producer: Any = self._client(Producer, {**PRODUCER, "transactional.id": self._identity})
-        try:
-            self._insist(partial(producer.init_transactions, CALL_SECONDS))
-        except Hung:
-            return self._new_producer()
-        return producer
+        while True:
+            producer: Any = self._client(Producer, {**PRODUCER, "transactional.id": self._identity})
+            try:
+                self._insist(partial(producer.init_transactions, CALL_SECONDS))
+            except (KafkaException, Hung) as error:  # such as that a coordinator is still loading
+                self._wait_after(error)
+            else:
+                return producer
 
     def _check_topics(self) -> None:
         """Raise if one is not there; a broker that has just come back may know of it a little later."""
         for option in ("events", "decisions", "refused"):
             name = getattr(self._route, option)
             for left in reversed(range(GONE_SECONDS)):
-                error = self._insist(partial(self._consumer.list_topics, name, CALL_SECONDS)).topics[name].error
+                asked = partial(self._consumer.list_topics, name, CALL_SECONDS)
+                error = self._insist(asked, whatever=True).topics[name].error
                 if error is None:
                     break
                 if error.code() not in _GONE:
@@ -325,12 +310,15 @@ class Stream:
 
     def _look_for_topics(self) -> None:
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            with suppress(Hung):  # the next look asks again
-                self._check_topics()
+            self._check_topics()
             self._looked = time.monotonic()
 
-    def _insist(self, call: Callable[[], ResultT]) -> ResultT:
+    def _insist(self, call: Callable[[], ResultT], *, whatever: bool = False) -> ResultT:
         """The result of a request, which is made again until the brokers answer.
+
+        Args:
+            call: The request.
+            whatever: Make it again, too, where they answer something else or it does not come back.
 
         Raises:
             Stopped: The job is to end.
@@ -338,37 +326,49 @@ class Stream:
             InvalidInputError: They refuse us.
             KafkaException: They answer something else.
         """
-        said = 0.0
         while True:
             try:
                 result = finished(call)
+            except (KafkaException, Hung) as error:
+                if not (whatever or _is_passing(error)):
+                    raise
+                self._wait_after(error)
+            else:
                 self._metrics.is_ready = self._has_answered = True
                 return result
-            except KafkaException as error:
-                cause = error.args[0]
-                if cause.fatal() or not (cause.retriable() or cause.code() in _AWAY):
-                    raise
-            self._metrics.is_ready = False
-            self._metrics.turn()
-            if not self._has_answered:
-                self._consumer.poll(0)  # tells _on_error why; there is no message yet that it could take
-            if self._stranger is not None:
-                self._check_lasting(self._stranger)
-            if self._stopped():
-                raise Stopped
-            if time.monotonic() - said > SAY_SECONDS:
-                logger.warning("Kafka: %s does not answer (%s); waiting", self._settings[SERVERS], cause.str())
-                said = time.monotonic()
 
-    def _check_lasting(self, error: KafkaError) -> None:
+    def _wait_after(self, error: KafkaException | Hung) -> None:
+        """Look around before a request is made again.
+
+        Raises:
+            Stopped: The job is to end.
+            InvalidInputError: It will not be answered otherwise.
+        """
+        self._metrics.is_ready = False
+        if not isinstance(error, Hung):  # a client that hangs for long is not alive
+            self._metrics.turn()
+        if not self._has_answered:
+            self._consumer.poll(0)  # tells _on_error why; there is no message yet that it could take
+        self._check_lasting(error.args[0], self._stranger)
+        if self._stopped():
+            raise Stopped
+        if time.monotonic() - self._said > SAY_SECONDS:
+            logger.warning("Kafka: %s does not answer (%s); waiting", self._settings[SERVERS], error.args[0])
+            self._said = time.monotonic()
+        time.sleep(PAUSE_SECONDS)
+
+    def _check_lasting(self, *causes: object) -> None:
         """Raise what somebody has to mend."""
-        code, servers = error.code(), self._settings[SERVERS]
-        if code in _GONE:
-            self._check_topics()
-        if code in _FORBIDDEN:
-            raise InvalidInputError(f"{servers} forbids it ({error.str()}): let their owner grant the right")
-        if code in _STRANGER:
-            raise InvalidInputError(f"{servers} does not let us in ({error.str()}): mend the settings of --kafka")
+        servers = self._settings[SERVERS]
+        for cause in causes:
+            if not isinstance(cause, KafkaError):
+                continue
+            if cause.code() in _GONE:
+                self._check_topics()
+            if cause.code() in _FORBIDDEN:
+                raise InvalidInputError(f"{servers} forbids it ({cause.str()}): let their owner grant the right")
+            if cause.code() in _STRANGER:
+                raise InvalidInputError(f"{servers} does not let us in ({cause.str()}): mend the settings of --kafka")
 
     # --- called by Kafka's clients ---------------------------------------------------------------------------------
 
@@ -388,3 +388,9 @@ class Stream:
             self._stranger = error
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._metrics.is_ready = False
+
+
+def _is_passing(error: KafkaException | Hung) -> bool:
+    """Whether the same request may be answered a little later."""
+    cause = error.args[0]
+    return isinstance(cause, KafkaError) and not cause.fatal() and (cause.retriable() or cause.code() in _AWAY)

@@ -32,6 +32,23 @@ OURS = (
     "transactional.id",
 )
 """Keys on which it rests that no event is lost or counted twice."""
+CLIENT = {"log_level": "2", "reconnect.backoff.max.ms": "1000"}
+"""Of librdkafka's own remarks, what is critical: it makes dozens a second about a broker that is away."""
+CONSUMER = {
+    "auto.offset.reset": "earliest",
+    "enable.auto.commit": "false",
+    "isolation.level": "read_committed",
+    "session.timeout.ms": "6000",
+    "heartbeat.interval.ms": "1000",
+    "queued.max.messages.kbytes": "32768",
+    "fetch.queue.backoff.ms": "20",
+    "fetch.wait.max.ms": "100",
+}
+PRODUCER = {"linger.ms": "0", "retry.backoff.ms": "3", "transaction.timeout.ms": "10000"}
+"""A transaction that begins while the last one is still being ended is tried again, after a tenth of a second else.
+
+The user's settings win over these three, but for keys of :data:`OURS`.
+"""
 
 
 def client_settings(file: Path | None, variables: Mapping[str, str], servers: str | None = None) -> dict[str, str]:
