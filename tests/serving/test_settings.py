@@ -24,6 +24,7 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_p
     [
         ("bootstrap.servers=a:1\nenable.auto.commit=true", "enable.auto.commit is for this job"),
         ("bootstrap.servers=a:1\nisolation.level=read_uncommitted", "isolation.level is for this job"),
+        ("bootstrap.servers=a:1\nauto.offset.reset=latest", "auto.offset.reset is for this job"),
         ("sasl.username=me", "no brokers: give --brokers"),
         ("bootstrap.servers", "line 1: expected key=value"),
     ],

@@ -21,6 +21,7 @@ from toposieve.errors import InvalidInputError
 PREFIX = "TOPOSIEVE_KAFKA_"
 SERVERS = "bootstrap.servers"
 OURS = (
+    "auto.offset.reset",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.idempotence",
