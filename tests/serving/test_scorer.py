@@ -113,6 +113,14 @@ def test_what_is_no_event_is_refused_with_the_reason_and_the_others_are_decided(
         assert decided.logits.tobytes() == scorer.score([event])[0].logits.tobytes()
 
 
+def test_an_event_so_extreme_that_its_logits_are_not_finite_is_refused():
+    scorer, good = Scorer(portable("hlf"), 1), make_event(1)
+    extreme = replace(make_event(2), high_level=np.full(14, 3e38, np.float32))
+    decided, refused = scorer.score([good, extreme])
+    assert refused == Refused("e2", "its logits are not finite")
+    assert decided.logits.tobytes() == scorer.score([good])[0].logits.tobytes()
+
+
 def test_a_model_for_other_features_or_units_is_refused():
     said = metadata("hlf")
     said["features"]["high_level"][0] = ["HT", "MeV"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,9 @@ class Scorer:
         """An answer to each event, in their order: a decision, or why it cannot be decided."""
         reasons = [_wrong(event) for event in events]
         right = [event for event, reason in zip(events, reasons, strict=True) if reason is None]
-        logits = iter(self._logits_of(right) if right else ())
+        decided = iter(self._decide(right) if right else ())
         return [
-            self._decide(event, next(logits)) if reason is None else Refused(event.event_id, reason)
+            next(decided) if reason is None else Refused(event.event_id, reason)
             for event, reason in zip(events, reasons, strict=True)
         ]
 
@@ -161,8 +162,17 @@ class Scorer:
         offsets = np.cumsum([0, *(len(event.particles) for event in events)])
         return self.logits_of_stored(high_level, records, offsets)
 
-    def _decide(self, event: Event, logits: Floats) -> Decision:
-        return Decision(event.event_id, self.version, logits, tuple(self.accepted(logits).tolist()))
+    def _decide(self, events: Sequence[Event]) -> list[Decision | Refused]:
+        logits = self._logits_of(events)
+        finite = [all(map(isfinite, row)) for row in logits.tolist()]  # of one event a third of numpy's time
+        with np.errstate(invalid="ignore"):  # of logits that are not finite, what passes is not asked
+            accepted = self.accepted(logits).tolist()
+        return [
+            Decision(event.event_id, self.version, logits[place], tuple(accepted[place]))
+            if finite[place]
+            else Refused(event.event_id, "its logits are not finite")
+            for place, event in enumerate(events)
+        ]
 
 
 def _padded(particles: Floats, offsets: NDArray[np.int64], rows: NDArray[Any], lengths: NDArray[Any]) -> dict[str, Any]:
