@@ -220,6 +220,7 @@ def decide_stream(
 
     clients = {f"kafka.{key}": value for key, value in settings.items()}
     reading = {
+        "kafka.isolation.level": "read_committed",
         "subscribe": topics.events,
         "startingOffsets": "earliest",
         "maxOffsetsPerTrigger": str(batch),

@@ -59,10 +59,20 @@ def run(served: ServedStream, jars: Path, module: str, *options: str) -> tuple[i
     return done.returncode, done.stdout + done.stderr
 
 
+def abort_an_event(served: ServedStream, number: int) -> None:
+    """Produce an event in a transaction that comes to nothing."""
+    producer = Producer({"bootstrap.servers": served.broker.address, "transactional.id": "aborted"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(served.topic("events"), encode_event(random_event(number)), b"aborted")
+    assert producer.flush(30) == 0
+    producer.abort_transaction(30)
+
+
 def test_a_killed_stream_loses_nothing_and_repeats_to_the_byte(
     served: ServedStream, models: dict[int, Scorer], jars: Path
 ) -> None:
-    """Though another model is published in between; and what is no event is told apart."""
+    """Though another model is published in between; what is no event is told apart, and what is aborted is none."""
     record = encode_event(random_event(0))
     served.feed(range(700))
     large = Producer({"bootstrap.servers": served.broker.address, "message.max.bytes": str(32 << 20)})
@@ -71,6 +81,7 @@ def test_a_killed_stream_loses_nothing_and_repeats_to_the_byte(
     for key, (value, _) in bad.items():
         large.produce(served.topic("events"), value, key)
     assert large.flush(30) == 0
+    abort_an_event(served, 1000)
     code, said = run(served, jars, MORTAL, "--batch", "200")
     assert code == -signal.SIGKILL, said[-3000:]
     served.publish(2)
