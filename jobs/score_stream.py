@@ -45,7 +45,10 @@ def arg_parser() -> argparse.ArgumentParser:
     parser = cli.base_parser(__doc__ or "")
     cli.add_stream_arguments(parser)
     parser.add_argument(
-        "--batch", type=cli.positive, default=10_000, help="messages in a batch, at most (default: 10000)"
+        "--batch",
+        type=cli.between(int, 1, 1_000_000),
+        default=10_000,
+        help="messages in a batch, at most (default: 10000)",
     )
     parser.add_argument("--checkpoint", help="how far the stream is (default: {base}/streams/{name}/{events})")
     parser.add_argument("--replay", action="store_true", help="end once all is decided that is there now")

@@ -34,6 +34,9 @@ from toposieve.io.names import path_key
 from toposieve.io.store import Key
 from toposieve.serving.following import FollowedModel, Model
 
+LARGEST_BATCH = 10_000
+"""All its answers wait in the memory of Kafka's client, which has room for ten times as many."""
+
 logger = logging.getLogger("serve")
 
 
@@ -44,13 +47,24 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", default="toposieve", help="processes of a group share the events")
     parser.add_argument("--instance", help="name of this process in its group, the same when it is started again")
     parser.add_argument(
-        "--batch", type=cli.positive, default=256, help="events in a transaction, at most (default: 256)"
+        "--batch",
+        type=cli.between(int, 1, LARGEST_BATCH),
+        default=256,
+        help="events in a transaction, at most (default: 256)",
     )
     parser.add_argument(
-        "--wait", type=float, default=2.0, metavar="MS", help="milliseconds to wait for more events (default: 2)"
+        "--wait",
+        type=cli.between(float, 0, 1000),
+        default=2.0,
+        metavar="MS",
+        help="milliseconds to wait for more events (default: 2)",
     )
     parser.add_argument(
-        "--look", type=float, default=5.0, metavar="S", help="seconds between two looks at the registry (default: 5)"
+        "--look",
+        type=cli.between(float, 0.1, 3600),
+        default=5.0,
+        metavar="S",
+        help="seconds between two looks at the registry (default: 5)",
     )
     parser.add_argument("--port", type=int, help="where to show metrics and health; default: nowhere")
     return parser

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import serve
 from toposieve import cli
 from toposieve.config import SelectionConfig
 from toposieve.environment import JOBS_FOLDER
@@ -45,6 +46,25 @@ def test_plain_text_override_reaches_the_check_of_its_key(parser):
     args = parser.parse_args(["--base", "x", "--set", "lepton_pt_min=high"])
     with pytest.raises(InvalidInputError, match="lepton_pt_min"):
         cli.stage_config(args, SelectionConfig)
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--batch", "0", "argument --batch: 0 is no int from 1 to 10,000"),
+        ("--batch", "100001", "100001 is no int"),
+        ("--batch", "1.5", "1.5 is no int"),
+        ("--wait", "-1", "argument --wait: -1 is no float from 0 to 1,000"),
+        ("--wait", "nan", "nan is no float"),
+        ("--look", "soon", "soon is no float from 0.1 to 3,600"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused(capsys, option, text, message):
+    parser = serve.arg_parser()
+    assert parser.parse_args(["--base", "x", "--wait", "0", "--batch", "10000"]).batch == 10_000
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--base", "x", f"{option}={text}"])
+    assert message in capsys.readouterr().err
 
 
 def fail(error):

@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from toposieve import cost, environment
 from toposieve.config import ConfigT, StageConfig, load_config
@@ -29,6 +30,7 @@ RETRY_EXIT_CODE = 1
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+NumberT = TypeVar("NumberT", int, float)
 logger = logging.getLogger(__name__)
 
 
@@ -160,11 +162,17 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", type=float, help="working point that decides; default: the model's highest")
 
 
-def positive(text: str) -> int:
-    """A number of events, on a command line."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is no number of events: give one from 1 on, for example 256")
-    return int(text)
+def between(kind: Callable[[str], NumberT], smallest: NumberT, largest: NumberT) -> Callable[[str], NumberT]:
+    """Reads a number within bounds, on a command line."""
+
+    def read(text: str) -> NumberT:
+        with suppress(ValueError):
+            number = kind(text)
+            if smallest <= number <= largest:
+                return number
+        raise argparse.ArgumentTypeError(f"{text} is no {kind.__name__} from {smallest:,} to {largest:,}")
+
+    return read
 
 
 def end_by_signal() -> Callable[[], bool]:
