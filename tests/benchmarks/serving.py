@@ -32,6 +32,8 @@ RATES = {"hlf": (3e6, 7e6), "inclusive": (2200.0, 3000.0)}
 """Model → events per second that must and should be."""
 LATENCIES = {"hlf": (50e-6, 10e-6), "inclusive": (1.5e-3, 1e-3)}
 """Model → seconds within which 99 of 100 events must and should be decided, each by itself."""
+STREAM_BATCH = 256
+"""Events that ``serve.py`` decides together, at most."""
 ROUND_SECONDS, ROUNDS = 2.0, 3
 LEAST_CALLS = 2000
 
@@ -44,7 +46,8 @@ def rows(bench: Bench) -> Iterator[Figure]:
     yield from streams.rows(_events(_read(bench.base, small.name)), speed)
     for model, (must, stretch) in RATES.items():
         found = _run(model, bench.base, small.name)
-        name = f"scorer, {model}: stored events to decisions"
+        given = "rows of a table" if model == "hlf" else "events, validated,"
+        name = f"scorer, {model}: {given} to decisions"
         yield Figure(name, found["rate"], "events/s", must=must * speed, stretch=stretch * speed)
         yield Figure("  the same, one event alone, median", 1e6 * found["p50"], "µs")
         must, stretch = (1e6 * goal / speed for goal in LATENCIES[model])
@@ -66,15 +69,16 @@ def main(model: str, base: str, partition: str) -> None:
     from toposieve.serving.scorer import Scorer
 
     scorer, batches = Scorer(portable(model), 1), _read(base, partition)
-    arrays = [(batch.high_level, batch.particle_records(), batch.offsets) for batch in batches]
-    if model == "hlf":  # as many rows as a file has, not as a row group of particles
-        high_level = np.concatenate([batch.high_level for batch in batches])
-        arrays = [(high_level, np.empty(0, arrays[0][1].dtype), np.zeros(1, np.int64))]
+    events, table = _events(batches), np.concatenate([batch.high_level for batch in batches])
+    nothing = np.empty((0, 0), np.float32), np.zeros(1, np.int64)
+    parts = [events[start : start + STREAM_BATCH] for start in range(0, len(events), STREAM_BATCH)]
 
     def decide() -> int:
-        return sum(len(scorer.accepted(scorer.logits_of_stored(*each))) for each in arrays)
+        if model == "hlf":
+            return len(scorer.accepted(scorer.logits(table, *nothing)))
+        return sum(len(scorer.score(part)) for part in parts)
 
-    seconds = _latencies([lambda event=event: scorer.score([event]) for event in _events(batches)])
+    seconds = _latencies([lambda event=event: scorer.score([event]) for event in events])
     p50, p99 = np.quantile(seconds, [0.5, 0.99]).tolist()
     print(json.dumps({"rate": max(_rate(decide) for _ in range(ROUNDS)), "p50": p50, "p99": p99}))
 
