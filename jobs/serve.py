@@ -12,8 +12,9 @@ brokers neither lose nor double any. The log says:
     model: version 4 takes over from version 3
 
 Another version that is published, or a rollback, is taken over between two batches. One process uses one core: start as
-many as the topic has partitions. With --instance, the same name each time, a process that was killed goes on at once
-rather than after some seconds. TLS, passwords and all else that librdkafka knows come from the file of --kafka or from
+many as the topic has partitions. With --instance, the same name each time, a process that was killed goes on at once.
+Without, it is missed after 6 seconds, and its events wait until the brokers have ended what it had begun, 10 to 20
+seconds after that began. TLS, passwords and all else that librdkafka knows come from the file of --kafka or from
 variables: TOPOSIEVE_KAFKA_SASL_PASSWORD sets sasl.password. Brokers that are away are waited for.
 
 With --port, /metrics has numbers for Prometheus, /health says whether the process works, /ready whether the brokers
