@@ -3,8 +3,8 @@
     python -m support.served_stream MILLISECONDS ARGUMENTS...
 
 A batch takes so many milliseconds. What is published is what the registry points to, but nothing of it is read. Where
-``TOPOSIEVE_TEST_POINT`` names one of :data:`POINTS`, the process kills itself there, in its third batch. It counts as
-alive for as many seconds after a turn of its loop as ``TOPOSIEVE_TEST_ALIVE`` says.
+``TOPOSIEVE_TEST_POINT`` names one of :data:`POINTS`, with a signal and a process, it is sent there, in its third batch.
+This one counts as alive for as many seconds after a turn of its loop as ``TOPOSIEVE_TEST_ALIVE`` says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import signal
 import sys
 import time
 import zlib
@@ -75,14 +74,21 @@ class MortalProducer(Producer):
 passed: Counter[str] = Counter()
 
 
+def at(point: str, number: int, victim: int = 0) -> dict[str, str]:
+    """A variable by which a signal is sent at a point, to the process itself if there is no other victim."""
+    return {POINT_VARIABLE: f"{point} {number:d} {victim}"}
+
+
 def reach(point: str, after: float = 0.0) -> None:
-    """Die, if this is the point, and the batch the one; or a little later."""
+    """Send the signal, if this is the point, and the batch the one; or a little later."""
     passed[point] += 1
-    if os.environ.get(POINT_VARIABLE) == point and passed[point] == BATCH:
+    wanted, number, victim = os.environ[POINT_VARIABLE].rsplit(" ", 2)
+    if wanted == point and passed[point] == BATCH:
+        arguments = (int(victim) or os.getpid(), int(number))
         if after:
-            Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            Timer(after, os.kill, arguments).start()
         else:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(*arguments)
 
 
 def load(seconds: float, folder: Key, version: int) -> CheapModel:

@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from urllib.error import HTTPError
 
 import numpy as np
 from confluent_kafka import KafkaException, Message, Producer
 
 from support.repository import REPOSITORY
-from support.served_stream import POINT_VARIABLE, decide
+from support.served_stream import at, decide
 from support.servers.kafka_broker import KafkaBroker
 from support.streamed_events import random_event
 from toposieve import registry
@@ -52,14 +54,29 @@ class ServedStream:
         point_to(self._folder, version)
 
     def start(
-        self, *options: str, milliseconds: float = 2.0, point: str = "", variables: dict[str, str] | None = None
+        self,
+        *options: str,
+        milliseconds: float = 2.0,
+        point: str = "",
+        number: int = signal.SIGKILL,
+        victim: int = 0,
+        variables: dict[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """A serving process; its log is beside the data."""
+        """A serving process; its log is beside the data.
+
+        Args:
+            options: Of ``serve.py``.
+            milliseconds: That a batch takes.
+            point: Where in its third batch it sends a signal, one of ``served_stream.POINTS``; nowhere without.
+            number: The signal.
+            victim: Process that it goes to; 0 for itself.
+            variables: Of its environment.
+        """
         topics = [part for kind in TOPICS for part in (f"--{kind}", self.topic(kind))]
         brokers = [] if "--kafka" in options else ["--brokers", self.broker.address]
         command = [sys.executable, "-m", "support.served_stream", str(milliseconds), "--base", str(self.base)]
         group = ["--group", self._name, "--look", "0.1"]
-        environment = {**os.environ, "PYTHONPATH": PATH, POINT_VARIABLE: point, **(variables or {})}
+        environment = {**os.environ, "PYTHONPATH": PATH, **at(point, number, victim), **(variables or {})}
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [*command, *topics, *brokers, *group, *options], env=environment, stdout=log, stderr=log
@@ -71,20 +88,39 @@ class ServedStream:
     def log(self) -> Path:
         return self.base / "serve.log"
 
+    @contextmanager
+    def feeding(self, rate: float, particles: int = 5) -> Iterator[list[int]]:
+        """Produce so many events a second while the block runs; gives the numbers of those that are on their way."""
+        numbers, ended = list[int](), Event()
+
+        def run() -> None:
+            start = time.monotonic()
+            while not ended.wait(max(0.0, start + len(numbers) / rate - time.monotonic())):
+                numbers.append(len(numbers))
+                self._put_event(numbers[-1], particles)
+
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield numbers
+        finally:
+            ended.set()
+            thread.join()
+        self.flush()
+
     def feed(self, numbers: Iterable[int], particles: int = 5) -> None:
         """Produce these events."""
         for number in numbers:
-            event = random_event(number, particles)
-            self.put(encode_event(event), event.event_id.encode())
+            self._put_event(number, particles)
         self.flush()
 
     def flush(self) -> None:
         """Return once the broker has all."""
         assert self._producer.flush(30) == 0
 
-    def put(self, value: bytes, key: bytes) -> None:
-        """Produce any bytes."""
-        self._producer.produce(self.topic("events"), value, key)
+    def _put_event(self, number: int, particles: int) -> None:
+        event = random_event(number, particles)
+        self._producer.produce(self.topic("events"), encode_event(event), event.event_id.encode())
         self._producer.poll(0)
 
     def read(self, kind: str) -> list[Message]:
@@ -127,11 +163,10 @@ class ServedStream:
         assert {each.version for each in found} == set(versions)
 
     def ask(self, path: str) -> str:
-        """What the process answers that shows its metrics, well or not."""
-        said = re.search(r"metrics: port (\d+)", self.said())
-        assert said
+        """What the last process answers that shows its metrics, well or not."""
+        *_, port = re.findall(r"metrics: port (\d+)", self.said())
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{said[1]}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
                 return str(answer.read().decode())
         except HTTPError as error:
             return str(error.read().decode())
@@ -141,6 +176,20 @@ class ServedStream:
         found = re.search(rf"^{name} (\S+)$", self.ask("/metrics"), re.MULTILINE)
         assert found, name
         return float(found[1])
+
+    def lags(self) -> dict[int, float]:
+        """Partition → messages still to be read by that process."""
+        found = re.findall(r'^toposieve_lag_messages{partition="(\d+)"} (\S+)$', self.ask("/metrics"), re.MULTILINE)
+        return {int(partition): float(lag) for partition, lag in found}
+
+    def wait_for_partitions(self, *counts: int, after: int) -> None:
+        """Return once as many processes as there are counts have got so many each, as the log says from there on."""
+
+        def were_given() -> bool:
+            given = re.findall(r"partitions: \[(\d.*)\]", self.said()[after:])
+            return not Counter(counts) - Counter(len(each.split(",")) for each in given)
+
+        self.wait_for(were_given)
 
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""

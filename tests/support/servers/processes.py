@@ -81,6 +81,10 @@ class ServerProcess:
                 raise RuntimeError(f"{self._process.args!r} does not answer:\n{text}")
             time.sleep(0.1)
 
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def signal(self, number: int) -> None:
         """Send a signal to the whole group."""
         os.killpg(self._process.pid, number)
