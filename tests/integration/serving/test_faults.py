@@ -14,18 +14,21 @@ BATCH = ("--batch", "64")
 
 
 def test_kills_lose_and_double_nothing(served: ServedStream) -> None:
-    """Of the process at each point of a batch, of the broker while it works, and of both."""
+    """Of the process at each point of a batch, of the broker at two of them, and of both."""
     served.feed(EVENTS[:3000])
     for point in POINTS:
         assert served.start(*BATCH, "--instance", "a", point=point).wait(60) == -signal.SIGKILL
-    process = served.start(*BATCH, "--instance", "a", milliseconds=10)
-    served.wait_for_more(200)
-    served.broker.kill()
-    time.sleep(1)
-    served.broker.restart()
-    served.broker.wait()
-    served.feed(EVENTS[3000:])
-    served.wait_for_more(200)
+    for point, fed in (("offsets", 4000), ("committing", 5000)):
+        served.feed(EVENTS[fed - 1000 : fed])
+        process = served.start(*BATCH, "--instance", "a", point=point, victim=served.broker.process.pid)
+        served.wait_for(lambda: not served.broker.process.is_running())
+        served.broker.restart()
+        served.broker.wait()
+        served.wait_for_decisions(fed)
+        assert end(process) == 0
+    process = served.start(*BATCH, "--instance", "a", milliseconds=30)
+    served.feed(EVENTS[5000:])
+    served.wait_for_more(100)
     served.broker.kill()
     assert end(process, signal.SIGKILL) == -signal.SIGKILL
     served.broker.restart()
@@ -48,9 +51,9 @@ def test_a_broker_that_is_away_for_long_is_waited_for(served: ServedStream, tmp_
     file.write_text("\n".join(lines), encoding="utf-8")
     served.feed(EVENTS[:2000])
     options = ("--kafka", str(file), "--port", "0", "--instance", "a")
-    process = served.start(*BATCH, *options, milliseconds=20, variables={ALIVE_VARIABLE: "8"})
-    served.wait_for_more(300)
-    served.broker.kill()
+    fault = {"point": "scoring", "victim": served.broker.process.pid}
+    process = served.start(*BATCH, *options, variables={ALIVE_VARIABLE: "8"}, **fault)
+    served.wait_for(lambda: not served.broker.process.is_running())
     served.wait_for(lambda: served.ask("/ready") == "no\n")
     for _ in range(12):
         assert served.ask("/health") == "yes\n"
@@ -60,5 +63,6 @@ def test_a_broker_that_is_away_for_long_is_waited_for(served: ServedStream, tmp_
     served.feed(EVENTS[2000:2500])
     served.wait_for_decisions(2500)
     assert [served.ask(path) for path in ("/ready", "/health")] == ["yes\n", "yes\n"]
+    assert served.metric("toposieve_retried_batches_total") > 0
     assert end(process) == 0
     served.check_each_once(EVENTS[:2500])
