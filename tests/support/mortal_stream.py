@@ -2,7 +2,8 @@
 
     python -m support.mortal_stream ARGUMENTS...
 
-Spark does not know of them yet, and has to begin that batch anew.
+Spark does not know of them yet, and has to begin that batch anew. As its second batch begins, it kills the
+broker, which is the process of ``TOPOSIEVE_TEST_BROKER``.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import score_stream
 from toposieve import cli
 from toposieve.spark import streaming
 
-BATCH = 2
+BROKER_VARIABLE = "TOPOSIEVE_TEST_BROKER"
+WITHOUT_BROKER, LAST = 1, 2
+"""Batches."""
 
 decide_batch = streaming.decide_batch
 
 
 def decide_and_die(frame: Any, number: int, *rest: Any) -> None:
+    if number == WITHOUT_BROKER:
+        os.kill(int(os.environ[BROKER_VARIABLE]), signal.SIGKILL)
     decide_batch(frame, number, *rest)
-    if number == BATCH:
+    if number == LAST:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

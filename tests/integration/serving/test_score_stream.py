@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
+from support.mortal_stream import BROKER_VARIABLE
 from support.repository import REPOSITORY
 from support.servers.maven import fetch_jars
 from support.servers.processes import Unobtainable
@@ -50,13 +51,21 @@ def models(served: ServedStream) -> dict[int, Scorer]:
 
 
 def run(served: ServedStream, jars: Path, module: str, *options: str) -> tuple[int, str]:
-    """Run a job of Spark's to its end; returns its exit code and what it said."""
+    """Run a job of Spark's to its end, with a broker that is started again; returns its exit code and what it said."""
     topics = [part for kind in TOPICS for part in (f"--{kind}", served.topic(kind))]
     base = ["--base", str(served.base), "--brokers", served.broker.address, "--jars", str(jars)]
     command = [sys.executable, "-m", module, *base, *topics, "--master", "local[2]", *options]
-    environment = {**os.environ, "PYTHONPATH": PATH}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
-    return done.returncode, done.stdout + done.stderr
+    environment = {**os.environ, "PYTHONPATH": PATH, BROKER_VARIABLE: str(served.broker.process.pid)}
+    with served.log.open("w", encoding="utf-8") as log:
+        job = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        served.wait_for(lambda: job.poll() is not None or not served.broker.process.is_running())
+        if not served.broker.process.is_running():
+            served.broker.restart()
+            served.broker.wait()
+        return job.wait(SECONDS), served.said()
+    finally:
+        job.kill()
 
 
 def abort_an_event(served: ServedStream, number: int) -> None:
@@ -72,18 +81,21 @@ def abort_an_event(served: ServedStream, number: int) -> None:
 def test_a_killed_stream_loses_nothing_and_repeats_to_the_byte(
     served: ServedStream, models: dict[int, Scorer], jars: Path
 ) -> None:
-    """Though another model is published in between; what is no event is told apart, and what is aborted is none."""
+    """Though the broker is killed, too, and another model published; what is no event, or aborted, is told apart."""
     record = encode_event(random_event(0))
     served.feed(range(700))
-    large = Producer({"bootstrap.servers": served.broker.address, "message.max.bytes": str(32 << 20)})
+    options = {"message.max.bytes": str(32 << 20), "log_level": 0}
+    large = Producer({"bootstrap.servers": served.broker.address, **options})
     long = b"a key as large as no answer may be" + bytes(2 << 20)
     bad = {b"short": (record[:-9], "cut short"), b"large": (bytes(20 << 20), "too big"), long: (b"", "empty")}
     for key, (value, _) in bad.items():
         large.produce(served.topic("events"), value, key)
     assert large.flush(30) == 0
     abort_an_event(served, 1000)
+    before = served.broker.process
     code, said = run(served, jars, MORTAL, "--batch", "200")
     assert code == -signal.SIGKILL, said[-3000:]
+    assert served.broker.process is not before
     served.publish(2)
     served.feed(range(700, 1000))
     code, said = run(served, jars, JOB, "--batch", "200", "--replay")
