@@ -1,6 +1,6 @@
 """Which trained model is the published one: somebody decides, or rules do.
 
-`candidate` → `approve` → `publish` → `export`
+`candidate` → `approve` → `publish` → `export` → `make_firmware`, `score` (if asked)
 
 **When.** A new report starts a run, whose partition key is the report's name, unless this DAG is paused; any other
 starts by hand, with that name. The report is what there is to decide by: a model alone has no rates.
@@ -14,12 +14,18 @@ under *Required Actions*. No answer in time leaves the published model as it is.
 with the model itself on every test event. A model that cannot have one, as the Particle Transformer, is published all
 the same.
 
+**If asked.** `score` decides on the selected events of old days, from `score_start` to `score_end`, by the model that
+is published then; decisions of other versions stay beside these. `make_firmware` turns an `hlf` into Verilog that
+decides the same, in the environment that `make firmware-env` builds; where the profile has no `firmware_python`, as on
+Kubernetes, there is no such task.
+
 **Going back.** A run with `action` *rollback* and the reason publishes again what was published before, once: clearing
 its tasks changes nothing more.
 
 **Where things are**, under the profile's `base` (in the local set-up: `work/` of the repository; what is simulated is
 in `raw/{sample}/{day}/`): `registry/topology/` has the versions with all their files, and who published which, when and
-why. `python jobs/publish_model.py list` shows them.
+why. `python jobs/publish_model.py list` shows them. `score` writes to `decisions/topology/{version}/{day}/`,
+`make_firmware` to `firmware/{dataset}/hlf/{run}/`; their logs name the folder.
 """
 
 from datetime import UTC, datetime
@@ -31,7 +37,7 @@ from toposieve_airflow.runs import assets, params
 from toposieve_airflow.runs.factory import form, task_defaults, tasks_for
 from toposieve_airflow.runs.steps import publish_model_steps
 
-STAGES = ("publication",)
+STAGES = ("publication", "decision", "firmware")
 
 tasks = tasks_for(Path(__file__).parent / "config")
 
@@ -44,7 +50,12 @@ with DAG(
     catchup=False,
     max_active_runs=16,  # a run that waits for an answer is active
     default_args=task_defaults(retries=1),
-    params=form(params.publication_params(), tasks.schema.stage_params(STAGES)),
+    params=form(
+        params.publication_params(),
+        params.decision_params(),
+        {"replace": params.replace_param()},
+        tasks.schema.stage_params(STAGES),
+    ),
     tags=["toposieve"],
 ):
     plan = tasks.plan(STAGES, publish_model_steps)
@@ -52,7 +63,10 @@ with DAG(
     approve = tasks.approve(plan, candidate)
     publish = tasks.gang("publish", approve)
     export = tasks.gang("export", plan)
+    score = tasks.spark_per_day("score", plan, tasks.listed("scored_days", plan, "scored_days"))
 
-    plan >> candidate >> approve >> publish >> export
+    plan >> candidate >> approve >> publish >> export >> score
+    if (firmware := tasks.firmware(plan)) is not None:
+        export >> firmware
     if (clean_up := tasks.clean_up()) is not None:
-        [candidate, publish, export] >> clean_up
+        [candidate, publish, export, score] >> clean_up

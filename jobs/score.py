@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
     inputs, decider = _inputs(args, base, folder, version, config)
     if cli.shows_plan(args, lambda: inputs.work(cli.look(target), recompute=args.recompute)):
         return
-    logger.info("input %s, version %d of %s, output %s", inputs.where, version, folder, target)
+    logger.info("input %s, version %d of %s, results in %s", inputs.where, version, folder, target)
     with cli.publication(args, target) as publication, SparkOnDemand("decide", args.master) as spark:
         check_same_config(target, publication.previous, config.hash, replace=args.replace)
         upstream, decided = inputs.decide(publication, spark, cli.options(args))

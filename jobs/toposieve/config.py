@@ -405,6 +405,8 @@ STAGES: dict[str, type[StageConfig]] = {
     "trees": TreeConfig,
     "evaluation": EvaluationConfig,
     "publication": PublicationConfig,
+    "decision": DecisionConfig,
+    "firmware": FirmwareConfig,
 }
 """Stage → configuration model, in the order of the pipeline."""
 

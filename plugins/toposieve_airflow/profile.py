@@ -162,6 +162,8 @@ class Timeouts(_Section):
     candidate: Minutes
     publish: Minutes
     export: Minutes
+    make_firmware: Minutes
+    score: Minutes
 
 
 class Approval(_Section):
@@ -260,6 +262,8 @@ class Profile(_Section):
     """Name → address of what else shows runs, such as TensorBoard: for the pages in Airflow's UI."""
     jobs: RepositoryPath
     python: RepositoryPath
+    firmware_python: RepositoryPath | None = None
+    """Python of the environment that makes firmware; None: there is none, and no firmware is made."""
     spark: Spark
     pools: Pools
     training: Training
@@ -271,6 +275,12 @@ class Profile(_Section):
     def _has_pods(self) -> Profile:
         if (self.operators == "kubernetes") != (self.kubernetes is not None):
             raise ValueError("the section kubernetes goes with operators: kubernetes, and is null otherwise")
+        return self
+
+    @model_validator(mode="after")
+    def _makes_firmware_here(self) -> Profile:
+        if self.kubernetes is not None and self.firmware_python is not None:
+            raise ValueError("firmware_python must be null on Kubernetes: no image holds that environment")
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,10 @@ TASK_ORDER = (
     "approve",
     "publish",
     "export",
+    "firmware",
+    "make_firmware",
+    "scored_days",
+    "score",
 )
 
 

@@ -35,6 +35,8 @@ STAGE_OF: dict[str, str | None] = {
     "candidate": "publication",
     "publish": "publication",
     "export": None,
+    "make_firmware": "firmware",
+    "score": "decision",
 }
 
 RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -67,7 +69,11 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     ),
     "by_asset": ("topology_classifier", {"workers": 1}, "2026-02-01"),
     "one_day": ("build_dataset", {"samples": ["qcd", "wjets"]}, "2026-01-02"),
-    "candidate": ("publish_model", {"label": "hlf", "publication_rate_max": 50, "order": "first"}, "r"),
+    "candidate": (
+        "publish_model",
+        {"label": "hlf", "publication_rate_max": 50, "order": "first", "firmware": True, "score_start": "2026-01-01"},
+        "r",
+    ),
     "rollback": (
         "publish_model",
         {"action": "rollback", "why": "rate too high", "who": "ada", "order": "back", "version": 2},

@@ -22,6 +22,7 @@ from toposieve_airflow.runs.script_plan import ScriptPlanOperator
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 
 FORBIDDEN_IMPORT = re.compile(r"^\s*(?:from|import) (toposieve|numpy|pyspark|tensorflow|pandas)\b", re.MULTILINE)
+OF_GANGS = ("train", "evaluate", "candidate", "publish", "export", "make_firmware")
 
 
 def options(task: Any) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
         "topology_classifier": {"simulate", "ingest", "select", "tune", "train", "train_trees"},
         "build_dataset": {"ingest", "select"},
         "simulate_events": {"simulate"},
-        "publish_model": set(),
+        "publish_model": {"make_firmware", "score"},
         "spawn_training": set(),
     }
 
@@ -112,7 +113,7 @@ def test_mapped_over_days_and_models(dags: dict[str, DAG]) -> None:
 def test_owner_retries_timeout_and_pool_are_set_on_purpose(dag: DAG) -> None:
     profile = load_profile(CONFIG_FOLDER)
     pools, limits = profile.pools, profile.timeouts_min.model_dump()
-    expected_pool = dict.fromkeys(("train", "evaluate", "candidate", "publish", "export"), pools.training.name)
+    expected_pool = dict.fromkeys(OF_GANGS, pools.training.name)
     for task in dag.tasks:
         given = options(task)
         assert given["owner"] == "toposieve"
@@ -164,8 +165,25 @@ def test_a_report_asks_for_an_approval(dags: dict[str, DAG]) -> None:
         "approve": ["candidate", "plan"],
         "publish": ["approve"],
         "export": ["plan", "publish"],
+        "scored_days": ["plan"],
+        "score": ["export", "plan", "scored_days"],
+        "firmware": ["plan"],
+        "make_firmware": ["export", "firmware"],
     }
     assert dag.max_active_runs > 1  # one that waits must not keep a newer one from superseding it
+
+
+def test_firmware_is_made_by_its_own_environment_and_not_on_kubernetes(
+    dags: dict[str, DAG], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = load_profile(CONFIG_FOLDER)
+    pythons = {name: dags["publish_model"].get_task(name) for name in ("make_firmware", "export")}
+    assert pythons["make_firmware"].partial_kwargs["jobs"].python == str(profile.firmware_python)
+    assert pythons["export"].jobs.python == str(profile.python)
+    monkeypatch.setenv(PROFILE_VARIABLE, "kubernetes")
+    tasks = load_dags()["publish_model"].task_dict
+    assert not {"firmware", "make_firmware"} & tasks.keys()
+    assert tasks["clean_up"].upstream_task_ids == {"candidate", "publish", "export", "score"}
 
 
 def test_only_those_whom_the_profile_names_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,10 +82,9 @@ def test_a_key_that_is_not_known_is_refused(base):
         start(base, "--run", run_of(base), "--set", "epoch=3")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--run", "models/hlf/a", "--version", "1"]])
-def test_a_run_or_a_version_is_asked_for(arguments, capsys):
+def test_a_run_or_a_version_is_asked_for(capsys):
     with pytest.raises(SystemExit, match="2"):
-        make_firmware.arg_parser().parse_args(["--base", "data", *arguments])
+        make_firmware.arg_parser().parse_args(["--base", "data", "--run", "models/hlf/a", "--version", "1"])
     assert "--run" in capsys.readouterr().err
 
 
@@ -104,3 +103,14 @@ def test_a_version_whose_run_is_another_one_by_now_is_refused(tmp_path):
     save_manifest(tmp_path / "models/hlf/run-hlf", run.model_copy(update={"notes": ("made anew",)}))
     with pytest.raises(InvalidInputError, match=r"gone or another one by now: .*, or give --run"):
         start(tmp_path, "--version", str(number))
+
+
+def test_without_a_run_or_version_it_is_the_published_one(tmp_path):
+    base = write_base(tmp_path, hlf={}, inclusive={"auc": 0.9})
+    for label in ("hlf", "inclusive"):
+        number = registry.register(base, "topology", "r", label)
+    with pytest.raises(InvalidInputError, match="has nothing published"):
+        start(tmp_path)
+    registry.publish(registry.registry_folder(base, "topology"), number, who="ada", why="better")
+    with pytest.raises(InvalidInputError, match="run-inclusive is inclusive, and firmware is made of hlf alone"):
+        start(tmp_path)

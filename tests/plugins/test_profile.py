@@ -12,7 +12,14 @@ from support.airflow_environment import CONFIG_FOLDER, REPOSITORY
 from toposieve_airflow.profile import PROFILE_VARIABLE, ProfileError, load_profile, parse_profile
 
 FILE = Path("somewhere.yaml")
-OPTIONAL = [("kubernetes",), ("raw",), ("connections",), ("links",), ("kubernetes", "spawn")]
+OPTIONAL = [
+    ("kubernetes",),
+    ("raw",),
+    ("firmware_python",),
+    ("connections",),
+    ("links",),
+    ("kubernetes", "spawn"),
+]
 KUBERNETES = yaml.safe_load((CONFIG_FOLDER / "kubernetes.yaml").read_text())
 
 
@@ -183,6 +190,11 @@ def test_the_kubernetes_profile_is_whole(monkeypatch: pytest.MonkeyPatch) -> Non
     profile = load_profile(CONFIG_FOLDER)
     assert profile.kubernetes is not None
     assert profile.kubernetes.pods.spark == CONFIG_FOLDER / "spark-pod.yaml"
+
+
+def test_on_kubernetes_no_firmware_is_made() -> None:
+    with pytest.raises(ProfileError, match="firmware_python must be null on Kubernetes: no image holds that"):
+        parse_profile({**KUBERNETES, "firmware_python": ".venv-firmware/bin/python"}, FILE, Path("/repo"))
 
 
 @pytest.mark.parametrize(("operators", "pods"), [("kubernetes", False), ("local", True)])

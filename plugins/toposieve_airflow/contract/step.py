@@ -41,7 +41,7 @@ TUNED = "_tuned"
 """What follows the name of a model in the label of its run by the best configuration."""
 
 OF_EACH_PARTITION = ("simulate", "ingest", "select")
-"""Tasks whose step is that of :data:`ANY_PARTITION`."""
+"""Tasks whose step is that of :data:`ANY_PARTITION`, for each day of the run."""
 
 OF_EACH_MODEL = ("tune", "train", "train_trees")
 """Tasks that have a step for each of several models."""
@@ -68,6 +68,11 @@ class RunSteps(TypedDict, total=False):
     candidate: Step
     publish: Step
     export: Step
+    make_firmware: list[Step]
+    """One step, or none unless firmware was asked for."""
+    scored_days: list[str]
+    """Days that the published model decides on, none of which need be one of the run."""
+    score: Step
 
 
 def of_partition(step: Step, partition: str) -> Step:
@@ -99,6 +104,8 @@ def every_step(steps: RunSteps) -> Iterator[tuple[str, Step]]:
         yield "evaluate", steps["evaluate"]
     if "candidate" in steps:
         yield from ((task, steps[task]) for task in ("candidate", "publish", "export"))
+        yield from (("make_firmware", step) for step in steps["make_firmware"])
+        yield from (("score", of_partition(steps["score"], day)) for day in steps["scored_days"])
 
 
 def log_places(log: Any, step: Step) -> None:

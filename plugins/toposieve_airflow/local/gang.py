@@ -56,7 +56,7 @@ class LocalGangOperator(BaseOperator):
 
         Raises:
             AirflowFailException: A worker says that its input or configuration is at fault, or the run was planned by
-                another version.
+                another version, or the jobs' environment is not there.
             AirflowException: A worker failed in another way, or the task was ended from outside.
             OutputError: The job ended well but its output does not hold.
         """
@@ -68,6 +68,8 @@ class LocalGangOperator(BaseOperator):
         log = JobLog(self.log)
         try:
             self._gang.run(self._command(), self._environments(workers), log)
+        except FileNotFoundError as error:
+            raise self.jobs.missing(error) from None
         except JobFailed as error:
             raise (AirflowFailException if error.is_invalid_input else AirflowException)(str(error)) from None
         if self._killed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from toposieve_airflow.local.gang import LocalGangOperator
@@ -23,8 +24,12 @@ class LocalTasks(Tasks):
         return {"application": str(self.profile.jobs / SCRIPTS[task_id]), "conf": conf}
 
     def gang_options(self, task_id: str) -> dict[str, Any]:
-        """Workers as processes."""
-        return {"application": str(self.profile.jobs / SCRIPTS[task_id])}
+        """Workers as processes, of the environment that the job needs."""
+        python = self.profile.firmware_python if task_id == "make_firmware" else self.profile.python
+        return {
+            "application": str(self.profile.jobs / SCRIPTS[task_id]),
+            "jobs": replace(self.jobs, python=str(python)),
+        }
 
 
 TASKS = LocalTasks

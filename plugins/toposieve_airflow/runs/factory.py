@@ -33,6 +33,8 @@ SCRIPTS = {
     "candidate": "publish_model.py",
     "publish": "publish_model.py",
     "export": "export_model.py",
+    "make_firmware": "make_firmware.py",
+    "score": "score.py",
 }
 """Task → job script."""
 
@@ -55,6 +57,10 @@ DOCS = {
     "approve": "Waits for somebody who lets the candidate be published, or asks the configured rules.",
     "publish": "Makes the candidate the published model.",
     "export": "Gives the published model its portable form, with which it is served.",
+    "firmware": "Says whether firmware is made: no, unless that was asked for.",
+    "make_firmware": "Makes firmware of the published model, and proves that it says the same.",
+    "scored_days": "Lists the days to decide on again: none, unless that was asked for.",
+    "score": "Lets the published model decide on a day's selected events.",
     "plan_script": "Checks the values of the form.",
     "script": "Runs the script; each line of the log begins with its worker.",
     "clean_up": "Removes what the run's tasks have left on Kubernetes.",
@@ -169,6 +175,12 @@ class Tasks(ABC):
         """
         mapped = self.gang_operator.partial(**self._gang(task_id), map_index_template=MODEL_LABEL, **options)
         return mapped.expand(step=models.output)
+
+    def firmware(self, plan: PlanOperator) -> MappedOperator | None:
+        """The task that makes firmware, if the profile has an environment for it; skipped unless asked for."""
+        if self.profile.firmware_python is None:
+            return None
+        return self.gang_per_model("make_firmware", self.listed("firmware", plan, "make_firmware"))
 
     def listed(self, task_id: str, plan: PlanOperator, key: str) -> ListOperator:
         """The task whose result is a list that ``plan`` has under a key, for others to be mapped over."""

@@ -46,7 +46,11 @@ class JobsEnvironment:
         try:
             return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
         except OSError as error:
-            raise AirflowFailException(
-                f"{self.python}: {error.strerror}: build the jobs' environment (make env), or name its Python in the "
-                "profile under python"
-            ) from None
+            raise self.missing(error) from None
+
+    def missing(self, error: OSError) -> AirflowFailException:
+        """What to say where there is no such Python."""
+        return AirflowFailException(
+            f"{self.python}: {error.strerror}: build this environment (make env; for firmware, make firmware-env), or "
+            "name its Python in the profile"
+        )

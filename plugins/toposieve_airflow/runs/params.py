@@ -170,6 +170,15 @@ def publication_params() -> dict[str, Param]:
     return {name: _param(field, section=RUN_SECTION) for name, field in fields.items()}
 
 
+def decision_params() -> dict[str, Param]:
+    """Params that say on which days a published model decides again, and whether it becomes firmware."""
+    return {
+        "score_start": _day("First day on whose selected events the published model decides. Empty: on none."),
+        "score_end": _day("Last such day, included. Empty: the first."),
+        "firmware": switch("Make firmware of the published model, which has to be an hlf."),
+    }
+
+
 def _text(description: str) -> dict[str, Any]:
     return {"default": None, "type": ["null", "string"], "description": description}
 

@@ -8,6 +8,9 @@ from datetime import date, timedelta
 MAX_PARTITIONS = 1000
 """A longer range is more likely a slip of the year than meant."""
 
+RANGE = ("partition_start", "partition_end")
+"""What the form calls the first and last day of a run."""
+
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,199}")
 """Names of datasets and reports grow from it, and a name of 255 characters is the longest that disks have."""
 
@@ -27,10 +30,8 @@ def choose_partitions(start: str | None, end: str | None, partition_key: str | N
     Raises:
         PartitionError: Neither is given, the range is wrong, or the key cannot be a folder's name.
     """
-    if start:
-        return days(start, end or start)
-    if end:
-        raise PartitionError(f"partition_end is {end} but partition_start is empty: give both, or neither")
+    if asked := asked_days(start, end):
+        return asked
     if partition_key is None:
         raise PartitionError("which days? give partition_start and partition_end, or start the run with a key")
     return [check_key(partition_key)]
@@ -49,7 +50,20 @@ def check_key(partition_key: str) -> str:
     return partition_key
 
 
-def days(start: str, end: str, keys: tuple[str, str] = ("partition_start", "partition_end")) -> list[str]:
+def asked_days(start: str | None, end: str | None, keys: tuple[str, str] = RANGE) -> list[str]:
+    """Every day of a range, which is one day if ``end`` is empty, and none if both are; errors call them by these keys.
+
+    Raises:
+        PartitionError: Only the end is given, or the range is wrong.
+    """
+    if start:
+        return days(start, end or start, keys)
+    if end:
+        raise PartitionError(f"{keys[1]} is {end} but {keys[0]} is empty: give both, or neither")
+    return []
+
+
+def days(start: str, end: str, keys: tuple[str, str] = RANGE) -> list[str]:
     """Every day from ``start`` to ``end``, both included; errors call them by these keys.
 
     >>> days("2026-02-28", "2026-03-01")

@@ -13,7 +13,7 @@ from toposieve_airflow.contract.step import ANY_PARTITION, STEP_VERSION, TUNED, 
 from toposieve_airflow.profile import Profile, is_read_only
 from toposieve_airflow.runs.naming import dataset_name, report_name, study_name
 from toposieve_airflow.runs.params import ConfigurationSchema
-from toposieve_airflow.runs.partitions import PartitionError, check_key, choose_partitions
+from toposieve_airflow.runs.partitions import PartitionError, asked_days, check_key, choose_partitions
 
 Config = Mapping[str, Any]
 
@@ -222,6 +222,30 @@ class Commands:
         step = self._step("export", [], {}, inputs=[folder], outputs=[folder])
         return {**step, "arguments": ["--base", self._base, "--where-possible"]}  # a job without a configuration
 
+    def make_firmware(self) -> Step:
+        """Make firmware of the published version."""
+        step = self._step(
+            "firmware",
+            self._replace(),
+            self.config("firmware"),
+            shows=self.config("firmware"),
+            inputs=[self._below("registry")],
+            outputs=[self._below("firmware")],
+        )
+        return {**step, "files": ["firmware.json"], "run_in_log": True}
+
+    def score(self) -> Step:
+        """Let the published version decide on any partition's selected events."""
+        step = self._step(
+            ANY_PARTITION,
+            ["--partition", ANY_PARTITION, *self._replace()],
+            self.config("decision"),
+            shows=self.config("decision"),
+            inputs=[self._below("registry"), self._below("selected", ANY_PARTITION)],
+            outputs=[self._below("decisions")],
+        )
+        return {**step, "run_in_log": True}
+
     def _registry(self, action: str, arguments: Sequence[str], inputs: Sequence[str] = ()) -> Step:
         config, outputs = self.config("publication"), [self._below("registry")]
         return self._step(action, [action, *arguments], config, inputs=inputs, outputs=outputs)
@@ -344,7 +368,8 @@ def publish_model_steps(
     """Steps that publish a model, or go back to the one before.
 
     Raises:
-        StepError: The run does not say of which report, or not why to go back.
+        StepError: The run does not say of which report, or not why to go back, or asks for firmware where none is made.
+        PartitionError: The days to decide on again make no range.
     """
     if params["action"] == "rollback":
         if not params["why"]:
@@ -354,11 +379,19 @@ def publish_model_steps(
         first = commands.candidate(report, params["label"])
     else:
         raise StepError("report: empty, and no report has started this run: give the name of one")
+    if params["firmware"] and profile.firmware_python is None:
+        raise StepError(
+            "firmware: this profile has no environment that makes any (firmware_python is null): run without, and "
+            "jobs/make_firmware.py where `make firmware-env` was"
+        )
     return {
         "days": [],
         "candidate": first,
         "publish": commands.publish(params["order"]),
         "export": commands.export(),
+        "make_firmware": [commands.make_firmware()] if params["firmware"] else [],
+        "scored_days": asked_days(params["score_start"], params["score_end"], ("score_start", "score_end")),
+        "score": commands.score(),
     }
 
 

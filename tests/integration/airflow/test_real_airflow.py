@@ -246,8 +246,9 @@ def registry(airflow, report: Path) -> Path:
     assert announced(airflow, report).wait() == "success"
     passwords = read(airflow.local.home.folder / "passwords.json")
     eve = Api(airflow.api.url, "eve", passwords["eve"])
+    conf = {"report": report.name, "score_start": DAYS[0], "score_end": DAYS[1]}
     for run_id, option in (("rejected", "Reject"), ("approved", "Approve")):
-        run = airflow.start("publish_model", run_id, {"report": report.name})
+        run = airflow.start("publish_model", run_id, conf)
         wait_for_question(airflow, run)
         with pytest.raises(ApiError, match=r"403: User=eve .* is not a respondent"):
             answer(eve, run, "Approve")
@@ -289,6 +290,15 @@ def test_only_an_approval_publishes(airflow, registry: Path) -> None:
     assert pointer["who"]
     assert [path.name for path in (registry / "versions").iterdir()] == ["000001.json"]  # of all three runs
     assert read(registry / "exports" / "000001.json")["difference"] < 1e-5
+
+
+def test_what_is_published_decides_on_the_days_that_were_asked_for(airflow, registry: Path) -> None:
+    decided = airflow.base / "decisions" / registry.name / "000001"
+    assert sorted(path.name for path in decided.iterdir()) == DAYS[:2]
+    for day in DAYS[:2]:
+        selected = airflow.base / "selected" / day
+        for sample in SAMPLES:
+            assert count(decided / day, "events", sample) == count(selected, "isolated_lepton", sample)
 
 
 def test_one_run_goes_back(airflow, registry: Path) -> None:

@@ -75,6 +75,13 @@ def test_each_worker_logs_under_its_own_name(make_gang, caplog: pytest.LogCaptur
     assert lines == {f"toposieve.worker.{index}": f"[worker {index}] epoch of {index}" for index in (0, 1)}
 
 
+def test_an_environment_that_is_not_there_is_not_tried_again(make_gang) -> None:
+    gang = make_gang("", workers=1)
+    gang.jobs = JobsEnvironment("/none/bin/python")
+    with pytest.raises(AirflowFailException, match=r"/none/bin/python: No such file .* make firmware-env"):
+        gang.execute({})
+
+
 def test_invalid_input_is_not_retried(make_gang) -> None:
     with pytest.raises(AirflowFailException, match="exit code 2: no such dataset"):
         make_gang("import sys\nprint('error: no such dataset', file=sys.stderr)\nsys.exit(2)", 2).execute({})

@@ -1,6 +1,13 @@
 import pytest
 
-from toposieve_airflow.runs.partitions import MAX_PARTITIONS, PartitionError, check_key, choose_partitions, days
+from toposieve_airflow.runs.partitions import (
+    MAX_PARTITIONS,
+    PartitionError,
+    asked_days,
+    check_key,
+    choose_partitions,
+    days,
+)
 
 
 def test_range_includes_both_ends_and_leap_days() -> None:
@@ -28,6 +35,12 @@ def test_range_wins_over_the_partition_key() -> None:
 def test_wrong_choices_say_what_to_do(start: str | None, end: str | None, key: str | None, message: str) -> None:
     with pytest.raises(PartitionError, match=message):
         choose_partitions(start, end, key)
+
+
+def test_a_range_that_is_not_asked_for_has_no_day() -> None:
+    assert asked_days(None, None) == []
+    with pytest.raises(PartitionError, match=r"score_end is 2026-01-02 but score_start is empty"):
+        asked_days(None, "2026-01-02", ("score_start", "score_end"))
 
 
 @pytest.mark.parametrize("key", ["", ".", "..", "_pileup", "a/b", "a b", "-x", "x" * 201])

@@ -6,7 +6,7 @@ import pytest
 from support.airflow_environment import CONFIG_FOLDER
 from toposieve_airflow.contract.step import OF_EACH_PARTITION, STEP_VERSION, RunSteps, Step, every_step, of_partition
 from toposieve_airflow.profile import Profile, load_profile
-from toposieve_airflow.runs.params import ConfigurationSchema
+from toposieve_airflow.runs.params import ConfigurationSchema, decision_params, publication_params
 from toposieve_airflow.runs.partitions import PartitionError
 from toposieve_airflow.runs.steps import (
     Commands,
@@ -267,12 +267,37 @@ def test_samples_are_not_simulated_into_what_can_only_be_read(
     assert simulate_events_steps(writable, params, None, profile)
 
 
+def publish(schema: ConfigurationSchema, profile: Profile, key: str | None = "r", **changes: Any) -> RunSteps:
+    """Steps that publish a model."""
+    form = {**publication_params(), **decision_params(), **schema.stage_params(("publication", "decision", "firmware"))}
+    params = {"order": "run", "replace": False, **{name: param.resolve() for name, param in form.items()}, **changes}
+    return publish_model_steps(Commands(BASE, params, schema), params, key, profile)
+
+
+def test_old_days_are_decided_on_again_if_they_are_given(schema: ConfigurationSchema, profile: Profile) -> None:
+    steps = publish(schema, profile, score_start="2026-01-31", score_end="2026-02-01", decision_target=0.9)
+    scored = [step for task, step in every_step(steps) if task == "score"]
+    assert [step["label"] for step in scored] == ["2026-01-31", "2026-02-01"]
+    assert [step["inputs"][1] for step in scored] == ["/data/selected/2026-01-31", "/data/selected/2026-02-01"]
+    assert all(step["config"] == {"target": 0.9} for step in scored)
+    assert publish(schema, profile)["scored_days"] == []
+    with pytest.raises(PartitionError, match="score_end 2026-01-01 is before score_start 2026-01-02"):
+        publish(schema, profile, score_start="2026-01-02", score_end="2026-01-01")
+
+
+def test_firmware_is_made_if_it_is_asked_for_and_where_it_can_be(schema: ConfigurationSchema, profile: Profile) -> None:
+    (step,) = publish(schema, profile, firmware=True, firmware_epochs=3)["make_firmware"]
+    assert step["config"]["epochs"] == 3
+    assert step["files"] == ["firmware.json"]
+    elsewhere = profile.model_copy(update={"firmware_python": None})
+    assert publish(schema, elsewhere)["make_firmware"] == []
+    with pytest.raises(StepError, match=r"no environment that makes any \(firmware_python is null\): run without"):
+        publish(schema, elsewhere, firmware=True)
+
+
 def test_the_report_to_decide_by_is_that_of_the_form_or_the_key(schema: ConfigurationSchema, profile: Profile) -> None:
     def report(given: str | None, key: str | None) -> str:
-        values = {name: param.resolve() for name, param in schema.stage_params(("publication",)).items()}
-        params = {"action": "publish", "report": given, "label": None, "order": "run", **values}
-        steps = publish_model_steps(Commands(BASE, params, schema), params, key, profile)
-        arguments = steps["candidate"]["arguments"]
+        arguments = publish(schema, profile, key, report=given)["candidate"]["arguments"]
         return arguments[arguments.index("--report") + 1]
 
     assert report(None, "r") == "r"
