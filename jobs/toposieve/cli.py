@@ -151,11 +151,16 @@ def add_history_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history", action="store_true", help="only show what the output has been, and when")
 
 
+def add_kafka_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that say where Kafka is."""
+    parser.add_argument("--brokers", metavar="HOST:PORT,...", help="Kafka's brokers, if --kafka does not name them")
+    parser.add_argument("--kafka", type=Path, metavar="FILE", help="settings of Kafka's clients, lines key=value")
+
+
 def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the jobs that decide by the stream."""
     parser.add_argument("--name", default="topology", help="what models are published as (default: topology)")
-    parser.add_argument("--brokers", metavar="HOST:PORT,...", help="Kafka's brokers, if --kafka does not name them")
-    parser.add_argument("--kafka", type=Path, metavar="FILE", help="settings of Kafka's clients, lines key=value")
+    add_kafka_arguments(parser)
     parser.add_argument("--events", default="events", help="topic to read (default: events)")
     parser.add_argument("--decisions", default="decisions", help="topic to write (default: decisions)")
     parser.add_argument("--refused", default="refused", help="topic of what is no event (default: refused)")

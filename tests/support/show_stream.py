@@ -36,11 +36,10 @@ from support.servers.processes import ServerProcess, Unobtainable
 from support.serving_data import make_event, portable
 from support.serving_processes import point_to
 from toposieve import registry
-from toposieve.io.manifests import read_manifest
-from toposieve.io.selected import open_selected
 from toposieve.io.store import Key, root_key
 from toposieve.serving.events import Event
 from toposieve.serving.exports import EXPORTS, keep_export, read_portable
+from toposieve.serving.feeding import stored_events
 from toposieve.serving.record import decode_decision, encode_event
 
 NAME = "topology"
@@ -199,14 +198,7 @@ def copy_models(base: Key, copy: Key) -> list[int]:
 def replayed(base: Key) -> Iterator[Event]:
     """Selected events of all days under a base."""
     for day in sorted({name.partition("/")[0] for name in (base / "selected").list()}):
-        folder = base / "selected" / day
-        for unit in read_manifest(folder).units:
-            with open_selected(folder / unit.outputs[0].path, unit) as file:
-                for batch in file.batches(np.arange(len(file.keys()))):
-                    records = batch.particle_records()
-                    for row, entry in enumerate(batch.entries.tolist()):
-                        particles = records[batch.offsets[row] : batch.offsets[row + 1]]
-                        yield Event(f"{unit.source}:{entry}", batch.high_level[row], particles)
+        yield from stored_events(base / "selected" / day)
 
 
 def made_up() -> list[Event]:
