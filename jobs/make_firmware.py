@@ -9,8 +9,8 @@ A quantised student is distilled from the run, or from that of a version in the 
 Verilog is simulated on all test events and on random ones, out of range among them, and published in
 {base}/firmware/{dataset}/hlf/{run}/ only if no logit differs from the student's or from hls4ml's C++ of it, if each AUC
 is near the network's, and if the same comparison notices an adder that was made to subtract. hlf.v takes an event in
-physical units each cycle: firmware.json says what each bit means, and has AUC, agreement, cycles, and size before place
-and route. The log ends with
+physical units each cycle: firmware.json says what each bit means, and has AUC, agreement, trigger rates, cycles, and
+size before place and route, which firmware.html shows beside those of the network. The log ends with
 
     auc qcd ... (network ...), ...; agreement ...
     before place and route: 8 cycles of 5 ns, 200 M events/s, ... LUT, ... FF, ... carry
@@ -106,7 +106,11 @@ def _make(publication: Publication, source: Source, config: FirmwareConfig) -> N
 
 
 def _tell(folder: Key) -> None:
+    """Show what there is: in a page, and in short in the log."""
+    from toposieve.firmware.page import render
+
     report = json.loads((folder / "firmware.json").read_text())
+    (folder / "firmware.html").write_text(render(report))
     areas = (f"{name} {of['firmware']:.4f} (network {of['network']:.4f})" for name, of in report["auc"].items())
     timing, size = report["timing"], report["size"]
     logger.info("auc %s; agreement %.3f", ", ".join(areas), report["agreement"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,12 +34,14 @@ from toposieve.firmware.student import (
     logits_of,
     use_one_thread,
 )
+from toposieve.firmware.trigger import Judged, working_points
 from toposieve.firmware.verilog import Firmware, size_of, verilator_on_path
 from toposieve.firmware.yosys import FAMILY, TOP
 from toposieve.io.content_folders import upload
 from toposieve.io.event_tables import features_of, read_tables
 from toposieve.io.manifests import Manifest, OutputFile, Unit
 from toposieve.io.publication import Publication, is_up_to_date
+from toposieve.io.sample_cross_sections import cross_sections
 from toposieve.io.scores import probabilities
 from toposieve.models import HIGH_LEVEL
 from toposieve.training.architectures import parts
@@ -80,7 +83,7 @@ def make(publication: Publication, source: Source, config: FirmwareConfig) -> Ma
     student, learnt = _distil(network, port, source, splits, config)
     with TemporaryDirectory(prefix="toposieve-") as name:
         scratch = Path(name)
-        report = _prove(network, student, port, source, splits["test"], config, scratch) | {"training": asdict(learnt)}
+        report = _prove(network, student, port, source, splits, config, scratch) | {"training": asdict(learnt)}
         (scratch / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         files = upload(scratch, (VERILOG_FILE, CONSTRAINTS_FILE, REPORT_FILE), publication.folder)
         manifest = _manifest(source, config, files)
@@ -127,7 +130,7 @@ def _prove(
     student: keras.Model,
     port: Port,
     source: Source,
-    test: Events,
+    splits: Mapping[str, Events],
     config: FirmwareConfig,
     scratch: Path,
 ) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def _prove(
         verilog = firmware.verilog()
         (scratch / VERILOG_FILE).write_text(verilog, encoding="utf-8")
         (scratch / CONSTRAINTS_FILE).write_text(firmware.constraints(), encoding="utf-8")
-        performance = _compare(network, student, firmware, port, source, test, config, scratch)
+        performance = _compare(network, student, firmware, port, source, splits, config, scratch)
     classes = source.data.classes
     return {
         "dataset": source.data.directory.name,
@@ -169,7 +172,7 @@ def _compare(
     firmware: Firmware,
     port: Port,
     source: Source,
-    test: Events,
+    splits: Mapping[str, Events],
     config: FirmwareConfig,
     scratch: Path,
 ) -> dict[str, Any]:
@@ -178,6 +181,7 @@ def _compare(
     Raises:
         InvalidInputError: The firmware is not accepted.
     """
+    test = splits["test"]
     steps = {"test": test.steps, "random": port.rounded(random_features(port, config.random_events, config.seed))}
     expected = {name: logits_of(student, port.values(each)) for name, each in steps.items()}
     firmware.build()
@@ -204,8 +208,23 @@ def _compare(
         )
     return {
         **_performance(findings, float((found["test"].argmax(axis=1) == told.argmax(axis=1)).mean())),
+        "working_points": working_points(
+            _judged(network, student, port, splits["validation"]),
+            Judged(test.labels, test.weights, {"network": told, "firmware": found["test"]}),
+            classes,
+            cross_sections(source.data.manifest),
+        ),
         "flipped_adder": {"adder": adder, "differing_logits": findings.fault_differing},
     }
+
+
+def _judged(network: keras.Model, student: keras.Model, port: Port, events: Events) -> Judged:
+    """What network and firmware say, the latter by its student, which says the same."""
+    told = {
+        "network": logits_of(network, {HIGH_LEVEL: events.scaled}),
+        "firmware": logits_of(student, port.values(events.steps)),
+    }
+    return Judged(events.labels, events.weights, told)
 
 
 def _performance(findings: Findings, agreement: float) -> dict[str, Any]:

@@ -77,6 +77,11 @@ def test_firmware_is_proved_and_published(base: Path) -> None:
         assert auc["network"] == pytest.approx(network[name], abs=1e-6)
         assert auc["firmware"] == pytest.approx(auc["network"], abs=0.01)
     assert report["agreement"] > 0.9
+    for point in (point for points in report["working_points"].values() for point in points):
+        kept = {name: point[name]["true_positive_rate"] for name in ("network", "firmware")}
+        assert kept["firmware"] == pytest.approx(kept["network"], abs=0.05)
+        assert kept["network"] == pytest.approx(point["target"], abs=0.1)
+    assert "before place and route" in (folder / "firmware.html").read_text(encoding="utf-8")
     assert report["timing"]["latency_ns"] == 5.0 * report["timing"]["cycles"]
     assert all(report["size"][kind] > 0 for kind in ("lut", "ff", "carry"))
     made = files(folder)
