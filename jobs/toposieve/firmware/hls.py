@@ -33,8 +33,7 @@ def simulate(student: keras.Model, port: Port, words: Mapping[str, Words], folde
         behind, output_dir=str(folder), project_name=TOP, backend="Vitis", io_type="io_parallel", bit_exact=True
     )
     model.compile()
-    low, high = -1, 1 - 2.0**-port.fraction_bits
     return {
-        name: np.asarray(model.predict(np.clip(port.values(each), low, high).astype(np.float32)), np.float64)
+        name: np.asarray(model.predict(np.clip(port.values(each), *port.ends).astype(np.float32)), np.float64)
         for name, each in words.items()
     }

@@ -53,6 +53,11 @@ class Port:
         steps: FloatArray = np.exp2(self.exponents.astype(np.float64) - self.fraction_bits)
         return steps
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Least and most value behind the port: the logic saturates there."""
+        return -1.0, 1 - 2.0**-self.fraction_bits
+
     def rounded(self, features: NDArray[Any]) -> Words:
         """Features in physical units, (events, 14), in steps, which may lie beyond what a word holds."""
         return np.floor(features.astype(np.float64) / self.steps + 0.5).astype(np.int64)

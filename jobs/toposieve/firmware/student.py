@@ -148,8 +148,7 @@ def cross_entropy(logits: FloatArray, lesson: Lesson) -> float:
 
 def widen(student: keras.Model, port: Port) -> None:
     """Give every value inside as many bits before the point as any input whatsoever can need: none ever wraps."""
-    high = np.full(len(port.exponents), 1 - 2.0**-port.fraction_bits)
-    low = -np.ones_like(high)
+    low, high = (np.full(len(port.exponents), end) for end in port.ends)
     for layer in _quantised(student):
         quantizer = layer.iq.quantizer
         step = np.exp2(-_array(quantizer.f)[0])  # of each value
