@@ -13,6 +13,19 @@ from toposieve.firmware import hls
 from toposieve.firmware.port import Port, random_features
 from toposieve.firmware.student import build_student, logits_of, use_one_thread, widen
 
+SCALING = make_scaling()
+
+
+def make_student(*units: int, spread: float, fraction_bits: int) -> tuple[keras.Model, keras.Model, Port]:
+    """A network of random weights, its student before any training, and what that takes."""
+    use_one_thread()
+    hidden = [keras.layers.Dense(each, activation="relu", name=f"hidden_{each}") for each in units]
+    network = keras.Sequential([keras.Input((HIGH,)), *hidden, keras.layers.Dense(3, name="last")])
+    random = np.random.default_rng(0)
+    network.set_weights([random.normal(0, spread, weights.shape) for weights in network.get_weights()])
+    port = Port.of(SCALING, fraction_bits)
+    return network, build_student(network, port, SCALING, FirmwareConfig()), port
+
 
 def without_wraps(student: keras.Model, values: np.ndarray, fraction_bits: int) -> np.ndarray:
     """What the student would say if values inside had any number of bits before the point."""
@@ -25,16 +38,7 @@ def without_wraps(student: keras.Model, values: np.ndarray, fraction_bits: int) 
 
 
 def test_no_value_inside_wraps_whatever_comes_in() -> None:
-    use_one_thread()
-    inputs = keras.Input((HIGH,))
-    hidden = keras.layers.Dense(5, activation="relu", name="first")(inputs)
-    hidden = keras.layers.Dense(4, activation="relu", name="second")(hidden)
-    network = keras.Model(inputs, keras.layers.Dense(3, name="last")(hidden))
-    random = np.random.default_rng(0)
-    network.set_weights([random.normal(0, 2, weights.shape) for weights in network.get_weights()])
-    scaling = make_scaling()
-    port = Port.of(scaling, 8)
-    student = build_student(network, port, scaling, FirmwareConfig())
+    _, student, port = make_student(5, 4, spread=2, fraction_bits=8)
     values = port.values(port.rounded(random_features(port, 300, seed=1)))
     expected = without_wraps(student, values, 8)
     assert not np.array_equal(logits_of(student, values), expected)
@@ -43,31 +47,16 @@ def test_no_value_inside_wraps_whatever_comes_in() -> None:
 
 
 def test_before_the_training_the_student_says_nearly_what_the_network_says() -> None:
-    use_one_thread()
-    inputs = keras.Input((HIGH,))
-    network = keras.Model(inputs, keras.layers.Dense(3, name="last")(inputs))
-    random = np.random.default_rng(0)
-    network.set_weights([random.normal(0, 0.5, weights.shape) for weights in network.get_weights()])
-    scaling = make_scaling()
-    port = Port.of(scaling, 10)
-    student = build_student(network, port, scaling, FirmwareConfig())
+    network, student, port = make_student(spread=0.5, fraction_bits=10)
     widen(student, port)
-    scaled = random.uniform(0, 1, (100, HIGH))
-    physical = scaled * scaling.high_level_scale + scaling.high_level_offset
+    scaled = np.random.default_rng(1).uniform(0, 1, (100, HIGH))
+    physical = scaled * SCALING.high_level_scale + SCALING.high_level_offset
     told = logits_of(student, port.values(port.rounded(physical)))
     np.testing.assert_allclose(told, logits_of(network, scaled), rtol=0, atol=0.1)
 
 
 def test_hls4ml_says_the_same_unless_a_weight_is_another(tmp_path: Path) -> None:
-    use_one_thread()
-    inputs = keras.Input((HIGH,))
-    hidden = keras.layers.Dense(4, activation="relu", name="hidden")(inputs)
-    network = keras.Model(inputs, keras.layers.Dense(3, name="last")(hidden))
-    random = np.random.default_rng(0)
-    network.set_weights([random.normal(0, 0.5, weights.shape) for weights in network.get_weights()])
-    scaling = make_scaling()
-    port = Port.of(scaling, 8)
-    student = build_student(network, port, scaling, FirmwareConfig())
+    _, student, port = make_student(4, spread=0.5, fraction_bits=8)
     words = port.saturated(port.rounded(random_features(port, 300, seed=1)))
     logits_of(student, port.values(words))  # HGQ2 chooses formats of weights
     widen(student, port)
