@@ -177,7 +177,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         self.broken_timeout_seconds = broken_timeout_seconds
         self.jobs = jobs
         self._gang: Gang | None = None
-        self._has_made_one = False
+        self._is_patient = False
         self._feed: ClusterFeed | None = None
 
     def execute(self, context: Context) -> None:
@@ -195,8 +195,9 @@ class TFSpawnerOperator(KubernetesPodOperator):
             log_places(self.log.info, self.step)
         until = self._may_wait_until(context)
         pod, gang = self.pod_and_gang(context)
-        self._has_made_one = context["ti"].try_number > 1
         with _told_to_airflow(), ExitStack() as cleanup:
+            if context["ti"].try_number > 1:  # an earlier one has been answered
+                self._cluster(gang, is_patient=True).find_jobs(gang.selector)
             gang = self._start_or_adopt(pod, gang, context, cleanup)
             # Airflow itself asks for the link only at the end.
             self._show(context, GangLink().xcom_key, self.address())
@@ -227,7 +228,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         pod, gang = self.pod_and_gang(context)
         gang = replace(gang, name=event["gang"])
         limits = self._limits(self._may_wait_until(context) if event["in_time"] else until, passed=not event["in_time"])
-        self._has_made_one = True
+        self._is_patient = True
         with _told_to_airflow(), ExitStack() as cleanup:
             self._own(gang, context, cleanup)
             runs = self._follow(pod, gang, limits, context, cleanup)
@@ -302,7 +303,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         digest = job["metadata"]["labels"][ownership.DIGEST_LABEL]
         adopted = take_over(cluster, gang, digest, may_be_queued=not self.deferrable, log=self.log.info)
         if adopted is not None:
-            gang = replace(gang, name=adopted["metadata"]["name"])
+            gang, self._is_patient = replace(gang, name=adopted["metadata"]["name"]), True
             self.log.info("taking over gang %s, which is there already", gang.name)
         else:
             self._stop_if_killed()
@@ -358,7 +359,7 @@ class TFSpawnerOperator(KubernetesPodOperator):
         except RefusedForNow:
             cleanup.pop_all()  # it may run well: the next try takes it over
             raise
-        self._has_made_one = True
+        self._is_patient = True
         until = self._may_wait_until(context) if held.has_run else limits.until
         assert until is not None
         if time.time() >= until:
@@ -428,9 +429,10 @@ class TFSpawnerOperator(KubernetesPodOperator):
             self.log.warning("gang %s could not be removed: %s. By hand: `%s`", gang.name, error, command)
             return False
 
-    def _cluster(self, gang: Gang, *, is_patient: bool = True) -> GangCluster:
-        """Where it runs. Once this task has made a gang, refusals may pass; its removal is not worth waiting for."""
-        return GangCluster(self.client.api_client, gang.namespace, is_patient=is_patient and self._has_made_one)
+    def _cluster(self, gang: Gang, *, is_patient: bool | None = None) -> GangCluster:
+        """Where it runs. Once a gang has been followed or taken over, refusals may pass, if nothing else is said."""
+        patience = self._is_patient if is_patient is None else is_patient
+        return GangCluster(self.client.api_client, gang.namespace, is_patient=patience)
 
 
 @contextmanager

@@ -75,10 +75,11 @@ class SparkOnKubernetesOperator(SparkJobOperator):
         """
         self.name_pods(context)
         try:
-            pods = self._pods(is_patient=context["ti"].try_number > 1)
-            is_there = self._adopt(pods, context["ti"].try_number)
+            if context["ti"].try_number > 1:  # an earlier one has been answered
+                self._pods(is_patient=True).drivers(self._selector)
+            is_there = self._adopt(context["ti"].try_number)
             try:
-                self._follow(pods, context, is_there)
+                self._follow(context, is_there)
             finally:
                 self._remove(context["ti"])
         except Refused as error:
@@ -94,9 +95,9 @@ class SparkOnKubernetesOperator(SparkJobOperator):
             self._watch.cancel()
         end_children()
 
-    def _adopt(self, pods: SparkPods, try_number: int) -> bool:
+    def _adopt(self, try_number: int) -> bool:
         """Answer for the driver that an earlier process has left, if it does this work; everything else is removed."""
-        others = self._selector
+        pods, others = self._pods(), self._selector
         while (driver := self._left_driver(pods, try_number)) is not None:
             if pods.adopt_driver(driver, ownership.metadata(self._owner, str(try_number))):
                 self.log.info("taking over driver %s, which is there already", driver["metadata"]["name"])
@@ -122,8 +123,9 @@ class SparkOnKubernetesOperator(SparkJobOperator):
                 raise of_another(driver, "Pod")
         return next((driver for driver in drivers if may_be_adopted(driver, self._digest)), None)
 
-    def _follow(self, pods: SparkPods, context: Context, is_there: bool) -> None:
+    def _follow(self, context: Context, is_there: bool) -> None:
         """Make a driver, unless it is there, and follow it to its end."""
+        pods = self._pods(is_patient=is_there)
         with DriverWatch(pods, self._own_selector, self.job_log, end_children, self.startup_timeout_s) as self._watch:
             try:
                 self._stop_if_killed()

@@ -2,7 +2,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,13 +53,14 @@ class Cluster:
         self.loses_node = False
         self.signals: dict[str, Callable[[], None]] = {}
         self.is_patient = False
-        self.patience: list[bool] = []  # when Jobs are made
+        self.patience: list[bool] = []  # when Jobs are looked for, made, adopted and followed
 
-    def as_of(self, task: TFSpawnerOperator) -> "Cluster":
-        self.is_patient = task._has_made_one
+    def as_of(self, task: TFSpawnerOperator, is_patient: bool | None = None) -> "Cluster":
+        self.is_patient = task._is_patient if is_patient is None else is_patient
         return self
 
     def find_jobs(self, selector: str) -> list[Manifest]:
+        self.patience.append(self.is_patient)
         self.signals.get("find", lambda: None)()
         return self.jobs
 
@@ -73,6 +74,7 @@ class Cluster:
         self.services.append(gang.name)
 
     def adopt(self, gang: Gang, job: Manifest) -> Manifest | None:
+        self.patience.append(self.is_patient)
         self.owners.append(gang.owner)
         return self.adoptions.pop(0)(job) if self.adoptions else job
 
@@ -87,7 +89,7 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
-    monkeypatch.setattr(TFSpawnerOperator, "_cluster", lambda self, gang, **_: made.as_of(self))
+    monkeypatch.setattr(TFSpawnerOperator, "_cluster", lambda self, gang, **options: made.as_of(self, **options))
     monkeypatch.setattr(KubernetesHook, "is_in_cluster", False)
     return made
 
@@ -111,6 +113,7 @@ def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         def supervise(self: TFSpawnerOperator, gang: Gang, limits: Limits, context: Any) -> list[str]:
             followed.append(gang.name)
             cluster.limits.append(limits)
+            cluster.patience.append(self._is_patient)
             cluster.signals.get("follow", lambda: None)()
             self._stop_if_killed()
             if outcome:
@@ -229,14 +232,20 @@ def test_a_new_try_that_airflow_resumes_as_the_old_one_makes_its_own_gang(
     assert cluster.created == cluster.removed == [name] != ["train-old-1"]
 
 
-def test_refusals_pass_only_once_the_task_has_made_a_gang(run: Callable[..., str], cluster: Cluster) -> None:
-    run()
-    with pytest.raises(TaskDeferred):
-        run(EVICTED)
-    run(try_number=2)
-    with pytest.raises(TaskDeferred):
-        run(NO_ROOM, event=LATE, until=time.time() + 60)
-    assert cluster.patience == [False, False, True, True, True]
+def test_refusals_pass_only_of_what_has_worked_before(run: Callable[..., str], cluster: Cluster) -> None:
+    def patience(**options: Any) -> list[bool]:
+        cluster.patience = []
+        with suppress(TaskDeferred):
+            run(**options)
+        return cluster.patience
+
+    look, make, adopt, follow = False, False, False, False
+    assert patience() == [look, make, follow]
+    assert patience(outcome=EVICTED) == [look, make, follow, True, True]
+    assert patience(outcome=NO_ROOM, event=LATE, until=time.time() + 60) == [True, True, True]
+    assert patience(try_number=2) == [True, look, make, follow]
+    cluster.jobs = [left("train-old-1")]
+    assert patience(try_number=2) == [True, look, adopt, True]
 
 
 def test_a_gang_of_which_nothing_is_known_is_left_to_the_next_try(run: Callable[..., str], cluster: Cluster) -> None:
