@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -76,8 +77,8 @@ class Cluster:
     Args:
         client: Connection to the API server.
         namespace: Its name.
-        is_patient: Whether something runs there that was made with these rights: then a refusal may pass, and is
-            waited out like an API server that is away.
+        is_patient: Whether something runs there that was made with these rights: then a refusal of all requests may
+            pass, and is waited out like an API server that is away.
     """
 
     def __init__(self, client: ApiClient, namespace: str, *, is_patient: bool = False) -> None:
@@ -185,12 +186,21 @@ class Cluster:
             try:
                 return _retried(ask)()
             except (ApiException, HTTPError) as error:
-                if not (self.is_patient and outages.passes(error)):
+                if not (self.is_patient and outages.passes(error)) or self._lacks_right(error):
                     raise final(error) from None
                 if not is_told:
                     logger.warning("the API server does not do what it is asked, trying again: %s", _words(error))
                 is_told = True
             pauses.take()
+
+    def _lacks_right(self, error: Exception) -> bool:
+        """Whether one right is missing, rather than all for a while: other requests of this account are answered."""
+        if getattr(error, "status", None) != HTTPStatus.FORBIDDEN:
+            return False
+        with suppress(ApiException, HTTPError):
+            self._core.list_namespaced_pod(self.namespace, limit=1, _preload_content=False, _request_timeout=ANSWER_S)
+            return True
+        return False
 
 
 def of_another(thing: Manifest, kind: str = "Job") -> Refused:

@@ -59,13 +59,22 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "LONGEST_PAUSE_S", 0.0)
 
 
-PASSING = [ProtocolError("cut"), answer(401, "who?"), answer(403, "no right"), answer(404, "no such namespace")]
+def ask(monkeypatch: pytest.MonkeyPatch, *answers: Answer | Exception, others: Answer | Exception) -> object:
+    """What a patient one gets that is answered so, while it may or may not list pods."""
+    cluster = Cluster(ApiClient(), "here", is_patient=True)
+    monkeypatch.setattr(cluster._core, "list_namespaced_pod", lambda *_, **__: Script([others])())
+    return cluster._ask(Script(answers), missing=())
+
+
+NO_RIGHT = answer(403, "no right")
+PASSING = [ProtocolError("cut"), answer(401, "who?"), NO_RIGHT, answer(404, "no such namespace")]
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_one_that_has_worked_before_is_asked_again_until_it_works_again(caplog: pytest.LogCaptureFixture) -> None:
-    script = Script([*PASSING, Answer("{}")])
-    assert Cluster(ApiClient(), "here", is_patient=True)._ask(script, missing=()) == {}
+def test_one_that_has_worked_before_is_asked_again_until_it_works_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(monkeypatch, *PASSING, Answer("{}"), others=NO_RIGHT) == {}
     assert [line for line in caplog.messages if "trying again" in line] == [
         "the API server does not do what it is asked, trying again: ProtocolError: cut"
     ]
@@ -81,9 +90,16 @@ def test_one_that_has_never_worked_is_believed(error: Exception, kind: type[Exce
 
 
 @pytest.mark.usefixtures("no_pause")
-@pytest.mark.parametrize("seconds", [0.0, 300.0])
-def test_a_refusal_that_stays_is_believed_in_the_end(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    monkeypatch.setattr("toposieve_airflow.kubernetes.api.watching.REFUSED_S", 0.0 if seconds else 300.0)
-    refused = answer(403 if seconds else 422, "no")
+def test_a_right_that_is_missing_beside_others_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused):
-        Cluster(ApiClient(), "here", is_patient=True)._ask(Script([refused] * 1000))
+        ask(monkeypatch, NO_RIGHT, others=Answer("{}"))
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize(("status", "seconds"), [(422, 300.0), (403, 0.0)])
+def test_a_refusal_that_stays_is_believed_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, status: int, seconds: float
+) -> None:
+    monkeypatch.setattr("toposieve_airflow.kubernetes.api.watching.REFUSED_S", seconds)
+    with pytest.raises(Refused):
+        ask(monkeypatch, *[answer(status, "no")] * 1000, others=NO_RIGHT)
