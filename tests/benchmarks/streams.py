@@ -115,6 +115,7 @@ class Stream:
                 decided = [decode_decision(message.value() or b"").event_id for message in messages]
                 late += [1000 * (now - source.produced(event_id)) for event_id in decided]
         source.stop()
+        assert late, "nothing is decided"
         p50, p99 = quantiles(late)
         return {"p50": p50, "p99": p99}
 
