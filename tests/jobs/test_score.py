@@ -175,6 +175,7 @@ def test_nothing_is_done_twice_and_what_is_lost_comes_back_to_the_byte(base: Pat
     (target(base) / lost).delete()
     caplog.set_level("INFO")
     run(base)
+    assert f"results in {target(base)}\n" in caplog.text  # as operators look for it
     after = files_of(base)
     assert contents(after) == contents(before)
     assert {name for name in after if after[name] != before[name]} == {lost}

@@ -95,8 +95,9 @@ def test_firmware_is_proved_and_published(base: Path) -> None:
 
 def test_what_is_there_is_left_as_it_is(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        make(base)
+        folder = make(base)
     assert "nothing to do" in caplog.text
+    assert caplog.messages[-1] == f"results in {folder}"  # as operators look for it
 
 
 def test_what_is_made_again_is_the_same(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
