@@ -26,6 +26,9 @@ BROKEN_S = 60.0
 SUBMISSION_S = 300.0
 """Seconds that spark-submit may take to make a driver's pod: on a busy machine its Java alone takes many."""
 
+_SPARKS = "SPARK_APPLICATION_ID"
+"""A variable that Spark sets in the container that it runs in."""
+
 TICK_S = 0.5
 LOG_END_S = 10.0
 
@@ -284,5 +287,8 @@ def _is_executor(pod: Manifest) -> bool:
 
 
 def _container(pod: Manifest) -> str:
-    """Name of the container that Spark runs in: that of the pod template, the first."""
-    return str(pod["spec"]["containers"][0]["name"])
+    """Name of the container that Spark runs in: it puts it behind those that a pod template adds."""
+    containers = pod["spec"]["containers"]
+    variables = ({each["name"] for each in container.get("env", [])} for container in containers)
+    ours = (container for container, names in zip(containers, variables, strict=True) if _SPARKS in names)
+    return str(next(ours, containers[0])["name"])

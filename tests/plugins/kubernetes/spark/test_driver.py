@@ -114,6 +114,15 @@ def test_the_time_that_spark_submit_takes_does_not_count(cluster: Cluster) -> No
     assert "no node can take it" in watched.watch.in_words(watched.watch.failure)
 
 
+def test_one_whose_own_container_has_ended_is_over_though_a_side_car_before_it_runs_on(cluster: Cluster) -> None:
+    pod = spark_pod("driver", objects.terminated(2))
+    pod["spec"]["containers"][0]["env"] = [{"name": "SPARK_APPLICATION_ID", "value": "spark-1"}]
+    pod["spec"]["containers"].insert(0, {"name": "side-car"})
+    pod["status"]["containerStatuses"].append({"name": "side-car", "state": objects.running()})
+    cluster.now = {"driver": pod}
+    assert "exit code 2" in Watched(cluster).failure()
+
+
 @pytest.mark.parametrize("role", ["driver", "executor"])
 def test_the_time_in_a_queue_does_not_count(cluster: Cluster, role: str) -> None:
     gated = spark_pod(role, None, UNSCHEDULABLE)
