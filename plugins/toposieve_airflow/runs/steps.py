@@ -224,26 +224,17 @@ class Commands:
 
     def make_firmware(self) -> Step:
         """Make firmware of the published version."""
-        step = self._step(
-            "firmware",
-            self._replace(),
-            self.config("firmware"),
-            shows=self.config("firmware"),
-            inputs=[self._below("registry")],
-            outputs=[self._below("firmware")],
-        )
+        config, outputs = self.config("firmware"), [self._below("firmware")]
+        inputs = [self._below("registry")]
+        step = self._step("firmware", self._replace(), config, shows=config, inputs=inputs, outputs=outputs)
         return {**step, "files": ["firmware.json"], "run_in_log": True}
 
     def score(self) -> Step:
         """Let the published version decide on any partition's selected events."""
-        step = self._step(
-            ANY_PARTITION,
-            ["--partition", ANY_PARTITION, *self._replace()],
-            self.config("decision"),
-            shows=self.config("decision"),
-            inputs=[self._below("registry"), self._below("selected", ANY_PARTITION)],
-            outputs=[self._below("decisions")],
-        )
+        config, outputs = self.config("decision"), [self._below("decisions")]
+        arguments = ["--partition", ANY_PARTITION, *self._replace()]
+        inputs = [self._below("registry"), self._below("selected", ANY_PARTITION)]
+        step = self._step(ANY_PARTITION, arguments, config, shows=config, inputs=inputs, outputs=outputs)
         return {**step, "run_in_log": True}
 
     def _registry(self, action: str, arguments: Sequence[str], inputs: Sequence[str] = ()) -> Step:
