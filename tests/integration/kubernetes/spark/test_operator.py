@@ -1,7 +1,6 @@
 """The operator of Spark jobs on a cluster: what a failure says, and that nothing stays behind."""
 
 import json
-import logging
 import multiprocessing
 import os
 import subprocess
@@ -29,7 +28,7 @@ from toposieve_airflow.kubernetes.teardown import RunTeardownOperator
 from toposieve_airflow.profile import parse_profile
 from toposieve_airflow.runs.params import ConfigurationSchema
 
-from ..conftest import IMAGE, fault, new_run, unauthorized
+from ..conftest import IMAGE, Collector, fault, new_run, unauthorized
 
 OWN_BASE = ("--base", "/data/simulated")
 SLOW = {"samples": ["wjets"], "selected_events": 100_000, "pileup": 0.0}
@@ -188,15 +187,15 @@ def test_the_next_try_takes_over_the_driver_of_a_killed_process_and_the_teardown
 
 
 def test_lapsed_credentials_cost_a_driver_nothing_and_killing_the_task_removes_it_with_its_executors(
-    make_operator, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_operator, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "WATCH_S", 1)  # what is open already is not refused
-    caplog.set_level(logging.INFO)
-    operator = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-02", config=SLOW)
+    operator, lines = make_operator("simulate", *OWN_BASE, "--partition", "2026-02-02", config=SLOW), list[str]()
+    operator._cached_logger = Collector(lines)
     thread, errors = started(namespace, operator)
     with unauthorized():
-        wait_for(lambda: any("trying again: HTTP 401" in line for line in caplog.messages))
-    wait_for(lambda: any("the API server answers again" in line for line in caplog.messages))
+        wait_for(lambda: any("trying again: HTTP 401" in line for line in lines))
+    wait_for(lambda: any("the API server answers again" in line for line in lines))
     assert thread.is_alive(), errors
     (executor,) = namespace.core.list_namespaced_pod(namespace.name, label_selector=f"{OURS},spark-role=executor").items
     assert executor.spec.service_account_name == f"{RELEASE}-training"
