@@ -11,13 +11,16 @@ from contextlib import suppress
 
 import toposieve
 
+CRASHES = "toposieve.io.store.root"
+"""XRootD's library, where TensorFlow is loaded already."""
+
 
 def import_everything() -> None:
     """Import every module, and with it the libraries that it uses, unless they belong to another environment."""
-    modules = [found.name for found in pkgutil.walk_packages(toposieve.__path__, "toposieve.")]
-    for module in ("toposieve.io.store.root", *modules):  # XRootD must come before TensorFlow: else it crashes
-        with suppress(ModuleNotFoundError):
-            importlib.import_module(module)
+    for found in pkgutil.walk_packages(toposieve.__path__, "toposieve."):
+        if found.name != CRASHES:
+            with suppress(ModuleNotFoundError):
+                importlib.import_module(found.name)
 
 
 if __name__ == "__main__":
