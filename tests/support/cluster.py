@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -231,24 +232,26 @@ def new_namespace(purpose: str) -> Iterator[Namespace]:
             connection.rest_client.pool_manager.clear()  # the client leaves its connections open
 
 
-def admit(namespace: Namespace) -> None:
-    """Let all gangs start, as Kueue would; one may be gone before its turn."""
-    for job in namespace.names("job", OURS):
+def admit(namespace: Namespace, waited_s: float = 0.0) -> None:
+    """Let all gangs start that have waited for so long, as Kueue would; one may be gone before its turn."""
+    for job in namespace.batch.list_namespaced_job(namespace.name, label_selector=OURS).items:
+        if (datetime.now(UTC) - job.metadata.creation_timestamp).total_seconds() < waited_s:
+            continue
         try:
-            namespace.batch.patch_namespaced_job(job, namespace.name, {"spec": {"suspend": False}})
+            namespace.batch.patch_namespaced_job(job.metadata.name, namespace.name, {"spec": {"suspend": False}})
         except ApiException as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
 
 @contextmanager
-def admission(namespace: Namespace) -> Iterator[None]:
-    """Let every gang start soon while the block lasts."""
+def admission(namespace: Namespace, waited_s: float = 0.0) -> Iterator[None]:
+    """Let every gang start soon, or once it has waited for so long, while the block lasts."""
     over = threading.Event()
 
     def work() -> None:
         while not over.wait(0.5):
-            admit(namespace)
+            admit(namespace, waited_s)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -33,6 +33,9 @@ DAY = "2026-01-01"
 CONF: dict[str, Any] = {"simulate": True, "partition_start": DAY, **SMALL_SIMULATION, **SMALL_TRAINING}
 URL, SECRET = f"s3://{BUCKET}/toposieve", "toposieve-store"
 INSIDE_S = 900
+QUEUED_S = 15
+"""Long enough for the triggerer to look at a gang."""
+
 QUEUE = {"kueue.x-k8s.io/queue-name": "training"}
 
 
@@ -158,7 +161,7 @@ def inside(report: Path, base: Path, s3: S3Server, volumeless: Namespace, contro
     password = secrets.token_urlsafe()
     deployed_airflow.install(control, password)
     conf = json.dumps({**CONF, "simulate": False})
-    with admission(volumeless):
+    with admission(volumeless, QUEUED_S):
         told = deployed_airflow.run(control, password, "topology_classifier", conf, INSIDE_S)
     run: dict[str, Any] = json.loads(told.splitlines()[-1])
     assert run["state"] == "success", told
