@@ -269,11 +269,12 @@ def load_model(run: ModelRun) -> keras.Model:
         try:
             published = scaled_part(keras.models.load_model(path, compile=False), config.model)
             classes = published.output.shape[-1]
-            now = describe_layers(build_model(config, classes))
-            if different := differences(run.manifest.extra.get("layers", ()), now):
+            model = build_model(config, classes)
+            if different := differences(run.manifest.extra.get("layers", ()), describe_layers(model)):
                 logger.warning("%s: scored as it was saved, which is slower: %s", run.label, different)
                 return published
-            model = build_model(config.model_copy(update={"precision": "float32"}), classes)
+            if config.precision != "float32":
+                model = build_model(config.model_copy(update={"precision": "float32"}), classes)
             model.set_weights(published.get_weights())
             return model
         except (zipfile.BadZipFile, ValueError, KeyError, TypeError, OSError) as error:

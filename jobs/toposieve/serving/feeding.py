@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from toposieve import schema
 from toposieve.errors import InvalidInputError, UnavailableError
 from toposieve.io.manifests import read_manifest
-from toposieve.io.selected import open_selected
 from toposieve.io.store import Key
 from toposieve.serving.events import Event
 from toposieve.serving.record import encode_event
 from toposieve.serving.settings import SERVERS
+from toposieve.serving.stored_events import SelectedEvents
 
 CALL_SECONDS = 10.0
 FLUSH_SECONDS = 60.0
@@ -35,14 +33,11 @@ def stored_events(folder: Key, turn: int = 0) -> Iterator[Event]:
     """
     mark = f"#{turn}" if turn else ""
     for unit in read_manifest(folder).units:
-        if not (events := unit.counts[schema.CUTFLOW[-1]]):
-            continue
-        with open_selected(folder / unit.outputs[0].path, unit) as file:
-            for batch in file.batches(np.arange(events)):
-                records = batch.particle_records()
-                for row, entry in enumerate(batch.entries.tolist()):
-                    particles = records[batch.offsets[row] : batch.offsets[row + 1]]
-                    yield Event(f"{unit.source}:{entry}{mark}", batch.high_level[row], particles)
+        for event_ids, batch in SelectedEvents(folder / unit.outputs[0].path, unit).batches():
+            records = batch.particle_records()
+            for row, event_id in enumerate(event_ids):
+                particles = records[batch.offsets[row] : batch.offsets[row + 1]]
+                yield Event(event_id + mark, batch.high_level[row], particles)
 
 
 def open_topic(settings: Mapping[str, str], topic: str) -> Producer:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toposieve import schema
 from toposieve.io.manifests import Unit
 from toposieve.io.names import sample_of
-from toposieve.io.selected import open_selected
+from toposieve.io.selected import SelectedBatch, open_selected
 from toposieve.io.shard_events import read_shard
 from toposieve.io.store import Key
 from toposieve.models import PARTICLES
@@ -57,12 +57,21 @@ class SelectedEvents:
 
     def scored(self, scorer: Scorer) -> Iterator[Scored]:
         """In the order of the file."""
-        sample, events = sample_of(self.unit.source), self.unit.counts[schema.CUTFLOW[-1]]
+        sample = sample_of(self.unit.source)
+        for event_ids, batch in self.batches():
+            logits = scorer.logits_of_stored(batch.high_level, batch.particle_records(), batch.offsets)
+            yield Scored(event_ids, np.full(len(event_ids), sample), logits)
+
+    def batches(self) -> Iterator[tuple[list[str], SelectedBatch]]:
+        """Ids of some events, and these themselves, in the order of the file.
+
+        Raises:
+            InvalidInputError: The file is missing or damaged.
+        """
+        events = self.unit.counts[schema.CUTFLOW[-1]]
         with open_selected(self.key, self.unit, whole=True) as file:
             for batch in file.batches(np.arange(events)) if events else ():
-                event_ids = [f"{self.unit.source}:{entry}" for entry in batch.entries.tolist()]
-                logits = scorer.logits_of_stored(batch.high_level, batch.particle_records(), batch.offsets)
-                yield Scored(event_ids, np.full(len(event_ids), sample), logits)
+                yield [f"{self.unit.source}:{entry}" for entry in batch.entries.tolist()], batch
 
 
 @dataclass(frozen=True)
