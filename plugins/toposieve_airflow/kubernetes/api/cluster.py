@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -89,9 +90,9 @@ class Cluster:
         self.namespace = namespace
         self.is_patient = is_patient
 
-    def outages(self) -> Outages:
-        """Tells which errors pass."""
-        outages = Outages()
+    def outages(self, has_answered: threading.Event | None = None) -> Outages:
+        """Tells which errors pass; argument as of Outages."""
+        outages = Outages(has_answered)
         if self.is_patient:
             outages.end()
         return outages

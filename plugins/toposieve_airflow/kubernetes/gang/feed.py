@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from toposieve_airflow.kubernetes.api.logs import follow_log
 from toposieve_airflow.kubernetes.api.reading import Reading
-from toposieve_airflow.kubernetes.api.watching import ListCall, Outages, changes
+from toposieve_airflow.kubernetes.api.watching import ListCall, changes
 from toposieve_airflow.kubernetes.gang.cluster import GangCluster
 from toposieve_airflow.kubernetes.gang.manifests import Gang
 
@@ -51,8 +51,6 @@ class ClusterFeed:
         self._cancelled: Exception | None = None
         self._reading = Reading()
         self._logs_come = threading.Event()
-        if cluster.is_patient:
-            self._logs_come.set()
 
     def __enter__(self) -> ClusterFeed:
         """Begin to watch."""
@@ -78,7 +76,7 @@ class ClusterFeed:
         """Begin to pass on a container's log; ``is_over`` is to be set once it has ended."""
 
         def follow() -> None:
-            call, outages = self._cluster.log(pod, container), Outages(self._logs_come)
+            call, outages = self._cluster.log(pod, container), self._cluster.outages(self._logs_come)
             follow_log(call, self._reading, is_over, lambda line: self._put(("line", (pod, line))), outages)
             self._put(("end", pod))
 

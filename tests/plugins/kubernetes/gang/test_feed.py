@@ -17,10 +17,8 @@ REFUSED = ApiException(status=403)
 class Cluster:
     """A cluster that lists one object of each kind and then refuses to be watched."""
 
-    is_patient = False
-
-    def outages(self) -> Outages:
-        return Outages()
+    def outages(self, has_answered: threading.Event | None = None) -> Outages:
+        return Outages(has_answered)
 
     def jobs(self, selector: str) -> Script:
         return Script([listed("job"), REFUSED])
