@@ -50,6 +50,12 @@ def make(base: Path, *arguments: str) -> Path:
     return base / "firmware" / "demo" / run_of(base).removeprefix("models/")
 
 
+@pytest.fixture(scope="module")
+def folder(base: Path) -> Path:
+    """Firmware of that run."""
+    return make(base)
+
+
 def network_areas(base: Path) -> dict[str, float]:
     """Areas of the network by its weights, which are simple."""
     dataset = root_key("--base", str(base)) / "datasets/demo"
@@ -64,8 +70,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_firmware_is_proved_and_published(base: Path) -> None:
-    folder = make(base)
+def test_firmware_is_proved_and_published(base: Path, folder: Path) -> None:
     report = json.loads((folder / "firmware.json").read_text())
     events = sum(SIZES.values())
     same = {"differing": 0, "differing_from_hls4ml": 0}
@@ -93,15 +98,15 @@ def test_firmware_is_proved_and_published(base: Path) -> None:
     assert {output.path.rpartition("/")[2] for output in manifest.outputs()} == set(made)
 
 
-def test_what_is_there_is_left_as_it_is(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_there_is_left_as_it_is(base: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        folder = make(base)
+        assert make(base) == folder
     assert "nothing to do" in caplog.text
     assert caplog.messages[-1] == f"results in {folder}"  # as operators look for it
 
 
-def test_what_is_made_again_is_the_same(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = files(make(base))
+def test_what_is_made_again_is_the_same(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = files(folder)
 
     def unproved(*arguments: Any) -> dict[str, Any]:
         _, student, port, _, _, config, scratch = arguments
@@ -111,12 +116,11 @@ def test_what_is_made_again_is_the_same(base: Path, monkeypatch: pytest.MonkeyPa
         return {key: value for key, value in json.loads(made["firmware.json"]).items() if key != "training"}
 
     monkeypatch.setattr(making, "_prove", unproved)
-    folder = make(base, "--recompute")
-    assert files(folder) == made
+    assert files(make(base, "--recompute")) == made
     assert [path.name for path in folder.glob("manifest-*")] == ["manifest-000001.json"]
 
 
-def test_what_is_not_accepted_is_not_published(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_accepted_is_not_published(base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def untrained(student: Any, *_: Any) -> making.Learnt:
         return making.Learnt(1, 0.0, 0)
 
@@ -128,7 +132,7 @@ def test_what_is_not_accepted_is_not_published(base: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(making, "Firmware", Silent)
     monkeypatch.setattr(making, "distil", untrained)
-    before = files(make(base))
+    before = files(folder)
     with pytest.raises(InvalidInputError, match=r"not accepted, and nothing is published: .* of test events .*the AUC"):
         make(base, "--recompute")
-    assert files(make(base)) == before
+    assert files(folder) == before
