@@ -166,7 +166,7 @@ format: env  ## let ruff mend what it can
 # In CI two parts side by side, each printed when it is done: that on the cluster, which waits more than it computes, first.
 test: env  ## every test
 	@$(MAKE) $(if $(CI),--jobs 2 --output-sync test-kubernetes) test-unit test-storage test-spark test-training test-dags \
-		test-helm test-serving test-faults test-airflow test-kubernetes
+		test-helm test-serving test-faults test-airflow $(if $(CI),test-firmware) test-kubernetes
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
@@ -200,13 +200,13 @@ test-helm: env  ## the Helm chart and the images' files, without a cluster
 test-airflow: env  ## the whole DAG and a backfill in a real Airflow, and its pages in a browser (needs chromium)
 	$(AIRFLOW)/python $(PYTEST) tests/integration/airflow
 
-test-firmware: firmware-env  ## firmware of a small network, proved by simulation (needs g++; not part of test)
+test-firmware: firmware-env  ## firmware of a small network, proved by simulation (needs g++; part of test in CI alone)
 	$(FIRMWARE)/python $(PYTEST) tests/integration/firmware
 
 test-kubernetes: env  ## gangs, images, chart, Spark and the DAG on the cluster that KUBECONFIG names
 	$(if $(KUBECONFIG),$(KUBERNETES) $(if $(CI),|| $(KUBERNETES) --last-failed),$(NO_CLUSTER))
 
-test-kubernetes-faults: env  ## the same with all faults, not just today's share; TOPOSIEVE_TEST_FAULTS does them
+test-kubernetes-faults: env  ## the same with all faults (TOPOSIEVE_TEST_FAULTS does them); keeps which the code has borne
 	$(if $(KUBECONFIG),$(KUBERNETES) --faults all,$(NO_CLUSTER))
 
 golden: env  ## regenerate the golden files: rendered commands and charts, and what is known of each stage's code
