@@ -21,7 +21,7 @@ from support.airflow_environment import REPOSITORY
 from support.charts import RELEASE
 from support.cluster import OURS, Namespace, admission, new_namespace, wait_for
 from support.dags import load_dags
-from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, real_airflow
+from support.real_airflow import SMALL_SIMULATION, SMALL_TRAINING, DagRun, RealAirflow, real_airflow
 from support.releases import shared_folder, volume_on
 from support.servers.s3_server import BUCKET, S3Server
 from support.small_cluster import SMALL, chart_profile, same_path, small_cluster
@@ -52,15 +52,33 @@ def namespace(base: Path) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, namespace: Namespace) -> Iterator[Path]:
-    """One run of the DAG by an Airflow that has the rights of the chart's account and no more; its report's folder."""
+def airflow(tmp_path_factory: pytest.TempPathFactory, namespace: Namespace) -> Iterator[RealAirflow]:
+    """An Airflow outside, that has the rights of the chart's account and no more; rules decide what is published."""
     folder = tmp_path_factory.mktemp("airflow")
     account = namespace.kubeconfig(f"{RELEASE}-runner", folder / "kubeconfig")
-    with real_airflow(folder, chart_profile(namespace), KUBECONFIG=str(account)) as airflow:
-        run = airflow.start("topology_classifier", "whole", CONF)
-        assert run.wait() == "success", run.failures()
-        (folder,) = (airflow.base / "reports").iterdir()
-        yield folder
+    profile = chart_profile(namespace) | {"approval": {"by_rules": True}}
+    with real_airflow(folder, profile, KUBECONFIG=str(account)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def report(airflow: RealAirflow) -> Path:
+    """The report of one run of the DAG; its folder."""
+    finish(airflow.start("topology_classifier", "whole", CONF))
+    (folder,) = (airflow.base / "reports").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def decided(airflow: RealAirflow, report: Path, base: Path) -> Path:
+    """What the model of that report decided on the day, once it was published and exported; its folder."""
+    asked = {"report": report.name, "publication_auc_min": 0.001, "score_start": DAY}
+    finish(airflow.start("publish_model", "published", asked))
+    return base / "decisions" / "topology" / "000001" / DAY
+
+
+def finish(run: DagRun) -> None:
+    assert run.wait() == "success", run.failures()
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +89,19 @@ def local(report: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) ->
     trained: list[str] = []
     for task_id, step in steps():
         if task_id != "simulate":
-            command = [JOBS_PYTHON, REPOSITORY / "jobs" / SCRIPTS[task_id], "--base", own, *step["arguments"][2:]]
-            command += ["--labels", *trained] if task_id == "evaluate" else []
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            assert done.returncode == 0, done.stdout
+            labels = ["--labels", *trained] if task_id == "evaluate" else []
+            told = run_here(SCRIPTS[task_id], own, *step["arguments"][2:], *labels)
             if task_id == "train":
-                trained.append(f"{step['label']}={re.findall(r'results in .*/(models/.+)', done.stdout)[-1]}")
+                trained.append(f"{step['label']}={re.findall(r'results in .*/(models/.+)', told)[-1]}")
     return own
+
+
+def run_here(script: str, base: Path, *arguments: str) -> str:
+    """Run a job on this machine; what it has told."""
+    command = [JOBS_PYTHON, REPOSITORY / "jobs" / script, "--base", base, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def steps() -> Iterator[tuple[str, Step]]:
@@ -109,7 +133,15 @@ def test_what_the_cluster_makes_is_what_this_machine_makes(base: Path, local: Pa
     check_same(base, local)
 
 
-def test_nothing_is_left_on_the_cluster(report: Path, namespace: Namespace) -> None:
+def test_a_model_that_the_cluster_publishes_decides_as_it_does_here(decided: Path, base: Path, local: Path) -> None:
+    shutil.copytree(base / "registry", local / "registry")
+    run_here("score.py", local, "--partition", DAY)
+    made = files_of(decided, "*.parquet")
+    assert made
+    assert made == files_of(local / decided.relative_to(base), "*.parquet")
+
+
+def test_nothing_is_left_on_the_cluster(decided: Path, namespace: Namespace) -> None:
     wait_for(lambda: not namespace.names("pod", OURS))
     wait_for(lambda: not namespace.names("pod", "spark-role=executor"))
 
