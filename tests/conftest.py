@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--faults",
         choices=["today", "all"],
         default="today",
-        help="which tests marked faults to run: those of today's share, another one each day, or all",
+        help="which tests marked faults to run: those of today's share, and those that the code has not borne, or all",
     )
 
 

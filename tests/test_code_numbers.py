@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.imports import imports
+from support.code import code_of, imports
 from toposieve.code_numbers import CODE_NUMBERS
 
 JOBS = Path(__file__).parent.parent / "jobs"
@@ -73,27 +73,6 @@ def closure(stage: str) -> list[str]:
         found.add(module)
         waiting += imports(ast.parse(path.read_text(encoding="utf-8")))
     return sorted(found)
-
-
-def code_of(source: str) -> str:
-    """A module without its comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [line for line in node.body if not is_text(line)]
-    return repr(shape(tree))
-
-
-def shape(part: object) -> object:
-    """A syntax tree without fields that are empty: their number depends on Python's version, as ``ast.dump`` does."""
-    if isinstance(part, ast.AST):
-        fields = [(name, shape(value)) for name, value in ast.iter_fields(part) if value not in (None, [])]
-        return type(part).__name__, fields
-    return [shape(each) for each in part] if isinstance(part, list) else part
-
-
-def is_text(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
 def digest(modules: list[str]) -> str:

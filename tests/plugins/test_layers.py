@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.imports import imports
+from support.code import imports
 from support.repository import REPOSITORY
 
 PLUGINS = REPOSITORY / "plugins"

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from kubernetes.client.rest import RESTClientObject
 from support.airflow_environment import CONFIG_FOLDER
 from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
 from support.kubernetes_gangs import TaskInstance, workers_heard
+from support.proven_faults import digest, prove, proven
 from toposieve_airflow.kubernetes.gang import trigger
 from toposieve_airflow.kubernetes.gang.operator import TFSpawnerOperator
 
@@ -34,20 +35,38 @@ FAULTS_VARIABLE = "TOPOSIEVE_TEST_FAULTS"
 READY_VARIABLE = "TOPOSIEVE_TEST_IMAGES_READY"
 DAYS = 14
 """In so many days each fault has had its turn: on a day that its name says, whatever other tests there are."""
+PASSED = pytest.StashKey[bool]()
 
 CONNECTION = {"conn_type": "kubernetes", "extra": {"kube_config_path": os.environ.get("KUBECONFIG")}}
 os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps(CONNECTION)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the faults of other days, and all of them where no command does them, unless all are asked for."""
+    """Leave out the faults of other days that the code has borne, and all where no command does them, unless all are
+    asked for."""
+    for item in items:  # clients' connections end when they are collected, in the midst of whatever test
+        item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning"))
     if config.getoption("--faults") == "all":
         return
     faults = [item for item in items if item.get_closest_marker("faults")]
-    today = datetime.now(UTC).toordinal() % DAYS if FAULTS_VARIABLE in os.environ else None
-    left_out = [item for item in faults if zlib.crc32(item.name.encode()) % DAYS != today]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    if FAULTS_VARIABLE in os.environ:
+        today, known = datetime.now(UTC).toordinal() % DAYS, proven()
+        others = [item for item in faults if zlib.crc32(item.name.encode()) % DAYS != today]
+        faults = [item for item in others if known.get(item.nodeid) == digest(item.path)]
+    config.hook.pytest_deselected(items=faults)
+    items[:] = [item for item in items if item not in faults]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep which faults the code has borne, where all are asked for."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    asked = item.config.getoption("--faults") == "all" and item.get_closest_marker("faults")
+    if report.when == "teardown" and report.passed and item.stash.get(PASSED, False) and asked:
+        prove(item.nodeid, item.path)
+    return report
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
