@@ -19,6 +19,6 @@ CODE_NUMBERS = {
     "decide": 1,
     "tune": 1,
     "train_trees": 2,
-    "firmware": 3,
+    "firmware": 4,
 }
 """Stage → its number."""

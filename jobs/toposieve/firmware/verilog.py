@@ -114,17 +114,21 @@ class Firmware:
         return found
 
     def flip_adder(self) -> str:
-        """Make the adder in the middle of the Verilog subtract, or the other way; what it was."""
-        places = [(file, found) for file in sorted(self._sources.glob("logic*.v")) for found in _adders(file)]
-        file, found = places[len(places) // 2]
+        """Make the last adder subtract, or the other way; what it was. Behind it nothing can hide that."""
+        file = max(filter(_adders, self._sources.glob("logic*.v")), key=_number)
+        found = _adders(file)[-1]
         text = file.read_text(encoding="utf-8")
         flipped = f"{found[1]}{1 - int(found[2])}{found[3]}"
         file.write_text(text[: found.start()] + flipped + text[found.end() :], encoding="utf-8")
         return f"{file.name}: {found[0]}"
 
 
-def _adders(file: Path) -> Iterator[re.Match[str]]:
-    yield from ADDER.finditer(file.read_text(encoding="utf-8"))
+def _adders(file: Path) -> list[re.Match[str]]:
+    return list(ADDER.finditer(file.read_text(encoding="utf-8")))
+
+
+def _number(file: Path) -> int:
+    return int("".join(filter(str.isdigit, file.stem)) or 0)
 
 
 def size_of(verilog: str, folder: Path) -> dict[str, int]:

@@ -76,7 +76,7 @@ def test_firmware_is_proved_and_published(base: Path, folder: Path) -> None:
     same = {"differing": 0, "differing_from_hls4ml": 0}
     assert report["logits"]["test"] == {"compared": events * len(SIZES), **same}
     assert report["logits"]["random"] == {"compared": 15_000 * len(SIZES), **same}
-    assert report["flipped_adder"]["differing_logits"] > 0
+    assert report["flipped_adder"]["differing_logits"] > events / 2  # the last adder is seen in whatever comes
     network = network_areas(base)
     for name, auc in report["auc"].items():
         assert auc["network"] == pytest.approx(network[name], abs=1e-6)
