@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from toposieve import environment
-from toposieve.environment import FOREIGN, JOBS_FOLDER, ignored, job_variables, own_environment, runs_here
+from toposieve.environment import FOREIGN, JOBS_FOLDER, VECTORS, ignored, job_variables, own_environment, runs_here
 from toposieve.errors import InvalidInputError
 
 SHELL = {name: "/opt/none" for name in FOREIGN}
@@ -147,6 +147,11 @@ def test_settings_of_the_users_notebooks_are_not_ours(tmp_path: Path) -> None:
     made = job_variables({"HOME": str(tmp_path), **notebooks})
     assert (made["KERAS_BACKEND"], made["MPLBACKEND"]) == ("tensorflow", "agg")
     assert made["KERAS_HOME"] == f"{tmp_path}/.cache/toposieve-keras"
+
+
+def test_options_of_xla_that_the_user_has_chosen_stay() -> None:
+    told = [job_variables({"XLA_FLAGS": flags})["XLA_FLAGS"] for flags in ("", "--a=1", f"{VECTORS}=256 --a=1")]
+    assert told == [f"{VECTORS}=512", f"--a=1 {VECTORS}=512", f"{VECTORS}=256 --a=1"]
 
 
 def test_caches_that_the_user_has_chosen_stay(closed: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ CODE_NUMBERS = {
     "select": 4,
     "prepare": 6,
     "import": 3,
-    "train": 2,
+    "train": 3,
     "score": 1,
     "evaluate": 6,
     "decide": 1,

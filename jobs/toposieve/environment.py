@@ -39,6 +39,9 @@ FOREIGN = (
 OWN = {"PYTHONUTF8": "1", "KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg"}
 """What every job sets, whatever the user's notebooks have."""
 
+VECTORS = "--xla_cpu_prefer_vector_width"
+"""XLA's own choice is 256 bits; 512, where the CPU has them, train an LSTM a tenth faster."""
+
 
 def enter() -> None:
     """Give this process what every job needs, before it imports what reads it.
@@ -62,7 +65,7 @@ def job_variables(given: Mapping[str, str]) -> dict[str, str]:
     """
     locale = given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or ""
     is_utf8 = re.search("utf-?8", locale, re.IGNORECASE)
-    return {**OWN, **({} if is_utf8 else {"LC_ALL": "C.UTF-8"}), **_folders(given), **_name(given)}
+    return {**OWN, **({} if is_utf8 else {"LC_ALL": "C.UTF-8"}), **_vectors(given), **_folders(given), **_name(given)}
 
 
 def has_name() -> bool:
@@ -151,6 +154,11 @@ def _packages(place: str) -> set[str]:
 
 def _python_path(given: Mapping[str, str]) -> list[str]:
     return list(filter(None, given.get("PYTHONPATH", "").split(os.pathsep)))
+
+
+def _vectors(given: Mapping[str, str]) -> dict[str, str]:
+    flags = given.get("XLA_FLAGS", "")
+    return {"XLA_FLAGS": flags if VECTORS in flags else f"{flags} {VECTORS}=512".lstrip()}
 
 
 def _folders(given: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from benchmarks.inputs import Bench
 from benchmarks.measure import measured
 from benchmarks.table import Figure, memory
 from toposieve import schema
+from toposieve.environment import job_variables
 
 BATCH = 128
 ROUNDS = 4
@@ -58,7 +59,8 @@ def rows(bench: Bench) -> Iterator[Figure]:
 
 
 def _measure(name: str, which: str, batch: int) -> float:
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    variables = job_variables(os.environ) if which == "ours" else {}
+    environment = {**os.environ, **variables, "TF_NUM_INTRAOP_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "benchmarks.training", name, which, str(batch)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     return float(done.stdout.splitlines()[-1])
