@@ -15,9 +15,10 @@ FIRMWARE := .venv-firmware/bin
 PYTEST := -m pytest -q
 # An environment, and a link by which paths of profiles and images find its packages, whatever Python's version is.
 VENV = $(UV) venv --quiet --clear --python .uv/bin/python $(1) && ln -sr $(1)/lib/python3.*/site-packages $(1)
-INSTALL = $(UV) pip install --quiet --require-hashes --only-binary pythia8mc \
+INSTALL = $(LATER) $(UV) pip install --quiet --require-hashes --only-binary pythia8mc \
 	--config-settings-package 'pyspark:--build-option=--compression=stored'
 # All of an environment from its lock, and our code in it. Arguments: environment, lock, folder of the code, options.
+# Java's archive of Spark's classes takes longest, most of it on one core: all else leaves it that (LATER).
 # Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
 BUILD = $(call VENV,$(1)) && $(INSTALL) $(4) --python $(1)/bin/python -r $(2) && \
 	echo "$(CURDIR)/$(3)" > $(1)/site-packages/toposieve.pth
@@ -59,10 +60,11 @@ env:  ## build both environments from the locked requirements (about a minute)
 	@$(call BUILD,.venv-jobs,$<,jobs)
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
 	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null & archive=$$!; \
-	$(JOBS)/python -m toposieve.warm_up > /dev/null & kernels=$$!; \
-	env -u PYTHONDONTWRITEBYTECODE $(JOBS)/python -m toposieve.bytecode 2> /dev/null; wait $$archive && wait $$kernels
+	nice $(JOBS)/python -m toposieve.warm_up > /dev/null & kernels=$$!; \
+	env -u PYTHONDONTWRITEBYTECODE nice $(JOBS)/python -m toposieve.bytecode 2> /dev/null; wait $$archive && wait $$kernels
 	@touch $@
 
+.venv-airflow/.ready: LATER = nice
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
 	@echo "building .venv-airflow: Airflow and its providers"
 	@$(call BUILD,.venv-airflow,$<,plugins,--compile-bytecode)
