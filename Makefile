@@ -12,13 +12,13 @@ UV := .uv/bin/uv
 JOBS := .venv-jobs/bin
 AIRFLOW := .venv-airflow/bin
 FIRMWARE := .venv-firmware/bin
+READY := .venv-jobs/.ready .venv-airflow/.ready
 PYTEST := -m pytest -q
 # An environment, and a link by which paths of profiles and images find its packages, whatever Python's version is.
 VENV = $(UV) venv --quiet --clear --python .uv/bin/python $(1) && ln -sr $(1)/lib/python3.*/site-packages $(1)
-INSTALL = $(LATER) $(UV) pip install --quiet --require-hashes --only-binary pythia8mc \
+INSTALL = $(UV) pip install --quiet --require-hashes --only-binary pythia8mc \
 	--config-settings-package 'pyspark:--build-option=--compression=stored'
 # All of an environment from its lock, and our code in it. Arguments: environment, lock, folder of the code, options.
-# Java's archive of Spark's classes takes longest, most of it on one core: all else leaves it that (LATER).
 # Bytecode is written here, once: some machines forbid it later, and then every Spark task compiles its imports anew.
 BUILD = $(call VENV,$(1)) && $(INSTALL) $(4) --python $(1)/bin/python -r $(2) && \
 	echo "$(CURDIR)/$(3)" > $(1)/site-packages/toposieve.pth
@@ -37,7 +37,7 @@ endif
 
 .PHONY: help env firmware-env lock check-locks images schema lint format test test-unit test-spark test-training \
 	test-storage test-serving test-faults test-dags test-helm test-airflow test-firmware \
-	test-kubernetes test-kubernetes-faults kafka-jars golden bench demo results stream airflow backfill clean
+	test-kubernetes test-kubernetes-faults kafka-jars golden bench demo run-demo results stream airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ help:  ## list the targets
 # --- environments ----------------------------------------------------------------------------------------------------
 
 env:  ## build both environments from the locked requirements (about a minute)
-	@$(MAKE) --silent --jobs 2 .venv-jobs/.ready .venv-airflow/.ready
+	@$(MAKE) --silent --jobs 3 $(READY) .venv-jobs/.quick
 
 .uv/.ready: requirements/uv.txt
 	@$(PYTHON) -c '$(USABLE)' 2> /dev/null || { echo "error: $(PYTHON) is missing, is none of Python $(VERSIONS) or \
@@ -55,16 +55,22 @@ env:  ## build both environments from the locked requirements (about a minute)
 	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-.venv-jobs/.ready: requirements/jobs.txt .uv/.ready
+.venv-jobs/.installed: requirements/jobs.txt .uv/.ready
 	@echo "building .venv-jobs: Spark, HEP libraries, TensorFlow"
 	@$(call BUILD,.venv-jobs,$<,jobs)
 	@$(JOBS)/python -m toposieve.spark.java > /dev/null
-	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null & archive=$$!; \
-	nice $(JOBS)/python -m toposieve.warm_up > /dev/null & kernels=$$!; \
-	env -u PYTHONDONTWRITEBYTECODE nice $(JOBS)/python -m toposieve.bytecode 2> /dev/null; wait $$archive && wait $$kernels
 	@touch $@
 
-.venv-airflow/.ready: LATER = nice
+.venv-jobs/.ready: .venv-jobs/.installed
+	@$(JOBS)/python -m toposieve.warm_up > /dev/null & kernels=$$!; \
+	env -u PYTHONDONTWRITEBYTECODE $(JOBS)/python -m toposieve.bytecode 2> /dev/null; wait $$kernels
+	@touch $@
+
+# Spark's classes, for quicker starts: the first job need not wait for it.
+.venv-jobs/.quick: .venv-jobs/.installed
+	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null
+	@touch $@
+
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
 	@echo "building .venv-airflow: Airflow and its providers"
 	@$(call BUILD,.venv-airflow,$<,plugins,--compile-bytecode)
@@ -124,7 +130,10 @@ TWICE = $(JOBS)/python $(PYTEST) -o faulthandler_timeout=600 $(1) $(if $(CI),|| 
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
-demo: env  ## simulate, select, train and evaluate on this machine, in Airflow (seven minutes)
+demo:  ## simulate, select, train and evaluate on this machine, in Airflow (seven minutes)
+	@$(MAKE) --silent --jobs 3 run-demo .venv-jobs/.quick
+
+run-demo: $(READY)
 	@$(AIRFLOW)/python -m toposieve_demo.demo
 
 results: env  ## fill the README's table of results: simulate 3 × 20,000 events and train every model (ten hours; resumes)

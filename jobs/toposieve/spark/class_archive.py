@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ QUICK = "-XX:TieredStopAtLevel=1"
 """No second compiler: the heavy work is done in Python, and it costs more than it saves (prepare of 24,000 events: 41
 CPU-s with, 28 without)."""
 
-WAIT_SECONDS = 60.0
 _EXERCISE = "from toposieve.spark.class_archive import exercise; exercise()"
 
 
@@ -74,18 +72,21 @@ def _run_everything(spark: SparkSession) -> None:
 def make_archive() -> str:
     """Make the archive; says what keeps Spark and its Java from it, or nothing."""
     ARCHIVE.unlink(missing_ok=True)
+    unfinished = ARCHIVE.with_suffix(".part")
+    unfinished.unlink(missing_ok=True)
     environment = {
         **os.environ,
-        OPTIONS_VARIABLE: f'-XX:ArchiveClassesAtExit="{ARCHIVE}" {QUICK} -Xlog:disable',
+        OPTIONS_VARIABLE: f'-XX:ArchiveClassesAtExit="{unfinished}" {QUICK} -Xlog:disable',
     }
     command = [sys.executable, "-c", _EXERCISE]
+    # Java writes it when Python has ended, and is waited for too: it holds the ends of Python's pipes.
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         return done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not ARCHIVE.exists() and time.monotonic() < deadline:  # Java writes it when Python has ended
-        time.sleep(0.2)
-    return "" if ARCHIVE.exists() else f"Java wrote none in {WAIT_SECONDS:.0f} s"
+    if not unfinished.exists():
+        return "Java wrote none"
+    unfinished.replace(ARCHIVE)  # a Spark that starts meanwhile finds a whole one or none
+    return ""
 
 
 def make_java_quick() -> None:
