@@ -76,6 +76,8 @@ class Scorer:
             raise InvalidInputError(
                 f"{name} is no portable model ({str(error).splitlines()[0]}): run export_model.py again"
             ) from None
+        self._logits_alone = onnxruntime.RunOptions()
+        self._logits_alone.only_execute_path_to_fetches = True
         self.version = version
         self._together = 1 if said.get(ONE_BY_ONE) else PARTICLE_EVENTS
         self.inputs = tuple(features)
@@ -117,11 +119,13 @@ class Scorer:
             offsets: (events + 1,), each event with a particle at least; both are not looked at by models that take
                 high-level features alone.
         """
+        if PARTICLES not in self.inputs and len(high_level) <= TABLE_EVENTS:
+            return self._run({HIGH_LEVEL: high_level})
         found = np.empty((len(high_level), len(self.classes)), np.float32)
         if PARTICLES not in self.inputs:
             for start in range(0, len(high_level), TABLE_EVENTS):
                 part = slice(start, start + TABLE_EVENTS)  # a view: copies would take as long as the model
-                (found[part],) = self._session.run(["logits"], {HIGH_LEVEL: high_level[part]})
+                found[part] = self._run({HIGH_LEVEL: high_level[part]})
             return found
         lengths = np.diff(offsets)
         order = np.argsort(lengths, kind="stable")
@@ -130,7 +134,7 @@ class Scorer:
             given = _padded(particles, offsets, rows, lengths[rows])
             if HIGH_LEVEL in self.inputs:
                 given[HIGH_LEVEL] = high_level[rows]
-            (found[rows],) = self._session.run(["logits"], given)
+            found[rows] = self._run(given)
         return found
 
     def logits_of_stored(self, high_level: Floats, records: NDArray[Any], offsets: NDArray[np.int64]) -> Floats:
@@ -155,6 +159,10 @@ class Scorer:
         passes: NDArray[np.bool_] = shares >= self._thresholds
         return passes
 
+    def _run(self, given: dict[str, NDArray[Any]]) -> Floats:
+        logits: Floats = self._session.run(["logits"], given, self._logits_alone)[0]
+        return logits
+
     def _logits_of(self, events: Sequence[Event]) -> Floats:
         high_level = np.array([event.high_level for event in events])
         if PARTICLES not in self.inputs:
@@ -166,8 +174,7 @@ class Scorer:
     def _decide(self, events: Sequence[Event]) -> list[Decision | Refused]:
         logits = self._logits_of(events)
         finite = [all(map(isfinite, row)) for row in logits.tolist()]  # of one event a third of numpy's time
-        with np.errstate(invalid="ignore"):  # of logits that are not finite, what passes is not asked
-            accepted = self.accepted(logits).tolist()
+        accepted = self.accepted(logits if all(finite) else np.nan_to_num(logits)).tolist()
         return [
             Decision(event.event_id, self.version, logits[place], tuple(accepted[place]))
             if finite[place]
@@ -196,7 +203,7 @@ def _wrong(event: Event) -> str | None:
     finite = np.isfinite(_floats_of(event.particles))
     if np.count_nonzero(finite) < finite.size:
         return f"{_first(_FLOATS, np.all(finite, axis=0))} of a particle is not finite"
-    if event.particles["kind"].tobytes().strip(_KINDS):
+    if event.particles["kind"].tobytes().translate(None, _KINDS):
         return f"a particle is of no known kind: 0 to {len(schema.PARTICLE_KINDS) - 1}"
     return None
 
