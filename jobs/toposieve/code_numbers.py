@@ -13,7 +13,7 @@ CODE_NUMBERS = {
     "select": 4,
     "prepare": 6,
     "import": 3,
-    "train": 3,
+    "train": 4,
     "score": 1,
     "evaluate": 6,
     "decide": 1,

@@ -23,7 +23,7 @@ from toposieve.environment import job_variables
 
 BATCH = 128
 ROUNDS = 4
-FEW, MANY = 1, 3
+FEW, MANY = 1, 8
 """Steps of two runs: what another step costs is their difference."""
 PARTICLES = 485, 127
 """Mean and standard deviation of an event's, as published: pile-up 20."""

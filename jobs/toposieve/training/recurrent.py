@@ -16,8 +16,9 @@ import tensorflow as tf
 
 BLOCK = 16
 """Most events in a block."""
-STEPS = 4
-"""Steps in a chunk. They are written out: XLA does not vectorise what is sliced by a variable number of a step."""
+STEPS = 3
+"""Steps in a chunk, a divisor of the published 801. They are written out: XLA does not vectorise what is sliced by a
+variable number of a step."""
 
 Tensors = tuple[tf.Tensor, ...]
 Arrays = tuple[tf.TensorArray, ...]
