@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +41,14 @@ def keep_events(columns: Columns, kept: NDArray[np.int64], n_events: int) -> Col
     event = position[columns["event"]]
     rows = event >= 0
     return {**take(columns, rows), "event": event[rows]}
+
+
+def flat_particles(batch: Any) -> tuple[Any, NDArray[np.int64]]:
+    """All particles of a batch, one after the other, and the event of each.
+
+    What is wanted of them is taken field by field: on nested ones, Awkward Array takes as long as the detector's jets.
+    """
+    return ak.flatten(batch.prt), np.repeat(np.arange(len(batch)), np.asarray(ak.num(batch.prt)))
 
 
 def rows(columns: Columns) -> Iterator[dict[str, float]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from toposieve.classes import CLASSES
 from toposieve.cross_sections import COLLISION_ENERGY, Production
-from toposieve.simulation.columns import Columns, keep_events, take
+from toposieve.simulation.columns import Columns, flat_particles, keep_events, take
 from toposieve.simulation.detector import ELECTRON_EFFICIENCY, MUON_EFFICIENCY
 from toposieve.simulation.kinematics import eta_of
 from toposieve.simulation.prompt_leptons import PromptLeptonVeto, process_weights
@@ -146,28 +146,30 @@ def produced(pythia: Any, before: Production, weights: NDArray[np.float64]) -> P
 
 def final_particles(pythia: Any, batch: Any) -> Columns:
     """Final-state particles of a batch, see :class:`TruthEvents`. A vertex that Pythia leaves out is the origin."""
-    final = batch.prt[batch.prt.status > 0]
-    pdg = _flat(final.id)
+    particles, event = flat_particles(batch)
+    final = np.flatnonzero(particles.status > 0)
+    pdg = np.asarray(particles.id)[final]
     return {
-        "event": _event_of(final.id),
+        "event": event[final],
         "pdg": pdg,
         "charge": charges(pythia, pdg),
-        **{axis: _flat(final.p[axis]) for axis in ("px", "py", "pz")},
-        "energy": _flat(final.p.e),
-        **{axis: _flat(ak.fill_none(final.vProd[f"p{axis}"], 0.0)) for axis in ("x", "y", "z")},
+        **{axis: np.asarray(particles.p[axis])[final] for axis in ("px", "py", "pz")},
+        "energy": np.asarray(particles.p.e)[final],
+        **{axis: np.asarray(ak.fill_none(particles.vProd[f"p{axis}"], 0.0))[final] for axis in ("x", "y", "z")},
     }
 
 
 def heavy_quarks(batch: Any) -> Columns:
     """Every c and b quark of a batch that can give a jet its flavour, copies along the shower included."""
-    particles = batch.prt
-    quarks = particles[(abs(particles.id) == 4) | (abs(particles.id) == 5)]
-    px, py, pz = (_flat(quarks.p[axis]) for axis in ("px", "py", "pz"))
+    particles, event = flat_particles(batch)
+    flavour = np.abs(np.asarray(particles.id))
+    quarks = np.flatnonzero((flavour == 4) | (flavour == 5))
+    px, py, pz = (np.asarray(particles.p[axis])[quarks] for axis in ("px", "py", "pz"))
     columns = {
-        "event": _event_of(quarks.id),
+        "event": event[quarks],
         "eta": eta_of(px, py, pz),
         "phi": np.arctan2(py, px),
-        "flavour": np.abs(_flat(quarks.id)),
+        "flavour": flavour[quarks],
     }
     return take(columns, (np.hypot(px, py) > QUARK_PT_MIN) & (np.abs(columns["eta"]) < QUARK_ETA_MAX))
 
@@ -192,12 +194,3 @@ def events_with_lepton(particles: Columns) -> NDArray[np.int64]:
 def lepton_eta_max(pdg: NDArray[np.int32]) -> NDArray[np.float64]:
     """|η| at which the detector stops to identify each electron or muon."""
     return np.where(np.abs(pdg) == 11, LEPTON_ETA_MAX[11], LEPTON_ETA_MAX[13])
-
-
-def _flat(jagged: Any) -> NDArray[Any]:
-    return np.asarray(ak.to_numpy(ak.flatten(jagged)))
-
-
-def _event_of(jagged: Any) -> NDArray[np.int64]:
-    counts = ak.to_numpy(ak.num(jagged))
-    return np.repeat(np.arange(len(counts)), counts)

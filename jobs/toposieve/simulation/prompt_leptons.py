@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import awkward as ak
 import numpy as np
 import pythia8mc
 from numpy.typing import NDArray
 
+from toposieve.simulation.columns import flat_particles
 from toposieve.simulation.veto import Veto
 
 PT_MIN: dict[int, float] = {11: 11.0, 13: 15.0, 15: 18.0}
@@ -92,6 +92,7 @@ class PromptLeptonVeto(Veto):
 
 def process_weights(batch: Any) -> NDArray[np.float64]:
     """Weight of each event of a batch: 1, and more where :data:`HADRONIC_SHARE` has thinned out its kind."""
-    code = abs(batch.prt.id[abs(batch.prt.status) == OUTGOING])
-    leptonic = ak.to_numpy(ak.any((code == 11) | (code == 13) | (code == 15), axis=1))
-    return np.where(leptonic, 1.0, 1 / HADRONIC_SHARE)
+    particles, event = flat_particles(batch)
+    outgoing = np.abs(np.asarray(particles.status)) == OUTGOING
+    leptons = np.flatnonzero(outgoing & np.isin(np.abs(np.asarray(particles.id)), tuple(PT_MIN)))
+    return np.where(np.bincount(event[leptons], minlength=len(batch)) > 0, 1.0, 1 / HADRONIC_SHARE)
