@@ -66,9 +66,9 @@ env:  ## build both environments from the locked requirements (about a minute)
 	env -u PYTHONDONTWRITEBYTECODE $(JOBS)/python -m toposieve.bytecode 2> /dev/null; wait $$kernels
 	@touch $@
 
-# Spark's classes, for quicker starts: the first job need not wait for it.
+# Spark's classes, for quicker starts: the first job need not wait for it, nor for what needs the cores.
 .venv-jobs/.quick: .venv-jobs/.installed
-	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null
+	@nice $(JOBS)/python -m toposieve.spark.class_archive > /dev/null
 	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready

@@ -36,7 +36,7 @@ CONF: dict[str, Any] = {
     "simulation_pileup": 20,
     # The published 6 epochs are 90 steps on so few events: smaller batches, longer steps and more epochs.
     "training_epochs": 30,
-    "training_patience": 8,
+    "training_patience": 6,
     "training_batch_size": 64,
     "training_learning_rate": 0.003,
 }
