@@ -73,6 +73,7 @@ def test_events_of_features_alone_get_the_same_bits_by_one_and_by_many():
     scorer = Scorer(portable("hlf"), 1)
     features = np.random.default_rng(1).normal(3, 2, (1300, 14)).astype(np.float32)
     nothing = np.empty((0, 0), np.float32), np.zeros(1, np.int64)
+    assert scorer.logits(np.empty((0, 14), np.float32), *nothing).shape == (0, 3)  # no model is asked
     whole = scorer.logits(features, *nothing)
     for start, stop in ((0, 1), (511, 513), (7, 1300)):
         np.testing.assert_array_equal(scorer.logits(features[start:stop], *nothing), whole[start:stop])

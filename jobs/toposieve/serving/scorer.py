@@ -119,7 +119,7 @@ class Scorer:
             offsets: (events + 1,), each event with a particle at least; both are not looked at by models that take
                 high-level features alone.
         """
-        if PARTICLES not in self.inputs and len(high_level) <= TABLE_EVENTS:
+        if PARTICLES not in self.inputs and 0 < len(high_level) <= TABLE_EVENTS:
             return self._run({HIGH_LEVEL: high_level})
         found = np.empty((len(high_level), len(self.classes)), np.float32)
         if PARTICLES not in self.inputs:
