@@ -35,9 +35,9 @@ ifeq ($(shell test -w "$${HOME-}" && echo yes),)  # a container's user may have 
 export UV_CACHE_DIR := $(CURDIR)/.uv/cache
 endif
 
-.PHONY: help env firmware-env lock check-locks images schema lint format test test-unit test-spark test-training \
+.PHONY: help env ready firmware-env lock check-locks images schema lint format test test-unit test-spark test-training \
 	test-storage test-serving test-faults test-dags test-helm test-airflow test-firmware \
-	test-kubernetes test-kubernetes-faults kafka-jars golden bench demo run-demo results stream airflow backfill clean
+	test-kubernetes test-kubernetes-faults kafka-jars golden bench demo results stream airflow backfill clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ help:  ## list the targets
 
 env:  ## build both environments from the locked requirements (about a minute)
 	@$(MAKE) --silent --jobs 3 $(READY) .venv-jobs/.quick
+
+ready:
+	@$(MAKE) --silent --jobs 2 $(READY)
 
 .uv/.ready: requirements/uv.txt
 	@$(PYTHON) -c '$(USABLE)' 2> /dev/null || { echo "error: $(PYTHON) is missing, is none of Python $(VERSIONS) or \
@@ -66,9 +69,9 @@ env:  ## build both environments from the locked requirements (about a minute)
 	env -u PYTHONDONTWRITEBYTECODE $(JOBS)/python -m toposieve.bytecode 2> /dev/null; wait $$kernels
 	@touch $@
 
-# Spark's classes, for quicker starts: the first job need not wait for it, nor for what needs the cores.
+# Spark's classes: a session starts in half the time, for 35 CPU seconds once. A demo has too few of them.
 .venv-jobs/.quick: .venv-jobs/.installed
-	@nice $(JOBS)/python -m toposieve.spark.class_archive > /dev/null
+	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null
 	@touch $@
 
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
@@ -130,16 +133,13 @@ TWICE = $(JOBS)/python $(PYTEST) -o faulthandler_timeout=600 $(1) $(if $(CI),|| 
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
-demo:  ## simulate, select, train and evaluate on this machine, in Airflow (seven minutes)
-	@$(MAKE) --silent --jobs 3 run-demo .venv-jobs/.quick
-
-run-demo: $(READY)
+demo: ready  ## simulate, select, train and evaluate on this machine, in Airflow (seven minutes)
 	@$(AIRFLOW)/python -m toposieve_demo.demo
 
 results: env  ## fill the README's table of results: simulate 3 × 20,000 events and train every model (ten hours; resumes)
 	@$(AIRFLOW)/python -m toposieve_demo.results
 
-airflow: env  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
+airflow: ready  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
 	@$(AIRFLOW)/python -m toposieve_demo.server
 
 stream: env  ## events through a Kafka started here (needs mvn) into decisions, with a switch of models: a minute

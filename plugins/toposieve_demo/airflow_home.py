@@ -138,9 +138,9 @@ class AirflowHome:
 
 
 def _archive_options(profile: Profile) -> str:
-    """Options with which Spark's Java starts faster, once the archive is there (toposieve.spark.class_archive)."""
+    """Options with which Spark's Java starts faster, if `make env` made the archive (toposieve.spark.class_archive)."""
     archive = profile.python.parent.parent / "spark.jsa"
-    return f'-XX:SharedArchiveFile="{archive}" -Xshare:auto -Xlog:disable'
+    return f'-XX:SharedArchiveFile="{archive}" -Xshare:auto -Xlog:disable' if archive.exists() else ""
 
 
 Components = Mapping[str, subprocess.Popen[bytes]]
