@@ -40,6 +40,14 @@ COMPONENTS = {
 }
 TRIGGERER = {"triggerer": ["triggerer", "--skip-serve-logs"]}
 
+LOCAL_SETTINGS = """\
+# Spark's hook imports both, for .6 s: here once in a component, not in each task, which is a fork of one.
+import kubernetes.client
+import kubernetes_asyncio.client
+
+__all__ = []
+"""
+
 
 class LocalAirflowError(Exception):
     """Airflow cannot be started here; the message says why and what to do."""
@@ -210,8 +218,9 @@ def local_airflow(home: AirflowHome) -> Iterator[LocalAirflow]:
         check_port(home.port)
         profile = load_profile(REPOSITORY / "dags" / "config")
         with _said_where():
-            for name in ("logs", "tmp"):
+            for name in ("logs", "tmp", "config"):
                 (home.folder / name).mkdir(exist_ok=True)
+            (home.folder / "config" / "airflow_local_settings.py").write_text(LOCAL_SETTINGS, encoding="utf-8")
             home.log_file("setup").touch()
         environment = home.environment(profile)
         started = datetime.now(UTC)
