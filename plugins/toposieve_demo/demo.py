@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -62,7 +63,10 @@ def main(args: argparse.Namespace, runs: Callable[[LocalAirflow, Profile, dict[s
     try:
         print(f"starting Airflow on {home.url} (logs in {from_here(home.folder / 'logs')})", flush=True)
         profile = load_profile(REPOSITORY / "dags" / "config")
-        with local_airflow(home) as airflow:
+        finish = ["make", "--silent", ".venv-jobs/.ready"]  # of the jobs' environment, what Airflow can start without
+        with subprocess.Popen(finish, cwd=REPOSITORY) as finishing, local_airflow(home) as airflow:
+            if finishing.wait() != 0:
+                raise RunError("the jobs' environment is not ready: see above")
             return runs(airflow, profile, args.conf)
     except (LocalAirflowError, ProfileError, RunError, ApiError) as error:
         print(f"error: {error}", file=sys.stderr)

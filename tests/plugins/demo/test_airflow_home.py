@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -151,6 +151,18 @@ def test_busy_port_stops_everything_before_it_begins(
     assert program.main(args) == 1
     assert f"error: port {busy_port}" in capsys.readouterr().err
     assert not list((tmp_path / "home").iterdir())
+
+
+def test_an_environment_that_cannot_be_finished_ends_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "make").write_text("#!/bin/sh\nexit 2\n", encoding="utf-8")
+    (tmp_path / "make").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(demo, "local_airflow", nullcontext)
+    args = demo.arg_parser().parse_args(["--home", str(tmp_path / "home")])
+    assert demo.main(args, pytest.fail) == 1
+    assert "error: the jobs' environment is not ready" in capsys.readouterr().err
 
 
 def test_port_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
