@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from support.failures import remember_failure
 from support.servers.fixtures import (  # noqa: F401  # fixtures
     _servers,
     hdfs_server,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 GOLDEN_FOLDER = TESTS / "golden"
-FAILED_FILE = TESTS.parent / ".pytest_cache" / "failed_once"
 DELPHES_VARIABLE = "TOPOSIEVE_TEST_DELPHES"
 
 # The same examples in every run, and no time limit: kernels compile on their first call.
@@ -45,11 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep the name of what has failed in CI, where some tests are tried twice: its last lines say it."""
+    """Keep what has failed in CI, and why, where some tests are tried twice: its last lines say it."""
     if report.failed and os.environ.get("CI"):
-        FAILED_FILE.parent.mkdir(exist_ok=True)
-        with FAILED_FILE.open("a", encoding="utf-8") as file:
-            file.write(f"{report.nodeid} ({report.when})\n")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        lines = str(crash.message if crash else report.longrepr).split("\n")
+        remember_failure(f"{report.nodeid} ({report.when}): " + " | ".join(lines[:2] + lines[2:][-2:])[:500])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -22,6 +22,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
+from urllib3.exceptions import HTTPError
 
 from toposieve_airflow.contract.tf_config import INDEX_LABEL
 from toposieve_airflow.kubernetes.api.ownership import MANAGED_BY
@@ -213,6 +214,34 @@ def need_cluster() -> None:
         config.load_kube_config()
     except config.ConfigException:
         pytest.fail(remedy, pytrace=False) if os.environ.get("CI") else pytest.skip(remedy)
+
+
+def sick_nodes(image: str) -> dict[str, str]:
+    """Nodes that do not run a pod to its end within a minute, and how far it came; none if all do."""
+    config.load_kube_config()
+    label, done = "toposieve-check", "Succeeded"
+    spec = pod_spec(image, command=["true"]) | {"restartPolicy": "Never"}
+    with client.ApiClient() as connection:
+        core = client.CoreV1Api(connection)
+
+        def unfinished() -> dict[str, str]:
+            pods = core.list_namespaced_pod("default", label_selector=label).items
+            return {pod.spec.node_name: pod.status.phase for pod in pods if pod.status.phase != done}
+
+        try:
+            for node in core.list_node().items:
+                metadata = {"generateName": f"{label}-", "labels": {label: ""}}
+                pod = {"metadata": metadata, "spec": spec | {"nodeName": node.metadata.name}}
+                core.create_namespaced_pod("default", pod)
+            with suppress(AssertionError):
+                wait_for(lambda: not unfinished(), 60)
+            return unfinished()
+        except (ApiException, HTTPError) as error:
+            return {"API server": str(error)}
+        finally:
+            with suppress(ApiException, HTTPError):
+                core.delete_collection_namespaced_pod("default", label_selector=label, grace_period_seconds=0)
+            connection.rest_client.pool_manager.clear()  # the client leaves its connections open
 
 
 @contextmanager

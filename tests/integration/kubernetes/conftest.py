@@ -1,6 +1,7 @@
 """Gangs of tiny pods in a namespace of a real cluster.
 
-Tests in ``gang`` come first and need none of our images; all others wait for the command TOPOSIEVE_TEST_IMAGES_READY.
+All tests wait for the command TOPOSIEVE_TEST_IMAGES_READY, those too that need none of our images: to load these keeps
+the nodes' disks busy, for longer than a gang may take to start.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.client.rest import RESTClientObject
 
 from support.airflow_environment import CONFIG_FOLDER
-from support.cluster import PATIENCE_S, Namespace, new_namespace, wait_for
+from support.cluster import PATIENCE_S, Namespace, new_namespace, sick_nodes, wait_for
+from support.failures import remember_failure
 from support.kubernetes_gangs import TaskInstance, workers_heard
 from support.proven_faults import digest, prove, proven
 from toposieve_airflow.kubernetes.gang import trigger
@@ -59,8 +61,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep which faults the code has borne, where all are asked for."""
+    """Keep which faults the code has borne, where all are asked for.
+
+    A cluster that runs no pods any more when a test has failed is started anew, for the tests after it.
+    """
     report = yield
+    if report.failed and FAULTS_VARIABLE in os.environ and (sick := sick_nodes(IMAGE)):
+        restart = subprocess.run([os.environ[FAULTS_VARIABLE], "restart"], capture_output=True, text=True)
+        remember_failure(f"the cluster is started anew (exit code {restart.returncode}): {sick}\n{restart.stdout}")
     if report.when == "call":
         item.stash[PASSED] = report.passed
     asked = item.config.getoption("--faults") == "all" and item.get_closest_marker("faults")
@@ -69,14 +77,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Wait for our images before the first test that needs them."""
-    if item.path.parent.name != "gang":
-        images_are_there()
+def pytest_runtest_setup() -> None:
+    images_are_there()
 
 
 @cache
 def images_are_there() -> None:
+    """Wait for our images, before the first test."""
     if subprocess.run(os.environ.get(READY_VARIABLE, "true"), shell=True).returncode != 0:
         pytest.exit(f"the cluster has not got our images: {READY_VARIABLE} says so", returncode=1)
 
