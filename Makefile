@@ -74,9 +74,12 @@ ready:
 	@$(JOBS)/python -m toposieve.spark.class_archive > /dev/null
 	@touch $@
 
+# Bytecode of all but half, which no part of Airflow imports.
+UNUSED := pandas|numpy|pyspark|pyarrow|mypyc?|libcst|pygments|playwright|hypothesis|kubernetes/test
 .venv-airflow/.ready: requirements/airflow.txt .uv/.ready
 	@echo "building .venv-airflow: Airflow and its providers"
-	@$(call BUILD,.venv-airflow,$<,plugins,--compile-bytecode)
+	@$(call BUILD,.venv-airflow,$<,plugins)
+	@$(AIRFLOW)/python -m compileall -q -j 0 -x '/($(UNUSED))/' .venv-airflow/lib > /dev/null || true  # what does not compile is for another Python
 	@touch $@
 
 firmware-env: .venv-firmware/.ready  ## build the environment of make_firmware.py (optional; packages under LGPL)
