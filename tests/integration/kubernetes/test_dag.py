@@ -33,7 +33,7 @@ DAY = "2026-01-01"
 CONF: dict[str, Any] = {"simulate": True, "partition_start": DAY, **SMALL_SIMULATION, **SMALL_TRAINING}
 URL, SECRET = f"s3://{BUCKET}/toposieve", "toposieve-store"
 INSIDE_S = 900
-QUEUED_S = 15
+QUEUED_S = 25
 """Long enough for the triggerer to look at a gang."""
 
 QUEUE = {"kueue.x-k8s.io/queue-name": "training"}
