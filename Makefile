@@ -179,10 +179,11 @@ format: env  ## let ruff mend what it can
 	$(JOBS)/ruff check --fix .
 	$(JOBS)/ruff format .
 
-# In CI two parts side by side, each printed when it is done: that on the cluster, which waits more than it computes, first.
+# In CI two parts side by side, each printed when it is done: that on the cluster, which waits more than it computes, as
+# soon as our images may be there.
 test: env  ## every test
-	@$(MAKE) $(if $(CI),--jobs 2 --output-sync test-kubernetes) test-unit test-storage test-spark test-training test-dags \
-		test-helm test-serving test-faults test-airflow $(if $(CI),test-firmware) test-kubernetes
+	@$(MAKE) $(if $(CI),--jobs 2 --output-sync) test-unit test-training $(if $(CI),test-kubernetes) test-storage test-spark \
+		test-dags test-helm test-serving test-faults test-airflow $(if $(CI),test-firmware) test-kubernetes
 
 test-unit: env  ## physics, preprocessing, files, metrics: seconds to a minute
 	$(JOBS)/python $(PYTEST) tests --ignore tests/spark --ignore tests/jobs --ignore tests/training --ignore tests/dags \
