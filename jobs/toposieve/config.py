@@ -338,7 +338,7 @@ class TreeConfig(StageConfig):
     """
 
     models: tuple[TreeModelName, ...] = Field(default=TREE_MODELS, min_length=1, exclude=True)
-    """Models to train, one after the other."""
+    """Models to train."""
     random_forest_trees: int = Field(default=100, ge=1)
     """Trees of the random forest."""
     random_forest_depth: int = Field(default=10, ge=1, le=30)
