@@ -120,14 +120,13 @@ class Scorer:
             offsets: (events + 1,), each event with a particle at least; both are not looked at by models that take
                 high-level features alone.
         """
-        if PARTICLES not in self.inputs and 0 < len(high_level) <= TABLE_EVENTS:
-            return self._run({HIGH_LEVEL: high_level})
-        found = np.empty((len(high_level), len(self.classes)), np.float32)
         if PARTICLES not in self.inputs:
-            for start in range(0, len(high_level), TABLE_EVENTS):
-                part = slice(start, start + TABLE_EVENTS)  # a view: copies would take as long as the model
-                found[part] = self._run({HIGH_LEVEL: high_level[part]})
-            return found
+            starts = range(0, len(high_level), TABLE_EVENTS)
+            parts = [self._run({HIGH_LEVEL: high_level[start : start + TABLE_EVENTS]}) for start in starts]
+            if len(parts) == 1:
+                return parts[0]
+            return np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
+        found = np.empty((len(high_level), len(self.classes)), np.float32)
         lengths = np.diff(offsets)
         order = np.argsort(lengths, kind="stable")
         for start in range(0, len(order), self._together):

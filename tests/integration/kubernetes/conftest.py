@@ -66,7 +66,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     A cluster that runs no pods any more when a test has failed is started anew, for the tests after it.
     """
     report = yield
-    if report.failed and FAULTS_VARIABLE in os.environ and (sick := sick_nodes(IMAGE)):
+    if report.failed and {FAULTS_VARIABLE, "KUBECONFIG"} <= os.environ.keys() and (sick := sick_nodes(IMAGE)):
         restart = subprocess.run([os.environ[FAULTS_VARIABLE], "restart"], capture_output=True, text=True)
         remember_failure(f"the cluster is started anew (exit code {restart.returncode}): {sick}\n{restart.stdout}")
     if report.when == "call":
