@@ -61,3 +61,25 @@ def test_the_command_writes_between_its_lines_and_nowhere_else(metrics, tmp_path
     assert results_table.main([str(source), str(readme)]) == 2
     assert "no lines <!-- results -->" in capsys.readouterr().err
     assert readme.read_text() == "no place"
+
+
+def test_rows_for_other_models_stay_if_they_are_of_the_same_test_events(metrics, tmp_path):
+    source, readme = tmp_path / "metrics.json", tmp_path / "README.md"
+    readme.write_text(f"{results_table.START}\n{results_table.END}\n")
+
+    def written() -> str:
+        source.write_text(json.dumps(metrics))
+        assert results_table.main([str(source), str(readme)]) == 0
+        return readme.read_text()
+
+    first = written()
+    del metrics["models"]["inclusive"]
+    metrics["models"]["hlf"]["accuracy"]["value"] = 0.5
+    second = written()
+    assert rows_of(second, "inclusive") == rows_of(first, "inclusive")
+    assert rows_of(second, "hlf") == rows_of(results_table.results(metrics), "hlf")
+    assert len(rows_of(second, "inclusive")) == len(rows_of(second, "hlf")) == 3
+    metrics["test"]["qcd"]["events"] += 1
+    third = written()
+    assert not rows_of(third, "inclusive")
+    assert rows_of(third, "hlf") == rows_of(second, "hlf")

@@ -3,7 +3,8 @@
 Command:
     python -m toposieve.evaluation.results_table BASE/reports/REPORT/metrics.json README.md
 
-What stands between the lines ``<!-- results -->`` and ``<!-- end of results -->`` is written anew.
+It goes between the lines ``<!-- results -->`` and ``<!-- end of results -->``. Rows that stand there for other models
+stay, if they are of as many test events: the table may be filled by several reports.
 """
 
 from __future__ import annotations
@@ -38,6 +39,18 @@ def results(metrics: Metrics) -> str:
     tables = [_areas(metrics, groups)]
     tables += [_rejections(metrics, groups, wanted) for wanted in WANTED if wanted in metrics["classes"]]
     return "\n\n".join([*tables, _caption(metrics)])
+
+
+def with_other_rows(tables: str, written: str) -> str:
+    """The same with the rows for other models that are written already, if those are of the same test events."""
+    new, old = ([block.splitlines() for block in text.strip().split("\n\n")] for text in (tables, written))
+    if [block[:2] for block in new] != [block[:2] for block in old]:  # headers, and the caption
+        return tables
+    blocks = []
+    for ours, others in zip(new, old, strict=True):
+        rows = {row.split(" | ")[0]: row for row in [*others[2:], *ours[2:]]}
+        blocks.append("\n".join([*ours[:2], *(rows[name] for name in sorted(rows))]))
+    return "\n\n".join(blocks)
 
 
 def _groups(metrics: Metrics) -> Iterator[list[str]]:
@@ -138,13 +151,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         tables, text = results(read_metrics(metrics_json)), readme.read_text("utf-8")
         before, start, rest = text.partition(START)
-        _, end, after = rest.partition(END)
+        written, end, after = rest.partition(END)
         if not (start and end):
             raise InvalidInputError(f"{readme}: no lines {START} and {END}: put them where the tables belong")
     except (OSError, InvalidInputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    readme.write_text(f"{before}{START}\n\n{tables}\n\n{END}{after}", "utf-8")
+    readme.write_text(f"{before}{START}\n\n{with_other_rows(tables, written)}\n\n{END}{after}", "utf-8")
     return 0
 
 
