@@ -3,7 +3,7 @@
     python -m toposieve_demo.results         # what `make results` does
 
 Simulates 20,000 selected events a class, trains every model, the dearer ones with fewer seeds, and writes the tables
-into README.md. On two cores the simulation takes an hour and all of it ten; the tables are filled after each part, and
+into README.md. On two cores the simulation takes an hour and all of it six; the tables are filled after each part, and
 what an earlier call has completed is not done again. Rows of other machines stay: the sample is the same on each.
 """
 
