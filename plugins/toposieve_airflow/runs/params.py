@@ -192,7 +192,9 @@ def workers_param() -> Param:
 
 def seeds_param() -> Param:
     """Param with the number of trainings of each model."""
-    description = "Trainings of each model, with seeds one after the other: their spread is the error of training."
+    description = (
+        "Trainings of each model, or tree model, with seeds that follow: their spread is the error of training."
+    )
     field = {"default": 1, "type": "integer", "minimum": 1, "maximum": 100, "description": description}
     return _param(field, section=RUN_SECTION)
 

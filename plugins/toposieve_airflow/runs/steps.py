@@ -149,9 +149,7 @@ class Commands:
     def train(self, dataset: str, model: str, patience_s: int, later: int = 0) -> Step:
         """Train one model, with the configuration's seed or one that comes so much later."""
         training = self._schema.of_model(self.config("training"), model)
-        training["seed"] += later
-        label = f"{model}_seed{training['seed']}" if later else model
-        step = self._train(dataset, model, label, patience_s, training)
+        step = self._train(dataset, model, _of_later_seed(model, training, later), patience_s, training)
         return {**step, "config": {"model": model, **self._schema.shown(training, "training")}}
 
     def train_tuned(self, dataset: str, model: str, patience_s: int) -> Step:
@@ -174,11 +172,11 @@ class Commands:
         )
         return {**step, "workers": self._params["workers"], "run_in_log": True}
 
-    def train_trees(self, dataset: str, model: str) -> Step:
-        """Train one tree model."""
+    def train_trees(self, dataset: str, model: str, later: int = 0) -> Step:
+        """Train one tree model, with the configuration's seed or one that comes so much later."""
         trees = self._schema.of_model(self.config("trees"), model, "trees")
         step = self._step(
-            model,
+            _of_later_seed(model, trees, later),
             ["--dataset", dataset],
             {"models": [model], **trees},
             shows={"model": model, **trees},
@@ -281,6 +279,12 @@ class Commands:
         }
 
 
+def _of_later_seed(model: str, config: dict[str, Any], later: int) -> str:
+    """Make a model's configuration one of a later seed; returns the label of the run."""
+    config["seed"] += later
+    return f"{model}_seed{config['seed']}" if later else model
+
+
 def topology_classifier_steps(
     commands: Commands, params: Mapping[str, Any], partition_key: str | None, profile: Profile
 ) -> RunSteps:
@@ -299,13 +303,10 @@ def topology_classifier_steps(
         commands.check_raw()
     dataset = dataset_name(partitions, made_of)
     patience_s = _patience_s(profile)
-    train = [
-        commands.train(dataset, model, patience_s, later)
-        for later in range(params["seeds"])
-        for model in params["models"]
-    ]
+    seeds = range(params["seeds"])
+    train = [commands.train(dataset, model, patience_s, later) for later in seeds for model in params["models"]]
     train += [commands.train_tuned(dataset, model, patience_s) for model in params["tune"]]
-    trees = [commands.train_trees(dataset, model) for model in params["trees"]]
+    trees = [commands.train_trees(dataset, model, later) for later in seeds for model in params["trees"]]
     tune = [commands.tune(dataset, model) for model in params["tune"]]
     report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {

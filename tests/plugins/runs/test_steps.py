@@ -142,6 +142,10 @@ def test_each_seed_of_a_model_is_a_run_of_its_own_beside_the_others(build, param
     assert seeds == {"hlf": 7, "inclusive": 7, "hlf_seed8": 8, "inclusive_seed8": 8}
     assert steps["evaluate"]["runs"] == list(seeds)
     assert len(steps["evaluate"]["inputs"]) == 3
+    trees = build({**params, "models": ["hlf"], "trees": ["xgboost"], "seeds": 2, "trees_seed": 3})
+    seeds = {step["label"]: step["config"]["seed"] for step in trees["train_trees"]}
+    assert seeds == {"xgboost": 3, "xgboost_seed4": 4}
+    assert trees["evaluate"]["runs"] == ["hlf", "hlf_seed2", *seeds]
     assert steps["evaluate"]["label"] == build({**params, "training_seed": 7})["evaluate"]["label"]
 
 
