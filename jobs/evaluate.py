@@ -107,6 +107,7 @@ def main(args: argparse.Namespace) -> None:
         return
     config = cli.stage_config(args, EvaluationConfig)
     names, varied = _labels(args), _varied(args)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of each symbol that a font lacks
     from toposieve.evaluation import inputs
     from toposieve.evaluation.search import read_searches, search_fingerprints
 
