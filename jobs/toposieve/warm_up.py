@@ -32,7 +32,7 @@ def warm_up() -> None:
     Moments.of(scaled_features(particles, order, scale, scale), np.ones(1), len(SCALED_FEATURES))
     for writeable in (True, False):  # those of a stream's message are not
         particles.flags.writeable = writeable
-        particles_are_right(particles.view(np.uint16).reshape(1, -1))
+        particles_are_right(particles.view(np.uint8).reshape(1, -1))
     accepted_of(np.zeros((1, 2), np.float32), np.zeros(2))
 
 

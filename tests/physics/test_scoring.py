@@ -23,7 +23,7 @@ def make_particles(count: int = 7) -> np.ndarray:
 
 
 def are_right(particles: np.ndarray) -> bool:
-    return particles_are_right(particles.view(np.uint16).reshape(len(particles), -1))
+    return particles_are_right(particles.view(np.uint8).reshape(len(particles), -1))
 
 
 @pytest.mark.parametrize("place", [0, 3, 6])

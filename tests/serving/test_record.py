@@ -102,10 +102,12 @@ def test_numbers_that_are_none_are_named(value):
     start = NAME + len(EVENT.event_id)
     with pytest.raises(RecordError, match=f"MET is {value}") as error:
         decode_event(changed(start + 4 * schema.HIGH_LEVEL_FEATURES.index("MET"), struct.pack("<f", value)))
-    assert error.value.fault == Fault.NOT_FINITE
+    assert error.value.fault == Fault.WRONG_VALUE
     second = start + 14 * 4 + 38
     with pytest.raises(RecordError, match=f"Phi of particle 1 is {value}"):
         decode_event(changed(second + 8, struct.pack("<f", value)))
+    with pytest.raises(RecordError, match="kind of particle 1 is -1"):
+        decode_event(changed(second + 9 * 4, b"\xff"))
 
 
 def test_what_cannot_be_read_is_not_written():

@@ -89,12 +89,12 @@ def test_particles_may_lie_anywhere(scorer):
 
 BAD = {
     "particles of type float32, not ": lambda event: replace(event, particles=np.zeros((3, 19), np.float32)),
-    "HT is not finite": lambda event: replace(event, high_level=np.where(np.arange(14) == 0, np.nan, event.high_level)),
+    "HT is nan": lambda event: replace(event, high_level=np.where(np.arange(14) == 0, np.nan, event.high_level)),
     "13 high-level features, not 14": lambda event: replace(event, high_level=event.high_level[1:]),
     "0 particles, not 1 to 801": lambda event: replace(event, particles=event.particles[:0]),
     "802 particles, not 1 to 801": lambda event: replace(event, particles=np.repeat(event.particles[:1], 802)),
-    "Eta of a particle is not finite": lambda event: replace(event, particles=changed(event, "Eta", np.inf)),
-    "a particle is of no known kind: 0 to 4": lambda event: replace(event, particles=changed(event, "kind", 5)),
+    "Eta of particle 3 is inf": lambda event: replace(event, particles=changed(event, "Eta", np.inf)),
+    "kind of particle 3 is 5": lambda event: replace(event, particles=changed(event, "kind", 5)),
 }
 
 

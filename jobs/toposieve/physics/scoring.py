@@ -10,23 +10,20 @@ from toposieve.physics.compiled import dividing_kernel, kernel
 
 _FLOATS = len(schema.STORED_PARTICLE_FEATURES)
 _KINDS = len(schema.PARTICLE_KINDS)
-_EXPONENT = 0x7F80
-"""Bits of the exponent in the upper half of a float32: all are set where it is not finite, and only there."""
 
 
 @kernel
-def particles_are_right(halves: NDArray[np.uint16]) -> bool:
+def particles_are_right(records: NDArray[np.uint8]) -> bool:
     """Whether all floats of stored particles are finite, and all kinds known.
 
     Args:
-        halves: The packed records, ``io.selected.PARTICLE_RECORD``, as 16-bit words: (particles, 19). A float is two of
-            them, the lower half first; kind and charge share the last.
+        records: ``io.selected.PARTICLE_RECORD`` as bytes, (particles, 38): they may lie at any address.
     """
     wrong = False
-    for particle in range(halves.shape[0]):
-        for feature in range(_FLOATS):
-            wrong |= (halves[particle, 2 * feature + 1] & _EXPONENT) == _EXPONENT
-        wrong |= (halves[particle, 2 * _FLOATS] & 0xFF) >= _KINDS
+    for particle in range(records.shape[0]):
+        for feature in range(_FLOATS):  # one whose exponent's bits are all set is not finite
+            wrong |= (records[particle, 4 * feature + 3] & 0x7F) == 0x7F and records[particle, 4 * feature + 2] >= 0x80
+        wrong |= records[particle, 4 * _FLOATS] >= _KINDS
     return not wrong
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from toposieve import schema
+from toposieve.io.selected import PARTICLE_RECORD
+from toposieve.physics.scoring import particles_are_right
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,20 @@ class Event:
     event_id: str
     high_level: NDArray[np.float32]
     particles: NDArray[Any]
+
+    def wrong_value(self) -> str | None:
+        """The first of its values that no event has, such as ``MET is nan``; None where all are right."""
+        if not all(map(isfinite, self.high_level.tolist())):
+            place = int(np.argmin(np.isfinite(self.high_level)))
+            return f"{schema.HIGH_LEVEL_FEATURES[place]} is {self.high_level[place]}"
+        records = np.ascontiguousarray(self.particles).view(np.uint8).reshape(-1, PARTICLE_RECORD.itemsize)
+        if particles_are_right(records):
+            return None
+        right = {name: np.isfinite(self.particles[name]) for name in schema.STORED_PARTICLE_FEATURES}
+        right["kind"] = (self.particles["kind"] >= 0) & (self.particles["kind"] < len(schema.PARTICLE_KINDS))
+        name = next(name for name, each in right.items() if not each.all())
+        place = int(np.argmin(right[name]))
+        return f"{name} of particle {place} is {self.particles[name][place]}"
 
 
 @dataclass(frozen=True)

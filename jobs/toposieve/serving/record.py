@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
@@ -70,7 +71,7 @@ class Fault(StrEnum):
     CUT_SHORT = "cut short"
     TOO_BIG = "too big"
     DAMAGED = "damaged"
-    NOT_FINITE = "not finite"
+    WRONG_VALUE = "wrong value"
 
 
 class RecordError(ValueError):
@@ -96,10 +97,10 @@ def encode_event(event: Event) -> bytes:
     _check_sizes(len(name), len(event.particles))
     if event.high_level.shape != (_FEATURES,):
         raise RecordError(Fault.DAMAGED, f"{event.high_level.shape} features, not ({_FEATURES},)")
-    _check_finite(event)
+    particles = event.particles.astype(_PARTICLE, copy=False)
+    _check_values(replace(event, particles=particles))
     head = _EVENT_HEAD.pack(_EVENT_MAGIC, EVENT_VERSION, len(name), len(event.particles))
-    particles = event.particles.astype(_PARTICLE, copy=False).tobytes()
-    return _sealed(head + name + event.high_level.astype(_FLOAT).tobytes() + particles)
+    return _sealed(head + name + event.high_level.astype(_FLOAT).tobytes() + particles.tobytes())
 
 
 def decode_event(content: bytes) -> Event:
@@ -116,7 +117,7 @@ def decode_event(content: bytes) -> Event:
     high_level = np.frombuffer(content, _FLOAT, _FEATURES, start)
     particles = np.frombuffer(content, _PARTICLE, count, start + high_level.nbytes)
     event = Event(_text(content[_EVENT_HEAD.size : start]), high_level, particles)
-    _check_finite(event)
+    _check_values(event)
     return event
 
 
@@ -180,16 +181,9 @@ def _check_end(content: bytes, size: int) -> None:
         raise RecordError(Fault.DAMAGED, "its checksum is that of other bytes")
 
 
-def _check_finite(event: Event) -> None:
-    if not np.isfinite(event.high_level).all():
-        place = int(np.flatnonzero(~np.isfinite(event.high_level))[0])
-        name = schema.HIGH_LEVEL_FEATURES[place]
-        raise RecordError(Fault.NOT_FINITE, f"{name} is {event.high_level[place]}")
-    for name in schema.STORED_PARTICLE_FEATURES:
-        good = np.isfinite(event.particles[name])
-        if not good.all():
-            place = int(np.flatnonzero(~good)[0])
-            raise RecordError(Fault.NOT_FINITE, f"{name} of particle {place} is {event.particles[name][place]}")
+def _check_values(event: Event) -> None:
+    if (text := event.wrong_value()) is not None:
+        raise RecordError(Fault.WRONG_VALUE, text)
 
 
 def _text(name: bytes) -> str:

@@ -22,7 +22,7 @@ from toposieve.io.selected import PARTICLE_RECORD
 from toposieve.io.store import Key
 from toposieve.models import HIGH_LEVEL, PARTICLES
 from toposieve.physics.features import sequence_order
-from toposieve.physics.scoring import accepted_of, particles_are_right
+from toposieve.physics.scoring import accepted_of
 from toposieve.physics.sequences import scaled_features
 from toposieve.registry import describe_features
 from toposieve.serving.events import Decision, Event, Refused
@@ -193,19 +193,7 @@ def _wrong(event: Event) -> str | None:
         return f"particles of type {event.particles.dtype}, not {PARTICLE_RECORD}"
     if not 1 <= len(event.particles) <= schema.MAX_PARTICLES:
         return f"{len(event.particles)} particles, not 1 to {schema.MAX_PARTICLES}"
-    if not all(map(isfinite, event.high_level.tolist())):
-        return f"{_first(schema.HIGH_LEVEL_FEATURES, np.isfinite(event.high_level))} is not finite"
-    halves = np.ascontiguousarray(event.particles).view(np.uint16).reshape(-1, PARTICLE_RECORD.itemsize // 2)
-    if particles_are_right(halves):
-        return None
-    for name in schema.STORED_PARTICLE_FEATURES:
-        if not np.isfinite(event.particles[name]).all():
-            return f"{name} of a particle is not finite"
-    return f"a particle is of no known kind: 0 to {len(schema.PARTICLE_KINDS) - 1}"
-
-
-def _first(names: Sequence[str], right: NDArray[np.bool_]) -> str:
-    return names[int(np.argmin(right))]
+    return event.wrong_value()
 
 
 def _check_features(name: str, features: dict[str, list[list[str]]], scaled: bool) -> None:

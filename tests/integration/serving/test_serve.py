@@ -54,7 +54,7 @@ def test_what_is_no_event_is_told_apart_and_the_rest_decided(served: ServedStrea
         b"empty": (b"", "empty"),
         b"large": (bytes(20 << 20), "too big"),
         b"foreign": (b'{"event": 1}', "no record"),
-        b"nan": (sealed_with_nan(record), "not finite"),
+        b"nan": (sealed_with_nan(record), "wrong value"),
         b"damaged": (record[:40] + bytes([record[40] ^ 1]) + record[41:], "damaged"),
         b"a key as large as no answer may be" + bytes(2 << 20): (b"junk", "no record"),
     }
