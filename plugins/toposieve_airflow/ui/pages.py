@@ -44,7 +44,7 @@ TYPES = {
     ".parquet": "application/vnd.apache.parquet",
     ".png": "image/png",
 }
-"""Suffixes of the files of a report that can be fetched."""
+"""Suffixes of the files that can be fetched."""
 
 templates = Jinja2Templates(TEMPLATES)
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
@@ -131,22 +131,33 @@ def report(name: str, request: Request, site: Site, every: All) -> Response:
 
 @get("/reports/{name}/{file:path}")
 def report_file(name: str, file: str, request: Request, site: Site) -> Response:
-    """A file of a report, in a sandbox; out of a store, only what is a text."""
-    suffix = Path(file).suffix
-    headers = {
-        "Content-Type": TYPES.get(suffix, ""),
+    """A file of a report; out of a store, only what is a text."""
+    if site.is_in_store and is_place(f"{name}/{file}") and Path(file).suffix in (".html", ".json"):
+        return Response(site.read_text(f"reports/{name}/{file}"), headers=_headers(file))
+    return _sandboxed(site.results.report_file(name, file), request)
+
+
+@get("/firmware/{place:path}")
+def firmware_file(place: str, request: Request, site: Site) -> Response:
+    """A file of firmware, which is made where Airflow is."""
+    return _sandboxed(site.results.firmware_file(place), request)
+
+
+def _sandboxed(path: Path | None, request: Request) -> Response:
+    if path is None or path.suffix not in TYPES:
+        raise HTTPException(404)
+    response = StaticFiles().file_response(path, path.stat(), request.scope)
+    response.headers.update(_headers(path.name))
+    return response
+
+
+def _headers(name: str) -> dict[str, str]:
+    return {
+        "Content-Type": TYPES.get(Path(name).suffix, ""),
         "Content-Security-Policy": REPORT_POLICY,
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
     }
-    if site.is_in_store and is_place(f"{name}/{file}") and suffix in (".html", ".json"):
-        return Response(site.read_text(f"reports/{name}/{file}"), headers=headers)
-    path = site.results.report_file(name, file)
-    if path is None or suffix not in TYPES:
-        raise HTTPException(404)
-    response = StaticFiles().file_response(path, path.stat(), request.scope)
-    response.headers.update(headers)
-    return response
 
 
 @get("/run", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
@@ -205,4 +216,5 @@ def registry(request: Request, site: Site, every: All, records: ReadableRecords)
     """Models that were put forward, which is published, and who has decided so, when and why."""
     registered = every.registered()
     orders = [act.order for each in registered for act in each.acts.values() if act.order]
-    return show(request, site, "registry.html", registered=registered, runs=records.runs_of_orders(orders))
+    shown = {"registered": registered, "firmware_page": site.results.firmware_page}
+    return show(request, site, "registry.html", **shown, runs=records.runs_of_orders(orders))

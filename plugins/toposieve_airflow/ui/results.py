@@ -89,15 +89,26 @@ class Results:
         return None if report is None else Written(report, datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
     def report_file(self, name: str, file: str) -> Path | None:
-        """A file of a report, or None where there is none: no name leads elsewhere, nor does a link.
+        """A file of a report, by its path below the report's folder, or None where there is none."""
+        return self._file("reports", name, file)
 
-        Args:
-            name: Of the report.
-            file: Its path below the report's folder.
-        """
-        if not is_place(f"{name}/{file}"):
+    def firmware_file(self, place: str) -> Path | None:
+        """A file of firmware, by its path below the folder of all firmware, or None where there is none."""
+        return self._file("firmware", place)
+
+    def firmware_page(self, version: Version) -> str | None:
+        """Where the page of a version's firmware is, below the folder of all firmware; None where there is none."""
+        places = (
+            f"{dataset}/{version.architecture}/{version.model.run}/firmware.html"
+            for dataset in version.made_of("datasets")
+        )
+        return next(filter(self.firmware_file, places), None)
+
+    def _file(self, kind: str, *names: str) -> Path | None:
+        """A file below a folder of the base: no name leads elsewhere, nor does a link."""
+        if not is_place("/".join(names)):
             return None
-        path = (self.base / "reports").resolve() / name / file
+        path = (self.base / kind).resolve().joinpath(*names)
         return path if path.is_file() and path.resolve() == path else None
 
     def registered(self) -> list[Registered]:

@@ -1,4 +1,5 @@
 import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -6,13 +7,14 @@ import pytest
 from support.ui_results import metrics, write_report
 
 PAGES = ["/reports", "/reports/r", "/reports/r/report.html", "/compare", "/run", "/days", "/days/d"]
-PAGES += ["/datasets", "/models", "/registry"]
+PAGES += ["/datasets", "/models", "/registry", "/firmware/d/hlf/r/firmware.html"]
 OPEN = ["/icon.svg", "/icon-dark.svg"]
 OF_A_BROWSER = {"accept": "text/html,*/*;q=0.8"}
 
 
 def test_every_page_is_tested_for_rights(anybody) -> None:
-    paths = [route.path.replace("{file:path}", "report.html") for route in anybody.app.routes]
+    files = {"{file:path}": "report.html", "{place:path}": "d/hlf/r/firmware.html"}
+    paths = [re.sub(r"{\w+:path}", lambda found: files[found[0]], route.path) for route in anybody.app.routes]
     assert {*PAGES, *OPEN} <= {path.format(name=name) for path in paths for name in "rd"}
     assert len(paths) == len(PAGES) + len(OPEN)
 

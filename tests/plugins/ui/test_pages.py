@@ -220,6 +220,21 @@ def test_the_registry_says_what_is_published_by_whom_and_why(viewer, rows, base:
     assert [link for link in found if "/runs/" in link] == ["/dags/publish_model/runs/first"]
 
 
+def test_a_version_that_has_become_firmware_leads_to_its_page(viewer, base: Path) -> None:
+    write_version(base, 1, architecture="hlf")
+    assert not [link for link in links(viewer.get("/registry").text) if "firmware" in link]
+    folder = base / "firmware" / "x" / "hlf" / "d1d7be185915ca63"
+    folder.mkdir(parents=True)
+    (folder / "firmware.html").write_text("<script>alert(1)</script>")
+    (link,) = [link for link in links(viewer.get("/registry").text) if "firmware" in link]
+    assert link == "/firmware/x/hlf/d1d7be185915ca63/firmware.html"
+    response = viewer.get(link)
+    assert response.text == "<script>alert(1)</script>"
+    assert response.headers["content-security-policy"] == SANDBOX
+    for place in ("x/hlf/gone/firmware.html", "x/hlf", "%2e%2e/registry/topology/versions/000001.json"):
+        assert viewer.get(f"/firmware/{place}").status_code == 404
+
+
 def test_an_empty_registry_says_what_fills_it(viewer, base: Path) -> None:
     assert "the DAG publish_model does so" in viewer.get("/registry").text
     write_version(base, 1)
