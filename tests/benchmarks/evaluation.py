@@ -73,7 +73,7 @@ def score(model: str) -> float:
     network = logits_of(build_model(TrainingConfig(model=model), len(schema.SAMPLES)))
     takes_particles = PARTICLES in network.input
     size = scoring.BATCH_EVENTS if takes_particles else scoring.TABLE_BATCH_EVENTS
-    batch = typical_batch(size, ARCHITECTURES[model].inputs)
+    batch = typical_batch(size, ARCHITECTURES[model].inputs, len(schema.SAMPLES))
     inputs = {key: batch[key] for key in network.input}
     scorer = scoring.make_scorer(network, xla=takes_particles)
     scorer(inputs).numpy()
