@@ -174,6 +174,7 @@ lint: env  ## ruff and mypy
 	$(JOBS)/ruff format --check .
 	$(JOBS)/mypy jobs/toposieve jobs/*.py docker/spark/entrypoint.py
 	$(AIRFLOW)/mypy plugins
+	MYPYPATH=tests $(JOBS)/mypy --follow-imports silent tests/benchmarks
 
 format: env  ## let ruff mend what it can
 	$(JOBS)/ruff check --fix .

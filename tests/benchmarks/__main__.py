@@ -9,7 +9,7 @@ that the fixed cost of a run is apart. Ratios compare with something of the same
 uproot and our kernels in one process. What must be reached is set as such a ratio, or scaled by how fast uproot reads
 here. Memory is the largest process. Data are a few simulated events, multiplied, in a temporary folder. The part `pods`
 compares a training gang on the cluster that KUBECONFIG names with the same one on this machine. Exits with 1 if a must
-is missed.
+is missed, or a part ends with an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import (
@@ -67,23 +67,30 @@ def main() -> None:
     args = _arg_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     figures: list[Figure] = []
+    broken: list[str] = []
     try:
         with tempfile.TemporaryDirectory(prefix="toposieve-bench-") as temporary:
-            _measure(args, Path(temporary), figures)
+            broken += _measure(args, Path(temporary), figures)
     finally:  # what was measured before something went wrong was measured
         print(format_table(figures))
-    if missed := format_missed(figures):
-        sys.exit(missed)
+    if wrong := [*format_missed(figures).splitlines(), *(f"broken: {name}: see the error above" for name in broken)]:
+        sys.exit("\n".join(wrong))
 
 
-def _measure(args: argparse.Namespace, temporary: Path, figures: list[Figure]) -> None:
+def _measure(args: argparse.Namespace, temporary: Path, figures: list[Figure]) -> Iterator[str]:
+    """Add figures; what comes are the names of parts that have ended with an error."""
     os.environ[profiling.FOLDER_VARIABLE] = f"{temporary}/profiles"
     session.DEFAULTS["spark.python.daemon.module"] = profiling.__name__
     bench = Bench(args.base or temporary, args.events, args.units)
-    for part in (*(PARTS[name] for name in args.parts or PARTS), calibration.rows):
-        # The jobs of a part find a session, warm. Java never gives back what it took for another part.
-        with session.spark_session("bench"):
-            figures.extend(part(bench))
+    parts = {**{name: PARTS[name] for name in args.parts or PARTS}, "calibration": calibration.rows}
+    for name, part in parts.items():
+        try:
+            # The jobs of a part find a session, warm. Java never gives back what it took for another part.
+            with session.spark_session("bench"):
+                figures.extend(part(bench))
+        except Exception:  # the others are measured all the same
+            logging.exception("%s is broken", name)
+            yield name
 
 
 def _arg_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count, takewhile
 
 import numpy as np
 import pyarrow as pa
@@ -77,11 +78,10 @@ def score(model: str) -> float:
     inputs = {key: batch[key] for key in network.input}
     scorer = scoring.make_scorer(network, xla=takes_particles)
     scorer(inputs).numpy()
-    events, start = 0, time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
-        scorer(inputs).numpy()
-        events += size
-    return events / (time.perf_counter() - start)
+    start = time.perf_counter()
+    until_then = takewhile(lambda _: time.perf_counter() - start < SECONDS, count())
+    batches = sum(1 for _ in scoring.in_parallel(lambda _: scorer(inputs).numpy(), until_then))
+    return batches * size / (time.perf_counter() - start)
 
 
 def measure(events: int) -> float:
@@ -98,7 +98,7 @@ def measure(events: int) -> float:
     for place, scores in enumerate(test.scores.values()):
         for label in range(len(schema.SAMPLES)):
             passes = scores[:, label] >= found.thresholds[place, label, 0]
-            slices.summarise(sliced, passes, test.labels, test.weights)
+            slices.summarise(sliced, passes, test.labels, test.weights, schema.SAMPLES)
     permuted = {
         label: PermutedScores(tried, dict.fromkeys(schema.HIGH_LEVEL_FEATURES, np.log(scores[tried[::-1]])))
         for label, scores in test.scores.items()

@@ -1,18 +1,21 @@
-"""Scores of a dataset's events by a network, batch by batch: particles are never held for more than one batch."""
+"""Scores of a dataset's events by a network, batch by batch: particles are never held for more than a few."""
 
 from __future__ import annotations
 
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import keras
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from toposieve import latency
 from toposieve.config import TrainingConfig, load_config
@@ -49,8 +52,13 @@ from toposieve.training.sources import open_source
 BATCH_EVENTS = 256
 TABLE_BATCH_EVENTS = 8192
 """Of a model that takes no particles."""
+AT_ONCE = 2
+"""Batches that are scored: one of a recurrent model keeps one core busy, and .1 GB; one of the transformers, .6 GB."""
 XLA_EVENTS = 20_000
 """From this many events on, compiling a model for each padded length (1 s each) pays on CPU, for twice the speed."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
 
@@ -127,13 +135,18 @@ def score_split(data: TestData, run: ModelRun, model: keras.Model, scaling: Scal
     table = pa.concat_tables(read_tables(data.directory, data.manifest, split.name))
     meter, done, labels, logits = Meter(), 0, [], []
     share = Share(_batch_events(model))
+
+    def scored(batch: Batch) -> tuple[Floats, NDArray[np.int64]]:
+        real = np.asarray(batch["present"]) > 0
+        inputs = _rescaled({key: batch[key] for key in model.input}, data.scaling, scaling)
+        return scorer(inputs).numpy()[real], np.asarray(batch["label"])[real]
+
     with Cache() as cache:
-        for batch in ordered_batches(split, open_source(split, tuple(sorted(model.input)), cache), share):
-            real = np.asarray(batch["present"]) > 0
-            inputs = _rescaled({key: batch[key] for key in model.input}, data.scaling, scaling)
-            logits.append(scorer(inputs).numpy()[real])
-            labels.append(np.asarray(batch["label"])[real])
-            done += len(labels[-1])
+        batches = ordered_batches(split, open_source(split, tuple(sorted(model.input)), cache), share)
+        for found, of in in_parallel(scored, batches):
+            logits.append(found)
+            labels.append(of)
+            done += len(of)
             if meter.is_due() or done == split.events:
                 rate = meter.rate(done)
                 logger.info("%s: scored %d of %d events, %.0f events/s", run.label, done, split.events, rate)
@@ -237,12 +250,25 @@ def _in_batches(scorer: Scorer, inputs: Batch, size: int) -> Floats:
     """Scores of many events, (events, classes), in batches of one size: another one would be compiled for itself."""
     events = len(next(iter(inputs.values())))
     size = min(size, events)
-    found = [
-        scorer({key: values[np.arange(start, start + size) % events] for key, values in inputs.items()}).numpy()
-        for start in range(0, events, size)
-    ]
-    scores: Floats = np.concatenate(found)[:events]
-    return scores
+
+    def scored(start: int) -> Floats:
+        rows = np.arange(start, start + size) % events
+        found: Floats = scorer({key: values[rows] for key, values in inputs.items()}).numpy()
+        return found
+
+    return np.concatenate([*in_parallel(scored, range(0, events, size))])[:events]
+
+
+def in_parallel(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Results in the order of items, of which some are worked on at a time."""
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="score") as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _batch_events(model: keras.Model) -> int:
