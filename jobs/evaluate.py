@@ -108,6 +108,7 @@ def main(args: argparse.Namespace) -> None:
     config = cli.stage_config(args, EvaluationConfig)
     names, varied = _labels(args), _varied(args)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of each symbol that a font lacks
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of each length that it compiles for
     from toposieve.evaluation import inputs
     from toposieve.evaluation.search import read_searches, search_fingerprints
 
