@@ -4,7 +4,7 @@
 
 The model is that which is published and exported under --base, and the events are those selected there, again and
 again. Where nothing is (run `make demo`), models have random weights, and so do events have
-random features. Each second a line:
+random features. A version that is the only one is published under another number, too. Each second a line:
 
       s  events/s  decisions/s  p50 ms  p99 ms  behind  versions
       7       200          201      12      38       0  1:201
@@ -186,6 +186,9 @@ def copy_models(base: Key, copy: Key) -> list[int]:
         first = published.pointer.version
         contents = {first: read_portable(folder, first)}
         contents |= {other: read_portable(folder, other) for other in sorted(exported)[-2:] if other != first}
+        if len(contents) == 1:
+            print(f"version {first} is the only one: it is published as version {first + 1}, too")
+            contents[first + 1] = contents[first]
     else:
         print(f"nothing is published and exported under {base}: two models of random weights stand in")
         contents = {number: portable(name) for number, name in enumerate(("inclusive", "hlf"), 1)}
