@@ -1,5 +1,6 @@
 import os
 import re
+import threading
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -192,3 +193,17 @@ def test_a_model_damaged_within_is_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"model\.keras is no model that can be read .* train hlf again"):
         scoring.score(base, data.directory, run)
+
+
+def test_batches_are_scored_side_by_side_come_in_order_and_are_not_taken_long_before():
+    together = threading.Barrier(scoring.AT_ONCE, timeout=20)  # passed only by as many at a time
+    taken = []
+
+    def score(number: int) -> int:
+        together.wait()
+        return number
+
+    found = scoring.in_parallel(score, (taken.append(number) or number for number in range(4 * scoring.AT_ONCE)))
+    assert next(found) == 0
+    assert len(taken) == scoring.AT_ONCE + 1
+    assert list(found) == list(range(1, 4 * scoring.AT_ONCE))
