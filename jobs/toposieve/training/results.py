@@ -14,7 +14,7 @@ from typing import Any
 from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.io.content_folders import upload
 from toposieve.io.manifests import Manifest, OutputFile, Unit
-from toposieve.io.publication import Publication, is_up_to_date
+from toposieve.io.publication import TIMING_NAME, Publication, is_up_to_date
 from toposieve.io.store import Key
 from toposieve.training.architectures import build_model
 from toposieve.training.export import save_for_serving, save_standard
@@ -25,7 +25,6 @@ from toposieve.training.runs import (
     MODEL_FILE,
     SAVED_MODEL_DIRECTORY,
     SAVED_MODEL_FILE,
-    TIMING_FILE,
     copy_metrics,
     model_code,
     results_of,
@@ -47,7 +46,7 @@ def publish(task: Task, trained: Trained) -> None:
             manifest = publication.publish(manifest)
         copy_metrics(task.run_directory, manifest)
         write_saved_model(task.run_directory, manifest)
-        (task.run_directory / TIMING_FILE).write_text(_json(_timing(task, trained)))
+        (task.run_directory / TIMING_NAME).write_text(_json(_timing(task, trained)))
 
 
 def write_saved_model(directory: Key, manifest: Manifest) -> None:
