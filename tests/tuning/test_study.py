@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 from optuna.distributions import FloatDistribution
 
+from support.copying_store import copying_store
 from support.on_spark import run_here
 from support.training_data import key_of, write_dataset
-from toposieve.config import SearchConfig, load_config
+from toposieve.config import SearchConfig, TrainingConfig, load_config
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 from toposieve.training import loop
@@ -20,7 +21,7 @@ from toposieve.training.gang import gang_from_environment
 from toposieve.training.order import Share
 from toposieve.training.runs import BEST_FILE
 from toposieve.training.shards import Dataset, open_dataset
-from toposieve.tuning import study, trials
+from toposieve.tuning import fits, study, trials
 from toposieve.tuning.fits import fold_of
 from toposieve.tuning.spaces import space_of, training_config
 from toposieve.tuning.study import Candidate, Search
@@ -105,6 +106,24 @@ def test_a_trial_is_what_training_would_do(tmp_path: Path, dataset: Dataset) -> 
     assert resumed.histories == at_once.histories
     assert half.loss(1) == half.histories[0][0]["validation_loss"]
     assert group(2, half).events == group(2, None).events / 2
+
+
+def test_particles_of_a_store_elsewhere_are_searched_alike(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainingConfig(model="particle_sequence", batch_size=32, learning_rate=1.0, gru_units=2, seed=8)
+
+    def fitted(of: Dataset) -> Fitted:
+        fits._SOURCES.clear()  # they are known by what a dataset holds, not by where it lies
+        fits._MACHINES.clear()
+        [found] = trials.fit(Group(of, config, 1, 1, ((Trial(0, {}), None),), Key(str(tmp_path))))
+        return found
+
+    folder = Path(str(dataset.train.shards[0].key)).parents[2]
+    root, store = copying_store(folder.parent, monkeypatch)
+    elsewhere = open_dataset(root / folder.name)
+    assert fitted(elsewhere).histories == fitted(dataset).histories
+    assert store.fetched
 
 
 def test_operations_of_a_trial_are_deterministic(

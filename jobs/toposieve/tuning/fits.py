@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -137,6 +139,9 @@ class _Machine:
 
 _SOURCES: dict[tuple[str, str], dict[str, Source]] = {}
 _MACHINES: dict[tuple[str, str, int], _Machine] = {}
+_CACHES = ExitStack()
+"""Of all sources, until the process ends: a machine that is kept reads from those that it was made with."""
+atexit.register(_CACHES.close)
 
 
 def fit_trial(group: Group, trial: Trial, before: Fitted | None) -> Fitted:
@@ -164,7 +169,8 @@ def _machine(group: Group) -> _Machine:
     data, key = (dataset.fingerprint, config.model), (dataset.fingerprint, config.hash, group.folds)
     if data not in _SOURCES:
         _SOURCES.clear()
-        splits, inputs, cache = (dataset.train, dataset.validation), ARCHITECTURES[config.model].inputs, Cache(0)
+        splits, inputs = (dataset.train, dataset.validation), ARCHITECTURES[config.model].inputs
+        cache = _CACHES.enter_context(Cache())
         _SOURCES[data] = {split.name: open_source(split, inputs, cache) for split in splits}
     if key not in _MACHINES:
         if len(_MACHINES) == GRAPHS:
