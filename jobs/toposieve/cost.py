@@ -46,7 +46,7 @@ SHIPPED: dict[str, Costs] = {
     "ingest": Costs(fixed=6.4, file=2.6e-3, branch=193e-6, byte=0.18e-9),
     "store events": Costs(fixed=0.0, unit=0.05, event=180e-6, written=12_000),
     "select": Costs(fixed=6.6, branch=196e-6, unit=0.036, event=145e-6, written=12_000),
-    "prepare": Costs(fixed=7.3, event=219e-6, byte=5e-9, written=44_000),
+    "prepare": Costs(fixed=7.3, unit=3e-3, event=219e-6, byte=5e-9, written=44_000),
     "decide": Costs(fixed=7.0, unit=0.02, event=400e-6, written=60),
     "pile-up library": Costs(fixed=0.0, event=3e-3, written=4_000),
     "simulate qcd": Costs(unit=0.5, event=0.16, written=30_000),

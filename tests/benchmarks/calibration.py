@@ -24,7 +24,7 @@ TERMS = {
     "ingest": ("file", "branch", "byte"),
     "store events": ("unit", "event"),
     "select": ("file", "branch", "unit", "event"),
-    "prepare": ("byte", "event"),
+    "prepare": ("unit", "byte", "event"),
     **{name: ("event",) for name in SHIPPED if name.startswith(("simulate", "pile-up"))},
 }
 """Stage → what its cost depends on, besides the fixed part. All else is left at nothing."""

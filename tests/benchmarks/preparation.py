@@ -11,7 +11,7 @@ from benchmarks.inputs import Bench, Files
 from benchmarks.jobs import OBSERVATIONS, run_job
 from benchmarks.measure import Run, measured
 from benchmarks.profiling import profiled
-from benchmarks.selection import partitions, select
+from benchmarks.selection import partitions, select, select_units, units_partition
 from benchmarks.table import Figure, memory
 from toposieve import schema
 from toposieve.io.manifests import read_manifest
@@ -54,13 +54,24 @@ def rows(bench: Bench) -> Iterator[Figure]:
     name = f"  the same, CPU time of another event at {many.count:,} against {few.count:,}"
     yield Figure(name, ratio, "×", must=1.1, stretch=1.0, at_most=True)
     yield memory("  the same, peak memory", peak, 1000.0, 800.0)
-    yield _share_row(bench, large, many, many.fixed(few))
+    yield _share_row(bench, large, many.fixed(few))
+    yield _unit_row(bench, many.fixed(few), many.per_count(few))
     with profiled("selected → shards, time in", few.count) as figures:
         _measure(bench.base, small)
     yield from figures
 
 
-def _share_row(bench: Bench, large: Files, whole: Run, fixed: float) -> Figure:
+def _unit_row(bench: Bench, fixed: float, per_event: float) -> Figure:
+    """What a file of one or two events takes beside them."""
+    partition = units_partition(bench)
+    if not (bench.base / "selected" / partition.name).exists():
+        select_units(bench, bench.units)
+    run = _measure(bench.base, partition)
+    seconds = run.usage.cpu_seconds - fixed - per_event * run.count
+    return Figure(f"  the same, another unit, of {bench.units:,}", 1e3 * seconds / bench.units, "CPU-ms")
+
+
+def _share_row(bench: Bench, large: Files, fixed: float) -> Figure:
     """What few of many cost, against the same few alone, both without what each run costs."""
     alone = Files("alone", files=max(3, large.files // KEPT_SHARE))
     select_once(bench.base, alone)

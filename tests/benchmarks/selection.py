@@ -55,6 +55,17 @@ def select(base: Path, partition: Files, *options: str) -> Run:
     return Run(partition.total, usage)
 
 
+def units_partition(bench: Bench) -> Files:
+    """Few files, of which many units are made."""
+    return Files("units", files=4, events=max(EVENTS_PER_FILE, bench.units // 4))
+
+
+def select_units(bench: Bench, units: int) -> Run:
+    """Ingest and select that partition in so many units."""
+    partition = units_partition(bench)
+    return select(bench.base, partition, f"--set=entries_per_unit={partition.total // units}")
+
+
 def remove(base: Path, partition: Files) -> None:
     """Make room."""
     for folder in base.glob(f"*/{partition.name}"), base.glob(f"raw/*/{partition.name}"):
@@ -100,14 +111,8 @@ def _wide_rows(bench: Bench) -> Iterator[Figure]:
 
 
 def _unit_rows(bench: Bench) -> Iterator[Figure]:
-    partition = Files("units", files=4, events=max(EVENTS_PER_FILE, bench.units // 4))
-    write_files(bench.base, partition)
-    runs = []
-    for units in (bench.units // 10, bench.units // 2, bench.units):
-        run = select(bench.base, partition, f"--set=entries_per_unit={partition.total // units}")
-        runs.append(Run(units, run.usage))
-    remove(bench.base, partition)
-    few, half, many = runs
+    sizes = (bench.units // 10, bench.units // 2, bench.units)
+    few, half, many = (Run(units, select_units(bench, units).usage) for units in sizes)
     yield Figure(f"ROOT → selected, another unit, of {many.count:,}", 1e3 * many.per_count(few), "CPU-ms")
     ratio = many.per_count(half) / half.per_count(few)
     name = f"  the same, at {many.count:,} units against {few.count:,}"

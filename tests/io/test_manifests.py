@@ -96,6 +96,13 @@ def test_stubs_and_what_a_crash_left_empty_are_passed_over(folder: Key) -> None:
     assert newest_sources(folder) == ["a"]
 
 
+def test_what_is_larger_than_a_stub_is_not_tried_as_one(folder: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why it is none would be told with all that it holds: 800 MB of memory for 40,000 units."""
+    put(folder, 1, "a" * manifests.STUB_BYTES)
+    monkeypatch.setattr(manifests.Stub, "model_validate_json", lambda _: pytest.fail("tried"))
+    assert newest_sources(folder) == ["a" * manifests.STUB_BYTES]
+
+
 def test_a_manifest_that_is_swept_while_it_is_looked_for_has_a_successor(
     folder: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,9 @@ OLDEST_NAME = "manifest.json"
 _NAME = re.compile(r"manifest-(\d{6,})\.json")
 _CHUNK_BYTES = 1 << 20
 _UNFINISHED_SECONDS = 10
+STUB_BYTES = 500
+"""No manifest is as small; no stub is larger."""
+
 _Name = TypeVar("_Name", str, tuple[str, int, int])
 _Value = TypeVar("_Value")
 
@@ -337,6 +340,8 @@ def parse_manifest(content: bytes, key: Key) -> Manifest | None:
 
 def read_stub(content: bytes) -> Stub | None:
     """A stub from its bytes, or None where they are none."""
+    if len(content) > STUB_BYTES:  # to say why it is none would take thirty times its size
+        return None
     try:
         return Stub.model_validate_json(content)
     except ValidationError:

@@ -10,15 +10,12 @@ from itertools import pairwise
 from toposieve.io import manifests
 from toposieve.io.heartbeats import SWEEP, SWEEP_SECONDS, Heartbeat, any_fresh, others
 from toposieve.io.history import date, describe
-from toposieve.io.manifests import Manifest, manifest_name
+from toposieve.io.manifests import STUB_BYTES, Manifest, manifest_name
 from toposieve.io.names import is_ours
 from toposieve.io.store import Key, Stat
 
 KEPT_HOURS = 24.0
 """Age at which a sweep takes what no manifest in use lists; time enough to read what it replaced."""
-
-STUB_BYTES = 500
-"""No manifest is as small; no stub is larger."""
 
 BATCH = 1000
 """Objects removed at a time."""
