@@ -84,7 +84,7 @@ class IngestConfig(StageConfig):
     """How ROOT files are cut into units of work."""
 
     entries_per_unit: int = Field(default=10_000, ge=1)
-    """Entries of a file that one task reads at a time, and one Parquet file holds."""
+    """Most entries of a file in one unit of work, fewer where they are large: a task holds all that it selects."""
     store_events: bool = Field(default=False, exclude=True)
     """Store every event's needed leaves as Parquet, as large as the ROOT files: for those who will select many times,
     with other cuts. The selection is the same either way."""
@@ -155,7 +155,7 @@ class PreparationConfig(StageConfig):
     max_events_per_class: int | None = Field(default=None, ge=1)
     """Keep at most this many events of each class; empty keeps all."""
     events_per_shard: int = Field(default=4_000, ge=1)
-    """Most events in one shard; the task that writes it holds all of them, 25 kB each."""
+    """Most events in one shard, fewer where they are large: the task that writes it holds all, 38 bytes a particle."""
     parquet: bool = False
     """Write every shard as Parquet too."""
     effective_events_min: float = Field(default=0.01, ge=0, le=1, exclude=True)

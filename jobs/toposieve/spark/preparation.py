@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from toposieve import schema
 from toposieve.assignment import NOT_KEPT, TRAIN, find_cuts
+from toposieve.config import PreparationConfig
 from toposieve.io.datasets import (
     SCALING_NAME,
     DatasetConfig,
@@ -44,6 +45,9 @@ from toposieve.spark.preparation_passes import (
 from toposieve.spark.run import Watch
 from toposieve.weights import WeightSums
 
+SHARD_BYTES = 256_000_000
+"""Most bytes of a shard's events, as they are stored by the selection; its task holds them unpacked, twice as large."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +73,8 @@ def prepare(
     Raises:
         InvalidInputError: A selected file is missing or altered, or there are too few events.
     """
-    config, units = dataset.preparation, inputs.units
+    units = inputs.units
+    config = with_bounded_shards(dataset.preparation, units)
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     sizes = class_sizes(available, config)
     splits = split_sizes(sizes, config)
@@ -91,6 +96,13 @@ def prepare(
     in_order = [shards[number] for number in sorted(shards)]
     weights = kept_weights(reports, units, inputs.classes)
     return DatasetContent(shards=in_order, scaling=scaling_file, sizes=splits, weights=weights)
+
+
+def with_bounded_shards(config: PreparationConfig, units: Sequence[SelectedUnit]) -> PreparationConfig:
+    """The same configuration, with fewer events in a shard where they are so large that a task could not hold them."""
+    events, size = sum(unit.events for unit in units), sum(file.bytes for each in units for file in each.unit.outputs)
+    most = max(1, SHARD_BYTES * events // max(1, size))
+    return config.model_copy(update={"events_per_shard": min(config.events_per_shard, most)})
 
 
 @contextmanager
