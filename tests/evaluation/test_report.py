@@ -51,6 +51,8 @@ def test_summary_names_the_best_models_and_what_limits_them(metrics):
         last["background"]["wjets"] |= {"false_positive_rate": 0.0, "upper_limit_95": 0.05}
         values["rate_budgets"]["ttbar"][0]["true_positive_rate"] = kept
     metrics["differences"][0]["accuracy"] = {"value": -0.1, "error": 0.04, "total_error": 0.06}
+    background = metrics["differences"][0]["working_points"]["ttbar"][-1]["background"]  # of inclusive less hlf
+    background["qcd"], background["wjets"] = ({"value": -0.02, "error": error} for error in (0.004, 0.02))
     metrics["test"]["wjets"]["effective_events"] = 30.0
     lines = summary_of(report.render(metrics, TIMES, IMAGES))
     assert lines[0] == (
@@ -64,6 +66,30 @@ def test_summary_names_the_best_models_and_what_limits_them(metrics):
     assert lines[-1].startswith(
         "The fewest test events are those of wjets, worth 30: a share of it below about 1 in 10"
     )
+
+
+@pytest.mark.parametrize(
+    ("errors", "alike"),
+    [
+        ([{"error": 0.001, "total_error": 0.004}, {"error": 0.001, "total_error": 0.02}], False),
+        ([{"error": 0.001, "total_error": 0.02}, {"error": 0.001, "total_error": 0.02}], True),
+        ([{"error": 0.02}, {"error": 0.02, "total_error": None}], True),
+    ],
+    ids=["one beyond", "none beyond", "one seed"],
+)
+def test_what_a_trigger_pays_is_compared_with_its_whole_error(metrics, errors, alike):
+    """In the first words, and in a table."""
+    for model, passing in (("hlf", 0.02), ("inclusive", 0.01)):
+        metrics["models"][model]["working_points"]["ttbar"][-1]["false_positive_rate"] = passing
+    (difference,) = metrics["differences"]
+    assert (difference["model"], difference["reference"]) == ("inclusive", "hlf")
+    point = difference["working_points"]["ttbar"][-1]
+    point["background"] = {name: {"value": -0.02, **of} for name, of in zip(("qcd", "wjets"), errors, strict=True)}
+    page = report.render(metrics, TIMES, IMAGES)
+    (line,) = (each for each in summary_of(page) if each.startswith("To keep 99 % of ttbar"))
+    assert ("Not more by twice the error of the difference: hlf." in line) == alike
+    shown = [f"+0.0200 ± {of.get('total_error') or of['error']:.4f}" for of in errors]
+    assert ["hlf", *shown] in cells_of(section_of(page, "roc"))
 
 
 def test_summary_does_not_call_models_alike_whose_difference_is_beyond_its_error(metrics):

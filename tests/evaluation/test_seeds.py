@@ -46,6 +46,11 @@ def difference(model, reference):
         "reference": reference,
         "auc": {"ttbar": {"value": 0.1, "error": 0.004}},
         "accuracy": {"value": 0.1, "error": 0.006},
+        "working_points": {
+            "ttbar": [
+                {"target": target, "background": {"qcd": {"value": 0.02, "error": 0.008}}} for target in (0.9, 0.99)
+            ]
+        },
     }
 
 
@@ -72,6 +77,20 @@ def test_differences_have_both_errors_in_quadrature(groups):
     assert measured["training_error"] == pytest.approx(training)
     assert measured["total_error"] == pytest.approx((training**2 + 0.004**2) ** 0.5)
     assert with_errors["accuracy"]["total_error"] == pytest.approx((training**2 / 4 + 0.006**2) ** 0.5)
+
+
+def test_differences_of_what_passes_have_both_errors_where_two_seeds_of_each_have_the_same_target(groups):
+    models = {"a": results(0.9, 0.1), "b": results(0.9, 0.3), "c": results(0.8, 0.2), "d": results(0.8, 0.3)}
+    (with_errors,) = seeds.with_training_errors(
+        [difference("a", "c")], seeds.summarise(models, [["a", "b"], ["c", "d"]])
+    )
+    first, last = (point["background"]["qcd"] for point in with_errors["working_points"]["ttbar"])
+    training = (0.2**2 / 2 + 0.1**2 / 2) ** 0.5
+    assert first["training_error"] == pytest.approx(training)
+    assert first["total_error"] == pytest.approx((training**2 + 0.008**2) ** 0.5)
+    assert last == {"value": 0.02, "error": 0.008, "training_error": None, "total_error": None}
+    (with_errors,) = seeds.with_training_errors([difference("a", "c")], groups)  # one seed of c and d has no rate
+    assert with_errors["working_points"]["ttbar"][0]["background"]["qcd"]["total_error"] is None
 
 
 def test_a_run_without_other_seeds_has_no_known_error_of_training(groups):

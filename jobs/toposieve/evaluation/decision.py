@@ -10,6 +10,8 @@ from toposieve.evaluation.page import Section, Table
 from toposieve.evaluation.table import format_value
 
 Metrics = Mapping[str, Any]
+Excess = Mapping[str, float | None]
+"""A difference of false-positive rates, and its error."""
 
 
 def summary(metrics: Metrics) -> list[str]:
@@ -52,19 +54,57 @@ def _as_good(metrics: Metrics, best: str) -> str:
 
 def _best_trigger(metrics: Metrics, sample: str) -> str:
     """The model that lets least through at the last working point of a class, and the best within the first budget."""
-    models, target = metrics["models"], max(metrics["configuration"]["evaluation"]["working_points"])
-    points = {
+    target = _last_target(metrics)
+    best = _best_at(metrics, sample, target)
+    if best is None:
+        return ""
+    point = _points_at(metrics, sample, target)[best]
+    passing = ", ".join(_one_in(of, name) for name, of in point["background"].items())
+    keeping = f"To keep {100 * target:g} % of {sample}, {best} lets the least through: {passing}."
+    alike = [
+        model
+        for model, excess in _excesses(metrics, sample, target, best).items()
+        if all(of["value"] is None or of["error"] is None or of["value"] < 2 * of["error"] for of in excess.values())
+    ]
+    also = f" Not more by twice the error of the difference: {', '.join(alike)}." if alike else ""
+    return keeping + also + _within_budget(metrics["models"], sample)
+
+
+def _last_target(metrics: Metrics) -> float:
+    """The largest true-positive rate that is asked for."""
+    return float(max(metrics["configuration"]["evaluation"]["working_points"]))
+
+
+def _points_at(metrics: Metrics, sample: str, target: float) -> dict[str, Metrics]:
+    return {
         model: point
-        for model, values in models.items()
+        for model, values in metrics["models"].items()
         for point in values["working_points"][sample]
         if point["target"] == target and point["false_positive_rate"] is not None
     }
-    best = _best(points, lambda point: -point["false_positive_rate"])
-    if best is None:
-        return ""
-    passing = ", ".join(_one_in(of, name) for name, of in points[best]["background"].items())
-    keeping = f"To keep {100 * target:g} % of {sample}, {best} lets the least through: {passing}."
-    return keeping + _within_budget(models, sample)
+
+
+def _best_at(metrics: Metrics, sample: str, target: float) -> str | None:
+    return _best(_points_at(metrics, sample, target), lambda point: -point["false_positive_rate"])
+
+
+def _excesses(metrics: Metrics, sample: str, target: float, best: str) -> dict[str, dict[str, Excess]]:
+    """Every other model → background → how much more of it passes than by the best one, with its whole error."""
+    found = {}
+    for one in metrics["differences"]:
+        if best in (one["model"], one["reference"]):
+            other, sign = (one["model"], 1) if one["reference"] == best else (one["reference"], -1)
+            [point] = (point for point in one["working_points"][sample] if point["target"] == target)
+            found[other] = {name: _signed(of, sign) for name, of in point["background"].items()}
+    return found
+
+
+def _signed(difference: Metrics, sign: int) -> Excess:
+    value = difference["value"]
+    return {
+        "value": None if value is None else sign * value,
+        "error": difference.get("total_error") or difference["error"],
+    }
 
 
 def _one_in(measured: Metrics, name: str) -> str:
@@ -94,8 +134,26 @@ WORKING_POINTS = (
 
 
 def working_points(metrics: Metrics) -> list[Table]:
-    """A table for each class: what its thresholds keep, and let through of each other process."""
-    return [_points_for(metrics, sample) for sample in metrics["classes"]]
+    """Tables of each class: what its thresholds keep, and let through of each other process, also beyond the best."""
+    tables = []
+    for sample in metrics["classes"]:
+        tables += [_points_for(metrics, sample), *_excess_for(metrics, sample)]
+    return tables
+
+
+def _excess_for(metrics: Metrics, sample: str) -> list[Table]:
+    target = _last_target(metrics)
+    best = _best_at(metrics, sample, target)
+    excesses = _excesses(metrics, sample, target, best) if best else {}
+    if not excesses:
+        return []
+    others = [name for name in metrics["classes"] if name != sample]
+    rows = [[model, *(format_value(of[name], "+") for name in others)] for model, of in excesses.items()]
+    caption = (
+        f"What others let through more than {best} where {100 * target:g} % of {sample} are wanted: differences of "
+        "false-positive rates, with the errors of the test sample, and of training where seeds tell it"
+    )
+    return [Table(caption, ["model", *others], rows)]
 
 
 def _points_for(metrics: Metrics, sample: str) -> Table:

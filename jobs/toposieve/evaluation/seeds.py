@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,20 +109,38 @@ def with_training_errors(
 def _with_training_error(
     difference: Mapping[str, Any], group: Mapping[str, Any] | None, reference: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    both = [one for one in (group, reference) if one is not None]
-    if len(both) < 2:
-        unknown = {"auc": {key: {"spread": None} for key in difference["auc"]}, "accuracy": {"spread": None}}
-        both = [unknown, unknown]
+    def with_total(measured: Mapping[str, Any], find: Callable[[Mapping[str, Any]], float | None]) -> dict[str, Any]:
+        training = in_quadrature(*(None if of is None else find(of) for of in (group, reference)))
+        return {**measured, "training_error": training, "total_error": in_quadrature(measured["error"], training)}
+
     return {
         **difference,
         "auc": {
-            sample: _with_total(measured, *(one["auc"][sample]["spread"] for one in both))
+            sample: with_total(measured, partial(_area_spread, sample))
             for sample, measured in difference["auc"].items()
         },
-        "accuracy": _with_total(difference["accuracy"], *(one["accuracy"]["spread"] for one in both)),
+        "accuracy": with_total(difference["accuracy"], lambda of: of["accuracy"]["spread"]),
+        "working_points": {
+            sample: [
+                {
+                    **point,
+                    "background": {
+                        other: with_total(measured, partial(_rate_spread, sample, point["target"], other))
+                        for other, measured in point["background"].items()
+                    },
+                }
+                for point in points
+            ]
+            for sample, points in difference["working_points"].items()
+        },
     }
 
 
-def _with_total(measured: Mapping[str, Any], *spreads: float | None) -> dict[str, Any]:
-    training = in_quadrature(*spreads)
-    return {**measured, "training_error": training, "total_error": in_quadrature(measured["error"], training)}
+def _area_spread(sample: str, group: Mapping[str, Any]) -> float | None:
+    spread_of: float | None = group["auc"][sample]["spread"]
+    return spread_of
+
+
+def _rate_spread(sample: str, target: float, other: str, group: Mapping[str, Any]) -> float | None:
+    points = group["false_positive_rate"][sample]  # none where no threshold was found
+    return next((point[other]["spread"] for point in points if point["target"] == target), None)
