@@ -45,7 +45,7 @@ from toposieve.config import EvaluationConfig
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.table import format_table
 from toposieve.io.content_folders import upload
-from toposieve.io.manifests import Manifest, Unit
+from toposieve.io.manifests import Manifest, Unit, read_manifest_if_any
 from toposieve.io.names import path_key
 from toposieve.io.publication import Publication, check_same_config, is_up_to_date, write_timing
 from toposieve.io.sample_cross_sections import cross_sections
@@ -110,21 +110,48 @@ def main(args: argparse.Namespace) -> None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of each symbol that a font lacks
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of each length that it compiles for
     from toposieve.evaluation import inputs
-    from toposieve.evaluation.search import read_searches, search_fingerprints
 
     logger.info("input %s and the runs %s, output %s", dataset, ", ".join(names.values()), directory)
     data = inputs.open_test_data(dataset)
     _check_processes(config, data)
-    kept = _shown(directory) if args.keep_labels else {}
+    while (missing := _evaluate(args, config, base, directory, data, names, varied)) is None:
+        logger.info("another run has published %s meanwhile: once more, with the labels that it has now", directory)
+        args.recompute = False  # that is done
+    logger.info("results:\n\n%s\n", format_table(json.loads((directory / METRICS_NAME).read_text())))
+    logger.info("report: %s", directory / REPORT_NAME)
+    if missing:
+        raise InvalidInputError(
+            f"{directory / REPORT_NAME} is without {', '.join(missing)}, whose training failed: "
+            "train it again, and evaluate it with --keep-labels"
+        )
+
+
+def _evaluate(
+    args: argparse.Namespace,
+    config: EvaluationConfig,
+    base: Key,
+    directory: Key,
+    data: TestData,
+    names: Mapping[str, str],
+    varied: Mapping[str, str],
+) -> list[str] | None:
+    """Make the report unless it is there: labels that are missing in it; None if what it was to keep has changed."""
+    from toposieve.evaluation import inputs
+    from toposieve.evaluation.search import read_searches, search_fingerprints
+
+    before = read_manifest_if_any(directory) if args.keep_labels else None
+    kept = _shown(directory, before) if args.keep_labels else {}
     runs = inputs.open_runs(base, data, names, _runs(kept))
     searches = read_searches(base, [path_key("--studies", each) for each in args.studies], kept.get("search", ()))
     missing = [label for label in args.missing if label not in (run.label for run in runs)]
     if not runs:
         raise InvalidInputError(f"nothing to evaluate: the training of {', '.join(missing)} failed; see its log")
-    _score(base, dataset, runs, recompute=args.recompute)
+    _score(base, data.directory, runs, recompute=args.recompute)
     others = _score_others(base, data, runs, varied)
     fingerprints = inputs.input_fingerprints(base, data, runs, missing, others) | search_fingerprints(searches)
     with cli.publication(args, directory) as publication:
+        if args.keep_labels and publication.previous != before:
+            return None
         check_same_config(directory, publication.previous, config.hash, replace=args.replace)
         manifest = None if args.recompute else _finished(publication, config, fingerprints)
         if manifest is None:
@@ -134,13 +161,7 @@ def main(args: argparse.Namespace) -> None:
             _write_page(base, directory, manifest, data, runs)
         else:
             logger.info("%s is complete and its inputs are unchanged: nothing to do", directory)
-    logger.info("results:\n\n%s\n", format_table(json.loads((directory / METRICS_NAME).read_text())))
-    logger.info("report: %s", directory / REPORT_NAME)
-    if missing:
-        raise InvalidInputError(
-            f"{directory / REPORT_NAME} is without {', '.join(missing)}, whose training failed: "
-            "train it again, and evaluate it with --keep-labels"
-        )
+    return missing
 
 
 def _check_processes(config: EvaluationConfig, data: TestData) -> None:
@@ -198,10 +219,12 @@ def _named(option: str, texts: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _shown(directory: Key) -> dict[str, Any]:
-    """What the report that is there shows."""
-    metrics = directory / METRICS_NAME
-    shown: dict[str, Any] = json.loads(metrics.read_text()) if metrics.stat() else {}
+def _shown(directory: Key, manifest: Manifest | None) -> dict[str, Any]:
+    """What the report that is published shows: the page may be older by a moment."""
+    listed = [file.path for file in manifest.outputs()] if manifest else []
+    metrics = [path for path in listed if path.endswith(f"/{METRICS_NAME}")] + [METRICS_NAME]
+    found = next((directory / path for path in metrics if (directory / path).stat()), None)
+    shown: dict[str, Any] = json.loads(found.read_text()) if found else {}
     return shown
 
 

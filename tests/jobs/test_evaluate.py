@@ -311,6 +311,31 @@ def test_a_report_keeps_its_labels_and_searches_if_asked_to(copy, monkeypatch):
         run_job(copy, "--labels", runs_of(copy)["hlf"])
 
 
+def test_labels_that_another_run_publishes_meanwhile_are_kept(copy, monkeypatch, caplog):
+    run, score = runs_of(copy)["hlf"].partition("=")[2], evaluate._score
+
+    def another_is_faster(*given, **options):
+        monkeypatch.setattr(evaluate, "_score", score)
+        run_job(copy, "--labels", f"first={run}", "--keep-labels")
+        score(*given, **options)
+
+    monkeypatch.setattr(evaluate, "_score", another_is_faster)
+    with caplog.at_level("INFO"):
+        run_job(copy, "--labels", f"second={run}", "--keep-labels")
+    assert f"another run has published {copy / 'reports' / 'demo'} meanwhile: once more" in caplog.text
+    assert labels_in(copy) == ["first", "hlf", "second", "inclusive"]
+
+
+def test_what_is_kept_is_what_was_published_whatever_the_page_shows(copy):
+    """The run that published it ended before it had written the page."""
+    run, report = runs_of(copy)["hlf"].partition("=")[2], copy / "reports" / "demo"
+    old = (report / "metrics.json").read_bytes()
+    run_job(copy, "--labels", f"first={run}", "--keep-labels")
+    (report / "metrics.json").write_bytes(old)
+    run_job(copy, "--labels", f"second={run}", "--keep-labels")
+    assert labels_in(copy) == ["first", "hlf", "second", "inclusive"]
+
+
 def test_scores_are_published_once(copy, monkeypatch):
     shutil.rmtree(copy / "reports")
     monkeypatch.setattr("toposieve.evaluation.scoring.load_model", mark_as_made)
