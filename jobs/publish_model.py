@@ -11,7 +11,8 @@ the next number, and compares it with what is published; a model that is a versi
 shows what would change: areas, rates and rejections, and the slices of events that got worse. The log has it as a table
 and once more as one line of JSON, after "comparison: ". `decide` publishes the version if the configured rules are met,
 and leaves the published one otherwise; who, when and why are kept, and `list` shows them. `rollback` publishes again
-what was published before the present version, or --version; tried again with the same --order, it changes nothing.
+what was published before the present version, or --version, and a second one what was before that; tried again with the
+same --order, it changes nothing.
 """
 
 from __future__ import annotations

@@ -107,6 +107,20 @@ def test_rollback_goes_to_what_was_published_before(folder):
     assert (last.version, last.action, last.who) == (1, "rollback", "bob")
 
 
+def test_a_second_rollback_goes_further_back(base, folder, tmp_path):
+    write_base(tmp_path, gru={"auc": 0.98})
+    assert registry.register(base, "topology", "r", "gru") == 3
+    for version in (1, 2, 3):
+        registry.publish(folder, version, "ada", "x")
+    for _ in range(2):
+        registry.rollback(folder, "bob", "worse")
+    with pytest.raises(InvalidInputError, match=r"nothing was published before but what was left .*--version \(2, 3\)"):
+        registry.rollback(folder, "bob", "worse")
+    registry.rollback(folder, "bob", "it was good after all", version=3)
+    registry.rollback(folder, "bob", "it was not")
+    assert [act.pointer.version for act in registry.history(folder)] == [1, 2, 3, 2, 1, 3, 1]
+
+
 def test_a_rollback_that_is_tried_again_does_not_swing_back(folder):
     for version in (1, 2):
         registry.publish(folder, version, "ada", "x")

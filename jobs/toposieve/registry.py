@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -165,6 +166,8 @@ def publish(
 def rollback(folder: Key, who: str, why: str, *, version: int | None = None, order: str | None = None) -> int:
     """Publish again what was published before the present version, or the version given; else as :func:`publish`.
 
+    What was left by going back does not come again: after 1, 2 and 3, back to 2 and back again is 1.
+
     Args:
         folder: The registry's folder of a name.
         who: Who decides.
@@ -182,16 +185,33 @@ def rollback(folder: Key, who: str, why: str, *, version: int | None = None, ord
     for number, pointer in past:
         if order is not None and pointer.order == order:
             return number
-    present = past[-1].pointer.version if past else None
-    earlier = [each.pointer.version for each in past if each.pointer.version != present]
+    standing = _standing(past)
+    earlier = {each.pointer.version for each in past} - set(standing[-1:])
+    known = ", ".join(map(str, sorted(earlier)))
     if not earlier:
         raise InvalidInputError(f"{folder / PUBLISHED}: nothing was published before; publish another version instead")
-    chosen = earlier[-1] if version is None else version
+    if version is None and len(standing) < 2:
+        raise InvalidInputError(
+            f"{folder / PUBLISHED}: nothing was published before but what was left by going back: give --version "
+            f"({known})"
+        )
+    chosen = standing[-2] if version is None else version
     if chosen not in earlier:
-        known = ", ".join(map(str, sorted(set(earlier))))
         raise InvalidInputError(f"{folder / PUBLISHED}: version {chosen} was not published before; choose of {known}")
     pointer = Pointer(version=chosen, action="rollback", who=who, when=_now(), why=why, order=order)
     return _point(folder, pointer, past[-1].number)
+
+
+def _standing(past: Sequence[Published]) -> list[int]:
+    """The published version, last, after those that it came after; without what was left by going back."""
+    versions: list[int] = []
+    for _, act in past:
+        if act.action == "rollback" and act.version in versions:
+            while versions[-1] != act.version:
+                versions.pop()
+        elif versions[-1:] != [act.version]:
+            versions.append(act.version)
+    return versions
 
 
 def history(folder: Key) -> list[Published]:
