@@ -74,3 +74,19 @@ def test_a_slice_is_worse_beyond_both_intervals_only(versions, candidate, worse)
 )
 def test_rules_decide(versions, rules, candidate, accepted):
     assert compare(*versions(candidate, {}), PublicationConfig(**rules))["accepted"] is accepted
+
+
+def test_a_candidate_that_lacks_a_class_is_not_accepted_and_shows_it(versions):
+    candidate, published = versions({}, {})
+    for of in (candidate.metrics["auc"], candidate.thresholds["ttbar"][0]["background"]):
+        del of["wjets"]
+    found = compare(candidate, published, PublicationConfig())
+    assert not found["accepted"]
+    unmet = [rule for rule in found["rules"] if not rule["met"]]
+    assert [(rule["rule"], rule["found"]) for rule in unmet] == [
+        ("wjets is told apart, as by the published model", "no such class")
+    ]
+    gone = [row["what"] for row in found["changes"] if row["candidate"] is None]
+    assert gone == ["AUC wjets", "ttbar at 0.95: wjets rate", "ttbar at 0.95: wjets rejection"]
+    rows = [line.rsplit(maxsplit=3) for line in format_comparison(found).splitlines()]
+    assert ["AUC wjets", "n/a", "0.95", "n/a"] in rows

@@ -22,7 +22,8 @@ def compare(candidate: Version, published: Version | None, config: PublicationCo
         config: Rules.
 
     Returns:
-        ``changes``: a row for each AUC, false-positive rate, rejection and rate, with both values and the difference;
+        ``changes``: a row for each AUC, false-positive rate, rejection and rate of either, with both values and the
+        difference, None where one has none;
         ``worse_slices``: where the candidate is worse beyond both intervals; ``rules``: each with whether it is
         ``met``; ``accepted``: whether all are. Ready for JSON.
     """
@@ -61,8 +62,9 @@ def _dataset(version: Version) -> set[str]:
 
 
 def _changes(candidate: Version, published: Version | None) -> Iterator[Json]:
-    for what, value in _quantities(candidate).items():
-        other = _quantities(published).get(what) if published else None
+    now, then = _quantities(candidate), _quantities(published) if published else {}
+    for what in now | then:
+        value, other = now.get(what), then.get(what)
         difference = None if value is None or other is None else value - other
         yield {"what": what, "candidate": value, "published": other, "difference": difference}
 
@@ -112,6 +114,9 @@ def _rules(candidate: Version, published: Version | None, config: PublicationCon
         yield {"rule": f"AUC {name} at least {config.auc_min}", "met": met, "found": _number(value)}
         if published is not None:
             yield _no_worse(name, auc, published.metrics["auc"].get(name, NONE), config.auc_errors)
+    for name in published.metrics["auc"] if published else NONE:
+        if name not in candidate.metrics["auc"]:
+            yield {"rule": f"{name} is told apart, as by the published model", "met": False, "found": "no such class"}
     if config.rate_max is not None:
         point = _point(candidate, config)
         hertz = _hertz(point) if point else None
