@@ -37,6 +37,25 @@ def test_it_says_what_would_change(versions):
     assert ["ttbar at 0.95: qcd rate", "0.02", "0.05", "-0.03"] in rows
 
 
+def test_every_working_point_is_a_quantity_of_its_own(versions):
+    both = versions({"hertz": 30.0}, {})
+    for version in both:
+        (point,) = version.thresholds["ttbar"]
+        hertz = point["rate"]["total"]["value"]
+        version.thresholds["ttbar"] = [
+            {"target": target, "rate": {"total": {"value": hertz + place}}}
+            for place, target in enumerate((0.9, 0.99, 0.994, 0.999))
+        ]
+    rows = {row["what"]: row["candidate"] for row in compare(*both, PublicationConfig())["changes"]}
+    hertz = {what: value for what, value in rows.items() if what.endswith("Hz")}
+    assert hertz == {
+        "ttbar at 0.90: total Hz": 30.0,
+        "ttbar at 0.99: total Hz": 31.0,
+        "ttbar at 0.994: total Hz": 32.0,
+        "ttbar at 0.999: total Hz": 33.0,
+    }
+
+
 def test_a_first_candidate_is_compared_with_nobody(versions):
     candidate, _ = versions({}, {})
     found = compare(candidate, None, PublicationConfig())

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toposieve.config import PublicationConfig
+from toposieve.evaluation.table import format_target
 from toposieve.registry import Version
 
 Json = dict[str, Any]
@@ -73,7 +74,7 @@ def _quantities(version: Version) -> dict[str, float | None]:
     found = {f"AUC {name}": auc["value"] for name, auc in version.metrics["auc"].items()}
     for signal, points in version.thresholds.items():
         for point in points:
-            at = f"{signal} at {point['target']:.2f}"
+            at = f"{signal} at {format_target(point['target'])}"
             for process, passing in point.get("background", NONE).items():
                 found[f"{at}: {process} rate"] = passing["false_positive_rate"]
                 found[f"{at}: {process} rejection"] = passing["rejection"]

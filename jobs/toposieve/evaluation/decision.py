@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from toposieve.evaluation.page import Section, Table
-from toposieve.evaluation.table import format_value
+from toposieve.evaluation.table import format_target, format_value
 
 Metrics = Mapping[str, Any]
 Excess = Mapping[str, float | None]
@@ -159,7 +159,12 @@ def _excess_for(metrics: Metrics, sample: str) -> list[Table]:
 def _points_for(metrics: Metrics, sample: str) -> Table:
     others = [name for name in metrics["classes"] if name != sample]
     rows = [
-        [model, f"{point['target']:.2f}", *_kept(point), *(_background(point["background"][name]) for name in others)]
+        [
+            model,
+            format_target(point["target"]),
+            *_kept(point),
+            *(_background(point["background"][name]) for name in others),
+        ]
         for model, values in metrics["models"].items()
         for point in values["working_points"][sample]
     ]

@@ -34,6 +34,15 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join([lines[0], "-" * len(max(lines, key=len)), *lines[1:], "", _caption(metrics)])
 
 
+def format_target(target: float) -> str:
+    """A working point's share with two decimals, or with all that it has: no two have one name.
+
+    >>> format_target(0.9), format_target(0.994), format_target(0.9999)
+    ('0.90', '0.994', '0.9999')
+    """
+    return max(f"{target:.2f}", str(target), key=len)
+
+
 def format_value(quantity: Mapping[str, float | None], sign: str = "") -> str:
     """A value with its error to four decimals; "n/a" where it is undefined.
 
