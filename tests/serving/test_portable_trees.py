@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from support.serving_data import make_scaling, metadata
+from support.serving_data import POINTS, make_scaling, metadata
 from toposieve.models import TREE_MODELS
 from toposieve.registry import describe_features
 from toposieve.serving.exports import units_of
@@ -85,6 +85,20 @@ def test_scores_are_the_logarithms_of_the_probabilities(model, events, fitted):
     expected = MODELS[model].load(fitted[model])(features)
     assert np.ptp(expected, axis=0).min() > 0.2
     found = Scorer(trees_to_onnx(model, fitted[model], make_scaling(), metadata("hlf")), 1)
+    np.testing.assert_allclose(found.logits(events[0], *NO_PARTICLES), np.log(expected), rtol=0, atol=5e-6)
+
+
+def test_xgboost_of_two_classes_gives_both_probabilities(events):
+    features, labels = make_scaling().apply_high_level(events[0]), events[1] == 2
+    boosted = xgboost.train(
+        {"objective": "binary:logistic", "nthread": 1, "seed": 1}, xgboost.DMatrix(features, labels), ROUNDS
+    )
+    content = bytes(boosted.save_raw("json"))
+    expected = MODELS["xgboost"].load(content)(features)
+    assert expected.sum(axis=1) == pytest.approx(1)
+    assert expected[labels, 1].mean() > 0.7 > 0.4 > expected[~labels, 1].mean()
+    said = metadata("hlf", classes=("rest", "wjets"), thresholds=dict.fromkeys(("rest", "wjets"), POINTS))
+    found = Scorer(trees_to_onnx("xgboost", content, make_scaling(), said), 1)
     np.testing.assert_allclose(found.logits(events[0], *NO_PARTICLES), np.log(expected), rtol=0, atol=5e-6)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from toposieve.models import HIGH_LEVEL
 from toposieve.preprocessing import Scaling
@@ -124,18 +125,20 @@ def read_forest(content: bytes) -> Ensemble:
 
 
 def read_xgboost(content: bytes) -> Ensemble:
-    """XGBoost's JSON: a leaf's value is where its threshold would be."""
+    """XGBoost's JSON: a leaf's value is where its threshold would be; of two classes it has the second one's alone."""
     learner = json.loads(content)["learner"]
     parameters, model = learner["learner_model_param"], learner["gradient_booster"]["model"]
-    classes = int(parameters["num_class"])
-    start = np.resize(np.array(json.loads(parameters["base_score"]), np.float64), classes)
-    trees = []
+    classes, start = int(parameters["num_class"]), np.array(json.loads(parameters["base_score"]), np.float64)
+    of_two = classes == 0
+    if of_two:
+        classes, start = 2, np.array([0.0, logit(start.item())])
+    start, trees = np.resize(start, classes), []
     for tree, place in zip(model["trees"], model["tree_info"], strict=True):
         children = np.array([tree["left_children"], tree["right_children"]]).T  # (nodes, 2)
         feature = np.where(children[:, 0] < 0, -1, tree["split_indices"])
         # They were single before they were text.
         numbers = np.array(tree["split_conditions"], np.float32).astype(np.float64)
-        trees.append(Tree(feature, numbers, children, _of_one_class(numbers, place, classes)))
+        trees.append(Tree(feature, numbers, children, _of_one_class(numbers, place + of_two, classes)))
     return Ensemble(trees, LESS, start, softmax=True)
 
 

@@ -196,7 +196,13 @@ def _load_xgboost(model: bytes) -> Classifier:
     import xgboost
 
     booster = xgboost.Booster(model_file=bytearray(model))
-    return lambda features: np.asarray(booster.inplace_predict(features), np.float64)
+
+    def classify(features: NDArray[np.float32]) -> NDArray[np.float64]:
+        found = np.asarray(booster.inplace_predict(features), np.float64)
+        # Of two classes it gives the second one's probability alone, (events,).
+        return found if found.ndim == 2 else np.stack([1 - found, found], axis=1)
+
+    return classify
 
 
 def _load_lightgbm(model: bytes) -> Classifier:
