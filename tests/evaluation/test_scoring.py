@@ -1,6 +1,7 @@
 import os
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -102,6 +103,14 @@ def test_a_model_that_the_code_no_longer_makes_is_scored_as_it_was_trained(score
     now = scoring.score_split(data, run, logits_of(scoring.load_model(run)))
     np.testing.assert_allclose(now.logits, was.logits, rtol=1e-4, atol=1e-5)
     assert re.search(r"scored as it was saved, which is slower: hidden \(Dense [^)]+\) is now hidden", caplog.text)
+
+
+@pytest.mark.parametrize("scored", ["hlf"], indirect=True)
+def test_events_of_which_nobody_knows_how_they_were_scaled_are_no_other_events(scored, monkeypatch):
+    base, data, run = scored
+    monkeypatch.setattr(scoring, "open_test_data", lambda *_: replace(data, scaling=None))
+    with pytest.raises(InvalidInputError, match="datasets/demo does not say how it was scaled: leave --varied out"):
+        scoring.score_other(base, data.directory, data, run)
 
 
 def test_latency_is_measured_once_and_kept_beside_the_scores(scored, monkeypatch):

@@ -111,8 +111,9 @@ def score_other(base: Key, dataset: Key, trained_on: TestData, run: ModelRun) ->
     Raises:
         InvalidInputError: The model or a shard is damaged, a score is not finite, or a scaling is not known.
     """
-    if trained_on.scaling is None:
-        raise InvalidInputError(f"{trained_on.directory} does not say how it was scaled: leave --varied out")
+    for data in (trained_on, open_test_data(dataset)):
+        if data.scaling is None:
+            raise InvalidInputError(f"{data.directory} does not say how it was scaled: leave --varied out")
     model = cache(lambda: logits_of(load_model(run)))
     scaling = trained_on.scaling
     scores = LazyScores(lambda split: score_split(open_test_data(dataset, split), run, model(), scaling))
@@ -154,9 +155,10 @@ def score_split(data: TestData, run: ModelRun, model: keras.Model, scaling: Scal
 
 
 def _rescaled(inputs: Batch, stored: Scaling | None, wanted: Scaling | None) -> Batch:
-    """A model's inputs as another scaling has them, if one is wanted."""
-    if wanted is None or stored is None:
+    """A model's inputs as another scaling has them, if one is wanted, of what is known how it was scaled."""
+    if wanted is None:
         return inputs
+    assert stored is not None
     rescale = {HIGH_LEVEL: wanted.rescale_high_level, PARTICLES: wanted.rescale_particles}
     return {key: rescale[key](values, stored) for key, values in inputs.items()}
 
