@@ -16,8 +16,8 @@ measured on the test split. The log ends with the table:
 
 The log of a training names its run. Labels are free: several runs of one model stand side by side. A report that is
 there already, of the same dataset, labels and configuration, is left as it is; with others it is made anew, with
---keep-labels together with the labels and searches that it has. Labels given as --missing are not trained: the report
-says so, and the job ends with exit code 2 all the same.
+--keep-labels together with the labels, searches and varied events that it has. Labels given as --missing are not
+trained: the report says so, and the job ends with exit code 2 all the same.
 
     --varied jets-up=demo.jets-up
 
@@ -147,7 +147,7 @@ def _evaluate(
     if not runs:
         raise InvalidInputError(f"nothing to evaluate: the training of {', '.join(missing)} failed; see its log")
     _score(base, data.directory, runs, recompute=args.recompute)
-    others = _score_others(base, data, runs, varied)
+    others = _score_others(base, data, runs, varied, _compared(kept))
     fingerprints = inputs.input_fingerprints(base, data, runs, missing, others) | search_fingerprints(searches)
     with cli.publication(args, directory) as publication:
         if args.keep_labels and publication.previous != before:
@@ -234,6 +234,11 @@ def _runs(shown: dict[str, Any]) -> dict[str, str]:
     return {label: f"models/{of['model']}/{of['run']}" for label, of in models.items() if "model" in of}
 
 
+def _compared(shown: dict[str, Any]) -> dict[str, str]:
+    """Name → dataset of varied events, of a report."""
+    return {name: of["dataset"] for name, of in shown.get("systematics", {}).items()}
+
+
 def _score(base: Key, dataset: Key, runs: Sequence[ModelRun], *, recompute: bool) -> None:
     """Let every network score the dataset that has not."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -243,24 +248,36 @@ def _score(base: Key, dataset: Key, runs: Sequence[ModelRun], *, recompute: bool
         scoring.score(base, dataset, run, recompute=recompute)
 
 
-def _score_others(base: Key, data: TestData, runs: Sequence[ModelRun], varied: Mapping[str, str]) -> list[OtherData]:
-    """Let every network score other datasets, too, unless it has."""
-    from toposieve.evaluation import inputs, scoring
-
+def _score_others(
+    base: Key, data: TestData, runs: Sequence[ModelRun], varied: Mapping[str, str], kept: Mapping[str, str]
+) -> list[OtherData]:
+    """Let every network score other datasets, too, unless it has; what a report is to keep only if it still can."""
     networks, others = [run for run in runs if run.model_file is not None], []
-    if varied and len(networks) < len(runs):
+    wanted = {**kept, **varied}
+    if wanted and len(networks) < len(runs):
         left_out = ", ".join(run.label for run in runs if run not in networks)
         logger.warning("not compared on varied events, since they are no networks: %s", left_out)
-    for name, dataset in varied.items():
-        other = inputs.open_test_data(data.directory.parent / dataset)
-        if other.classes != data.classes:
-            raise InvalidInputError(
-                f"--varied {name}: {dataset} has the classes {', '.join(other.classes)}, "
-                f"not {', '.join(data.classes)}: prepare it alike"
-            )
-        scored = [replace(run, scores=scoring.score_other(base, other.directory, data, run)) for run in networks]
-        others.append(inputs.OtherData(name, other, scored))
+    for name, dataset in wanted.items():
+        try:
+            others.append(_score_other(base, data, networks, name, dataset))
+        except InvalidInputError as error:
+            if name in varied:
+                raise
+            logger.warning("no longer in the report: %s", error)
     return others
+
+
+def _score_other(base: Key, data: TestData, networks: Sequence[ModelRun], name: str, dataset: str) -> OtherData:
+    from toposieve.evaluation import inputs, scoring
+
+    other = inputs.open_test_data(data.directory.parent / dataset)
+    if other.classes != data.classes:
+        raise InvalidInputError(
+            f"--varied {name}: {dataset} has the classes {', '.join(other.classes)}, "
+            f"not {', '.join(data.classes)}: prepare it alike"
+        )
+    scored = [replace(run, scores=scoring.score_other(base, other.directory, data, run)) for run in networks]
+    return inputs.OtherData(name, other, scored)
 
 
 def _finished(publication: Publication, config: EvaluationConfig, fingerprints: dict[str, str]) -> Manifest | None:

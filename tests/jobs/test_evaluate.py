@@ -173,6 +173,19 @@ def test_varied_events_are_compared_with_themselves_however_they_are_scaled(copy
     assert max(map(abs, shifts["changed"])) > 0.1
 
 
+def test_a_report_keeps_its_varied_events_while_they_are_there(copy, caplog):
+    hlf = runs_of(copy)["hlf"]
+    alone = ["--labels", hlf, "--report", "alone"]
+    for name in ("alike", "gone"):
+        write_varied(copy, name, lambda events: events)
+    run_job(copy, *alone, "--varied", "up=alike", "down=gone")
+    shutil.rmtree(copy / "datasets" / "gone")
+    run_job(copy, *alone, "--keep-labels")
+    metrics = json.loads((copy / "reports" / "alone" / "metrics.json").read_text())
+    assert {name: of["dataset"] for name, of in metrics["systematics"].items()} == {"up": "alike"}
+    assert f"no longer in the report: {copy / 'datasets' / 'gone'} holds no dataset" in caplog.text
+
+
 def write_varied(base, name, vary):
     """The dataset's events with other high-level features, in another scaling."""
     with pytest.MonkeyPatch.context() as patch:
