@@ -15,7 +15,7 @@ CODE_NUMBERS = {
     "import": 3,
     "train": 4,
     "score": 1,
-    "evaluate": 7,
+    "evaluate": 8,
     "decide": 1,
     "tune": 1,
     "train_trees": 2,

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from toposieve import schema
 from toposieve.evaluation import slices
 from toposieve.evaluation.intervals import clopper_pearson
 
@@ -63,6 +64,13 @@ def test_quantities_are_those_that_the_events_have():
     assert slices.quantities({"nJets": np.ones(3)}, ids)["nJets"].names[-2:] == ("5", "6 to 7")
     assert sliced["day"].names == ("2026-01-01", "2026-01-02")
     np.testing.assert_array_equal(sliced["day"].values, [1, 0, 1])
+
+
+def test_the_busiest_event_is_in_the_last_slice():
+    particles = slices.quantities({"particles": np.array([1.0, schema.MAX_PARTICLES])}, pa.array(["a", "b"]))[
+        "particles"
+    ]
+    assert np.searchsorted(particles.edges, particles.values, side="right").tolist() == [1, len(particles.edges) - 1]
 
 
 def test_events_of_files_outside_a_day_are_not_sliced_by_it():

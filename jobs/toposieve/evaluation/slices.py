@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from toposieve.evaluation.distributions import COUNTED_FEATURES
 from toposieve.evaluation.intervals import clopper_pearson
 from toposieve.evaluation.metrics import BoolArray, FloatArray, IntArray, number
+from toposieve.schema import MAX_PARTICLES
 
 FEWEST = 10.0
 """Effective events of a process in a slice below which its share is not given."""
@@ -25,7 +26,7 @@ EDGES: Mapping[str, tuple[float, ...]] = {
     "LepEta": (-2.5, -1.5, -0.8, 0, 0.8, 1.5, 2.5),
     "LepIsEle": (0, 1, 2),
     "nJets": (0, 1, 2, 3, 4, 5, 6, 8),
-    "particles": (0, 50, 100, 150, 200, 300, 500, 801),
+    "particles": (0, 50, 100, 150, 200, 300, 500, MAX_PARTICLES + 1),
 }
 """Quantity → edges of its slices, each without its upper one; GeV where it has a unit."""
 
@@ -88,7 +89,7 @@ def quantities(columns: Mapping[str, npt.NDArray[Any]], event_ids: pa.Array) -> 
         event_ids: (events,) ``{sample}/{day}/...:{entry}``; events of other files have no day.
     """
     found = {
-        name: Quantity(_values(name, columns[name]), edges, _names(name, edges))
+        name: Quantity(_values(name, columns[name]), edges, names_of(name))
         for name, edges in EDGES.items()
         if name in columns and np.isfinite(columns[name]).any()
     }
@@ -105,7 +106,9 @@ def _values(name: str, column: npt.NDArray[Any]) -> FloatArray:
     return np.rint(values) if name in COUNTED_FEATURES else values
 
 
-def _names(name: str, edges: tuple[float, ...]) -> tuple[str, ...]:
+def names_of(name: str) -> tuple[str, ...]:
+    """Of the slices in one of :data:`EDGES`."""
+    edges = EDGES[name]
     if name == "LepIsEle":
         return "muon", "electron"
     if name in COUNTED_FEATURES:
