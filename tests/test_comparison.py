@@ -74,8 +74,16 @@ def test_a_first_candidate_is_compared_with_nobody(versions):
 )
 def test_a_slice_is_worse_beyond_both_intervals_only(versions, candidate, worse):
     found = compare(*versions(candidate, {}), PublicationConfig())
-    expected = [f"ttbar: qcd in slice 1 of nJets, 0.050 to {candidate['rate']:.3f}"]
+    shares = f"0.050 to {candidate['rate']:.3f}"
+    expected = [f"ttbar: qcd where nJets is 0, {shares}", f"ttbar: qcd where day is number 1 of 2, {shares}"]
     assert found["worse_slices"] == (expected if worse else [])
+
+
+def test_days_of_another_dataset_are_others(versions):
+    candidate, published = versions({"rate": 0.08, "low": 0.07, "high": 0.09}, {})
+    candidate = candidate.model_copy(update={"lineage": {**candidate.lineage, "datasets/d": "another"}})
+    found = compare(candidate, published, PublicationConfig())
+    assert found["worse_slices"] == ["ttbar: qcd where nJets is 0, 0.050 to 0.080"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from toposieve.registry import Version
 
 Json = dict[str, Any]
 NONE: Mapping[str, Any] = {}
+DAY = "day"
+"""Quantity whose slices are those that a dataset happens to have."""
 
 
 def compare(candidate: Version, published: Version | None, config: PublicationConfig) -> Json:
@@ -88,10 +90,15 @@ def _hertz(point: Mapping[str, Any]) -> float | None:
 
 
 def _worse_slices(candidate: Version, published: Version) -> Iterator[str]:
-    """Where less of the signal, or more of a background, passes, beyond the intervals of both."""
+    """Where less of the signal, or more of a background, passes, beyond the intervals of both.
+
+    Days are compared within a dataset alone: others have others.
+    """
     before = published.metrics.get("stability", NONE)
     for signal, quantities in candidate.metrics.get("stability", NONE).items():
         for quantity, processes in quantities.items():
+            if quantity == DAY and _dataset(candidate) != _dataset(published):
+                continue
             for process, now in processes.items():
                 then = before.get(signal, NONE).get(quantity, NONE).get(process)
                 if then is None or len(then["share"]) != len(now["share"]):
@@ -99,7 +106,16 @@ def _worse_slices(candidate: Version, published: Version) -> Iterator[str]:
                 for place in range(len(now["share"])):
                     if _is_worse(now, then, place, is_signal=process == signal):
                         shares = f"{then['share'][place]:.3f} to {now['share'][place]:.3f}"
-                        yield f"{signal}: {process} in slice {place + 1} of {quantity}, {shares}"
+                        where = f"{quantity} is {_slice(quantity, place, len(now['share']))}"
+                        yield f"{signal}: {process} where {where}, {shares}"
+
+
+def _slice(quantity: str, place: int, count: int) -> str:
+    """What a slice is called; of days, and of what was once sliced otherwise, nobody says it."""
+    from toposieve.evaluation.slices import EDGES, names_of
+
+    names = names_of(quantity) if quantity in EDGES else ()
+    return names[place] if len(names) == count else f"number {place + 1} of {count}"
 
 
 def _is_worse(now: Mapping[str, Any], then: Mapping[str, Any], place: int, *, is_signal: bool) -> bool:

@@ -28,7 +28,12 @@ def model_metrics(run, *, auc=0.95, rate=0.05, hertz=50.0, high=0.06, low=0.04):
                 }
             ]
         },
-        "stability": {"ttbar": {"nJets": {"qcd": {"share": [rate, None], "low": [low, None], "high": [high, None]}}}},
+        "stability": {
+            "ttbar": {
+                quantity: {"qcd": {"share": [rate, *nothing], "low": [low, *nothing], "high": [high, *nothing]}}
+                for quantity, nothing in (("nJets", [None] * 6), ("day", [None]))
+            }
+        },
         "history": {"loss": [1.0]},
     }
 

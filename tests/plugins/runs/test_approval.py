@@ -15,7 +15,7 @@ COMPARISON = {
     "published_version": 1,
     "after": 4,
     "changes": [{"what": "AUC qcd", "candidate": 0.97, "published": None, "difference": None}],
-    "worse_slices": ["ttbar: qcd in slice 1 of nJets, 0.050 to 0.080"],
+    "worse_slices": ["ttbar: qcd where nJets is 0, 0.050 to 0.080"],
     "rules": [{"rule": "AUC qcd at least 0.9", "met": True, "found": "0.97"}],
 }
 STEP = {"arguments": ["--base", "b", "publish"]}
@@ -95,5 +95,5 @@ def test_who_is_asked_sees_what_would_change(monkeypatch: pytest.MonkeyPatch, co
     assert task.subject == "Publish version 2 (hlf) of topology?"
     assert task.body == "\n".join(describe(COMPARISON))
     assert "| AUC qcd | 0.97 | n/a | n/a |" in task.body
-    assert "- worse: ttbar: qcd in slice 1 of nJets, 0.050 to 0.080" in task.body
+    assert "- worse: ttbar: qcd where nJets is 0, 0.050 to 0.080" in task.body
     assert context["ti"].xcoms == {}
