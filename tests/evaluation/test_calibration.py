@@ -84,3 +84,15 @@ def test_a_summary_has_the_figures_before_and_after():
     assert summary["as_trained"]["brier"] == pytest.approx(before.brier, rel=1e-3)  # logits have a floor
     assert summary["with_temperature"]["brier"] == pytest.approx(after.brier, rel=1e-3)
     assert None in summary["as_trained"]["accuracy"]  # none is below a third
+
+
+def test_without_a_temperature_nothing_is_said_with_it():
+    logits, labels, weights = sample(50)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    summary = calibration.summarise(probabilities, labels, weights, float("nan"))
+    assert summary["temperature"] is None
+    assert summary["as_trained"]["brier"] > 0
+    after = summary["with_temperature"]
+    assert [after[name] for name in ("expected_error", "brier", "loss")] == [None] * 3
+    assert set(after["accuracy"]) == {None}
+    assert summary["as_trained"].keys() == after.keys()

@@ -182,6 +182,16 @@ def test_a_study_of_something_else_is_refused(
         Search(Key(str(tmp_path)), dataset, other).claim()
 
 
+def test_a_study_with_a_key_that_is_no_more_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    Search(Key(str(tmp_path)), dataset, CONFIG).claim()
+    recorded = Key(str(tmp_path), study.STUDY_FILE)
+    known = json.loads(recorded.read_text())
+    known["config"]["patience"] = 3
+    recorded.write_text(json.dumps(known))
+    with pytest.raises(InvalidInputError, match=r"of another config \(patience 3, now None\): give another --study"):
+        Search(Key(str(tmp_path)), dataset, CONFIG).claim()
+
+
 def test_another_study_is_replaced_whole_if_asked_for(tmp_path: Path, dataset: Dataset) -> None:
     folder, other = Key(str(tmp_path)), Search(Key(str(tmp_path)), dataset, CONFIG.model_copy(update={"seed": 2}))
     Search(folder, dataset, CONFIG).claim()

@@ -104,13 +104,15 @@ def summarise(
         scores: (events, classes) probabilities.
         labels: (events,).
         weights: (events,).
-        temperature: As fitted on validation.
+        temperature: As fitted on validation; NaN where it could not be: what is said with it is not known either.
     """
-    logits = as_logits(scores)
+    logits, known = as_logits(scores), np.isfinite(temperature)
     return {
         "temperature": number(temperature),
         "as_trained": _describe(calibrate(logits, labels, weights)),
-        "with_temperature": _describe(calibrate(logits / temperature, labels, weights)),
+        "with_temperature": _describe(
+            calibrate(logits / temperature, labels, weights) if known else calibrate(logits, labels, 0 * weights)
+        ),
     }
 
 

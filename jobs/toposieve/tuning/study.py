@@ -229,5 +229,6 @@ def _difference(known: Any, value: Any) -> str:
     """The first key in which two configurations differ, with both values."""
     if not isinstance(known, dict) or not isinstance(value, dict):
         return ""
-    key = next(key for key in value if known.get(key) != value[key])
-    return f" ({key} {known.get(key)}, now {value[key]})"
+    shared = known.keys() & value.keys()
+    key = next(key for key in [*value, *known] if key not in shared or known[key] != value[key])
+    return f" ({key} {known.get(key)}, now {value.get(key)})"
