@@ -83,8 +83,7 @@ def main(args: argparse.Namespace) -> None:
     elif args.action == "decide":
         _decide(folder, args, config)
     elif args.action == "publish":
-        newest = max(registry.versions(folder), default=args.version)
-        if args.newest and newest != args.version:
+        if args.newest and (newest := registry.newest_version(folder)) > args.version:
             raise InvalidInputError(f"version {args.version} was superseded by {newest}: decide on that one")
         _tell(folder, registry.publish(folder, args.version, args.who, args.why, after=args.after, order=args.order))
     else:

@@ -41,6 +41,32 @@ def test_the_same_model_stays_the_version_that_it_is(base, folder):
     assert list(registry.versions(folder)) == [1, 2]
 
 
+def test_the_newest_version_is_looked_at_first_and_no_other_read_beside_it(base, folder, monkeypatch):
+    read, numbers = registry.read_version, []
+    monkeypatch.setattr(registry, "read_version", lambda where, number: numbers.append(number) or read(where, number))
+    assert registry.newest_version(folder) == 2
+    assert numbers == []
+    assert registry.register(base, "topology", "r", "inclusive") == 2
+    assert numbers == [2]
+    assert registry.register(base, "topology", "r", "hlf") == 1
+    assert numbers == [2, 2, 1]
+
+
+def test_a_version_that_another_run_registers_meanwhile_is_looked_at(base, folder, tmp_path, monkeypatch):
+    write_base(tmp_path, gru={"auc": 0.98})
+    append = registry._append
+
+    def another_is_faster(where, number, record):
+        monkeypatch.setattr(registry, "_append", append)
+        append(where, number, record.model_copy(update={"label": "other"}))
+        append(where, number + 1, record)
+        return append(where, number, record)
+
+    monkeypatch.setattr(registry, "_append", another_is_faster)
+    assert registry.register(base, "topology", "r", "gru") == 4
+    assert list(registry.versions(folder)) == [1, 2, 3, 4]
+
+
 def test_a_label_that_the_report_lacks_is_named_with_those_it_has(base):
     with pytest.raises(InvalidInputError, match=r"reports/r has no model gru: choose of hlf, inclusive"):
         registry.register(base, "topology", "r", "gru")

@@ -129,15 +129,15 @@ def register(base: Key, name: str, report: str, label: str | None = None) -> int
         InvalidInputError: The report has no such model, or the run or the dataset is another one by now.
     """
     folder = registry_folder(base, name)
-    version = _describe(base, folder, report, label)
+    version, looked_at = _describe(base, folder, report, label), 0
     while True:
-        known = versions(folder)
-        for number, each in known.items():
-            if each == version:
+        known = _numbers(folder / VERSIONS)
+        for number in reversed(known):  # one at a time, the newest first: together they may be large
+            if number > looked_at and read_version(folder, number) == version:
                 return number
-        number = max(known, default=0) + 1
-        if _append(folder / VERSIONS, number, version):
-            return number
+        looked_at = (known or [0])[-1]
+        if _append(folder / VERSIONS, looked_at + 1, version):
+            return looked_at + 1
 
 
 def publish(
@@ -237,6 +237,11 @@ def published(folder: Key) -> Published | None:
 def versions(folder: Key) -> dict[int, Version]:
     """Every version, by its number."""
     return {number: read_version(folder, number) for number in _numbers(folder / VERSIONS)}
+
+
+def newest_version(folder: Key) -> int:
+    """Number of the newest version, which is not read; 0 where there is none."""
+    return _last(folder / VERSIONS)
 
 
 def read_version(folder: Key, number: int) -> Version:
