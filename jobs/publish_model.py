@@ -57,7 +57,7 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("--why", help="the reason")
     parser.add_argument("--order", help="what asks for it, such as a run of Airflow, by its name")
     parser.add_argument(
-        "--newest", action="store_true", help="publish only if no newer version has been registered since"
+        "--newest", type=int, help="publish only if no version above this one has been registered since"
     )
     parser.add_argument(
         "--after", type=int, help="publish only if this is still the number of the last publication (0: none)"
@@ -83,15 +83,21 @@ def main(args: argparse.Namespace) -> None:
     elif args.action == "decide":
         _decide(folder, args, config)
     elif args.action == "publish":
-        if args.newest and (newest := registry.newest_version(folder)) > args.version:
-            raise InvalidInputError(f"version {args.version} was superseded by {newest}: decide on that one")
+        _check_newest(folder, args)
         _tell(folder, registry.publish(folder, args.version, args.who, args.why, after=args.after, order=args.order))
     else:
         _tell(folder, registry.rollback(folder, args.who, args.why, version=args.version, order=args.order))
 
 
+def _check_newest(folder: Key, args: argparse.Namespace) -> None:
+    newest, last = registry.newest_version(folder), registry.published(folder)
+    is_published = last is not None and last.pointer.version == args.version  # a run that was killed has done it
+    if args.newest is not None and newest > args.newest and not is_published:
+        raise InvalidInputError(f"version {args.version} was superseded by {newest}: decide on that one")
+
+
 def _compare(folder: Key, number: int, config: PublicationConfig) -> dict[str, Any]:
-    """Show what would change, and return it with the numbers of both versions and of the publication."""
+    """Show what would change, and return it with the numbers of both versions, of the publication and of the newest."""
     candidate, last = registry.read_version(folder, number), registry.published(folder)
     present = registry.read_version(folder, last.pointer.version) if last else None
     numbers = {
@@ -100,6 +106,7 @@ def _compare(folder: Key, number: int, config: PublicationConfig) -> dict[str, A
         "label": candidate.label,
         "published_version": last.pointer.version if last else None,
         "after": last.number if last else 0,
+        "newest": registry.newest_version(folder),
     }
     found = numbers | compare(candidate, present, config)
     logger.info("version %d (%s) of %s:\n\n%s\n", number, candidate.label, folder, format_comparison(found))

@@ -79,5 +79,18 @@ def test_a_newer_candidate_supersedes_one_that_waits(run):
     run("register", "--report", "r", "--label", "hlf")
     run("register", "--report", "r", "--label", "inclusive")
     with pytest.raises(InvalidInputError, match="version 1 was superseded by 2: decide on that one"):
-        run("publish", "--version", "1", "--who", "ada", "--why", "x", "--newest")
-    run("publish", "--version", "2", "--who", "ada", "--why", "x", "--newest")
+        run("publish", "--version", "1", "--who", "ada", "--why", "x", "--newest", "1")
+    run("publish", "--version", "2", "--who", "ada", "--why", "x", "--newest", "2")
+
+
+def test_an_older_version_may_be_decided_on_again(run, tmp_path):
+    """A newer one was rejected: what supersedes is what has come since somebody was asked."""
+    run("register", "--report", "r", "--label", "hlf")
+    run("register", "--report", "r", "--label", "inclusive")
+    asked = told(run("register", "--report", "r", "--label", "hlf"), "comparison")
+    assert (asked["version"], asked["newest"]) == (1, 2)
+    publish = ["publish", "--version", "1", "--who", "ada", "--why", "x", "--after", "0", "--newest", "2"]
+    first = told(run(*publish), "publication")
+    versions = tmp_path / "registry" / "topology" / "versions"
+    (versions / "000003.json").write_text((versions / "000002.json").read_text().replace("inclusive", "newer"))
+    assert told(run(*publish), "publication") == first  # tried again, it changes nothing

@@ -68,8 +68,8 @@ class ApproveOperator(ApprovalOperator):
 
     def _allow(self, context: Context, who: str, why: str | None) -> None:
         assert self.comparison is not None
-        version, after = (str(self.comparison[key]) for key in ("version", "after"))
-        chosen = ["--version", version, "--after", after, "--newest", "--who", who, "--why", why or "approved"]
+        known = [each for key in ("version", "after", "newest") for each in (f"--{key}", str(self.comparison[key]))]
+        chosen = [*known, "--who", who, "--why", why or "approved"]
         step = {**self.step, "arguments": [*self.step["arguments"], *chosen]}
         context["ti"].xcom_push(key="publish", value=step)
 

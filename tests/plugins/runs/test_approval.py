@@ -14,6 +14,7 @@ COMPARISON = {
     "label": "hlf",
     "published_version": 1,
     "after": 4,
+    "newest": 3,
     "changes": [{"what": "AUC qcd", "candidate": 0.97, "published": None, "difference": None}],
     "worse_slices": ["ttbar: qcd where nJets is 0, 0.050 to 0.080"],
     "rules": [{"rule": "AUC qcd at least 0.9", "met": True, "found": "0.97"}],
@@ -54,7 +55,7 @@ def options(arguments: list[str]) -> list[str]:
 
 def test_an_approval_publishes_for_who_gave_it(context: dict[str, Any]) -> None:
     approve(COMPARISON).execute_complete(context, answer("Approve", "fewer QCD events"))
-    chosen = ["--version", "2", "--after", "4", "--newest", "--who", "ada", "--why", "fewer QCD events"]
+    chosen = ["--version", "2", "--after", "4", "--newest", "3", "--who", "ada", "--why", "fewer QCD events"]
     assert options(context["ti"].xcoms["publish"]["arguments"]) == chosen
 
 
