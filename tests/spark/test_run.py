@@ -265,17 +265,21 @@ class EndsAfterOneRound:
         return self.rounds > 1
 
 
-def test_progress_counts_events_and_says_how_long_it_will_take(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [("events", "2,000 of 5,000 events, 200 events/s, about 15 s left"), ("", "40%, about 15 s left")],
+)
+def test_progress_counts_and_says_how_long_it_will_take(
+    unit: str, said: str, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.0)
     times = iter([100.0, 110.0, 110.0, 110.0])
     monkeypatch.setattr("toposieve.spark.run.time.monotonic", lambda: next(times))
-    watch = Watch.of(spark.sparkContext, "writing", 5000)
+    watch = Watch.of(spark.sparkContext, "writing", 5000, unit)
     watch.done.add(2000)
     with caplog.at_level(logging.INFO):
         watch._watch(EndsAfterOneRound(), stop_early=False)  # type: ignore[arg-type]
-    assert "writing: 2,000 of 5,000 events, 200 events/s, about 15 s left" in caplog.text
+    assert f"writing: {said}" in caplog.text
 
 
 @pytest.mark.parametrize("quiet", [False, True])

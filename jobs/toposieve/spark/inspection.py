@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ SECONDS_HERE = 3.0
 
 BYTES_HERE = 256 << 20
 """No larger file is begun here: every byte is read, for the checksum."""
+
+FILES_AT_ONCE = 4_000
+"""Files of one job of Spark: what a run that is ended loses, at most; and work for some 400 cores."""
 
 BYTES_PER_EVENT = 20_000
 """About what an event takes in a ROOT file: only the balance of tasks depends on it."""
@@ -63,7 +66,7 @@ def inspect(item: InspectItem) -> SourceFile | BadFile:
 
 
 def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand) -> list[SourceFile | BadFile]:
-    """Inspect files.
+    """Inspect files, and remember what is found while others are still read: a run that is ended is gone on with.
 
     Args:
         raw: The folder of all raw files.
@@ -74,15 +77,25 @@ def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkO
     known = read_known(folder, raw)
     done = {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
     items = [InspectItem(raw, file) for file in files if file.id not in done]
-    inspected = _inspect_here(items)
-    if rest := items[len(inspected) :]:
-        results = run_on_spark(spark(), inspect, rest, name=f"inspecting {len(rest):,} files").results
-        inspected += [results[number] for number in range(len(rest))]
-    good = [file for file in inspected if isinstance(file, SourceFile)]
-    if good:
-        write_known(folder, raw, {**known, **{file.id: file for file in good}}.values())
-    by_id = {**done, **{file.id if isinstance(file, SourceFile) else file.source: file for file in inspected}}
+    by_id: dict[str, SourceFile | BadFile] = {**done}
+    for batch in _inspect(items, spark):
+        good = {file.id: file for file in batch if isinstance(file, SourceFile)}
+        by_id |= {**good, **{file.source: file for file in batch if isinstance(file, BadFile)}}
+        known |= good
+        if good:
+            write_known(folder, raw, known.values())
     return [by_id[file.id] for file in files]
+
+
+def _inspect(items: Sequence[InspectItem], spark: SparkOnDemand) -> Iterator[list[SourceFile | BadFile]]:
+    """Inspect the first few here, and the others on Spark, a batch at a time."""
+    here = _inspect_here(items)
+    yield here
+    for start in range(len(here), len(items), FILES_AT_ONCE):
+        batch = items[start : start + FILES_AT_ONCE]
+        name = f"inspecting files {start + 1:,} to {start + len(batch):,} of {len(items):,}"
+        results = run_on_spark(spark(), inspect, batch, name=name, unit="").results
+        yield [results[number] for number in range(len(batch))]
 
 
 def _inspect_here(items: Sequence[InspectItem]) -> list[SourceFile | BadFile]:

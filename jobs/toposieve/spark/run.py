@@ -93,6 +93,7 @@ def run_on_spark(
     name: str,
     keep_going: bool = False,
     quiet: bool = False,
+    unit: str = "events",
 ) -> Outcome:
     """Call a function on each item, in tasks of Spark.
 
@@ -105,6 +106,7 @@ def run_on_spark(
         name: What is done, for the progress in the log.
         keep_going: Go on after bad input and list it in the outcome, instead of raising it.
         quiet: Leave the progress to the caller.
+        unit: What the items' work is counted in, for the progress; empty where it is but a weight.
 
     Raises:
         InvalidInputError: Input is bad and ``keep_going`` is false; the first few reasons.
@@ -115,7 +117,7 @@ def run_on_spark(
         return Outcome({}, {})
     shares = [[(n, items[n]) for n in share] for share in balance([item.events for item in items])]
     context = spark.sparkContext
-    watch = Watch.of(context, "" if quiet else name, sum(item.events for item in items))
+    watch = Watch.of(context, "" if quiet else name, sum(item.events for item in items), unit)
     task = _Task(function, keep_going, watch.done, watch.failures)
     rows = [pickle.dumps(share) for share in shares]
     with watch.watching(stop_early=not keep_going):
@@ -241,12 +243,14 @@ class Watch:
     total: int
     done: Accumulator[int]
     failures: Accumulator[list[Failure]]
+    unit: str
+    """Of the total; empty to log the share that is done instead."""
 
     @classmethod
-    def of(cls, context: SparkContext, name: str, total: int) -> Watch:
-        """Watch a job of so many events."""
+    def of(cls, context: SparkContext, name: str, total: int, unit: str = "events") -> Watch:
+        """Watch a job of so many events, or whatever else its work is counted in."""
         failures = context.accumulator([], _Failures())
-        return cls(context, name, uuid.uuid4().hex, total, context.accumulator(0), failures)
+        return cls(context, name, uuid.uuid4().hex, total, context.accumulator(0), failures, unit)
 
     @contextmanager
     def watching(self, *, stop_early: bool = False) -> Iterator[None]:
@@ -272,9 +276,10 @@ class Watch:
             if not self.name or time.monotonic() - shown < PROGRESS_SECONDS:
                 continue
             shown = time.monotonic()
-            rate = self.done.value / (shown - start)
-            left = f", about {(self.total - self.done.value) / rate:,.0f} s left" if rate else ""
-            logger.info(
-                "%s: %s of %s events, %s events/s%s",
-                self.name, f"{self.done.value:,}", f"{self.total:,}", f"{rate:,.0f}", left,
-            )  # fmt: skip
+            logger.info("%s: %s", self.name, self._progress(self.done.value, shown - start))
+
+    def _progress(self, done: int, seconds: float) -> str:
+        rate = done / seconds
+        so_far = f"{done:,} of {self.total:,} {self.unit}, {rate:,.0f} {self.unit}/s"
+        left = f", about {(self.total - done) / rate:,.0f} s left" if rate else ""
+        return (so_far if self.unit else f"{done / self.total:.0%}") + left
