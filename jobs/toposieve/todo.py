@@ -48,7 +48,8 @@ def ingest_work(
     """
     known, new = _known(raw, files, publication)
     kept = {unit.source for unit in _kept(publication, config.hash, "ingest", recompute) if unit.outputs}
-    stored = [file for file in files if config.store_events and (file in new or file.id not in kept)]
+    news = {file.id for file in new}
+    stored = [file for file in files if config.store_events and (file.id in news or file.id not in kept)]
     store = _read_all(raw, stored, known, config)
     return {"ingest": _look_into(raw, new), "store events": replace(store, written=store.events)}
 
@@ -155,7 +156,8 @@ def decide_raw_work(
     known, new = _known(raw, files, publication)
     kept = _kept(publication, config.hash, "decide", recompute)
     done = {unit.source for unit in kept if NOT_SELECTED in unit.counts}  # others are of selected events
-    todo = [file for file in files if file in new or file.id not in done]
+    news = {file.id for file in new}
+    todo = [file for file in files if file.id in news or file.id not in done]
     select = _read_all(raw, todo, known, IngestConfig())
     events = round(HOPED_SHARE * select.events)
     return {"ingest": _look_into(raw, new), "select": select, "decide": Work(0, select.units, events, written=events)}
