@@ -479,6 +479,13 @@ def test_a_killed_run_is_gone_on_with(copy: Path, caplog: pytest.LogCaptureFixtu
     assert {path: (folder / path).stat().st_mtime_ns for path in times} == times
 
 
+def test_events_are_not_read_again_where_only_the_scaling_is_lost(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, scaling = content(copy / "datasets" / "demo"), files_of(copy / "datasets" / "demo") / "scaling.json"
+    scaling.unlink()
+    monkeypatch.delattr("toposieve.spark.preparation.write_shards")
+    assert content(run(copy)) == before
+
+
 def test_everything_is_made_anew_on_request(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = content(copy / "datasets" / "demo")
     with caplog.at_level(logging.INFO):

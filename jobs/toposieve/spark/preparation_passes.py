@@ -26,7 +26,7 @@ from toposieve.event_keys import Keys
 from toposieve.io.datasets import SelectedUnit
 from toposieve.io.manifests import Unit
 from toposieve.io.names import RECORDS, sample_of
-from toposieve.io.selected import PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
+from toposieve.io.selected import GROUP_BYTES, PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
 from toposieve.io.shards import ShardBatch, write_unit
 from toposieve.io.store import Key
 from toposieve.io.units import find_unit
@@ -252,7 +252,10 @@ def _packer(cuts: Cuts, there: Collection[int]) -> Callable[[Batches], Iterator[
 
 def _pieces(unit: SelectedUnit, cuts: Cuts, there: Collection[int]) -> Iterator[tuple[int, str, Records, list[Bytes]]]:
     """A unit's events by shard."""
-    with open_selected(unit.key, unit.unit, whole=True) as file:
+    # Of the first and the last row group of a run, about half is read in vain.
+    size = unit.unit.outputs[0].bytes
+    most = cuts.kept_share(unit.label) * size + GROUP_BYTES > size / 2
+    with open_selected(unit.key, unit.unit, whole=most) as file:
         keys = file.keys()
         shuffle = shuffle_keys(keys, cuts.seed)
         shards = cuts.shard_numbers(cuts.slots(unit.label, keys), shuffle)
