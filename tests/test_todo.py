@@ -27,7 +27,7 @@ def _ingest(base: Key, files: list[FoundFile], publication: Publication) -> Work
 
 
 def _decide(base: Key, files: list[FoundFile], publication: Publication) -> Works:
-    return decide_raw_work(base / "raw", files, publication, DecisionConfig(), recompute=False)
+    return decide_raw_work(base / "raw", files, base / "events", publication, DecisionConfig(), recompute=False)
 
 
 @pytest.mark.parametrize("plan", [_ingest, _decide])

@@ -17,7 +17,7 @@ from toposieve.io.decisions import NOT_SELECTED, events_of
 from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Unit
 from toposieve.io.publication import Publication
-from toposieve.io.raw import FoundFile, Ingested, read_known
+from toposieve.io.raw import FoundFile, Ingested, read_known, still_known
 from toposieve.io.root_faults import bad_file
 from toposieve.io.root_files import open_root, parse
 from toposieve.io.store import Key
@@ -46,20 +46,19 @@ def ingest_work(
         config: Its configuration.
         recompute: Whether everything is made anew.
     """
-    known, new = _known(raw, files, publication)
+    known, new = _known(raw, files, publication.folder)
     kept = {unit.source for unit in _kept(publication, config.hash, "ingest", recompute) if unit.outputs}
-    news = {file.id for file in new}
-    stored = [file for file in files if config.store_events and (file.id in news or file.id not in kept)]
+    stored = [file for file in files if config.store_events and (file.id not in known or file.id not in kept)]
     store = _read_all(raw, stored, known, config)
     return {"ingest": _look_into(raw, new), "store events": replace(store, written=store.events)}
 
 
-def _known(
-    raw: Key, files: Sequence[FoundFile], publication: Publication
-) -> tuple[dict[str, SourceFile], list[FoundFile]]:
-    """What was inspected, by file id, and the files that are not, or not as they are now."""
-    known = read_known(publication.folder, raw)
-    return known, [file for file in files if not (file.id in known and file.is_still(known[file.id]))]
+def _known(raw: Key, files: Sequence[FoundFile], *folders: Key) -> tuple[dict[str, SourceFile], list[FoundFile]]:
+    """What was inspected and is the same now, by file id, and the other files; one of the folders remembers it."""
+    known: dict[str, SourceFile] = {}
+    for folder in folders:
+        known |= still_known(files, read_known(folder, raw))
+    return known, [file for file in files if file.id not in known]
 
 
 def _look_into(raw: Key, files: Sequence[FoundFile]) -> Work:
@@ -142,22 +141,28 @@ def decide_work(
 
 
 def decide_raw_work(
-    raw: Key, files: Sequence[FoundFile], publication: Publication, config: DecisionConfig, *, recompute: bool
+    raw: Key,
+    files: Sequence[FoundFile],
+    ingested: Key,
+    publication: Publication,
+    config: DecisionConfig,
+    *,
+    recompute: bool,
 ) -> Works:
     """Raw files to inspect, to select and to decide on, of those that a model has not decided on yet.
 
     Args:
         raw: The folder of all raw files.
         files: What is there.
+        ingested: Ingest's output folder, which may remember what some of them hold.
         publication: Of the decisions, looked at.
         config: How the model decides.
         recompute: Whether everything is made anew.
     """
-    known, new = _known(raw, files, publication)
+    known, new = _known(raw, files, publication.folder, ingested)
     kept = _kept(publication, config.hash, "decide", recompute)
     done = {unit.source for unit in kept if NOT_SELECTED in unit.counts}  # others are of selected events
-    news = {file.id for file in new}
-    todo = [file for file in files if file.id in news or file.id not in done]
+    todo = [file for file in files if file.id not in known or file.id not in done]
     select = _read_all(raw, todo, known, IngestConfig())
     events = round(HOPED_SHARE * select.events)
     return {"ingest": _look_into(raw, new), "select": select, "decide": Work(0, select.units, events, written=events)}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from toposieve.errors import InvalidInputError, RefusedError
@@ -13,7 +14,7 @@ from toposieve.io.delphes import REMEDY, SourceFile, inspect_file
 from toposieve.io.duplicates import Content, find_duplicates
 from toposieve.io.manifests import BadFile, Unit
 from toposieve.io.names import sample_of
-from toposieve.io.raw import FoundFile, find_again, read_known, write_known
+from toposieve.io.raw import FoundFile, find_again, read_known, still_known, write_known
 from toposieve.io.store import Key
 from toposieve.spark.run import LEAST_EVENTS, Failure, attempt, run_on_spark, sort_out
 
@@ -65,20 +66,25 @@ def inspect(item: InspectItem) -> SourceFile | BadFile:
     return BadFile(source=item.file.id, source_checksum=found.checksum, reason=reason)
 
 
-def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand) -> list[SourceFile | BadFile]:
+def inspect_all(
+    raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand, ingested: Key | None = None
+) -> list[SourceFile | BadFile]:
     """Inspect files, and remember what is found while others are still read: a run that is ended is gone on with.
 
     Args:
         raw: The folder of all raw files.
         files: What is there.
-        folder: Output folder of ingest, which remembers what was inspected.
+        folder: Output folder of the stage, which remembers what was inspected.
         spark: Started if there is much to inspect.
+        ingested: Another folder that may remember some of it, if there is one.
     """
     known = read_known(folder, raw)
-    done = {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
-    items = [InspectItem(raw, file) for file in files if file.id not in done]
-    by_id: dict[str, SourceFile | BadFile] = {**done}
-    for batch in _inspect(items, spark):
+    done = still_known(files, known)
+    others = still_known([file for file in files if file.id not in done], read_known(ingested, raw) if ingested else {})
+    taken_over: list[SourceFile | BadFile] = [*others.values()]
+    by_id: dict[str, SourceFile | BadFile] = {**done, **others}
+    items = [InspectItem(raw, file) for file in files if file.id not in by_id]
+    for batch in chain([taken_over], _inspect(items, spark)):
         good = {file.id: file for file in batch if isinstance(file, SourceFile)}
         by_id |= {**good, **{file.source: file for file in batch if isinstance(file, BadFile)}}
         known |= good
