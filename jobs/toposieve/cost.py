@@ -26,7 +26,7 @@ class Costs:
     Attributes:
         fixed: Once a run, Spark's start included.
         file: For each input file.
-        branch: For each branch of each of them: a file of Delphes has a thousand, which are all parsed.
+        branch: For each branch that is parsed: a file of Delphes has a thousand, and each unit parses all of its own.
         unit: For each unit of work.
         event: For each event.
         byte: For each byte read.
@@ -65,7 +65,7 @@ class Work:
         units: Units of work: at most so many cores have something to do.
         events: Events to read; of a simulation, those that shall pass the selection; of a dataset, those it takes.
         bytes: Bytes to read.
-        branches: Branches of all files together.
+        branches: Branches of the files, of each as often as it is opened.
         written: Events to write.
     """
 

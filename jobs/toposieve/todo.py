@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
@@ -29,6 +30,8 @@ EVENT_BYTES = 17_000
 """About what an event takes in a ROOT file that nobody has looked into yet."""
 HOPED_SHARE = 0.6
 """About so many events pass the selection, before anything tells."""
+FILES_TRIED = 5
+"""Files that are tried for their number of branches: of a day that is gone, not each is asked for."""
 
 Works = dict[str, Work]
 """Stage → what it has to do."""
@@ -67,19 +70,25 @@ def _look_into(raw: Key, files: Sequence[FoundFile]) -> Work:
 
 def _read_all(raw: Key, files: Sequence[FoundFile], known: Mapping[str, SourceFile], config: IngestConfig) -> Work:
     events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in files]
-    units = sum(max(1, math.ceil(each / config.entries_per_unit)) for each in events)
-    return Work(len(files), units, sum(events), _size(files), branches(raw, [file.id for file in files]))
+    units = [max(1, math.ceil(each / config.entries_per_unit)) for each in events]
+    opened = [file.id for file, times in zip(files, units, strict=True) for _ in range(times)]
+    return Work(len(files), len(opened), sum(events), _size(files), branches(raw, opened))
 
 
 def _size(files: Sequence[FoundFile]) -> int:
     return sum(max(file.size, 0) for file in files)
 
 
-def branches(raw: Key, files: Sequence[str]) -> int:
-    """Branches of all files, if they have as many as the first that can be read."""
-    for file in files:
+def branches(raw: Key, opened: Sequence[str]) -> int:
+    """Branches that are parsed, if all files have as many as the first that can be read of the first few.
+
+    Args:
+        raw: The folder of all raw files.
+        opened: File of each unit: every one parses its own anew.
+    """
+    for file in islice(dict.fromkeys(opened), FILES_TRIED):
         with suppress(InvalidInputError), bad_file(file, ""), open_root(raw / file) as root:
-            return len(files) * len(parse(root, schema.TREE_NAME).keys())
+            return len(opened) * len(parse(root, schema.TREE_NAME).keys())
     return 0
 
 
@@ -94,10 +103,12 @@ def select_work(ingested: Ingested, publication: Publication, config: SelectionC
     """
     done = {(unit.range, unit.input) for unit in _kept(publication, config.hash, "select", recompute)}
     todo = [unit for unit in ingested.manifest.units if (unit.range, unit.input) not in done]
-    files = {unit.source: unit.source_bytes for unit in todo}
     events = sum(unit.entry_stop - unit.entry_start for unit in todo)
-    parsed, written = branches(ingested.raw, [*files]), round(HOPED_SHARE * events)
-    return {"select": Work(len(files), len(todo), events, sum(files.values()), parsed, written)}
+    of_root = [unit for unit in todo if not unit.outputs]  # of others, the stored events are read
+    size = sum({unit.source: unit.source_bytes for unit in of_root}.values())
+    size += sum(file.bytes for unit in todo for file in unit.outputs)
+    parsed, written = branches(ingested.raw, [unit.source for unit in of_root]), round(HOPED_SHARE * events)
+    return {"select": Work(len({unit.source for unit in todo}), len(todo), events, size, parsed, written)}
 
 
 def prepare_work(
