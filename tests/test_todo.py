@@ -87,6 +87,13 @@ def test_every_unit_parses_its_file(base: Key, tmp_path: Path) -> None:
     assert one.branches > 0
 
 
+def test_units_of_few_events_share_a_task(base: Key) -> None:
+    assert _select(base, _ingested(base, stored=True)).tasks == 1
+    files = [FoundFile(f"qcd/{DAY}/{number}.root", 170_000, "v1") for number in range(100)]
+    works = _decide(base, files, Publication(base / "out"))
+    assert (works["select"].units, works["select"].tasks, works["decide"].tasks) == (100, 2, 2)
+
+
 def test_where_events_are_stored_no_root_file_is_read(base: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("toposieve.todo.open_root")
     work = _select(base, _ingested(base, stored=True))

@@ -25,6 +25,7 @@ from toposieve.io.store import Key
 from toposieve.preprocessing import class_sizes
 from toposieve.simulation.campaign import Campaign, open_sample
 from toposieve.simulation.library import block_sizes, library_folder, library_hash
+from toposieve.spark.balance import number_of_tasks
 
 EVENT_BYTES = 17_000
 """About what an event takes in a ROOT file that nobody has looked into yet."""
@@ -72,7 +73,7 @@ def _read_all(raw: Key, files: Sequence[FoundFile], known: Mapping[str, SourceFi
     events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in files]
     units = [max(1, math.ceil(each / config.entries_per_unit)) for each in events]
     opened = [file.id for file, times in zip(files, units, strict=True) for _ in range(times)]
-    return Work(len(files), len(opened), sum(events), _size(files), branches(raw, opened))
+    return Work(len(files), len(opened), sum(events), _size(files), branches(raw, opened)).balanced()
 
 
 def _size(files: Sequence[FoundFile]) -> int:
@@ -108,7 +109,8 @@ def select_work(ingested: Ingested, publication: Publication, config: SelectionC
     size = sum({unit.source: unit.source_bytes for unit in of_root}.values())
     size += sum(file.bytes for unit in todo for file in unit.outputs)
     parsed, written = branches(ingested.raw, [unit.source for unit in of_root]), round(HOPED_SHARE * events)
-    return {"select": Work(len({unit.source for unit in todo}), len(todo), events, size, parsed, written)}
+    sources = {unit.source for unit in todo}
+    return {"select": Work(len(sources), len(todo), events, size, parsed, written).balanced()}
 
 
 def prepare_work(
@@ -130,7 +132,8 @@ def prepare_work(
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     files = [file for each in inputs.units for file in each.unit.outputs]
     events = sum(class_sizes(available, config.preparation).values())
-    return {"prepare": Work(len(files), len(files), events, sum(file.bytes for file in files), written=events)}
+    size, tasks = sum(file.bytes for file in files), number_of_tasks(len(files), sum(available.values()))
+    return {"prepare": Work(len(files), len(files), events, size, written=events, tasks=tasks)}
 
 
 def decide_work(
@@ -148,7 +151,7 @@ def decide_work(
     todo = [unit for name, unit in units.items() if name not in done]
     events = sum(events_of(unit) for unit in todo)
     size = sum(file.bytes for unit in todo for file in unit.outputs)
-    return {"decide": Work(len(todo), len(todo), events, size, written=events)}
+    return {"decide": Work(len(todo), len(todo), events, size, written=events).balanced()}
 
 
 def decide_raw_work(
@@ -176,7 +179,8 @@ def decide_raw_work(
     todo = [file for file in files if file.id not in known or file.id not in done]
     select = _read_all(raw, todo, known, IngestConfig())
     events = round(HOPED_SHARE * select.events)
-    return {"ingest": _look_into(raw, new), "select": select, "decide": Work(0, select.units, events, written=events)}
+    decide = Work(0, select.units, events, written=events, tasks=select.tasks)
+    return {"ingest": _look_into(raw, new), "select": select, "decide": decide}
 
 
 def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> Works:

@@ -16,7 +16,8 @@ from toposieve.io.manifests import BadFile, Unit
 from toposieve.io.names import sample_of
 from toposieve.io.raw import FoundFile, find_again, read_known, still_known, write_known
 from toposieve.io.store import Key
-from toposieve.spark.run import LEAST_EVENTS, Failure, attempt, run_on_spark, sort_out
+from toposieve.spark.balance import LEAST_EVENTS
+from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
 
 if TYPE_CHECKING:
     from toposieve.spark.session import SparkOnDemand

@@ -34,8 +34,9 @@ from toposieve.physics.features import BLOCK, sequence_order
 from toposieve.physics.moments import Moments
 from toposieve.physics.sequences import scaled_features
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
+from toposieve.spark.balance import LEAST_EVENTS, balance
 from toposieve.spark.blocks import BLOCK_ROW, EVENT_RECORD, Bytes, Records, ShardEvents, pack, unpack
-from toposieve.spark.run import LEAST_EVENTS, balance, run_on_spark
+from toposieve.spark.run import run_on_spark
 from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
 from toposieve.weights import WeightSums
 

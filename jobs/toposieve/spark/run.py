@@ -7,7 +7,6 @@ ours. Raised, it would be retried by Spark and then buried in a stack trace.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import pickle
 import threading
@@ -23,19 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pyspark.accumulators import AccumulatorParam
 
 from toposieve.errors import InvalidInputError, RefusedError, is_transient
+from toposieve.spark.balance import balance
 
 if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
     from pyspark.sql import SparkSession
-
-LEAST_TASKS = 32
-"""Tasks of a job, where it has as many items: enough for a machine's cores to finish together."""
-
-LEAST_EVENTS = 500
-"""Events that a task of several items has at least: fewer take less time than a task does."""
-
-EVENTS_PER_TASK = 50_000
-"""Events in a task of several items: what a lost task costs, at most, besides what its items have left behind."""
 
 RETRY_SECONDS = (1.0, 5.0, 15.0)
 """Pauses before what a machine or network failed at is tried again."""
@@ -131,29 +122,6 @@ def run_on_spark(
     failures = [record for record in found if isinstance(record, Failure)]
     bad = sort_out(failures, keep_going=keep_going)
     return Outcome(dict(record for record in found if not isinstance(record, Failure)), bad)
-
-
-def balance(weights: Sequence[int]) -> list[list[int]]:
-    """Share items out to tasks, heaviest first, each to the task with the least so far; heaviest task first.
-
-    The number of tasks follows from the work alone: while executors are still coming, the cores are not known.
-
-    Args:
-        weights: Of the items.
-
-    Returns:
-        Numbers of each task's items.
-    """
-    events = sum(max(weight, 1) for weight in weights)
-    tasks = min(len(weights), max(min(LEAST_TASKS, -(-events // LEAST_EVENTS)), -(-events // EVENTS_PER_TASK)))
-    heap: list[tuple[int, int]] = [(0, task) for task in range(tasks)]
-    shares: list[list[int]] = [[] for _ in range(tasks)]
-    for number in sorted(range(len(weights)), key=lambda number: -weights[number]):
-        load, task = heapq.heappop(heap)
-        shares[task].append(number)
-        # An empty item counts too: opening its file takes time.
-        heapq.heappush(heap, (load + max(weights[number], 1), task))
-    return sorted(shares, key=lambda share: -sum(weights[number] for number in share))
 
 
 def is_bad_input(error: Exception | None) -> bool:
