@@ -129,6 +129,26 @@ def campaign(files: int, branches: int, events: int, bytes_: int, *, selected: f
     }
 
 
+def of_one_job(works: Mapping[str, Work], costs: Mapping[str, Costs]) -> dict[str, Costs]:
+    """Costs of stages that share a session, which starts whichever has something to do.
+
+    The largest fixed part is counted once, with the first of those.
+
+    Args:
+        works: Stage → what it has to do.
+        costs: Stage → what that takes in a job of its own.
+
+    >>> works = {"ingest": Work(), "select": Work(units=1), "decide": Work(units=1)}
+    >>> {name: each.fixed for name, each in of_one_job(works, SHIPPED).items()}
+    {'select': 7.0, 'decide': 0.0}
+    >>> of_one_job({"ingest": Work(), "store events": Work(units=1)}, SHIPPED)["store events"].fixed
+    6.4
+    """
+    busy = [name for name, work in works.items() if work.units]
+    largest = max((costs[name].fixed for name in works), default=0.0)
+    return {name: replace(costs[name], fixed=largest if name == busy[0] else 0.0) for name in busy}
+
+
 def describe(works: Mapping[str, Work], cores: int, costs: Mapping[str, Costs], origin: str) -> str:
     """The plan: a line for each stage, and the sum.
 
