@@ -120,7 +120,7 @@ def _inputs(
         return dataset_inputs(base, dataset, manifest, scaling, version, decider), decider
     decider = Decider.find(folder, number, config)
     if args.source == "raw":
-        return raw_inputs(cli.raw_key(args), args.partition, version, decider), decider
+        return raw_inputs(base, cli.raw_key(args), args.partition, version, decider), decider
     return selected_inputs(base, args.partition, version, decider), decider
 
 

@@ -55,6 +55,13 @@ def test_what_is_kept_lies_together_in_a_file() -> None:
         assert len(edges) <= 4, "two runs at most"
 
 
+def test_the_kept_share_follows_from_the_cut() -> None:
+    cuts, _ = cuts_of(100)
+    shares = [cuts.kept_share(label) for label in KEYS]
+    assert shares == pytest.approx([100 / 500, 100 / 900, 100 / 700], abs=0.05)
+    assert cuts_of()[0].kept_share(0) == 1.0  # no event of qcd is left out
+
+
 def test_scaling_is_fitted_to_the_first_training_events_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assignment, "FITTED_EVENTS", 60)
     cuts, _ = cuts_of()

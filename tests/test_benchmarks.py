@@ -15,6 +15,7 @@ from benchmarks.table import Figure, format_missed, format_table
 from support.events import random_events, to_events
 from toposieve import schema
 from toposieve.config import SelectionConfig
+from toposieve.cost import SHIPPED
 from toposieve.physics.selection import select_events
 
 EVENTS = to_events(random_events(seed=11, n=40, particles=20))
@@ -66,6 +67,10 @@ def test_table_names_each_must_that_is_missed():
     _, fast, slow, *_ = format_table(figures).splitlines()
     assert fast.split() == ["fast", "200", "events/s", "0.5", "150", "300"]
     assert slow.split() == ["slow", "100", "events/s", "150", "MISSED"]
+
+
+def test_what_is_calibrated_within_one_session_is_charged_for_starting_it():
+    assert {*calibration.STARTING} == {name for name in calibration.TERMS if SHIPPED[name].fixed}
 
 
 @pytest.mark.parametrize("module", [calibration, measure, profiling, table])

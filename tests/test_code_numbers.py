@@ -38,7 +38,7 @@ ELSEWHERE = {
     *(f"toposieve.{name}" for name in ("cli", "code_numbers", "config", "errors", "version")),
     *(f"toposieve.io.{name}" for name in ("heartbeats", "history", "manifests", "names", "publication", "stages")),
     *(f"toposieve.io.{name}" for name in ("store", "sweep", "units")),
-    *(f"toposieve.spark.{name}" for name in ("java", "run", "session", "tasks", "verification")),
+    *(f"toposieve.spark.{name}" for name in ("balance", "java", "run", "session", "tasks", "verification")),
 }
 """Modules that decide when and where something is done, not what; the configuration has a hash of its own."""
 

@@ -26,6 +26,14 @@ def test_time_grows_with_work_and_shrinks_with_cores():
     assert work.wall_seconds(costs, 4) == work.wall_seconds(costs, 400) == 35.0 + driver
 
 
+def test_no_more_cores_are_busy_than_there_are_tasks():
+    costs, work = Costs(fixed=0.0, event=1.0), Work(units=40_000, events=4_320_000)
+    driver = 40_000 * DRIVER_SECONDS
+    assert work.wall_seconds(costs, 400) == 10_800 + driver
+    assert work.balanced().wall_seconds(costs, 400) == pytest.approx(4_320_000 / 87 + driver)
+    assert Work(units=20, events=20).balanced().tasks == 1
+
+
 @pytest.mark.parametrize("term", ["file", "branch", "unit", "event", "byte"])
 def test_each_term_counts(term):
     work = Work(files=3, units=5, events=7, bytes=11, branches=13)

@@ -61,6 +61,11 @@ class Cuts:
     fitted: Mapping[int, Keys]
     shards: Sequence[Keys]
 
+    def kept_share(self, label: int) -> float:
+        """About which share of a class's events balancing keeps, of each file alike: their places are uniform."""
+        cut = self.kept[label]
+        return int(cut[0]) / 2**64 if len(cut) else 1.0
+
     def slots(self, label: int, keys: Keys) -> NDArray[np.int64]:
         """Split of each event of a class, or ``NOT_KEPT``, (events,)."""
         slots = _passed(self.splits[label], _split_keys(keys, self.seed))

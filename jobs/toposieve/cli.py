@@ -132,7 +132,8 @@ def shows_plan(args: argparse.Namespace, work: Callable[[], Mapping[str, Work]])
         work: Finds out what there is to do, writing nothing.
     """
     if args.plan is not None:
-        print(cost.describe(work(), args.plan, *cost.load_costs()))
+        works, (costs, origin) = work(), cost.load_costs()
+        print(cost.describe(works, args.plan, cost.of_one_job(works, costs), origin))
     return args.plan is not None
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
+from toposieve.spark.balance import number_of_tasks
 
 START_SECONDS = 8.0
 """CPU seconds that Spark takes to start, and to import what tasks need."""
@@ -26,7 +28,7 @@ class Costs:
     Attributes:
         fixed: Once a run, Spark's start included.
         file: For each input file.
-        branch: For each branch of each of them: a file of Delphes has a thousand, which are all parsed.
+        branch: For each branch that is parsed: a file of Delphes has a thousand, and each unit parses all of its own.
         unit: For each unit of work.
         event: For each event.
         byte: For each byte read.
@@ -62,11 +64,13 @@ class Work:
 
     Attributes:
         files: Input files.
-        units: Units of work: at most so many cores have something to do.
+        units: Units of work.
         events: Events to read; of a simulation, those that shall pass the selection; of a dataset, those it takes.
         bytes: Bytes to read.
-        branches: Branches of all files together.
+        branches: Branches of the files, of each as often as it is opened.
         written: Events to write.
+        tasks: Tasks that the units are shared out to, and at most so many cores have something to do; 0 if each unit is
+            a task of its own.
     """
 
     files: int = 0
@@ -75,6 +79,11 @@ class Work:
     bytes: int = 0
     branches: int = 0
     written: int = 0
+    tasks: int = 0
+
+    def balanced(self) -> Work:
+        """The same, its units shared out to tasks by their events."""
+        return replace(self, tasks=number_of_tasks(self.units, max(self.units, self.events)))
 
     def cpu_seconds(self, costs: Costs) -> float:
         """CPU time; none where there is nothing to do.
@@ -98,7 +107,8 @@ class Work:
         """Time on so many cores, of which the fixed part and the driver's share of each unit use one."""
         if not self.units:
             return 0.0
-        return costs.fixed + self.units * DRIVER_SECONDS + self.marginal_seconds(costs) / min(cores, self.units)
+        busy = min(cores, self.tasks or self.units)
+        return costs.fixed + self.units * DRIVER_SECONDS + self.marginal_seconds(costs) / busy
 
 
 def campaign(files: int, branches: int, events: int, bytes_: int, *, selected: float) -> dict[str, Work]:
@@ -114,9 +124,29 @@ def campaign(files: int, branches: int, events: int, bytes_: int, *, selected: f
     kept, parsed = round(events * selected), files * branches
     return {
         "ingest": Work(files, files, events, bytes_, parsed),
-        "select": Work(files, files, events, bytes_, parsed, kept),
-        "prepare": Work(files, files, kept, round(kept * SHIPPED["select"].written), written=kept),
+        "select": Work(files, files, events, bytes_, parsed, kept).balanced(),
+        "prepare": Work(files, files, kept, round(kept * SHIPPED["select"].written), written=kept).balanced(),
     }
+
+
+def of_one_job(works: Mapping[str, Work], costs: Mapping[str, Costs]) -> dict[str, Costs]:
+    """Costs of stages that share a session, which starts whichever has something to do.
+
+    The largest fixed part is counted once, with the first of those.
+
+    Args:
+        works: Stage → what it has to do.
+        costs: Stage → what that takes in a job of its own.
+
+    >>> works = {"ingest": Work(), "select": Work(units=1), "decide": Work(units=1)}
+    >>> {name: each.fixed for name, each in of_one_job(works, SHIPPED).items()}
+    {'select': 7.0, 'decide': 0.0}
+    >>> of_one_job({"ingest": Work(), "store events": Work(units=1)}, SHIPPED)["store events"].fixed
+    6.4
+    """
+    busy = [name for name, work in works.items() if work.units]
+    largest = max((costs[name].fixed for name in works), default=0.0)
+    return {name: replace(costs[name], fixed=largest if name == busy[0] else 0.0) for name in busy}
 
 
 def describe(works: Mapping[str, Work], cores: int, costs: Mapping[str, Costs], origin: str) -> str:

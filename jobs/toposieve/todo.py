@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
@@ -17,18 +18,21 @@ from toposieve.io.decisions import NOT_SELECTED, events_of
 from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Unit
 from toposieve.io.publication import Publication
-from toposieve.io.raw import FoundFile, Ingested, read_known
+from toposieve.io.raw import FoundFile, Ingested, read_known, still_known
 from toposieve.io.root_faults import bad_file
 from toposieve.io.root_files import open_root, parse
 from toposieve.io.store import Key
 from toposieve.preprocessing import class_sizes
 from toposieve.simulation.campaign import Campaign, open_sample
 from toposieve.simulation.library import block_sizes, library_folder, library_hash
+from toposieve.spark.balance import number_of_tasks
 
 EVENT_BYTES = 17_000
 """About what an event takes in a ROOT file that nobody has looked into yet."""
 HOPED_SHARE = 0.6
 """About so many events pass the selection, before anything tells."""
+FILES_TRIED = 5
+"""Files that are tried for their number of branches: of a day that is gone, not each is asked for."""
 
 Works = dict[str, Work]
 """Stage → what it has to do."""
@@ -46,19 +50,19 @@ def ingest_work(
         config: Its configuration.
         recompute: Whether everything is made anew.
     """
-    known, new = _known(raw, files, publication)
+    known, new = _known(raw, files, publication.folder)
     kept = {unit.source for unit in _kept(publication, config.hash, "ingest", recompute) if unit.outputs}
-    stored = [file for file in files if config.store_events and (file in new or file.id not in kept)]
+    stored = [file for file in files if config.store_events and (file.id not in known or file.id not in kept)]
     store = _read_all(raw, stored, known, config)
     return {"ingest": _look_into(raw, new), "store events": replace(store, written=store.events)}
 
 
-def _known(
-    raw: Key, files: Sequence[FoundFile], publication: Publication
-) -> tuple[dict[str, SourceFile], list[FoundFile]]:
-    """What was inspected, by file id, and the files that are not, or not as they are now."""
-    known = read_known(publication.folder, raw)
-    return known, [file for file in files if not (file.id in known and file.is_still(known[file.id]))]
+def _known(raw: Key, files: Sequence[FoundFile], *folders: Key) -> tuple[dict[str, SourceFile], list[FoundFile]]:
+    """What was inspected and is the same now, by file id, and the other files; one of the folders remembers it."""
+    known: dict[str, SourceFile] = {}
+    for folder in folders:
+        known |= still_known(files, read_known(folder, raw))
+    return known, [file for file in files if file.id not in known]
 
 
 def _look_into(raw: Key, files: Sequence[FoundFile]) -> Work:
@@ -67,19 +71,25 @@ def _look_into(raw: Key, files: Sequence[FoundFile]) -> Work:
 
 def _read_all(raw: Key, files: Sequence[FoundFile], known: Mapping[str, SourceFile], config: IngestConfig) -> Work:
     events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in files]
-    units = sum(max(1, math.ceil(each / config.entries_per_unit)) for each in events)
-    return Work(len(files), units, sum(events), _size(files), branches(raw, [file.id for file in files]))
+    units = [max(1, math.ceil(each / config.entries_per_unit)) for each in events]
+    opened = [file.id for file, times in zip(files, units, strict=True) for _ in range(times)]
+    return Work(len(files), len(opened), sum(events), _size(files), branches(raw, opened)).balanced()
 
 
 def _size(files: Sequence[FoundFile]) -> int:
     return sum(max(file.size, 0) for file in files)
 
 
-def branches(raw: Key, files: Sequence[str]) -> int:
-    """Branches of all files, if they have as many as the first that can be read."""
-    for file in files:
+def branches(raw: Key, opened: Sequence[str]) -> int:
+    """Branches that are parsed, if all files have as many as the first that can be read of the first few.
+
+    Args:
+        raw: The folder of all raw files.
+        opened: File of each unit: every one parses its own anew.
+    """
+    for file in islice(dict.fromkeys(opened), FILES_TRIED):
         with suppress(InvalidInputError), bad_file(file, ""), open_root(raw / file) as root:
-            return len(files) * len(parse(root, schema.TREE_NAME).keys())
+            return len(opened) * len(parse(root, schema.TREE_NAME).keys())
     return 0
 
 
@@ -94,10 +104,13 @@ def select_work(ingested: Ingested, publication: Publication, config: SelectionC
     """
     done = {(unit.range, unit.input) for unit in _kept(publication, config.hash, "select", recompute)}
     todo = [unit for unit in ingested.manifest.units if (unit.range, unit.input) not in done]
-    files = {unit.source: unit.source_bytes for unit in todo}
     events = sum(unit.entry_stop - unit.entry_start for unit in todo)
-    parsed, written = branches(ingested.raw, [*files]), round(HOPED_SHARE * events)
-    return {"select": Work(len(files), len(todo), events, sum(files.values()), parsed, written)}
+    of_root = [unit for unit in todo if not unit.outputs]  # of others, the stored events are read
+    size = sum({unit.source: unit.source_bytes for unit in of_root}.values())
+    size += sum(file.bytes for unit in todo for file in unit.outputs)
+    parsed, written = branches(ingested.raw, [unit.source for unit in of_root]), round(HOPED_SHARE * events)
+    sources = {unit.source for unit in todo}
+    return {"select": Work(len(sources), len(todo), events, size, parsed, written).balanced()}
 
 
 def prepare_work(
@@ -119,7 +132,8 @@ def prepare_work(
     available = {sample: counts[schema.CUTFLOW[-1]] for sample, counts in inputs.cutflow().items()}
     files = [file for each in inputs.units for file in each.unit.outputs]
     events = sum(class_sizes(available, config.preparation).values())
-    return {"prepare": Work(len(files), len(files), events, sum(file.bytes for file in files), written=events)}
+    size, tasks = sum(file.bytes for file in files), number_of_tasks(len(files), sum(available.values()))
+    return {"prepare": Work(len(files), len(files), events, size, written=events, tasks=tasks)}
 
 
 def decide_work(
@@ -137,28 +151,36 @@ def decide_work(
     todo = [unit for name, unit in units.items() if name not in done]
     events = sum(events_of(unit) for unit in todo)
     size = sum(file.bytes for unit in todo for file in unit.outputs)
-    return {"decide": Work(len(todo), len(todo), events, size, written=events)}
+    return {"decide": Work(len(todo), len(todo), events, size, written=events).balanced()}
 
 
 def decide_raw_work(
-    raw: Key, files: Sequence[FoundFile], publication: Publication, config: DecisionConfig, *, recompute: bool
+    raw: Key,
+    files: Sequence[FoundFile],
+    ingested: Key,
+    publication: Publication,
+    config: DecisionConfig,
+    *,
+    recompute: bool,
 ) -> Works:
     """Raw files to inspect, to select and to decide on, of those that a model has not decided on yet.
 
     Args:
         raw: The folder of all raw files.
         files: What is there.
+        ingested: Ingest's output folder, which may remember what some of them hold.
         publication: Of the decisions, looked at.
         config: How the model decides.
         recompute: Whether everything is made anew.
     """
-    known, new = _known(raw, files, publication)
+    known, new = _known(raw, files, publication.folder, ingested)
     kept = _kept(publication, config.hash, "decide", recompute)
     done = {unit.source for unit in kept if NOT_SELECTED in unit.counts}  # others are of selected events
-    todo = [file for file in files if file in new or file.id not in done]
+    todo = [file for file in files if file.id not in known or file.id not in done]
     select = _read_all(raw, todo, known, IngestConfig())
     events = round(HOPED_SHARE * select.events)
-    return {"ingest": _look_into(raw, new), "select": select, "decide": Work(0, select.units, events, written=events)}
+    decide = Work(0, select.units, events, written=events, tasks=select.tasks)
+    return {"ingest": _look_into(raw, new), "select": select, "decide": decide}
 
 
 def simulate_work(campaign: Campaign, publications: dict[str, Publication]) -> Works:

@@ -15,8 +15,9 @@ from scipy.optimize import nnls
 from benchmarks.inputs import Bench
 from benchmarks.jobs import OBSERVATIONS, Observation, run_job
 from benchmarks.measure import measured
-from benchmarks.selection import partitions
+from benchmarks.selection import partitions, select
 from benchmarks.table import Figure
+from toposieve import schema
 from toposieve.cost import SHIPPED, Costs, Work, calibration_path, save_costs
 from toposieve.environment import JOBS_FOLDER
 
@@ -30,7 +31,7 @@ TERMS = {
 """Stage → what its cost depends on, besides the fixed part. All else is left at nothing."""
 
 COUNTS = {"file": "files", "branch": "branches", "unit": "units", "event": "events", "byte": "bytes"}
-STARTING = ("ingest", "select", "prepare")
+STARTING = ("ingest", "select", "prepare", *(f"simulate {sample}" for sample in schema.SAMPLES))
 """Stages whose jobs start Spark."""
 
 
@@ -53,7 +54,7 @@ def fit(observed: Sequence[Observation]) -> dict[str, Costs]:
     """Non-negative least squares of relative differences, all stages at once, for a job may do several.
 
     >>> work = [Work(files=1, units=1, events=events) for events in (1000, 2000, 4000)]
-    >>> costs = fit([Observation({"prepare": each}, 1 + each.events / 1000) for each in work])["prepare"]
+    >>> costs = fit([Observation({"simulate qcd": each}, 1 + each.events / 1000) for each in work])["simulate qcd"]
     >>> round(costs.fixed, 6), round(costs.event, 6)
     (1.0, 0.001)
     >>> fit([])
@@ -83,11 +84,11 @@ def _count(work: Work, term: str) -> float:
 def start_seconds(bench: Bench) -> float:
     """What a job takes more where it has to start Spark: by a job of its own, against the same one here."""
     small, *_ = partitions(bench)
+    select(bench.base, small)
     arguments = ["--partition", small.name, "--recompute"]
     with measured() as cold:
         job = [sys.executable, JOBS_FOLDER / "select_events.py", "--base", bench.base, *arguments]
         subprocess.run(job, check=True, stdout=subprocess.DEVNULL)
-    run_job("select_events", bench.base, *arguments)
     with measured() as warm:
         run_job("select_events", bench.base, *arguments)
     return max(0.0, cold.cpu_seconds - warm.cpu_seconds)

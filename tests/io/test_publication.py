@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from toposieve.io import sweep
 from toposieve.io.manifests import Manifest, Unit, fingerprint, in_order, manifest_name, read_manifest
 from toposieve.io.names import HEARTBEATS, RECORDS, unit_name
 from toposieve.io.publication import Publication, check_same_config, is_up_to_date
-from toposieve.io.store import Key, root_key
+from toposieve.io.store import Key, Stat, root_key
 from toposieve.io.store import file as file_store
 from toposieve.io.units import adopt_or_make
 
@@ -161,7 +162,28 @@ def test_reusable_units_are_those_with_whole_files_and_the_same_identity(
         assert run.reusable("other", 1) == []
         assert run.reusable("1f", 2) == []
         assert run.reusable("1f", 1) == [written.units[1]]
-    assert "to be done again" in caplog.text
+    assert f"{unit_name('a')} is missing or cut short: to be done again\n" in caplog.text
+
+
+def test_files_that_no_listing_shows_are_asked_for_at_once_and_told_of_once(
+    folder: Key, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = publish(folder, *"abcd")
+    gone = sorted(map(unit_name, "abc"))
+    for name in gone:
+        (folder / name).delete()
+    together, stat = threading.Barrier(len(gone)), Key.stat
+
+    def stat_with_others(key: Key) -> Stat | None:
+        if key.name in gone:
+            together.wait(10)
+        return stat(key)
+
+    monkeypatch.setattr(Key, "stat", stat_with_others)
+    run = Publication(folder).look()
+    assert run.reusable("1f", 1) == [each for each in written.units if each.source == "d"]
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"{folder / gone[0]} is missing or cut short: to be done again (3 such files)"]
 
 
 def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import ingest
 from support.delphes_files import collections, read_naively, with_leaf, write_collections, write_events
 from support.events import edge_cases, from_events, random_events
+from support.on_spark import run_here
 from support.spark_tasks import FailsAfter
 from toposieve import schema
 from toposieve.code_numbers import CODE_NUMBERS
@@ -38,6 +40,7 @@ from toposieve.io.raw import KNOWN_NAME
 from toposieve.io.store import Key, root_key
 from toposieve.io.units import write_record
 from toposieve.spark.ingestion import store_unit
+from toposieve.spark.run import Outcome
 
 DAY = "2026-01-01"
 JOB = Path(ingest.__file__)
@@ -212,7 +215,29 @@ def test_many_files_or_bytes_are_inspected_on_spark(
     caplog.set_level(logging.INFO)
     assert run(base, "--on-bad-file", "quarantine") == here
     assert fetched == []
-    assert "inspecting 5 files: done in" in caplog.text
+    assert "inspecting files 1 to 5 of 5: done in" in caplog.text
+
+
+def test_a_run_that_is_ended_has_remembered_what_it_inspected(
+    base: Path, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+
+    def ends_in_the_second_batch(spark: Any, function: Any, items: Sequence[Any], **more: Any) -> Outcome:
+        batches.append(len(items))
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return run_here(spark, function, items, **more)
+
+    monkeypatch.setattr("toposieve.spark.inspection.SECONDS_HERE", -1)
+    monkeypatch.setattr("toposieve.spark.inspection.FILES_AT_ONCE", 3)
+    monkeypatch.setattr("toposieve.spark.inspection.run_on_spark", ends_in_the_second_batch)
+    with pytest.raises(KeyboardInterrupt):
+        run(base, *NOT_STORED)
+    assert batches == [3, 1]
+    fetched.clear()
+    run(base, *NOT_STORED)
+    assert fetched == ["loose.root"]
 
 
 @pytest.fixture

@@ -116,7 +116,9 @@ def test_simulate_plans_for_each_sample_and_its_pileup(tmp_path, works, capsys):
     plan("simulate", tmp_path, "400")
     events = {stage: work.events for stage, work in works.items()}
     assert events == {"pile-up library": 5000, **{f"simulate {sample}": 100 for sample in ("qcd", "ttbar", "wjets")}}
-    assert "on 400 cores about" in capsys.readouterr().out
+    # Four stages of one job: Spark starts once, in 8 s.
+    seconds = [work.marginal_seconds(SHIPPED[stage]) for stage, work in works.items()]
+    assert f"plan: all: CPU time {sum(seconds) + 8:,.0f} s, on 400 cores about" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("cores", ["0", "-1", "many"])

@@ -37,7 +37,7 @@ from toposieve.models import ARCHITECTURES
 from toposieve.serving.events import Decision, Event
 from toposieve.serving.exports import keep_export
 from toposieve.serving.scorer import Scorer
-from toposieve.spark import decisions, selection, verification
+from toposieve.spark import decisions, inspection, selection, verification
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -356,6 +356,18 @@ def test_raw_decisions_are_resumed_verified_and_planned(raw: Path, capsys) -> No
     write_events(raw / "raw" / "qcd" / RAW_DAY / "new.root", random_events(7, RAW_EVENTS, particles=20))
     run(raw, *RAW)
     assert contents_of_raw(raw).items() > found.items()
+
+
+def test_raw_files_that_ingest_knows_are_not_inspected_again(raw: Path, monkeypatch, capsys) -> None:
+    ingest.main(ingest.arg_parser().parse_args(["--base", str(raw), "--partition", RAW_DAY]))
+    write_events(raw / "raw" / "ttbar" / RAW_DAY / "c.root", random_events(7, RAW_EVENTS + 1, particles=20))
+    inspected, inspect_file = [], inspection.inspect_file
+    monkeypatch.setattr(inspection, "inspect_file", lambda *args: inspected.append(args[1]) or inspect_file(*args))
+    run(raw, *RAW, "--plan")
+    assert "plan: ingest: 1 files" in capsys.readouterr().out
+    run(raw, *RAW)
+    assert inspected == [f"ttbar/{RAW_DAY}/c.root"]
+    assert len(contents_of_raw(raw)) == 3
 
 
 def test_a_bad_raw_file_stops_the_run_or_is_quarantined(raw: Path) -> None:

@@ -19,17 +19,8 @@ from support import spark_tasks
 from support.spark_tasks import Item
 from toposieve.errors import InvalidInputError, UnavailableError
 from toposieve.spark import run
-from toposieve.spark.run import (
-    EVENTS_PER_TASK,
-    LEAST_EVENTS,
-    LEAST_TASKS,
-    Failure,
-    Outcome,
-    Watch,
-    balance,
-    run_on_spark,
-    sort_out,
-)
+from toposieve.spark.balance import LEAST_EVENTS, LEAST_TASKS
+from toposieve.spark.run import Failure, Outcome, Watch, run_on_spark, sort_out
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -213,41 +204,7 @@ def test_reasons_come_in_order_once_and_only_a_few() -> None:
 # --- tasks ---------------------------------------------------------------------------------------------------------
 
 
-def test_balance_starts_with_the_heaviest_and_evens_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "LEAST_TASKS", 3)
-    monkeypatch.setattr(run, "LEAST_EVENTS", 1)
-    weights = [1, 2, 3, 4, 100, 50, 50, 0]
-    shares = [[weights[number] for number in share] for share in balance(weights)]
-    assert shares == [[100], [50, 4, 1, 0], [50, 3, 2]]
-
-
-def test_every_item_has_one_task() -> None:
-    shares = balance([number % 7 for number in range(1000)])
-    assert sorted(number for share in shares for number in share) == list(range(1000))
-
-
-def test_empty_items_are_spread_too() -> None:
-    assert {len(share) for share in balance([0] * 2 * LEAST_EVENTS)} == {LEAST_EVENTS}
-
-
-@pytest.mark.parametrize(
-    ("items", "events", "tasks"),
-    [
-        (0, 0, 0),
-        (3, 10, 1),
-        (3, LEAST_EVENTS, 3),
-        (3, 10 * EVENTS_PER_TASK, 3),
-        (1000, 10, 10_000 // LEAST_EVENTS),
-        (1000, LEAST_EVENTS, LEAST_TASKS),
-        (1000, EVENTS_PER_TASK // 10, 100),
-        (1001, EVENTS_PER_TASK // 10, 101),
-    ],
-)
-def test_the_work_decides_the_number_of_tasks(items: int, events: int, tasks: int) -> None:
-    assert len(balance([events] * items)) == tasks
-
-
-def test_so_it_does_on_spark_whatever_cores_there_are(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_work_decides_the_number_of_tasks_whatever_cores_there_are(spark: SparkSession, tmp_path: Path) -> None:
     items = [Item(str(number), LEAST_EVENTS, tmp_path) for number in range(2 * LEAST_TASKS)]
     numbers = Counter(run_on_spark(spark, spark_tasks.task_number, items, name="x").results.values())
     assert spark.sparkContext.defaultParallelism == 2
@@ -265,17 +222,21 @@ class EndsAfterOneRound:
         return self.rounds > 1
 
 
-def test_progress_counts_events_and_says_how_long_it_will_take(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [("events", "2,000 of 5,000 events, 200 events/s, about 15 s left"), ("", "40%, about 15 s left")],
+)
+def test_progress_counts_and_says_how_long_it_will_take(
+    unit: str, said: str, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.0)
     times = iter([100.0, 110.0, 110.0, 110.0])
     monkeypatch.setattr("toposieve.spark.run.time.monotonic", lambda: next(times))
-    watch = Watch.of(spark.sparkContext, "writing", 5000)
+    watch = Watch.of(spark.sparkContext, "writing", 5000, unit)
     watch.done.add(2000)
     with caplog.at_level(logging.INFO):
         watch._watch(EndsAfterOneRound(), stop_early=False)  # type: ignore[arg-type]
-    assert "writing: 2,000 of 5,000 events, 200 events/s, about 15 s left" in caplog.text
+    assert f"writing: {said}" in caplog.text
 
 
 @pytest.mark.parametrize("quiet", [False, True])

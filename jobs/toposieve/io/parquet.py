@@ -140,8 +140,13 @@ def open_parquet(key: Key, arrow_schema: pa.Schema, *, whole: bool = True) -> It
         InvalidInputError: It is missing, not Parquet, damaged, or has other columns.
     """
     try:
-        source: AbstractContextManager[Any] = key.fetch() if whole or not key.is_remote else _Parts(key)
-        with source as opened, pq.ParquetFile(opened, memory_map=True, page_checksum_verification=True) as file:
+        in_parts = key.is_remote and not whole
+        source: AbstractContextManager[Any] = _Parts(key) if in_parts else key.fetch()
+        with (
+            source as opened,
+            # Of a row group's columns, those side by side are asked for at once.
+            pq.ParquetFile(opened, memory_map=True, page_checksum_verification=True, pre_buffer=in_parts) as file,
+        ):
             _check_schema(key, file.schema_arrow, arrow_schema)
             yield file
     except FileNotFoundError:

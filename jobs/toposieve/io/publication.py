@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +23,9 @@ from toposieve.io.store import Key, Stat
 from toposieve.io.sweep import KEPT_HOURS, leftovers, sweep
 
 TIMING_NAME = "timing.json"
+
+_ASKED_AT_ONCE = 16
+"""Files, by a thread each: after a lost race, all of an output are asked for, and a store takes its time for each."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +70,7 @@ class Publication:
         newest = manifests.read_newest(self.folder, self._entries)
         if newest is not None:
             self.previous, self._number = newest.manifest, newest.number
-            listed = newest.manifest.outputs()
-            self._lost = frozenset(file.path for file in listed if not _is_there(self.folder, self._entries, file))
+            self._lost = frozenset(_missing(self.folder, self._entries, newest.manifest.outputs()))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
@@ -81,14 +84,11 @@ class Publication:
         previous = self.previous
         if previous is None or (previous.config_hash, previous.code) != (config_hash, code):
             return []
-        whole = []
-        for unit in previous.units:
-            lost = [file.path for file in unit.outputs if file.path in self._lost]
-            if lost:
-                logger.warning("%s is missing or cut short: to be done again", self.folder / lost[0])
-            else:
-                whole.append(unit)
-        return whole
+        lost = sorted({file.path for file in previous.outputs()} & self._lost)
+        if lost:
+            more = f" ({len(lost)} such files)" if len(lost) > 1 else ""
+            logger.warning("%s is missing or cut short: to be done again%s", self.folder / lost[0], more)
+        return [unit for unit in previous.units if not any(file.path in self._lost for file in unit.outputs)]
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Make a manifest the newest one. All files that it lists are there already, under names of their own.
@@ -135,8 +135,7 @@ class Publication:
         self._entries = self.folder.list() if listing else {}
         # What was lost before this run began may be for another run to make again: it answers for its own samples only.
         expected = (file for file in manifest.outputs() if file.path not in self._lost)
-        gone = [file.path for file in expected if not _is_there(self.folder, self._entries, file)]
-        if gone:
+        if gone := _missing(self.folder, self._entries, expected):
             raise ConflictError(
                 f"{self.folder / gone[0]} is gone ({len(gone)} such files), removed meanwhile: run again"
             )
@@ -183,7 +182,15 @@ def write_timing(folder: Key, *, seconds: float, events: int, **more: Any) -> No
     (folder / TIMING_NAME).write_text(json.dumps({"seconds": round(seconds, 3), "events": events, **more}) + "\n")
 
 
-def _is_there(folder: Key, entries: Mapping[str, Stat], file: OutputFile) -> bool:
+def _missing(folder: Key, entries: Mapping[str, Stat], files: Iterable[OutputFile]) -> list[str]:
+    """Paths of the files that are not there, or not in the size that they are listed with."""
+    listed = list(files)
     # A listing may be old, so what it lacks is asked for.
-    found = entries.get(file.path) or (folder / file.path).stat()
-    return found is not None and found.size == file.bytes
+    unseen = [file.path for file in listed if file.path not in entries]
+    found = {**entries, **_ask(folder, unseen)}
+    return [file.path for file in listed if (stat := found[file.path]) is None or stat.size != file.bytes]
+
+
+def _ask(folder: Key, paths: Sequence[str]) -> dict[str, Stat | None]:
+    with ThreadPoolExecutor(_ASKED_AT_ONCE, thread_name_prefix="ask") as pool:
+        return dict(zip(paths, pool.map(lambda path: (folder / path).stat(), paths), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from toposieve.cross_sections import CrossSection
@@ -167,6 +167,11 @@ def read_known(folder: Key, raw: Key) -> dict[str, SourceFile]:
     except (ValueError, KeyError, TypeError, AttributeError):
         logger.warning("%s cannot be read; inspecting all files again", folder / KNOWN_NAME)
         return {}
+
+
+def still_known(files: Iterable[FoundFile], known: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
+    """Those of the files that are, by their store's word, what was inspected: file id → inspection."""
+    return {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
 
 
 def write_known(folder: Key, raw: Key, files: Iterable[SourceFile]) -> None:

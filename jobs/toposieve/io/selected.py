@@ -37,7 +37,9 @@ if TYPE_CHECKING:  # their kernels take a third of a second to import
     from toposieve.physics.selection import SelectedEvents
 
 GROUP_PARTICLES = 1 << 16
-"""Particles in a row group, about: 2.5 MB. Of a run of rows, little more than its own is read."""
+"""Particles in a row group, about. Of a run of rows, little more than its own is read."""
+GROUP_BYTES = 2_500_000
+"""About what that is in a file."""
 
 LARGEST_ETA, LARGEST_PT = 40.0, 1e12
 """Up to these, energy and momentum are float32 numbers for sure."""

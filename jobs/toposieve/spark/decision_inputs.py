@@ -142,6 +142,8 @@ class RawInputs:
     """Events of a partition's ROOT files."""
 
     raw: Key
+    ingested: Key
+    """Where ingest remembers what it found in them, if it was there."""
     partition: str
     selection: SelectionConfig
     """By which they are selected."""
@@ -160,17 +162,24 @@ class RawInputs:
     def work(self, publication: Publication, *, recompute: bool) -> Works:
         """Files that are not decided on."""
         files = find_files(self.raw, schema.SAMPLES, self.partition)
-        return decide_raw_work(self.raw, files, publication, self.decider.config, recompute=recompute)
+        return decide_raw_work(self.raw, files, self.ingested, publication, self.decider.config, recompute=recompute)
 
     def decide(self, publication: Publication, spark: SparkOnDemand, options: Options) -> tuple[Manifest, Decided]:
         """As the protocol has it."""
-        found = look_into(self.raw, self.partition, publication.folder, spark, options)
+        found = look_into(self.raw, self.partition, publication.folder, self.ingested, spark, options)
         made = decide_raw(found, publication, self.decider, self.selection, spark, options)
         return found.manifest, made
 
 
-def raw_inputs(raw: Key, partition: str, version: Version, decider: Decider) -> Inputs:
+def raw_inputs(base: Key, raw: Key, partition: str, version: Version, decider: Decider) -> Inputs:
     """The events of a partition's ROOT files that pass the cuts of a version's own events.
+
+    Args:
+        base: Where all data lives.
+        raw: The folder of all raw files.
+        partition: Its name.
+        version: As of :func:`selected_inputs`.
+        decider: The same, ready to decide.
 
     Raises:
         InvalidInputError: It is of an imported dataset, of which nobody knows the cuts.
@@ -179,4 +188,4 @@ def raw_inputs(raw: Key, partition: str, version: Version, decider: Decider) -> 
     if known is None:
         raise InvalidInputError(f"version {decider.version} does not say how its events were selected: take another")
     selection = load_config(SelectionConfig, json.dumps(known))
-    return RawInputs(raw, partition, selection, decider)
+    return RawInputs(raw, base / "events" / partition, partition, selection, decider)

@@ -161,7 +161,7 @@ def ingest_files(
     Raises:
         InvalidInputError: A file is bad and may not be quarantined, or every file is bad.
     """
-    good, bad = _inspected(raw, files, publication.folder, spark, options)
+    good, bad = _sort_out(inspect_all(raw, files, publication.folder, spark), options)
     items = plan(good, publication.folder, config, adopt=not options.recompute)
     kept = kept_units(publication, config.hash, CODE_NUMBERS[STAGE], spark, options)
     before = {(unit.range, unit.input): unit for unit in kept}
@@ -179,13 +179,14 @@ def ingest_files(
     return IngestedFiles(_with_cross_sections(units, files), new_events, bad)
 
 
-def look_into(raw: Key, partition: str, folder: Key, spark: SparkOnDemand, options: Options) -> Ingested:
+def look_into(raw: Key, partition: str, folder: Key, ingested: Key, spark: SparkOnDemand, options: Options) -> Ingested:
     """A partition of raw files as ingest would put it on record, for a stage that needs no such record.
 
     Args:
         raw: The folder of all raw files.
         partition: Whose files are looked for.
         folder: The stage's output folder, which remembers what was inspected.
+        ingested: Ingest's, which may remember some of it.
         spark: Started if there is much to inspect.
         options: What the command line wants.
 
@@ -193,16 +194,15 @@ def look_into(raw: Key, partition: str, folder: Key, spark: SparkOnDemand, optio
         InvalidInputError: There are no files, one is bad and may not be quarantined, or every one is bad.
     """
     config, files = IngestConfig(), find_files(raw, schema.SAMPLES, partition)
-    good, bad = _inspected(raw, files, folder, spark, options)
+    good, bad = _sort_out(inspect_all(raw, files, folder, spark, ingested), options)
     units = _with_cross_sections([item.unit() for item in plan(good, folder, config)], files)
     return Ingested(raw, folder, events_manifest(IngestedFiles(units, 0, bad), None, config, schema.SAMPLES))
 
 
-def _inspected(
-    raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand, options: Options
+def _sort_out(
+    inspected: Sequence[SourceFile | BadFile], options: Options
 ) -> tuple[list[SourceFile], tuple[BadFile, ...]]:
     """Good files, and the others."""
-    inspected = inspect_all(raw, files, folder, spark)
     good = [file for file in inspected if isinstance(file, SourceFile)]
     bad = [file for file in inspected if isinstance(file, BadFile)] + find_copies(good)
     reasons = "\n".join(file.reason for file in bad)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from toposieve.errors import InvalidInputError, RefusedError
@@ -13,9 +14,10 @@ from toposieve.io.delphes import REMEDY, SourceFile, inspect_file
 from toposieve.io.duplicates import Content, find_duplicates
 from toposieve.io.manifests import BadFile, Unit
 from toposieve.io.names import sample_of
-from toposieve.io.raw import FoundFile, find_again, read_known, write_known
+from toposieve.io.raw import FoundFile, find_again, read_known, still_known, write_known
 from toposieve.io.store import Key
-from toposieve.spark.run import LEAST_EVENTS, Failure, attempt, run_on_spark, sort_out
+from toposieve.spark.balance import LEAST_EVENTS
+from toposieve.spark.run import Failure, attempt, run_on_spark, sort_out
 
 if TYPE_CHECKING:
     from toposieve.spark.session import SparkOnDemand
@@ -25,6 +27,9 @@ SECONDS_HERE = 3.0
 
 BYTES_HERE = 256 << 20
 """No larger file is begun here: every byte is read, for the checksum."""
+
+FILES_AT_ONCE = 4_000
+"""Files of one job of Spark: what a run that is ended loses, at most; and work for some 400 cores."""
 
 BYTES_PER_EVENT = 20_000
 """About what an event takes in a ROOT file: only the balance of tasks depends on it."""
@@ -62,27 +67,42 @@ def inspect(item: InspectItem) -> SourceFile | BadFile:
     return BadFile(source=item.file.id, source_checksum=found.checksum, reason=reason)
 
 
-def inspect_all(raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand) -> list[SourceFile | BadFile]:
-    """Inspect files.
+def inspect_all(
+    raw: Key, files: Sequence[FoundFile], folder: Key, spark: SparkOnDemand, ingested: Key | None = None
+) -> list[SourceFile | BadFile]:
+    """Inspect files, and remember what is found while others are still read: a run that is ended is gone on with.
 
     Args:
         raw: The folder of all raw files.
         files: What is there.
-        folder: Output folder of ingest, which remembers what was inspected.
+        folder: Output folder of the stage, which remembers what was inspected.
         spark: Started if there is much to inspect.
+        ingested: Another folder that may remember some of it, if there is one.
     """
     known = read_known(folder, raw)
-    done = {file.id: known[file.id] for file in files if file.id in known and file.is_still(known[file.id])}
-    items = [InspectItem(raw, file) for file in files if file.id not in done]
-    inspected = _inspect_here(items)
-    if rest := items[len(inspected) :]:
-        results = run_on_spark(spark(), inspect, rest, name=f"inspecting {len(rest):,} files").results
-        inspected += [results[number] for number in range(len(rest))]
-    good = [file for file in inspected if isinstance(file, SourceFile)]
-    if good:
-        write_known(folder, raw, {**known, **{file.id: file for file in good}}.values())
-    by_id = {**done, **{file.id if isinstance(file, SourceFile) else file.source: file for file in inspected}}
+    done = still_known(files, known)
+    others = still_known([file for file in files if file.id not in done], read_known(ingested, raw) if ingested else {})
+    taken_over: list[SourceFile | BadFile] = [*others.values()]
+    by_id: dict[str, SourceFile | BadFile] = {**done, **others}
+    items = [InspectItem(raw, file) for file in files if file.id not in by_id]
+    for batch in chain([taken_over], _inspect(items, spark)):
+        good = {file.id: file for file in batch if isinstance(file, SourceFile)}
+        by_id |= {**good, **{file.source: file for file in batch if isinstance(file, BadFile)}}
+        known |= good
+        if good:
+            write_known(folder, raw, known.values())
     return [by_id[file.id] for file in files]
+
+
+def _inspect(items: Sequence[InspectItem], spark: SparkOnDemand) -> Iterator[list[SourceFile | BadFile]]:
+    """Inspect the first few here, and the others on Spark, a batch at a time."""
+    here = _inspect_here(items)
+    yield here
+    for start in range(len(here), len(items), FILES_AT_ONCE):
+        batch = items[start : start + FILES_AT_ONCE]
+        name = f"inspecting files {start + 1:,} to {start + len(batch):,} of {len(items):,}"
+        results = run_on_spark(spark(), inspect, batch, name=name, unit="").results
+        yield [results[number] for number in range(len(batch))]
 
 
 def _inspect_here(items: Sequence[InspectItem]) -> list[SourceFile | BadFile]:

@@ -89,9 +89,11 @@ def prepare(
     scaling_file = _write_scaling(output)
     done = published_shards(plan, output, kept) | (find_shards(plan, output) if adopt else {})
     logger.info("%d shards: %d done before, %d to do", len(plan.shards), len(done), len(plan.shards) - len(done))
-    _bound_batches(spark)
-    with _watching(spark, "writing shards", sum(sizes.values())) as counted:
-        shards = {**done, **write_shards(spark, units, cuts, plan, output, done, counted)}
+    shards = dict(done)
+    if len(done) < len(plan.shards):
+        _bound_batches(spark)
+        with _watching(spark, "writing shards", sum(sizes.values())) as counted:
+            shards |= write_shards(spark, units, cuts, plan, output, done, counted)
     check_shards(plan, shards, splits)
     in_order = [shards[number] for number in sorted(shards)]
     weights = kept_weights(reports, units, inputs.classes)

@@ -26,7 +26,7 @@ from toposieve.event_keys import Keys
 from toposieve.io.datasets import SelectedUnit
 from toposieve.io.manifests import Unit
 from toposieve.io.names import RECORDS, sample_of
-from toposieve.io.selected import PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
+from toposieve.io.selected import GROUP_BYTES, PARTICLE_RECORD, SelectedBatch, SelectedFile, open_selected
 from toposieve.io.shards import ShardBatch, write_unit
 from toposieve.io.store import Key
 from toposieve.io.units import find_unit
@@ -34,8 +34,9 @@ from toposieve.physics.features import BLOCK, sequence_order
 from toposieve.physics.moments import Moments
 from toposieve.physics.sequences import scaled_features
 from toposieve.preprocessing import SCALED_FEATURES, Scaling
+from toposieve.spark.balance import LEAST_EVENTS, balance
 from toposieve.spark.blocks import BLOCK_ROW, EVENT_RECORD, Bytes, Records, ShardEvents, pack, unpack
-from toposieve.spark.run import LEAST_EVENTS, balance, run_on_spark
+from toposieve.spark.run import run_on_spark
 from toposieve.spark.tasks import RECORD_ROW, collect_records, record_batch
 from toposieve.weights import WeightSums
 
@@ -252,7 +253,10 @@ def _packer(cuts: Cuts, there: Collection[int]) -> Callable[[Batches], Iterator[
 
 def _pieces(unit: SelectedUnit, cuts: Cuts, there: Collection[int]) -> Iterator[tuple[int, str, Records, list[Bytes]]]:
     """A unit's events by shard."""
-    with open_selected(unit.key, unit.unit, whole=True) as file:
+    # Of the first and the last row group of a run, about half is read in vain.
+    size = unit.unit.outputs[0].bytes
+    most = cuts.kept_share(unit.label) * size + GROUP_BYTES > size / 2
+    with open_selected(unit.key, unit.unit, whole=most) as file:
         keys = file.keys()
         shuffle = shuffle_keys(keys, cuts.seed)
         shards = cuts.shard_numbers(cuts.slots(unit.label, keys), shuffle)

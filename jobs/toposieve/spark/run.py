@@ -7,7 +7,6 @@ ours. Raised, it would be retried by Spark and then buried in a stack trace.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import pickle
 import threading
@@ -23,19 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pyspark.accumulators import AccumulatorParam
 
 from toposieve.errors import InvalidInputError, RefusedError, is_transient
+from toposieve.spark.balance import balance
 
 if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
     from pyspark.sql import SparkSession
-
-LEAST_TASKS = 32
-"""Tasks of a job, where it has as many items: enough for a machine's cores to finish together."""
-
-LEAST_EVENTS = 500
-"""Events that a task of several items has at least: fewer take less time than a task does."""
-
-EVENTS_PER_TASK = 50_000
-"""Events in a task of several items: what a lost task costs, at most, besides what its items have left behind."""
 
 RETRY_SECONDS = (1.0, 5.0, 15.0)
 """Pauses before what a machine or network failed at is tried again."""
@@ -93,6 +84,7 @@ def run_on_spark(
     name: str,
     keep_going: bool = False,
     quiet: bool = False,
+    unit: str = "events",
 ) -> Outcome:
     """Call a function on each item, in tasks of Spark.
 
@@ -105,6 +97,7 @@ def run_on_spark(
         name: What is done, for the progress in the log.
         keep_going: Go on after bad input and list it in the outcome, instead of raising it.
         quiet: Leave the progress to the caller.
+        unit: What the items' work is counted in, for the progress; empty where it is but a weight.
 
     Raises:
         InvalidInputError: Input is bad and ``keep_going`` is false; the first few reasons.
@@ -115,7 +108,7 @@ def run_on_spark(
         return Outcome({}, {})
     shares = [[(n, items[n]) for n in share] for share in balance([item.events for item in items])]
     context = spark.sparkContext
-    watch = Watch.of(context, "" if quiet else name, sum(item.events for item in items))
+    watch = Watch.of(context, "" if quiet else name, sum(item.events for item in items), unit)
     task = _Task(function, keep_going, watch.done, watch.failures)
     rows = [pickle.dumps(share) for share in shares]
     with watch.watching(stop_early=not keep_going):
@@ -129,29 +122,6 @@ def run_on_spark(
     failures = [record for record in found if isinstance(record, Failure)]
     bad = sort_out(failures, keep_going=keep_going)
     return Outcome(dict(record for record in found if not isinstance(record, Failure)), bad)
-
-
-def balance(weights: Sequence[int]) -> list[list[int]]:
-    """Share items out to tasks, heaviest first, each to the task with the least so far; heaviest task first.
-
-    The number of tasks follows from the work alone: while executors are still coming, the cores are not known.
-
-    Args:
-        weights: Of the items.
-
-    Returns:
-        Numbers of each task's items.
-    """
-    events = sum(max(weight, 1) for weight in weights)
-    tasks = min(len(weights), max(min(LEAST_TASKS, -(-events // LEAST_EVENTS)), -(-events // EVENTS_PER_TASK)))
-    heap: list[tuple[int, int]] = [(0, task) for task in range(tasks)]
-    shares: list[list[int]] = [[] for _ in range(tasks)]
-    for number in sorted(range(len(weights)), key=lambda number: -weights[number]):
-        load, task = heapq.heappop(heap)
-        shares[task].append(number)
-        # An empty item counts too: opening its file takes time.
-        heapq.heappush(heap, (load + max(weights[number], 1), task))
-    return sorted(shares, key=lambda share: -sum(weights[number] for number in share))
 
 
 def is_bad_input(error: Exception | None) -> bool:
@@ -241,12 +211,14 @@ class Watch:
     total: int
     done: Accumulator[int]
     failures: Accumulator[list[Failure]]
+    unit: str
+    """Of the total; empty to log the share that is done instead."""
 
     @classmethod
-    def of(cls, context: SparkContext, name: str, total: int) -> Watch:
-        """Watch a job of so many events."""
+    def of(cls, context: SparkContext, name: str, total: int, unit: str = "events") -> Watch:
+        """Watch a job of so many events, or whatever else its work is counted in."""
         failures = context.accumulator([], _Failures())
-        return cls(context, name, uuid.uuid4().hex, total, context.accumulator(0), failures)
+        return cls(context, name, uuid.uuid4().hex, total, context.accumulator(0), failures, unit)
 
     @contextmanager
     def watching(self, *, stop_early: bool = False) -> Iterator[None]:
@@ -272,9 +244,10 @@ class Watch:
             if not self.name or time.monotonic() - shown < PROGRESS_SECONDS:
                 continue
             shown = time.monotonic()
-            rate = self.done.value / (shown - start)
-            left = f", about {(self.total - self.done.value) / rate:,.0f} s left" if rate else ""
-            logger.info(
-                "%s: %s of %s events, %s events/s%s",
-                self.name, f"{self.done.value:,}", f"{self.total:,}", f"{rate:,.0f}", left,
-            )  # fmt: skip
+            logger.info("%s: %s", self.name, self._progress(self.done.value, shown - start))
+
+    def _progress(self, done: int, seconds: float) -> str:
+        rate = done / seconds
+        so_far = f"{done:,} of {self.total:,} {self.unit}, {rate:,.0f} {self.unit}/s"
+        left = f", about {(self.total - done) / rate:,.0f} s left" if rate else ""
+        return (so_far if self.unit else f"{done / self.total:.0%}") + left

@@ -14,9 +14,9 @@ LONGEST_SECONDS = 120
 
 def _install(folder: Path) -> None:
     from toposieve.io import units
-    from toposieve.spark import run
+    from toposieve.spark import balance
 
-    run.LEAST_EVENTS = 1  # as many tasks as units, however few events these hold: several are held at once
+    balance.LEAST_EVENTS = 1  # as many tasks as units, however few events these hold: several are held at once
     write = units.write_record
 
     def held(place, name, unit):
