@@ -141,7 +141,7 @@ demo:  ## simulate, select, train and evaluate on this machine, in Airflow (seve
 	@$(MAKE) --silent --jobs 2 .venv-jobs/.installed .venv-airflow/.ready
 	@$(AIRFLOW)/python -m toposieve_demo.demo
 
-results: env  ## fill the README's table of results: simulate 3 × 20,000 events and train every model (six hours; resumes)
+results: env  ## fill the README's table of results: simulate 3 × 20,000 events and train every model (five hours; resumes)
 	@$(AIRFLOW)/python -m toposieve_demo.results
 
 airflow: ready  ## open the Airflow UI on the demo's runs (Ctrl-C ends it)
