@@ -44,7 +44,7 @@ def _as_good(metrics: Metrics, best: str) -> str:
     alike = []
     for one in metrics["differences"]:
         found = one["accuracy"]
-        error = found.get("total_error") or found["error"]
+        error = _whole_error(found)
         if best in (one["model"], one["reference"]) and error and abs(found["value"]) < 2 * error:
             alike.append(one["reference"] if one["model"] == best else one["model"])
     if len(alike) == len(metrics["models"]) - 1 > 1:
@@ -101,10 +101,13 @@ def _excesses(metrics: Metrics, sample: str, target: float, best: str) -> dict[s
 
 def _signed(difference: Metrics, sign: int) -> Excess:
     value = difference["value"]
-    return {
-        "value": None if value is None else sign * value,
-        "error": difference.get("total_error") or difference["error"],
-    }
+    return {"value": None if value is None else sign * value, "error": _whole_error(difference)}
+
+
+def _whole_error(difference: Metrics) -> float | None:
+    """That of training, too, where seeds tell it."""
+    error: float | None = difference.get("total_error") or difference["error"]
+    return error
 
 
 def _one_in(measured: Metrics, name: str) -> str:
