@@ -32,6 +32,7 @@ deleted at any time.
 **Searching, and trees.** For each model in `tune`, a Spark job searches for its best configuration in the way of the
 section Search; the best is trained besides, and stands in the report as `MODEL_tuned`. A search that was ended goes on
 where it was. The tree models in `trees` are trained by Spark jobs, beside the networks, and stand in the same report.
+Either may be searched for.
 
 **If a task fails.** Exit code 2 means that input or configuration is wrong: the log says what to change, and there is
 no retry. Anything else is tried again and goes on from what is already done. Output of another configuration is refused
@@ -94,7 +95,7 @@ with DAG(
 
     plan >> simulate >> ingest >> select >> prepare
     # One search or model that fails does not cost the others, nor the report on them.
-    prepare >> tune >> tasks.all_of("searched", plan) >> train
+    prepare >> tune >> tasks.all_of("searched", plan) >> [train, train_trees]
     prepare >> [train, train_trees] >> tasks.all_of("trained", plan) >> evaluate
     prepare >> evaluate
     if (clean_up := tasks.clean_up()) is not None:

@@ -20,7 +20,7 @@ import logging
 import os
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,7 +45,6 @@ from toposieve.training.runs import (
     METRICS_FILE,
     SAVED_MODEL_DIRECTORY,
     SAVED_MODEL_FILE,
-    STUDIES_DIRECTORY,
     best_of_study,
     copy_metrics,
     finished_run,
@@ -66,10 +65,7 @@ def arg_parser() -> argparse.ArgumentParser:
     """Command line of this job."""
     parser = cli.job_parser(__doc__ or "", TrainingConfig)
     parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
-    parser.add_argument(
-        "--study",
-        help="take the best configuration of this search, as tune.py has found it, but for what is given here",
-    )
+    cli.add_study_argument(parser)
     parser.add_argument(
         "--startup-timeout",
         type=float,
@@ -109,7 +105,7 @@ class _ListModels(argparse.Action):
 def main(args: argparse.Namespace) -> None:
     """Train, and publish the results."""
     base = root_key("--base", args.base)
-    config = cli.stage_config(args, TrainingConfig, _best_values(base, args.study))
+    config = cli.stage_config(args, TrainingConfig, best_of_study(base, args.study, TrainingConfig))
     gang = gang_from_environment(os.environ)
     _prefix_log(gang)
     dataset_dir = base / "datasets" / path_key("--dataset", args.dataset)
@@ -147,10 +143,6 @@ def _restore(directory: Key, finished: Manifest) -> None:
         from toposieve.training.results import write_saved_model
 
         write_saved_model(directory, finished)
-
-
-def _best_values(base: Key, study: str | None) -> dict[str, Any]:
-    return {} if study is None else best_of_study(base / STUDIES_DIRECTORY / path_key("--study", study))
 
 
 def _rehearse(task: Task) -> None:

@@ -3,7 +3,8 @@
     python jobs/train_trees.py --base data --dataset demo
 
 Each is a run of its own, models/MODEL/RUN, that follows from dataset and configuration, and is scored on validation
-and test data; a run that is complete is left as it is. The log names each run, for evaluate.py --labels, and ends with
+and test data; a run that is complete is left as it is. With --study, the model that tune.py has searched for, by the
+best configuration. The log names each run, for evaluate.py --labels, and ends with
 
     done: xgboost: validation loss 0.2312, validation accuracy 0.9123, validation auc qcd 0.9713, ...
 """
@@ -24,6 +25,7 @@ def arg_parser() -> argparse.ArgumentParser:
     """The job's command line."""
     parser = cli.job_parser(__doc__ or "", TreeConfig)
     parser.add_argument("--dataset", required=True, help="name of the dataset under {base}/datasets")
+    cli.add_study_argument(parser)
     cli.add_master_argument(parser)
     return parser
 
@@ -31,9 +33,11 @@ def arg_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Train what is not there yet, one model after the other."""
     from toposieve.spark.session import SparkOnDemand
+    from toposieve.training.runs import best_of_study
     from toposieve.tuning.trees import TreeData, TreeRun
 
-    config, base = cli.stage_config(args, TreeConfig), cli.base_key(args)
+    base = cli.base_key(args)
+    config = cli.stage_config(args, TreeConfig, best_of_study(base, args.study, TreeConfig))
     data = TreeData(base / "datasets" / path_key("--dataset", args.dataset))
     with SparkOnDemand("trees", args.master) as spark:
         for model in config.models:

@@ -3,8 +3,9 @@
     python jobs/tune.py --base data --dataset demo --study first --set space=published
 
 Trains one configuration after the other on {base}/datasets/{dataset}, many at a time, and keeps what came of each in
-{base}/studies/{study}/: a search that was killed goes on. Writes best.json there, which train.py --study takes. The log
-ends with the best ones and, for example, "done; best validation loss 0.1234; train.py --study first takes best.json".
+{base}/studies/{study}/: a search that was killed goes on. Writes best.json there, which train.py --study takes, for a
+tree model train_trees.py --study. The log ends with the best ones and, for example, "done; best validation loss 0.1234;
+train.py --study first takes best.json".
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ def main(args: argparse.Namespace) -> None:
     with SparkOnDemand("tune", args.master) as spark:
         candidates = search.run(spark)
     _show(candidates)
-    best = search.best_config(candidates[0])
-    (search.folder / BEST_FILE).write_text(best.model_dump_json(indent=1) + "\n")
+    best, job = search.best_config(candidates[0]), "train_trees.py" if search.is_of_trees else "train.py"
+    (search.folder / BEST_FILE).write_text(json.dumps(best, indent=1) + "\n")
     logger.info(
-        "done; best validation loss %.4f; train.py --study %s takes %s", candidates[0].loss, args.study, BEST_FILE
+        "done; best validation loss %.4f; %s --study %s takes %s", candidates[0].loss, job, args.study, BEST_FILE
     )
 
 

@@ -118,6 +118,14 @@ def add_master_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--master", help="Spark master, for example local[4]; default: spark-submit's own, or local[*]")
 
 
+def add_study_argument(parser: argparse.ArgumentParser) -> None:
+    """Option of jobs that train what a search has found."""
+    parser.add_argument(
+        "--study",
+        help="take the best configuration of this search, as tune.py has found it, but for what is given here",
+    )
+
+
 def _cores(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is no number of cores: give one from 1 on, for example 400")

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     Sample = str
     ModelName = str
     TreeModelName = str
+    SearchedName = str
 else:
     Sample = Literal[tuple(CLASSES)]
     ModelName = Literal[tuple(ARCHITECTURES)]
     TreeModelName = Literal[TREE_MODELS]
+    SearchedName = Literal[(*ARCHITECTURES, *TREE_MODELS)]
 Units = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -308,17 +310,17 @@ class DecisionConfig(StageConfig):
 class SearchConfig(StageConfig):
     """A search for a model's best configuration."""
 
-    model: ModelName = "hlf"
-    """Architecture whose configuration is searched for."""
+    model: SearchedName = "hlf"
+    """Network or tree model whose configuration is searched for."""
     space: Literal["published", "better"] = "better"
     """published: 243 candidates for hlf in 5 folds, all; better: learning rate, its schedule, batch size and the
-    model's own keys, drawn, and given up early where others do better."""
+    model's own keys, drawn, and given up early where others do better. Of random_forest all of a few are tried."""
     trials: int = Field(default=200, ge=1)
     """Configurations to draw in the space better."""
     batch_trials: int = Field(default=25, ge=1)
     """Trials that are drawn, and compared, at a time."""
     epochs: tuple[Epochs, ...] = ()
-    """Epochs after which trials are compared, rising; empty takes those of the space."""
+    """Epochs after which trials are compared, rising; empty takes those of the space. Tree models have none."""
     seed: int = Field(default=1, ge=0)
     """Seed of the draws, and of every training."""
 

@@ -37,8 +37,9 @@ OF_PARTICLES: dict[str, Any] = {
 """Models of particles need fewer epochs, if the rate falls, and each of them is thousands of times as dear as hlf's."""
 DEAREST: dict[str, Any] = {**OF_PARTICLES, "training_epochs": 6, "training_patience": 6}
 """Models that look at all pairs of particles: an hour of a core, even so."""
+TREES = ["random_forest", "xgboost", "lightgbm"]
 PARTS: tuple[dict[str, Any], ...] = (
-    {"models": ["hlf"], "seeds": 5, "tune": ["hlf"], "trees": ["random_forest", "xgboost", "lightgbm"]},
+    {"models": ["hlf"], "seeds": 5, "tune": ["hlf", *TREES], "trees": TREES},
     {"models": ["inclusive"], "seeds": 5, **OF_PARTICLES},
     {"models": ["particle_transformer"], **OF_PARTICLES},
     {"models": ["particle_sequence"], "seeds": 5, **OF_PARTICLES},

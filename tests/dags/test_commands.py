@@ -61,7 +61,7 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
         {
             "partition_start": "2026-01-01",
             "models": ["hlf"],
-            "tune": ["hlf"],
+            "tune": ["hlf", "xgboost"],
             "trees": ["xgboost"],
             "search_trials": 50,
         },
@@ -211,13 +211,17 @@ def test_what_a_search_finds_is_trained_and_stands_in_the_report_beside_trees(da
     assert tune["config"]["trials"] == 50
     assert not {*trained["given"]} & {*trained["shown"]} - {"model"}  # of what decides, the search has the last word
     assert found["train_trees", "xgboost"]["config"]["models"] == ["xgboost"]
+    tune_trees, trained = found["tune", "xgboost"], found["train_trees", "xgboost_tuned"]
+    assert tune["study"] != tune_trees["study"] == trained["study"]
+    assert trained["given"] == {"models": ["xgboost"]}
     [(_, _, evaluate)] = [each for each in parsed if each[0] == "evaluate"]
-    assert evaluate["studies"] == [tune["study"]]
+    assert evaluate["studies"] == [tune["study"], tune_trees["study"]]
     run = "0123456789abcdef"
     assert evaluate["labels"] == [
         f"hlf=models/hlf/{run}",
         f"hlf_tuned=models/hlf/{run}",
         f"xgboost=models/xgboost/{run}",
+        f"xgboost_tuned=models/xgboost/{run}",
     ]
 
 

@@ -57,7 +57,7 @@ def test_whole_chain_in_order(dags: dict[str, DAG]) -> None:
         "searched": ["tune"],
         "train": ["prepare", "searched"],
         "trees": ["plan"],
-        "train_trees": ["prepare", "trees"],
+        "train_trees": ["prepare", "searched", "trees"],
         "trained": ["train", "train_trees"],
         "evaluate": ["plan", "prepare", "trained"],
     }

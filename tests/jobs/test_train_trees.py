@@ -16,6 +16,7 @@ from support.evaluation_data import make_scaling, write_dataset
 from support.published_models import evaluate_and_publish
 from toposieve import schema
 from toposieve.config import TrainingConfig, TreeConfig, load_config
+from toposieve.errors import InvalidInputError
 from toposieve.io.event_tables import features_of
 from toposieve.io.scores import read_permuted_scores, read_scores, scores_folder
 from toposieve.io.store import root_key
@@ -117,6 +118,16 @@ def test_the_forest_without_spark_says_what_it_says_on_spark(base: Path, spark: 
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("partitions", [1, 7])
+def test_tasks_read_their_own_events_in_order(base: Path, spark: SparkSession, partitions: int) -> None:
+    data = runs(base)["xgboost"].data
+    frame = frame_of(spark, data, partitions)
+    assert frame.rdd.getNumPartitions() == partitions
+    expected, found = data.table("train"), frame.toPandas()
+    assert found["label"].tolist() == expected["label"].to_pylist()
+    assert (found[list(schema.HIGH_LEVEL_FEATURES)].to_numpy() == features_of(expected)).all()
+
+
 def test_what_was_killed_goes_on_with_the_next_model_and_gives_the_same_bytes(
     base: Path, tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +142,42 @@ def test_what_was_killed_goes_on_with_the_next_model_and_gives_the_same_bytes(
     assert files(base, "models", "scores") == before
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_search_for_trees_is_trained_and_says_the_same_of_the_best(
+    base: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaces = {
+        "random_forest": {"random_forest_depth": [1, 3], "random_forest_trees": [3]},
+        "xgboost": {"xgboost_rate": (0.02, 0.3), "xgboost_rounds": [2, 4]},
+        "lightgbm": {"lightgbm_rate": (0.02, 0.3), "lightgbm_rounds": [2, 4]},
+    }
+    monkeypatch.setattr("toposieve.tuning.spaces._TREE_AXES", spaces)
+    study = ["--base", str(base), "--dataset", "demo", "--study", f"of_{model}"]
+    search = [*study, "--set", f"model={model}", "--set", "trials=3", "--set", "batch_trials=2"]
+    tune.main(tune.arg_parser().parse_args(search))
+    folder = base / "studies" / f"of_{model}"
+    trials = [json.loads(path.read_text()) for path in sorted((folder / "trials").iterdir())]
+    assert (
+        len(trials) == 2 if model == "random_forest" else 3
+    )  # of the forest all there are, of others as many as asked
+    losses = [trial["histories"][0][0]["validation_loss"] for trial in trials]
+    assert len({*losses}) == len(losses)
+    best = json.loads((folder / "best.json").read_text())
+    assert best.items() >= trials[int(np.argmin(losses))]["values"].items()
+
+    (folder / "trials" / "00001-0001.json").unlink()  # as if it had been killed
+    tune.main(tune.arg_parser().parse_args(search))
+    assert [json.loads(path.read_text()) for path in sorted((folder / "trials").iterdir())] == trials
+
+    before = {*(base / "models" / model).iterdir()}
+    train_trees.main(train_trees.arg_parser().parse_args(study))
+    [run] = {*(base / "models" / model).iterdir()} - before  # and no other model
+    [metrics] = run.glob("*/metrics.json")
+    assert json.loads(metrics.read_text())["validation_loss"] == min(losses)
+    with pytest.raises(InvalidInputError, match=f"is a search for {model}: use train_trees.py"):
+        best_of_study(root_key("", str(base)), f"of_{model}", TrainingConfig)
+
+
 def test_another_models_keys_do_not_concern_a_run() -> None:
     expected = {"xgboost_rounds": 100, "xgboost_rate": 0.3, "xgboost_depth": 6, "seed": 1}
     assert TreeConfig(models=("xgboost",)).of("xgboost") == expected
@@ -141,9 +188,10 @@ def test_a_search_on_spark_writes_a_configuration_that_training_takes(base: Path
     arguments = ["--base", str(base), "--dataset", "demo", "--study", "first", "--set", "trials=2"]
     tune.main(tune.arg_parser().parse_args([*arguments, "--set", "epochs=[1]"]))
     best = base / "studies" / "first" / "best.json"
-    config = load_config(
-        TrainingConfig, '{"checkpoint_steps": 7}', defaults=best_of_study(root_key("", str(best.parent)))
-    )
+    values = best_of_study(root_key("", str(base)), "first", TrainingConfig)
+    config = load_config(TrainingConfig, '{"checkpoint_steps": 7}', defaults=values)
+    with pytest.raises(InvalidInputError, match=r"first is a search for hlf: use train\.py"):
+        train_trees.main(train_trees.arg_parser().parse_args(arguments))
     trials = [json.loads(path.read_text()) for path in sorted((best.parent / "trials").iterdir())]
     losses = [trial["histories"][0][0]["validation_loss"] for trial in trials]
     assert config.learning_rate == trials[int(np.argmin(losses))]["values"]["learning_rate"]

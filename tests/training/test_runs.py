@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,14 +86,19 @@ def test_a_run_stays_the_same_whatever_does_not_change_its_result(change: dict[s
 
 
 def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path) -> None:
-    folder = Key(str(tmp_path))
+    best = tmp_path / "studies" / "first" / "best.json"
+    best.parent.mkdir(parents=True)
+
+    def found() -> dict[str, Any]:
+        return best_of_study(Key(str(tmp_path)), "first", TrainingConfig)
+
     with pytest.raises(InvalidInputError, match=r"has no best\.json: run tune\.py to its end, or check --study"):
-        best_of_study(folder)
-    (tmp_path / "best.json").write_text('{"epochs": 9')
+        found()
+    best.write_text('{"epochs": 9')
     with pytest.raises(InvalidInputError, match=r"best\.json is no JSON .*run tune\.py again"):
-        best_of_study(folder)
-    (tmp_path / "best.json").write_text('{"epochs": 9, "batch_size": 64}')
-    config = load_config(TrainingConfig, '{"batch_size": 32}', {"seed": 3}, best_of_study(folder))
+        found()
+    best.write_text('{"epochs": 9, "batch_size": 64}')
+    config = load_config(TrainingConfig, '{"batch_size": 32}', {"seed": 3}, found())
     assert (config.epochs, config.batch_size, config.seed) == (9, 32, 3)
 
 

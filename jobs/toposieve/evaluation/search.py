@@ -93,8 +93,10 @@ def _draw(axes: Sequence[Axes], search: Mapping[str, Any]) -> None:
 
 def _history(axis: Axes, trials: Trials, model: str) -> None:
     numbers, losses, epochs = _arrays(trials)
-    for count, places in _by_epochs(epochs):
-        axis.plot(numbers[places], losses[places], ".", label=f"epochs: {count}")
+    counts = _by_epochs(epochs)
+    for count, places in counts:
+        label = f"epochs: {count}" if len(counts) > 1 else "trials"
+        axis.plot(numbers[places], losses[places], ".", label=label)
     whole = epochs == max(epochs)
     axis.step(numbers[whole], np.minimum.accumulate(losses[whole]), where="post", color="0.3", label="best so far")
     axis.set(xlabel=f"trial of {model}", ylabel="validation loss", yscale="log")

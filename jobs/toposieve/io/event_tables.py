@@ -81,22 +81,30 @@ def read_table(key: Key, events: int, checksum: str) -> pa.Table:
     raise InvalidInputError(f"{key} is altered: remove it, and prepare the dataset again")
 
 
-def read_tables(dataset: Key, manifest: Manifest, split: str) -> Iterator[pa.Table]:
+def read_tables(
+    dataset: Key, manifest: Manifest, split: str, start: int = 0, stop: int | None = None
+) -> Iterator[pa.Table]:
     """The tables of a split's shards, in order.
 
     Args:
         dataset: The dataset's folder.
         manifest: Its manifest.
         split: Name of the split.
+        start: Number of its first row to read; tables before it are not opened.
+        stop: Number of the row to end before; None for all.
 
     Raises:
         InvalidInputError: A table is missing or altered, or has other columns, or another number of rows.
     """
+    first = 0
     for unit in manifest.units:
         if unit.source.partition("/")[0] == split:
+            events = unit.counts["events"]
+            below, above = max(start - first, 0), events if stop is None else min(stop - first, events)
+            first += events
             for file in unit.outputs:
-                if file.path.endswith(TABLE_SUFFIX):
-                    yield read_table(dataset / file.path, unit.counts["events"], file.checksum)
+                if below < above and file.path.endswith(TABLE_SUFFIX):
+                    yield read_table(dataset / file.path, events, file.checksum).slice(below, above - below)
 
 
 def features_of(table: pa.Table) -> NDArray[np.float32]:

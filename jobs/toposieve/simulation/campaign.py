@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +20,7 @@ from toposieve.simulation.files import FileTask, simulate_item
 from toposieve.simulation.library import ensure_library, library_hash
 from toposieve.simulation.pileup import LibraryFiles
 from toposieve.simulation.schedule import SampleProgress, run_schedule
-from toposieve.spark.run import run_on_spark
+from toposieve.spark.run import job_pool, run_on_spark
 from toposieve.version import code_version
 
 if TYPE_CHECKING:
@@ -127,7 +125,7 @@ def simulate_samples(spark: SparkSession, campaign: Campaign, samples: list[Open
     results: dict[Sample, dict[int, Finished]] = {name: {} for name in by_name}
     started: dict[Sample, float] = {}
     made = 0
-    with _job_pool(spark) as pool:
+    with job_pool(spark) as pool:
 
         def submit(sample: Sample, index: int) -> Future[Unit]:
             started.setdefault(sample, time.monotonic())
@@ -146,17 +144,6 @@ def _run(spark: SparkSession, task: FileTask, results: dict[int, Finished]) -> U
     finished: Finished = run_on_spark(spark, simulate_item, [task], name=name, quiet=True).results[0]
     results[task.index] = finished
     return finished.unit
-
-
-@contextmanager
-def _job_pool(spark: SparkSession) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each wait for one Spark job; what still runs in the end is of no use and is cancelled."""
-    pool = ThreadPoolExecutor(spark.sparkContext.defaultParallelism, thread_name_prefix="simulate")
-    try:
-        yield pool
-    finally:
-        spark.sparkContext.cancelAllJobs()
-        pool.shutdown(cancel_futures=True)
 
 
 def publish_sample(

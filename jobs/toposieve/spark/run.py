@@ -14,6 +14,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -122,6 +123,24 @@ def run_on_spark(
     failures = [record for record in found if isinstance(record, Failure)]
     bad = sort_out(failures, keep_going=keep_going)
     return Outcome(dict(record for record in found if not isinstance(record, Failure)), bad)
+
+
+@contextmanager
+def job_pool(spark: SparkSession, most: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each wait for one Spark job; what still runs in the end is of no use and is cancelled.
+
+    Args:
+        spark: The session.
+        most: Threads where it has more cores; None for as many as these.
+    """
+    cores = spark.sparkContext.defaultParallelism
+    pool = ThreadPoolExecutor(min(cores, most or cores), thread_name_prefix="job")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # first: what is cancelled makes room for no other
+        spark.sparkContext.cancelAllJobs()
+        pool.shutdown()
 
 
 def is_bad_input(error: Exception | None) -> bool:

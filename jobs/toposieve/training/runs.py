@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import TrainingConfig
+from toposieve.config import StageConfig, TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, check_listed, read_manifest_if_any
+from toposieve.io.names import path_key
 from toposieve.io.store import Key
 from toposieve.text_hash import text_hash
 
@@ -60,15 +61,20 @@ def shorter_runs(directory: Key, dataset: str, config: TrainingConfig) -> list[K
     return [directory.parent / run_id(dataset, each) for each in shorter]
 
 
-def best_of_study(folder: Key) -> dict[str, Any]:
+def best_of_study(base: Key, study: str | None, job: type[StageConfig]) -> dict[str, Any]:
     """The configuration that a search has found to be the best.
 
     Args:
-        folder: The search's, ``{base}/studies/{study}``.
+        base: Where all data lives.
+        study: Name of the search; None for no search, and no values.
+        job: The configuration of the job that takes it.
 
     Raises:
-        InvalidInputError: It has not ended, or its result is damaged.
+        InvalidInputError: It has not ended, its result is damaged, or is for another job.
     """
+    if study is None:
+        return {}
+    folder = base / STUDIES_DIRECTORY / path_key("--study", study)
     key = folder / BEST_FILE
     if key.stat() is None:
         raise InvalidInputError(f"{folder} has no {BEST_FILE}: run tune.py to its end, or check --study")
@@ -76,6 +82,9 @@ def best_of_study(folder: Key) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(key.read_text())
     except ValueError as error:
         raise InvalidInputError(f"{key} is no JSON ({error}): remove it, and run tune.py again") from None
+    if not found.keys() <= job.model_fields.keys():
+        other = "train.py" if "model" in found else "train_trees.py"
+        raise InvalidInputError(f"{folder} is a search for {found.get('model') or found['models'][0]}: use {other}")
     return found
 
 

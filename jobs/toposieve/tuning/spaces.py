@@ -1,4 +1,4 @@
-"""Where a search looks: values of keys of the training configuration."""
+"""Where a search looks: values of keys of the configuration of training, or of that of tree models."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from toposieve.config import SearchConfig, TrainingConfig
-from toposieve.models import ARCHITECTURES
+from toposieve.config import SearchConfig, TrainingConfig, TreeConfig
+from toposieve.models import ARCHITECTURES, TREE_MODELS
 
 Range = tuple[float, float]
 """Lowest and highest value, on a logarithmic scale."""
@@ -72,9 +72,20 @@ _MODEL_AXES: dict[str, Sequence[Any]] = {
 }
 """Few values: each combination of them is another graph to compile."""
 
+_ROUNDS = [50, 100, 200, 400]
+_TREE_AXES: dict[str, dict[str, Sequence[Any] | Range]] = {
+    "random_forest": {"random_forest_trees": [100, 200], "random_forest_depth": [8, 10, 12, 15]},
+    "xgboost": {"xgboost_rounds": _ROUNDS, "xgboost_rate": (0.02, 0.3), "xgboost_depth": [2, 3, 4, 6, 8]},
+    "lightgbm": {"lightgbm_rounds": _ROUNDS, "lightgbm_rate": (0.02, 0.3), "lightgbm_leaves": [4, 7, 15, 31, 63]},
+}
+
 
 def space_of(config: SearchConfig) -> Space:
     """The space of a search."""
+    if config.model in TREE_MODELS:
+        axes = _TREE_AXES[config.model]
+        is_grid = not any(isinstance(axis, tuple) for axis in axes.values())
+        return Space(axes, epochs=(1,), folds=1, kept=1, is_grid=is_grid)
     keys = ARCHITECTURES[config.model].parameters
     better = Space(_COMMON | {key: _MODEL_AXES[key] for key in keys}, epochs=(1, 3, 9), folds=1, kept=1 / 3)
     space = _PUBLISHED if config.space == "published" else better
@@ -85,6 +96,11 @@ def training_config(config: SearchConfig, values: Mapping[str, Any], epochs: int
     """How a trial is trained, and its best again: all its epochs."""
     fixed = {"model": config.model, "seed": config.seed, "epochs": epochs, "patience": epochs}
     return TrainingConfig.model_validate(fixed | dict(values))
+
+
+def tree_config(config: SearchConfig, values: Mapping[str, Any]) -> TreeConfig:
+    """How a trial of a tree model is trained, and its best again."""
+    return TreeConfig.model_validate({"models": [config.model], "seed": config.seed, **values})
 
 
 def to_text(value: Any) -> Any:

@@ -21,10 +21,12 @@ from toposieve.code_numbers import CODE_NUMBERS
 from toposieve.config import SearchConfig, TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
+from toposieve.models import TREE_MODELS
 from toposieve.spark.run import run_on_spark
 from toposieve.training.runs import SUMMARY_FILE
 from toposieve.training.shards import Dataset
-from toposieve.tuning.spaces import Space, from_text, space_of, to_text, training_config
+from toposieve.tuning.spaces import Space, from_text, space_of, to_text, training_config, tree_config
+from toposieve.tuning.trees import TreeData, fit_trials
 from toposieve.tuning.trials import Fitted, Group, Trial, fit
 
 STUDY_FILE = "study.json"
@@ -53,6 +55,11 @@ class Search:
     config: SearchConfig
 
     @property
+    def is_of_trees(self) -> bool:
+        """Whether it is for a tree model."""
+        return self.config.model in TREE_MODELS
+
+    @property
     def space(self) -> Space:
         """Where it looks."""
         return space_of(self.config)
@@ -69,7 +76,7 @@ class Search:
         identity = {
             "dataset": self.dataset.fingerprint,
             "config": self.config.model_dump(mode="json"),
-            "code": {stage: CODE_NUMBERS[stage] for stage in ("tune", "train")},
+            "code": {stage: CODE_NUMBERS[stage] for stage in ("tune", "train_trees" if self.is_of_trees else "train")},
         }
         key = self.folder / STUDY_FILE
         content = (json.dumps(identity, indent=1) + "\n").encode()
@@ -153,12 +160,22 @@ class Search:
         self, spark: Callable[[], SparkSession], trials: Sequence[Trial], epochs: int, before: dict[int, Fitted]
     ) -> dict[int, Fitted]:
         """Results of trials after so many epochs: from their records, or trained on Spark."""
-        found, groups = dict[int, Fitted](), dict[str, tuple[TrainingConfig, list[Trial]]]()
+        records = {trial.number: self._recorded(trial, epochs) for trial in trials}
+        found = {number: known for number, known in records.items() if known is not None}
+        missing = [trial for trial in trials if trial.number not in found]
+        if not missing:
+            return found
+        if self.is_of_trees:
+            configs = [tree_config(self.config, trial.values) for trial in missing]
+            return found | fit_trials(spark(), TreeData(self.dataset.directory), missing, configs, self.folder)
+        return found | self._train_networks(spark(), missing, epochs, before)
+
+    def _train_networks(
+        self, spark: SparkSession, trials: Sequence[Trial], epochs: int, before: dict[int, Fitted]
+    ) -> dict[int, Fitted]:
+        """Results of trials, those that share a graph after each other."""
+        groups = dict[str, tuple[TrainingConfig, list[Trial]]]()
         for trial in trials:
-            known = self._recorded(trial, epochs)
-            if known is not None:
-                found[trial.number] = known
-                continue
             config = training_config(self.config, trial.values, self.space.epochs[-1])
             config = config.model_copy(update={"learning_rate": 1.0})
             groups.setdefault(config.hash, (config, []))[1].append(trial)
@@ -173,11 +190,12 @@ class Search:
             )
             for config, members in groups.values()
         ]
-        if items:
-            done = run_on_spark(spark(), fit, items, name=f"{len(trials)} trials to epoch {epochs}").results
-            for number, item in enumerate(items):
-                found |= {trial.number: fitted for (trial, _), fitted in zip(item.trials, done[number], strict=True)}
-        return found
+        done = run_on_spark(spark, fit, items, name=f"{len(trials)} trials to epoch {epochs}").results
+        return {
+            trial.number: fitted
+            for number, item in enumerate(items)
+            for (trial, _), fitted in zip(item.trials, done[number], strict=True)
+        }
 
     def _recorded(self, trial: Trial, epochs: int) -> Fitted | None:
         key = trial.record(self.folder, epochs)
@@ -188,9 +206,12 @@ class Search:
             raise InvalidInputError(f"{key} is of other values than this search draws: give another --study")
         return Fitted(tuple(content["histories"]))
 
-    def best_config(self, best: Candidate) -> TrainingConfig:
-        """How to train the best one again."""
-        return training_config(self.config, best.trial.values, best.epochs)
+    def best_config(self, best: Candidate) -> dict[str, Any]:
+        """How to train the best one again: keys of the configuration of the job that trains such models."""
+        if self.is_of_trees:
+            model = self.config.model
+            return {"models": [model], **tree_config(self.config, best.trial.values).of(model)}
+        return training_config(self.config, best.trial.values, best.epochs).model_dump(mode="json")
 
 
 def _importances(study: optuna.Study, seed: int) -> dict[str, float]:

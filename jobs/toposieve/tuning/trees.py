@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -36,11 +36,12 @@ from toposieve.io.publication import Publication
 from toposieve.io.scores import LazyScores, PermutedScores, Scores, publish_scores
 from toposieve.io.store import Key
 from toposieve.permutation import TABLE_EVENTS, exchanged_features, sample_rows
-from toposieve.spark.run import run_on_spark
+from toposieve.spark.run import job_pool, run_on_spark
 from toposieve.text_hash import text_hash
 from toposieve.training.runs import METRICS_FILE, finished_run, results_of
 from toposieve.training.shards import read_listed
 from toposieve.tuning.forest import arrays_of, probabilities, trees_of
+from toposieve.tuning.trials import Fitted, Trial
 from toposieve.version import code_version
 
 STAGE = "train_trees"
@@ -52,6 +53,8 @@ PARTITIONS = 8
 """Parts of the training data on Spark, whatever the master: the forest draws its events part by part."""
 FOREST_MEMORY_MB = 64
 """Of the sums that a round of the forest holds."""
+FITS_AT_ONCE = 8
+"""Of a search: each has a thread that classifies the validation split in the end."""
 
 Classifier = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """Features (events, 14) → probabilities (events, classes)."""
@@ -70,10 +73,16 @@ class TreeData:
         """Of the dataset."""
         return read_manifest(self.directory)
 
-    @property
+    @cached_property
     def events(self) -> int:
-        """Events of the training split."""
-        return len(self.table("train"))
+        """Events of the training split, all of whose tables were read.
+
+        Raises:
+            InvalidInputError: It has none, or a table is missing or altered.
+        """
+        events = sum(len(table) for table in read_tables(self.directory, self.manifest, "train"))
+        self._check(events, "train")
+        return events
 
     def table(self, split: str) -> pa.Table:
         """All rows of a split, in order.
@@ -82,9 +91,12 @@ class TreeData:
             InvalidInputError: It has none, or a table is missing or altered.
         """
         tables = list(read_tables(self.directory, self.manifest, split))
-        if not sum(len(table) for table in tables):
-            raise InvalidInputError(f"{self.directory} has no {split} events: prepare it from more events")
+        self._check(sum(len(table) for table in tables), split)
         return pa.concat_tables(tables)
+
+    def _check(self, events: int, split: str) -> None:
+        if not events:
+            raise InvalidInputError(f"{self.directory} has no {split} events: prepare it from more events")
 
 
 def weights_of(table: pa.Table) -> NDArray[np.float64]:
@@ -97,26 +109,26 @@ def weights_of(table: pa.Table) -> NDArray[np.float64]:
 
 
 def frame_of(spark: SparkSession, data: TreeData, partitions: int = PARTITIONS) -> DataFrame:
-    """The training split as ``label``, ``weight`` and the features, in some parts, in order."""
-    table = data.table("train")
-    columns = pa.table(
-        {
-            "label": table["label"].cast("double"),
-            "weight": weights_of(table),
-            **{name: table[name].cast("double") for name in schema.HIGH_LEVEL_FEATURES},
-        }
-    )
-    ends = np.linspace(0, len(columns), partitions + 1).astype(int)
-    parts = [columns.slice(a, b - a).to_batches() for a, b in pairwise(ends)]
-    rows = spark.sparkContext.parallelize([(pickle.dumps(part),) for part in parts], partitions)
-    types = ", ".join(f"`{name}` double" for name in columns.column_names)
-    return spark.createDataFrame(rows, "part binary").mapInArrow(_unpacked, types)
+    """The training split as ``label``, ``weight`` and the features, in some parts, in order; tasks read their own.
+
+    Raises:
+        InvalidInputError: There is none, or a table is missing or altered.
+    """
+    ends = np.linspace(0, data.events, partitions + 1).astype(int).tolist()
+    parts = [(pickle.dumps((data, start, stop)),) for start, stop in pairwise(ends)]
+    types = ", ".join(f"`{name}` double" for name in ("label", "weight", *schema.HIGH_LEVEL_FEATURES))
+    rows = spark.sparkContext.parallelize(parts, partitions)
+    return spark.createDataFrame(rows, "part binary").mapInArrow(_events_of, types)
 
 
-def _unpacked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
+def _events_of(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in parts:
         for part in batch["part"].to_pylist():
-            yield from pickle.loads(part)
+            data, start, stop = pickle.loads(part)
+            for table in read_tables(data.directory, data.manifest, "train", start, stop):
+                features = {name: table[name].cast("double") for name in schema.HIGH_LEVEL_FEATURES}
+                columns = {"label": table["label"].cast("double"), "weight": weights_of(table), **features}
+                yield from pa.table(columns).to_batches()
 
 
 def fit_forest(spark: SparkSession, data: TreeData, keys: dict[str, Any]) -> bytes:
@@ -246,8 +258,8 @@ class TreeRun:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The model's keys of the configuration, without its name before them."""
-        return {key.removeprefix(f"{self.model}_"): value for key, value in self.config.of(self.model).items()}
+        """The model's keys of the configuration."""
+        return keys_of(self.config, self.model)
 
     @property
     def config_hash(self) -> str:
@@ -311,7 +323,8 @@ class TreeRun:
 
     def _publish(self, content: bytes, classify: Classifier) -> Manifest:
         kind, dataset = MODELS[self.model], self.data.directory
-        metrics = {"model": self.model, "bytes": len(content)} | self._metrics(classify)
+        results = results_on(self.data.table("validation"), classes_of(self.data.manifest), classify)
+        metrics = {"model": self.model, "bytes": len(content)} | results
         with Publication(self.folder) as publication, TemporaryDirectory(prefix="toposieve-") as scratch:
             (Path(scratch) / kind.file).write_bytes(content)
             (Path(scratch) / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
@@ -336,17 +349,57 @@ class TreeRun:
             )
             return publication.publish(manifest)
 
-    def _metrics(self, classify: Classifier) -> dict[str, float]:
-        """Loss, accuracy and each class's area under the ROC curve on the validation split, by the weights' sizes."""
-        weights, scores = weights_of(self.data.table("validation")), self.scores(classify, "validation")
-        loss = -np.average(scores.logits[np.arange(len(weights)), scores.labels], weights=weights)
-        hits = np.average(scores.logits.argmax(axis=1) == scores.labels, weights=weights)
-        areas = {
-            f"validation_auc_{name}": float(roc_auc_score(is_it, scores.logits[:, label], sample_weight=weights))
-            for label, name in enumerate(classes_of(self.data.manifest))
-            if 0 < (is_it := scores.labels == label).mean() < 1
-        }
-        return {"validation_loss": float(loss), "validation_accuracy": float(hits), **areas}
+
+def keys_of(config: TreeConfig, model: str) -> dict[str, Any]:
+    """A model's keys of the configuration, without its name before them."""
+    return {key.removeprefix(f"{model}_"): value for key, value in config.of(model).items()}
+
+
+def results_on(table: pa.Table, classes: Sequence[str], classify: Classifier) -> dict[str, float]:
+    """Loss, accuracy and each class's area under the ROC curve on validation events, by the weights' sizes."""
+    weights, labels = weights_of(table), table["label"].to_numpy().astype(np.int64)
+    logits = _logits(classify, features_of(table))
+    loss = -np.average(logits[np.arange(len(labels)), labels], weights=weights)
+    hits = np.average(logits.argmax(axis=1) == labels, weights=weights)
+    areas = {
+        f"validation_auc_{name}": float(roc_auc_score(is_it, logits[:, label], sample_weight=weights))
+        for label, name in enumerate(classes)
+        if 0 < (is_it := labels == label).mean() < 1
+    }
+    return {"validation_loss": float(loss), "validation_accuracy": float(hits), **areas}
+
+
+def fit_trials(
+    spark: SparkSession, data: TreeData, trials: Sequence[Trial], configs: Sequence[TreeConfig], folder: Key
+) -> dict[int, Fitted]:
+    """Train a tree model by each trial of a search, some at a time, and leave a record of each that is done.
+
+    Args:
+        spark: The session.
+        data: The dataset.
+        trials: What is tried.
+        configs: How each of them is trained: one model of them all.
+        folder: Of the study.
+
+    Returns:
+        Trial's number → its results.
+
+    Raises:
+        InvalidInputError: The dataset is damaged.
+    """
+    validation, classes = data.table("validation"), classes_of(data.manifest)
+
+    def fitted(trial: Trial, config: TreeConfig) -> Fitted:
+        [model] = config.models
+        content = MODELS[model].fit(spark, data, keys_of(config, model))
+        found = Fitted(([results_on(validation, classes, MODELS[model].load(content))],))
+        trial.record(folder, 1).create_if_absent(found.to_json(trial))
+        logger.info("trial %d: validation loss %.4f, %s", trial.number, found.loss(1), json.dumps(trial.values))
+        return found
+
+    with job_pool(spark, FITS_AT_ONCE) as pool:
+        done = pool.map(fitted, trials, configs)
+        return {trial.number: each for trial, each in zip(trials, done, strict=True)}
 
 
 def _logits(classify: Classifier, features: NDArray[np.float32]) -> NDArray[np.float32]:

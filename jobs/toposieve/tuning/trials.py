@@ -27,7 +27,7 @@ class Trial:
 
     number: int
     values: dict[str, Any]
-    """Key of the training configuration → value."""
+    """Key of the configuration → value."""
 
     def record(self, folder: Key, epochs: int) -> Key:
         """Where it is kept what came of its first epochs."""

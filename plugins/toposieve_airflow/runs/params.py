@@ -107,6 +107,10 @@ class ConfigurationSchema:
             "Tree models to train on Spark, for comparison. None: no such models.",
         )
 
+    def is_tree_model(self, model: str) -> bool:
+        """Whether it is trained by Spark."""
+        return model in self._stages["trees"]["properties"]["models"]["items"]["enum"]
+
     def _optional(self, names: list[str], description: str) -> Param:
         items = {"type": "string", "enum": names}
         field = {"default": [], "description": description, "type": "array", "items": items, "uniqueItems": True}

@@ -75,6 +75,10 @@ class Commands:
         """Preparation's configuration with what the form does not ask for twice."""
         return {"classes": self.classes(), **preparation}
 
+    def is_tree_model(self, model: str) -> bool:
+        """Whether a model is trained by Spark."""
+        return self._schema.is_tree_model(model)
+
     def check_raw(self) -> None:
         """Check that samples can be written where raw data lies.
 
@@ -134,13 +138,12 @@ class Commands:
 
     def tune(self, dataset: str, model: str) -> Step:
         """Search for a model's best configuration."""
-        config = {"model": model, **self.config("search")}
-        study = study_name(dataset, config)
+        study = self._study(dataset, model)
         # Its name has dataset and configuration: what is there of another dataset is of one that was made anew.
         step = self._step(
             model,
             ["--dataset", dataset, "--study", study, "--replace"],
-            config,
+            {"model": model, **self.config("search")},
             inputs=[self._below("datasets", dataset)],
             outputs=[self._below("studies", study)],
         )
@@ -154,10 +157,13 @@ class Commands:
 
     def train_tuned(self, dataset: str, model: str, patience_s: int) -> Step:
         """Train one model by the best configuration that ``tune`` has found; the form's has the rest."""
-        training, study = self.config("training"), study_name(dataset, {"model": model, **self.config("search")})
+        training, study = self.config("training"), self._study(dataset, model)
         rest = {key: value for key, value in training.items() if key not in self._schema.shown(training, "training")}
         step = self._train(dataset, model, f"{model}{TUNED}", patience_s, rest, ["--study", study])
         return {**step, "inputs": [*step["inputs"], self._below("studies", study)]}
+
+    def _study(self, dataset: str, model: str) -> str:
+        return study_name(dataset, {"model": model, **self.config("search")})
 
     def _train(
         self, dataset: str, model: str, label: str, patience_s: int, config: Config, more: Sequence[str] = ()
@@ -175,11 +181,20 @@ class Commands:
     def train_trees(self, dataset: str, model: str, later: int = 0) -> Step:
         """Train one tree model, with the configuration's seed or one that comes so much later."""
         trees = self._schema.of_model(self.config("trees"), model, "trees")
+        return self._train_trees(dataset, model, _of_later_seed(model, trees, later), trees)
+
+    def train_tuned_trees(self, dataset: str, model: str) -> Step:
+        """Train one tree model by the best configuration that ``tune`` has found."""
+        study = self._study(dataset, model)
+        step = self._train_trees(dataset, model, f"{model}{TUNED}", {}, ["--study", study])
+        return {**step, "inputs": [*step["inputs"], self._below("studies", study)]}
+
+    def _train_trees(self, dataset: str, model: str, label: str, config: Config, more: Sequence[str] = ()) -> Step:
         step = self._step(
-            _of_later_seed(model, trees, later),
-            ["--dataset", dataset],
-            {"models": [model], **trees},
-            shows={"model": model, **trees},
+            label,
+            ["--dataset", dataset, *more],
+            {"models": [model], **config},
+            shows={"model": model, **config},
             inputs=[self._below("datasets", dataset)],
             outputs=[self._below("models", model)],
         )
@@ -305,8 +320,12 @@ def topology_classifier_steps(
     patience_s = _patience_s(profile)
     seeds = range(params["seeds"])
     train = [commands.train(dataset, model, patience_s, later) for later in seeds for model in params["models"]]
-    train += [commands.train_tuned(dataset, model, patience_s) for model in params["tune"]]
     trees = [commands.train_trees(dataset, model, later) for later in seeds for model in params["trees"]]
+    for model in params["tune"]:
+        if commands.is_tree_model(model):
+            trees.append(commands.train_tuned_trees(dataset, model))
+        else:
+            train.append(commands.train_tuned(dataset, model, patience_s))
     tune = [commands.tune(dataset, model) for model in params["tune"]]
     report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {

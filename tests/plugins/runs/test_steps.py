@@ -171,6 +171,10 @@ def test_tuned_models_and_trees_stand_in_the_report_of_all(build, params: dict[s
         f"xgboost_{key}": value for key, value in {"rounds": 100, "rate": 0.3, "depth": 4}.items()
     }
     assert not [key for key in lightgbm["config"] if key.startswith("xgboost")]
+    tuned = build({**more, "tune": ["xgboost", "hlf"]})
+    assert [step["label"] for step in tuned["train"]] == ["hlf", "hlf_tuned"]
+    assert [step["label"] for step in tuned["train_trees"]] == ["xgboost", "lightgbm", "xgboost_tuned"]
+    assert tuned["tune"][0]["outputs"][0] in tuned["train_trees"][-1]["inputs"]
 
 
 def test_every_search_is_checked_before_the_run(schema: ConfigurationSchema, params: dict[str, Any]) -> None:
