@@ -13,10 +13,12 @@ from toposieve import todo
 from toposieve.config import DecisionConfig, IngestConfig, SelectionConfig
 from toposieve.cost import Work
 from toposieve.errors import InvalidInputError
+from toposieve.io.delphes import SourceFile
 from toposieve.io.manifests import Manifest, OutputFile, Unit
 from toposieve.io.publication import Publication
 from toposieve.io.raw import FoundFile, Ingested
 from toposieve.io.store import Key
+from toposieve.spark.ingestion import UNIT_BYTES
 from toposieve.todo import Works, branches, decide_raw_work, ingest_work, select_work
 
 DAY = "2026-01-01"
@@ -85,6 +87,12 @@ def test_every_unit_parses_its_file(base: Key, tmp_path: Path) -> None:
     store = ingest_work(base / "raw", [file], Publication(base / "events"), config, recompute=False)["store events"]
     assert (store.units, store.branches) == (3, 3 * one.branches)
     assert one.branches > 0
+
+
+def test_units_of_large_events_are_more_as_ingest_cuts_them(base: Key) -> None:
+    known = SourceFile("qcd/a.root", base, 3 * UNIT_BYTES, "v1", "1a", 900, "Muon", ())
+    large = FoundFile(known.id, known.bytes, "v1")
+    assert todo._read_all(base, [large], {known.id: known}, IngestConfig()).units == 3
 
 
 def test_units_of_few_events_share_a_task(base: Key) -> None:

@@ -26,6 +26,7 @@ from toposieve.preprocessing import class_sizes
 from toposieve.simulation.campaign import Campaign, open_sample
 from toposieve.simulation.library import block_sizes, library_folder, library_hash
 from toposieve.spark.balance import number_of_tasks
+from toposieve.spark.ingestion import unit_entries
 
 EVENT_BYTES = 17_000
 """About what an event takes in a ROOT file that nobody has looked into yet."""
@@ -71,7 +72,8 @@ def _look_into(raw: Key, files: Sequence[FoundFile]) -> Work:
 
 def _read_all(raw: Key, files: Sequence[FoundFile], known: Mapping[str, SourceFile], config: IngestConfig) -> Work:
     events = [known[file.id].entries if file.id in known else max(file.size, 0) // EVENT_BYTES for file in files]
-    units = [max(1, math.ceil(each / config.entries_per_unit)) for each in events]
+    sizes = zip(events, files, strict=True)
+    units = [max(1, math.ceil(each / unit_entries(each, file.size, config))) for each, file in sizes]
     opened = [file.id for file, times in zip(files, units, strict=True) for _ in range(times)]
     return Work(len(files), len(opened), sum(events), _size(files), branches(raw, opened)).balanced()
 

@@ -54,7 +54,7 @@ def _physics(report: Report) -> Section:
     points = [
         (
             name,
-            f"{point['target']:.0%}",
+            f"{100 * point['target']:g}%",
             *(_share(point[model][key]) for key in ("true_positive_rate", "false_positive_rate") for model in BOTH),
             *(_hertz(point[model]["hertz"]) for model in BOTH),
         )

@@ -42,11 +42,11 @@ def difference(after: Measured | None, before: Measured | None) -> str:
 def rejection(points: Sequence[WorkingPoint] | None) -> str:
     """Background rejection at the first working point.
 
-    >>> rejection([WorkingPoint(0.9, 0.0123)]), rejection([WorkingPoint(0.9, 0.0)])
-    ('81.3 at 90 %', '')
+    >>> rejection([WorkingPoint(0.995, 0.0123)]), rejection([WorkingPoint(0.9, 0.0)])
+    ('81.3 at 99.5 %', '')
     """
     point = points[0] if points else None
-    return f"{point.rejection:.3g} at {point.target:.0%}".replace("%", " %") if point and point.rejection else ""
+    return f"{point.rejection:.3g} at {100 * point.target:g} %" if point and point.rejection else ""
 
 
 def sparkline(values: Sequence[float | None]) -> str:
