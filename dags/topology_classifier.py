@@ -16,8 +16,7 @@ paused); the run that a backfilled day starts is skipped. Days that are complete
 | `select` | these files | `selected/{day}/` with `cutflow.json` |
 | `prepare` | `selected/{day}/` of all days | `datasets/{dataset}/` |
 | `tune` | `datasets/{dataset}/` | `studies/{study}/` |
-| `train` | `datasets/{dataset}/` | `models/{model}/{run}/` |
-| `train_trees` | `datasets/{dataset}/` | `models/{model}/{run}/` |
+| `train`, `train_trees` | `datasets/{dataset}/`, and `studies/{study}/` if searched for | `models/{model}/{run}/` |
 | `evaluate` | dataset and models | `reports/{report}/report.html` |
 
 The names of dataset, run and report follow from the days and the configuration; a run completes the report that is
@@ -32,7 +31,7 @@ deleted at any time.
 **Searching, and trees.** For each model in `tune`, a Spark job searches for its best configuration in the way of the
 section Search; the best is trained besides, and stands in the report as `MODEL_tuned`. A search that was ended goes on
 where it was. The tree models in `trees` are trained by Spark jobs, beside the networks, and stand in the same report.
-Either may be searched for.
+`tune` may name tree models too; what is trained waits for all searches.
 
 **If a task fails.** Exit code 2 means that input or configuration is wrong: the log says what to change, and there is
 no retry. Anything else is tried again and goes on from what is already done. Output of another configuration is refused

@@ -103,7 +103,7 @@ def _network(files: dict[str, Key], architecture: str, scaling: Scaling | None, 
 
 def _trees(files: dict[str, Key], model: str, scaling: Scaling | None, metadata: dict[str, Any]) -> bytes:
     from toposieve.serving.portable_trees import trees_to_onnx
-    from toposieve.tuning.trees import MODELS
+    from toposieve.tuning.tree_models import MODELS
 
     return trees_to_onnx(model, files[MODELS[model].file].read_bytes(), scaling, metadata)
 

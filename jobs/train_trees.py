@@ -16,6 +16,7 @@ import logging
 
 from toposieve import cli
 from toposieve.config import TreeConfig
+from toposieve.errors import InvalidInputError
 from toposieve.io.names import path_key
 
 logger = logging.getLogger("train_trees")
@@ -34,10 +35,14 @@ def main(args: argparse.Namespace) -> None:
     """Train what is not there yet, one model after the other."""
     from toposieve.spark.session import SparkOnDemand
     from toposieve.training.runs import best_of_study
-    from toposieve.tuning.trees import TreeData, TreeRun
+    from toposieve.tuning.tree_models import TreeData
+    from toposieve.tuning.tree_runs import TreeRun
 
     base = cli.base_key(args)
-    config = cli.stage_config(args, TreeConfig, best_of_study(base, args.study, TreeConfig))
+    best = best_of_study(base, args.study, TreeConfig)
+    config = cli.stage_config(args, TreeConfig, best)
+    if list(config.models) != (searched := best.get("models", list(config.models))):
+        raise InvalidInputError(f"--study {args.study} is of {searched[0]}: leave out models, or --study")
     data = TreeData(base / "datasets" / path_key("--dataset", args.dataset))
     with SparkOnDemand("trees", args.master) as spark:
         for model in config.models:

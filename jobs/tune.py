@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from toposieve import cli
 from toposieve.config import SearchConfig
 from toposieve.io.names import path_key
+from toposieve.models import training_job
 
 if TYPE_CHECKING:
     from toposieve.tuning.study import Candidate
@@ -55,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     with SparkOnDemand("tune", args.master) as spark:
         candidates = search.run(spark)
     _show(candidates)
-    best, job = search.best_config(candidates[0]), "train_trees.py" if search.is_of_trees else "train.py"
+    best, job = search.best_config(candidates[0]), training_job(config.model)
     (search.folder / BEST_FILE).write_text(json.dumps(best, indent=1) + "\n")
     logger.info(
         "done; best validation loss %.4f; %s --study %s takes %s", candidates[0].loss, job, args.study, BEST_FILE

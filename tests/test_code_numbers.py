@@ -29,7 +29,7 @@ ENTRIES = {
     ],
     "decide": ["toposieve.spark.decisions"],
     "tune": ["toposieve.tuning.study"],
-    "train_trees": ["toposieve.tuning.trees"],
+    "train_trees": ["toposieve.tuning.tree_runs"],
     "firmware": ["toposieve.firmware.making"],
 }
 """Modules that make a stage's results; what they import belongs to them."""

@@ -313,14 +313,14 @@ class SearchConfig(StageConfig):
     model: SearchedName = "hlf"
     """Network or tree model whose configuration is searched for."""
     space: Literal["published", "better"] = "better"
-    """published: 243 candidates for hlf in 5 folds, all; better: learning rate, its schedule, batch size and the
-    model's own keys, drawn, and given up early where others do better. Of random_forest all of a few are tried."""
+    """published: 243 candidates for hlf in 5 folds, all; better: of networks learning rate, its schedule, batch size
+    and their own keys, drawn, and given up early where others do better; of trees number, size and rate."""
     trials: int = Field(default=200, ge=1)
     """Configurations to draw in the space better."""
     batch_trials: int = Field(default=25, ge=1)
     """Trials that are drawn, and compared, at a time."""
     epochs: tuple[Epochs, ...] = ()
-    """Epochs after which trials are compared, rising; empty takes those of the space. Tree models have none."""
+    """Epochs after which trials are compared, rising; empty takes those of the space. Trees have none."""
     seed: int = Field(default=1, ge=0)
     """Seed of the draws, and of every training."""
 
@@ -328,6 +328,8 @@ class SearchConfig(StageConfig):
     def _possible(self) -> Self:
         if self.space == "published" and self.model != "hlf":
             raise ValueError(f"the published space is of hlf, not of {self.model}: set space to better")
+        if self.epochs and self.model in TREE_MODELS:
+            raise ValueError(f"{self.model} is trained at once: leave epochs empty")
         if list(self.epochs) != sorted(set(self.epochs)):
             raise ValueError("epochs must rise, for example [1, 3, 9]")
         return self
@@ -364,6 +366,10 @@ class TreeConfig(StageConfig):
         """The keys that concern one model."""
         values = self.model_dump(mode="json")
         return {key: value for key, value in values.items() if models_with(key) in ([], [model])}
+
+    def keys_of(self, model: str) -> dict[str, Any]:
+        """The same, without the model's name before them."""
+        return {key.removeprefix(f"{model}_"): value for key, value in self.of(model).items()}
 
 
 class FirmwareConfig(StageConfig):

@@ -44,6 +44,11 @@ TREE_MODELS = ("random_forest", "xgboost", "lightgbm")
 """Models of the high-level features that networks are compared with. Their keys begin with their names."""
 
 
+def training_job(model: str) -> str:
+    """The job that trains a model."""
+    return "train_trees.py" if model in TREE_MODELS else "train.py"
+
+
 def models_with(parameter: str) -> list[str]:
     """Models that a key of the configuration shapes; none where it concerns every model alike.
 

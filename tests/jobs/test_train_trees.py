@@ -26,7 +26,8 @@ from toposieve.serving.exports import read_export
 from toposieve.serving.scorer import Scorer
 from toposieve.training.runs import best_of_study
 from toposieve.tuning.forest import arrays_of, probabilities, trees_of
-from toposieve.tuning.trees import MODELS, TreeData, TreeRun, frame_of
+from toposieve.tuning.tree_models import MODELS, TreeData, frame_of
+from toposieve.tuning.tree_runs import TreeRun
 
 SIZES = dict.fromkeys(schema.SAMPLES, 120)
 SMALL = {"random_forest_trees": 5, "random_forest_depth": 4, "xgboost_rounds": 5, "lightgbm_rounds": 5}
@@ -157,9 +158,7 @@ def test_a_search_for_trees_is_trained_and_says_the_same_of_the_best(
     tune.main(tune.arg_parser().parse_args(search))
     folder = base / "studies" / f"of_{model}"
     trials = [json.loads(path.read_text()) for path in sorted((folder / "trials").iterdir())]
-    assert (
-        len(trials) == 2 if model == "random_forest" else 3
-    )  # of the forest all there are, of others as many as asked
+    assert len(trials) == (2 if model == "random_forest" else 3)  # of the forest all there are
     losses = [trial["histories"][0][0]["validation_loss"] for trial in trials]
     assert len({*losses}) == len(losses)
     best = json.loads((folder / "best.json").read_text())
@@ -174,6 +173,8 @@ def test_a_search_for_trees_is_trained_and_says_the_same_of_the_best(
     [run] = {*(base / "models" / model).iterdir()} - before  # and no other model
     [metrics] = run.glob("*/metrics.json")
     assert json.loads(metrics.read_text())["validation_loss"] == min(losses)
+    with pytest.raises(InvalidInputError, match=f"is of {model}: leave out models, or --study"):
+        train_trees.main(train_trees.arg_parser().parse_args([*study, "--set", 'models=["xgboost", "lightgbm"]']))
     with pytest.raises(InvalidInputError, match=f"is a search for {model}: use train_trees.py"):
         best_of_study(root_key("", str(base)), f"of_{model}", TrainingConfig)
 

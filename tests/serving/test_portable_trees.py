@@ -15,7 +15,7 @@ from toposieve.registry import describe_features
 from toposieve.serving.exports import units_of
 from toposieve.serving.portable_trees import READERS, trees_to_onnx
 from toposieve.serving.scorer import Scorer
-from toposieve.tuning.trees import LEAST_PROBABILITY, MODELS
+from toposieve.tuning.tree_models import LEAST_PROBABILITY, MODELS
 
 EVENTS, ROUNDS = 1500, 8
 NO_PARTICLES = np.empty((0, 0), np.float32), np.zeros(1, np.int64)

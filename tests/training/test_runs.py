@@ -97,7 +97,11 @@ def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path) -> None:
     best.write_text('{"epochs": 9')
     with pytest.raises(InvalidInputError, match=r"best\.json is no JSON .*run tune\.py again"):
         found()
-    best.write_text('{"epochs": 9, "batch_size": 64}')
+    for damaged in ("[]", "{}", '{"models": []}'):
+        best.write_text(damaged)
+        with pytest.raises(InvalidInputError, match=r"best\.json names no model: remove it"):
+            found()
+    best.write_text('{"model": "hlf", "epochs": 9, "batch_size": 64}')
     config = load_config(TrainingConfig, '{"batch_size": 32}', {"seed": 3}, found())
     assert (config.epochs, config.batch_size, config.seed) == (9, 32, 3)
 

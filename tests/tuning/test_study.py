@@ -207,6 +207,13 @@ def test_another_study_is_replaced_whole_if_asked_for(tmp_path: Path, dataset: D
         Search(folder, dataset, CONFIG).claim()
 
 
-def test_the_published_space_is_of_one_model() -> None:
-    with pytest.raises(InvalidInputError, match="is of hlf, not of inclusive: set space to better"):
-        load_config(SearchConfig, '{"model": "inclusive", "space": "published"}')
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"model": "inclusive", "space": "published"}', "is of hlf, not of inclusive: set space to better"),
+        ('{"model": "xgboost", "epochs": [1]}', "xgboost is trained at once: leave epochs empty"),
+    ],
+)
+def test_a_search_that_its_model_cannot_have_is_refused(config: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        load_config(SearchConfig, config)

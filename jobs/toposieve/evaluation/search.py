@@ -15,6 +15,7 @@ from toposieve.errors import InvalidInputError
 from toposieve.evaluation.style import model_label, panels
 from toposieve.io.names import digest
 from toposieve.io.store import Key
+from toposieve.models import TREE_MODELS
 from toposieve.training.runs import STUDIES_DIRECTORY, SUMMARY_FILE
 
 COLUMNS = 3
@@ -83,7 +84,7 @@ def draw_searches(searches: Mapping[str, Any]) -> Figure:
 def _draw(axes: Sequence[Axes], search: Mapping[str, Any]) -> None:
     trials = [trial for trial in search["trials"] if trial["loss"] is not None]
     keys = list(trials[0]["values"])
-    _history(axes[0], trials, model_label(search["model"]))
+    _history(axes[0], trials, search["model"])
     _importances(axes[1], search["importances"])
     for axis, key in zip(axes[2:], keys, strict=False):
         _values(axis, key, trials)
@@ -93,13 +94,12 @@ def _draw(axes: Sequence[Axes], search: Mapping[str, Any]) -> None:
 
 def _history(axis: Axes, trials: Trials, model: str) -> None:
     numbers, losses, epochs = _arrays(trials)
-    counts = _by_epochs(epochs)
-    for count, places in counts:
-        label = f"epochs: {count}" if len(counts) > 1 else "trials"
+    for count, places in _by_epochs(epochs):
+        label = "trials" if model in TREE_MODELS else f"epochs: {count}"
         axis.plot(numbers[places], losses[places], ".", label=label)
     whole = epochs == max(epochs)
     axis.step(numbers[whole], np.minimum.accumulate(losses[whole]), where="post", color="0.3", label="best so far")
-    axis.set(xlabel=f"trial of {model}", ylabel="validation loss", yscale="log")
+    axis.set(xlabel=f"trial of {model_label(model)}", ylabel="validation loss", yscale="log")
     axis.legend()
 
 

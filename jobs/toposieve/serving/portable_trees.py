@@ -19,7 +19,7 @@ from toposieve.models import HIGH_LEVEL
 from toposieve.preprocessing import Scaling
 from toposieve.serving.graph import LOGITS, PROBABILITIES, TREES, Graph
 from toposieve.tuning.forest import arrays_of
-from toposieve.tuning.trees import LEAST_PROBABILITY
+from toposieve.tuning.tree_models import LEAST_PROBABILITY
 
 LESS, UP_TO = "BRANCH_LT", "BRANCH_LEQ"
 """Whether the events below a threshold go to the left, or those at it, too."""

@@ -125,14 +125,15 @@ def simulate_samples(spark: SparkSession, campaign: Campaign, samples: list[Open
     results: dict[Sample, dict[int, Finished]] = {name: {} for name in by_name}
     started: dict[Sample, float] = {}
     made = 0
-    with job_pool(spark) as pool:
+    slots = spark.sparkContext.defaultParallelism
+    with job_pool(spark, slots) as pool:
 
         def submit(sample: Sample, index: int) -> Future[Unit]:
             started.setdefault(sample, time.monotonic())
             return pool.submit(_run, spark, campaign.task(sample, index, library), results[sample])
 
         progress = [sample.progress for sample in samples]
-        for name, files in run_schedule(progress, submit, slots=spark.sparkContext.defaultParallelism):
+        for name, files in run_schedule(progress, submit, slots=slots):
             seconds = time.monotonic() - started[name]
             made += publish_sample(campaign, by_name[name], files, list(results[name].values()), seconds=seconds)
     return made

@@ -126,15 +126,9 @@ def run_on_spark(
 
 
 @contextmanager
-def job_pool(spark: SparkSession, most: int | None = None) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each wait for one Spark job; what still runs in the end is of no use and is cancelled.
-
-    Args:
-        spark: The session.
-        most: Threads where it has more cores; None for as many as these.
-    """
-    cores = spark.sparkContext.defaultParallelism
-    pool = ThreadPoolExecutor(min(cores, most or cores), thread_name_prefix="job")
+def job_pool(spark: SparkSession, threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each wait for Spark jobs; what still runs in the end is of no use and is cancelled."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="job")
     try:
         yield pool
     finally:

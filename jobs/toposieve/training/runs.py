@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import StageConfig, TrainingConfig
+from toposieve.config import StageConfig, TrainingConfig, TreeConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, check_listed, read_manifest_if_any
 from toposieve.io.names import path_key
 from toposieve.io.store import Key
+from toposieve.models import TREE_MODELS, training_job
 from toposieve.text_hash import text_hash
 
 MODELS_DIRECTORY = "models"
@@ -70,7 +71,7 @@ def best_of_study(base: Key, study: str | None, job: type[StageConfig]) -> dict[
         job: The configuration of the job that takes it.
 
     Raises:
-        InvalidInputError: It has not ended, its result is damaged, or is for another job.
+        InvalidInputError: It has not ended, its result is damaged, or another job trains its model.
     """
     if study is None:
         return {}
@@ -80,11 +81,13 @@ def best_of_study(base: Key, study: str | None, job: type[StageConfig]) -> dict[
         raise InvalidInputError(f"{folder} has no {BEST_FILE}: run tune.py to its end, or check --study")
     try:
         found: dict[str, Any] = json.loads(key.read_text())
+        model = found["model"] if "model" in found else found["models"][0]
     except ValueError as error:
         raise InvalidInputError(f"{key} is no JSON ({error}): remove it, and run tune.py again") from None
-    if not found.keys() <= job.model_fields.keys():
-        other = "train.py" if "model" in found else "train_trees.py"
-        raise InvalidInputError(f"{folder} is a search for {found.get('model') or found['models'][0]}: use {other}")
+    except (TypeError, LookupError):
+        raise InvalidInputError(f"{key} names no model: remove it, and run tune.py again") from None
+    if (model in TREE_MODELS) != (job is TreeConfig):
+        raise InvalidInputError(f"{folder} is a search for {model}: use {training_job(model)}")
     return found
 
 

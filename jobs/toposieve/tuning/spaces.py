@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -27,8 +27,11 @@ class Space:
     """Parts of the training split, each of which validates the rest once; 1: the validation split does."""
     kept: float
     """Share of a batch's trials that goes on after each comparison. If all do, epochs are an axis as well."""
-    is_grid: bool = False
-    """Try every combination, instead of so many that are drawn."""
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every combination is tried, instead of so many that are drawn."""
+        return not any(isinstance(axis, tuple) for axis in self.axes.values())
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -48,7 +51,6 @@ _PUBLISHED = Space(
     epochs=(10, 30, 50),
     folds=5,
     kept=1,
-    is_grid=True,
 )
 """243 candidates of arXiv:1909.10389."""
 
@@ -74,7 +76,7 @@ _MODEL_AXES: dict[str, Sequence[Any]] = {
 
 _ROUNDS = [50, 100, 200, 400]
 _TREE_AXES: dict[str, dict[str, Sequence[Any] | Range]] = {
-    "random_forest": {"random_forest_trees": [100, 200], "random_forest_depth": [8, 10, 12, 15]},
+    "random_forest": {"random_forest_depth": [6, 8, 10, 12]},  # deeper ones need more memory than a driver has
     "xgboost": {"xgboost_rounds": _ROUNDS, "xgboost_rate": (0.02, 0.3), "xgboost_depth": [2, 3, 4, 6, 8]},
     "lightgbm": {"lightgbm_rounds": _ROUNDS, "lightgbm_rate": (0.02, 0.3), "lightgbm_leaves": [4, 7, 15, 31, 63]},
 }
@@ -83,13 +85,11 @@ _TREE_AXES: dict[str, dict[str, Sequence[Any] | Range]] = {
 def space_of(config: SearchConfig) -> Space:
     """The space of a search."""
     if config.model in TREE_MODELS:
-        axes = _TREE_AXES[config.model]
-        is_grid = not any(isinstance(axis, tuple) for axis in axes.values())
-        return Space(axes, epochs=(1,), folds=1, kept=1, is_grid=is_grid)
+        return Space(_TREE_AXES[config.model], epochs=(1,), folds=1, kept=1)
     keys = ARCHITECTURES[config.model].parameters
     better = Space(_COMMON | {key: _MODEL_AXES[key] for key in keys}, epochs=(1, 3, 9), folds=1, kept=1 / 3)
     space = _PUBLISHED if config.space == "published" else better
-    return Space(space.axes, config.epochs or space.epochs, space.folds, space.kept, space.is_grid)
+    return replace(space, epochs=config.epochs or space.epochs)
 
 
 def training_config(config: SearchConfig, values: Mapping[str, Any], epochs: int) -> TrainingConfig:

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -26,7 +27,8 @@ from toposieve.spark.run import run_on_spark
 from toposieve.training.runs import SUMMARY_FILE
 from toposieve.training.shards import Dataset
 from toposieve.tuning.spaces import Space, from_text, space_of, to_text, training_config, tree_config
-from toposieve.tuning.trees import TreeData, fit_trials
+from toposieve.tuning.tree_models import TreeData
+from toposieve.tuning.tree_trials import fit_trees
 from toposieve.tuning.trials import Fitted, Group, Trial, fit
 
 STUDY_FILE = "study.json"
@@ -58,6 +60,11 @@ class Search:
     def is_of_trees(self) -> bool:
         """Whether it is for a tree model."""
         return self.config.model in TREE_MODELS
+
+    @cached_property
+    def tree_data(self) -> TreeData:
+        """The dataset as tree models take it, from its first use on."""
+        return TreeData(self.dataset.directory)
 
     @property
     def space(self) -> Space:
@@ -166,8 +173,7 @@ class Search:
         if not missing:
             return found
         if self.is_of_trees:
-            configs = [tree_config(self.config, trial.values) for trial in missing]
-            return found | fit_trials(spark(), TreeData(self.dataset.directory), missing, configs, self.folder)
+            return found | fit_trees(spark(), self.tree_data, self.config, missing, self.folder)
         return found | self._train_networks(spark(), missing, epochs, before)
 
     def _train_networks(

@@ -61,9 +61,9 @@ class RunSteps(TypedDict, total=False):
     tune: list[Step]
     """One step for each model whose best configuration is searched for."""
     train: list[Step]
-    """One step for each model and seed, and for each model that was searched for."""
+    """One step for each network and seed, and for each network that was searched for."""
     train_trees: list[Step]
-    """One step for each tree model."""
+    """The same for tree models."""
     evaluate: Step
     candidate: Step
     publish: Step

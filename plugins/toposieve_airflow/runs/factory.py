@@ -49,7 +49,7 @@ DOCS = {
     "tune": "Searches for a model's best configuration, which is then trained too.",
     "searched": "Waits for all searches: one that fails does not cost the training of the other models.",
     "train": "Trains a model on the dataset; each line of the log begins with its worker.",
-    "trees": "Lists the tree models to train: none, unless that was asked for.",
+    "trees": "Lists the tree models to train, and those searched for: none, unless that was asked for.",
     "train_trees": "Trains a tree model on the dataset, for comparison.",
     "trained": "Waits for all models: one that fails does not cost the report on the others.",
     "evaluate": "Compares the models on the test events, and writes the report.",

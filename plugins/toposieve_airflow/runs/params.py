@@ -104,7 +104,7 @@ class ConfigurationSchema:
         """Param with the tree models to train; none unless asked for."""
         return self._optional(
             self._stages["trees"]["properties"]["models"]["items"]["enum"],
-            "Tree models to train on Spark, for comparison. None: no such models.",
+            "Tree models to train on Spark, for comparison, beside those in `tune`. None: no more.",
         )
 
     def is_tree_model(self, model: str) -> bool:

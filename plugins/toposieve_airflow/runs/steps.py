@@ -20,6 +20,9 @@ Config = Mapping[str, Any]
 OF_ONE_SAMPLE = ("qcd_fast",)
 """Keys of the simulation that change one sample only: manifests of the others do not show them."""
 
+OF_NETWORKS = ("space", "epochs")
+"""Keys of a search that tree models have no use for."""
+
 
 class StepError(ValueError):
     """Parameters that are each right but do not go together; the message gives the remedy."""
@@ -50,8 +53,7 @@ class Commands:
 
     def checked(self, stage: str) -> list[dict[str, Any]]:
         """Configurations of a stage to check before the run: one of each model that is searched for, else its own."""
-        config = self.config(stage)
-        return [{"model": model, **config} for model in self._params["tune"]] if stage == "search" else [config]
+        return [self._search(model) for model in self._params["tune"]] if stage == "search" else [self.config(stage)]
 
     def shown(self, stage: str) -> dict[str, Any]:
         """What manifests show of it, and names follow from."""
@@ -143,7 +145,7 @@ class Commands:
         step = self._step(
             model,
             ["--dataset", dataset, "--study", study, "--replace"],
-            {"model": model, **self.config("search")},
+            self._search(model),
             inputs=[self._below("datasets", dataset)],
             outputs=[self._below("studies", study)],
         )
@@ -162,8 +164,12 @@ class Commands:
         step = self._train(dataset, model, f"{model}{TUNED}", patience_s, rest, ["--study", study])
         return {**step, "inputs": [*step["inputs"], self._below("studies", study)]}
 
+    def _search(self, model: str) -> dict[str, Any]:
+        left_out = OF_NETWORKS if self.is_tree_model(model) else ()
+        return {"model": model} | {key: value for key, value in self.config("search").items() if key not in left_out}
+
     def _study(self, dataset: str, model: str) -> str:
-        return study_name(dataset, {"model": model, **self.config("search")})
+        return study_name(dataset, self._search(model))
 
     def _train(
         self, dataset: str, model: str, label: str, patience_s: int, config: Config, more: Sequence[str] = ()

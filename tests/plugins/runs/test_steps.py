@@ -181,6 +181,8 @@ def test_every_search_is_checked_before_the_run(schema: ConfigurationSchema, par
     commands = Commands(BASE, {**params, "tune": ["hlf", "inclusive"]}, schema)
     assert [config["model"] for config in commands.checked("search")] == ["hlf", "inclusive"]
     assert Commands(BASE, params, schema).checked("search") == []
+    of_trees = Commands(BASE, {**params, "tune": ["xgboost"], "search_space": "published"}, schema).checked("search")
+    assert [sorted(config) for config in of_trees] == [["batch_trials", "model", "seed", "trials"]]
     assert commands.checked("training") == [commands.config("training")]
 
 
