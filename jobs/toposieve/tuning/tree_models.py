@@ -146,6 +146,7 @@ def fit_xgboost(spark: SparkSession, data: TreeData, keys: dict[str, Any]) -> by
         learning_rate=keys["rate"],
         max_depth=keys["depth"],
         random_state=keys["seed"],
+        verbose=False,
     ).fit(frame_of(spark, data, 1))  # it would shuffle several into one, in any order
     return bytes(model.get_booster().save_raw("json"))
 
