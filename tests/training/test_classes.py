@@ -28,7 +28,7 @@ from toposieve.training.gang import Gang
 from toposieve.training.loop import Task
 from toposieve.training.runs import run_directory
 from toposieve.training.shards import open_dataset
-from toposieve.tuning import trees
+from toposieve.tuning import tree_models
 
 # Keras 3.15 and TensorFlow 2.21 under numpy 2, when a model is saved or loaded.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -129,11 +129,11 @@ def test_a_registered_model_has_the_classes_of_its_dataset(base, tmp_path, name,
 
 @pytest.mark.parametrize(("name", "classes"), CLASSES.items())
 def test_trees_have_the_classes_of_their_dataset(base, name, classes):
-    data = trees.TreeData(folder(base, "datasets", name))
+    data = tree_models.TreeData(folder(base, "datasets", name))
     keys = {"rate": 0.1, "leaves": 4, "seed": 1, "rounds": 2}
-    model = trees._fit_lightgbm(trees._LightGbm(data, keys, data.events)).encode()
-    features = trees.features_of(data.table("test"))
-    assert trees.MODELS["lightgbm"].load(model)(features).shape == (TEST_EVENTS, len(classes))
+    model = tree_models._fit_lightgbm(tree_models._LightGbm(data, keys, data.events)).encode()
+    features = tree_models.features_of(data.table("test"))
+    assert tree_models.MODELS["lightgbm"].load(model)(features).shape == (TEST_EVENTS, len(classes))
 
 
 def test_a_run_on_the_other_dataset_is_refused(base):
