@@ -17,7 +17,7 @@ CODE_NUMBERS = {
     "score": 1,
     "evaluate": 8,
     "decide": 1,
-    "tune": 1,
+    "tune": 2,
     "train_trees": 2,
     "firmware": 4,
 }

@@ -87,7 +87,7 @@ def space_of(config: SearchConfig) -> Space:
     if config.model in TREE_MODELS:
         return Space(_TREE_AXES[config.model], epochs=(1,), folds=1, kept=1)
     keys = ARCHITECTURES[config.model].parameters
-    better = Space(_COMMON | {key: _MODEL_AXES[key] for key in keys}, epochs=(1, 3, 9), folds=1, kept=1 / 3)
+    better = Space(_COMMON | {key: _MODEL_AXES[key] for key in keys}, epochs=(1, 3, 9, 27), folds=1, kept=1 / 3)
     space = _PUBLISHED if config.space == "published" else better
     return replace(space, epochs=config.epochs or space.epochs)
 
