@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from toposieve.errors import InvalidInputError
 from toposieve.evaluation.style import model_label, panels
@@ -115,6 +116,9 @@ def _values(axis: Axes, key: str, trials: Trials) -> None:
     if all(isinstance(value, float) for value in values):
         where = np.array(values)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     else:
         names = sorted({json.dumps(value) for value in values}, key=lambda name: (len(name), name))
         where = np.array([names.index(json.dumps(value)) for value in values])
