@@ -39,10 +39,10 @@ def main(args: argparse.Namespace) -> None:
     from toposieve.tuning.tree_runs import TreeRun
 
     base = cli.base_key(args)
-    best = best_of_study(base, args.study, TreeConfig)
+    best = best_of_study(base, args.study, "train_trees.py")
     config = cli.stage_config(args, TreeConfig, best)
-    if list(config.models) != (searched := best.get("models", list(config.models))):
-        raise InvalidInputError(f"--study {args.study} is of {searched[0]}: leave out models, or --study")
+    if best and [*config.models] != best["models"]:
+        raise InvalidInputError(f"--study {args.study} is of {best['models'][0]}: leave out models, or --study")
     data = TreeData(base / "datasets" / path_key("--dataset", args.dataset))
     with SparkOnDemand("trees", args.master) as spark:
         for model in config.models:

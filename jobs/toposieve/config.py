@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails
 
 from toposieve import schema
@@ -46,6 +47,8 @@ ClassName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
 BitMask = Annotated[int, Field(ge=1, lt=2**32)]
 VARIATIONS = ("jet_scale", "met_scale", "track_loss", "btag_flips")
 """Keys of the selection that vary events; where they change nothing, they are not written down."""
+OF_NETWORKS: JsonDict = {"models": [*ARCHITECTURES]}
+"""What the schema says of a key of the search that tree models have no use for."""
 
 
 class StageConfig(BaseModel):
@@ -312,14 +315,14 @@ class SearchConfig(StageConfig):
 
     model: SearchedName = "hlf"
     """Network or tree model whose configuration is searched for."""
-    space: Literal["published", "better"] = "better"
+    space: Literal["published", "better"] = Field(default="better", json_schema_extra=OF_NETWORKS)
     """published: 243 candidates for hlf in 5 folds, all; better: of networks learning rate, its schedule, batch size
     and their own keys, drawn, and given up early where others do better; of trees number, size and rate."""
     trials: int = Field(default=200, ge=1)
     """Configurations to draw in the space better."""
     batch_trials: int = Field(default=25, ge=1)
     """Trials that are drawn, and compared, at a time."""
-    epochs: tuple[Epochs, ...] = ()
+    epochs: tuple[Epochs, ...] = Field(default=(), json_schema_extra=OF_NETWORKS)
     """Epochs after which trials are compared, rising; empty takes those of the space. Trees have none."""
     seed: int = Field(default=1, ge=0)
     """Seed of the draws, and of every training."""

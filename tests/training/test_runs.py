@@ -90,7 +90,7 @@ def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path) -> None:
     best.parent.mkdir(parents=True)
 
     def found() -> dict[str, Any]:
-        return best_of_study(Key(str(tmp_path)), "first", TrainingConfig)
+        return best_of_study(Key(str(tmp_path)), "first", "train.py")
 
     with pytest.raises(InvalidInputError, match=r"has no best\.json: run tune\.py to its end, or check --study"):
         found()

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from toposieve.code_numbers import CODE_NUMBERS
-from toposieve.config import StageConfig, TrainingConfig, TreeConfig
+from toposieve.config import TrainingConfig
 from toposieve.errors import InvalidInputError
 from toposieve.io.manifests import Manifest, OutputFile, check_listed, read_manifest_if_any
 from toposieve.io.names import path_key
 from toposieve.io.store import Key
-from toposieve.models import TREE_MODELS, training_job
+from toposieve.models import training_job
 from toposieve.text_hash import text_hash
 
 MODELS_DIRECTORY = "models"
@@ -62,13 +62,13 @@ def shorter_runs(directory: Key, dataset: str, config: TrainingConfig) -> list[K
     return [directory.parent / run_id(dataset, each) for each in shorter]
 
 
-def best_of_study(base: Key, study: str | None, job: type[StageConfig]) -> dict[str, Any]:
+def best_of_study(base: Key, study: str | None, job: str) -> dict[str, Any]:
     """The configuration that a search has found to be the best.
 
     Args:
         base: Where all data lives.
         study: Name of the search; None for no search, and no values.
-        job: The configuration of the job that takes it.
+        job: The job that takes it.
 
     Raises:
         InvalidInputError: It has not ended, its result is damaged, or another job trains its model.
@@ -86,7 +86,7 @@ def best_of_study(base: Key, study: str | None, job: type[StageConfig]) -> dict[
         raise InvalidInputError(f"{key} is no JSON ({error}): remove it, and run tune.py again") from None
     except (TypeError, LookupError):
         raise InvalidInputError(f"{key} names no model: remove it, and run tune.py again") from None
-    if (model in TREE_MODELS) != (job is TreeConfig):
+    if training_job(model) != job:
         raise InvalidInputError(f"{folder} is a search for {model}: use {training_job(model)}")
     return found
 

@@ -20,9 +20,6 @@ Config = Mapping[str, Any]
 OF_ONE_SAMPLE = ("qcd_fast",)
 """Keys of the simulation that change one sample only: manifests of the others do not show them."""
 
-OF_NETWORKS = ("space", "epochs")
-"""Keys of a search that tree models have no use for."""
-
 
 class StepError(ValueError):
     """Parameters that are each right but do not go together; the message gives the remedy."""
@@ -158,15 +155,19 @@ class Commands:
         return {**step, "config": {"model": model, **self._schema.shown(training, "training")}}
 
     def train_tuned(self, dataset: str, model: str, patience_s: int) -> Step:
-        """Train one model by the best configuration that ``tune`` has found; the form's has the rest."""
-        training, study = self.config("training"), self._study(dataset, model)
-        rest = {key: value for key, value in training.items() if key not in self._schema.shown(training, "training")}
-        step = self._train(dataset, model, f"{model}{TUNED}", patience_s, rest, ["--study", study])
+        """Train one network or tree model by the best configuration that ``tune`` found; the form's has the rest."""
+        label, study = f"{model}{TUNED}", self._study(dataset, model)
+        if self.is_tree_model(model):
+            step = self._train_trees(dataset, model, label, {}, ["--study", study])
+        else:
+            training = self.config("training")
+            shown = self._schema.shown(training, "training")
+            rest = {key: value for key, value in training.items() if key not in shown}
+            step = self._train(dataset, model, label, patience_s, rest, ["--study", study])
         return {**step, "inputs": [*step["inputs"], self._below("studies", study)]}
 
     def _search(self, model: str) -> dict[str, Any]:
-        left_out = OF_NETWORKS if self.is_tree_model(model) else ()
-        return {"model": model} | {key: value for key, value in self.config("search").items() if key not in left_out}
+        return {"model": model, **self._schema.of_model(self.config("search"), model, "search")}
 
     def _study(self, dataset: str, model: str) -> str:
         return study_name(dataset, self._search(model))
@@ -188,12 +189,6 @@ class Commands:
         """Train one tree model, with the configuration's seed or one that comes so much later."""
         trees = self._schema.of_model(self.config("trees"), model, "trees")
         return self._train_trees(dataset, model, _of_later_seed(model, trees, later), trees)
-
-    def train_tuned_trees(self, dataset: str, model: str) -> Step:
-        """Train one tree model by the best configuration that ``tune`` has found."""
-        study = self._study(dataset, model)
-        step = self._train_trees(dataset, model, f"{model}{TUNED}", {}, ["--study", study])
-        return {**step, "inputs": [*step["inputs"], self._below("studies", study)]}
 
     def _train_trees(self, dataset: str, model: str, label: str, config: Config, more: Sequence[str] = ()) -> Step:
         step = self._step(
@@ -328,10 +323,8 @@ def topology_classifier_steps(
     train = [commands.train(dataset, model, patience_s, later) for later in seeds for model in params["models"]]
     trees = [commands.train_trees(dataset, model, later) for later in seeds for model in params["trees"]]
     for model in params["tune"]:
-        if commands.is_tree_model(model):
-            trees.append(commands.train_tuned_trees(dataset, model))
-        else:
-            train.append(commands.train_tuned(dataset, model, patience_s))
+        beside = trees if commands.is_tree_model(model) else train
+        beside.append(commands.train_tuned(dataset, model, patience_s))
     tune = [commands.tune(dataset, model) for model in params["tune"]]
     report = report_name(dataset, {"training": commands.shown("training"), "evaluation": commands.config("evaluation")})
     return {
