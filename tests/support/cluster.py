@@ -280,7 +280,8 @@ def admission(namespace: Namespace, waited_s: float = 0.0) -> Iterator[None]:
 
     def work() -> None:
         while not over.wait(0.5):
-            admit(namespace, waited_s)
+            with suppress(ApiException, HTTPError):  # next time, then
+                admit(namespace, waited_s)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -74,12 +74,11 @@ class DagRun:
         return sorted(tasks, key=lambda task: task["map_index"])
 
     def log(self, task: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Records in the log of the present try of a task instance, its triggers' among them."""
+        """Whole records in the log of the present try of a task instance, its triggers' among them."""
         instance = task["task_id"], task["map_index"], max(task["try_number"], 1)
         path = self.airflow.home.task_log(self.dag_id, self.run_id, *instance)
-        return [
-            json.loads(line) for part in path.parent.glob(f"{path.name}*") for line in part.read_text().splitlines()
-        ]
+        parts = [part.read_text().splitlines(keepends=True) for part in path.parent.glob(f"{path.name}*")]
+        return [json.loads(line) for lines in parts for line in lines if line.endswith("\n")]
 
     def lines(self, task: Mapping[str, Any]) -> list[str]:
         """Messages in the log of the present try of a task instance."""

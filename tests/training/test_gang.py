@@ -89,7 +89,7 @@ def test_one_worker_waits_for_nobody() -> None:
 
 def test_missing_workers_are_named() -> None:
     addresses = tuple(free_addresses(3))
-    chief, other = meet_in_threads([(Gang(0, addresses), "run"), (Gang(2, addresses), "run")], 1.0)
+    chief, other = meet_in_threads([(Gang(0, addresses), "run"), (Gang(2, addresses), "run")], 3.0)
     assert isinstance(chief, PeersMissingError)
     assert addresses[1] in str(chief)
     assert addresses[2] not in str(chief)
@@ -111,7 +111,7 @@ def test_a_port_in_use_is_named() -> None:
 
 def test_a_worker_of_another_run_is_refused() -> None:
     addresses = tuple(free_addresses(2))
-    chief, _ = meet_in_threads([(Gang(0, addresses), "mine"), (Gang(1, addresses), "theirs")], 1.0)
+    chief, _ = meet_in_threads([(Gang(0, addresses), "mine"), (Gang(1, addresses), "theirs")], 3.0)
     assert isinstance(chief, InvalidInputError)
     assert "came for run theirs, this is run mine" in str(chief)
 

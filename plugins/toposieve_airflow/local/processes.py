@@ -65,6 +65,7 @@ class JobProcesses:
         """Start nothing yet."""
         self._names = names
         self._processes: list[subprocess.Popen[str]] = []
+        self._readers: list[threading.Thread] = []
         self._lines: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
         self._tails: list[deque[str]] = [deque(maxlen=TAIL_LINES) for _ in names]
 
@@ -99,7 +100,8 @@ class JobProcesses:
         )
         index = len(self._processes)
         self._processes.append(process)
-        threading.Thread(target=self._read, args=(index, process), daemon=True).start()
+        self._readers.append(threading.Thread(target=self._read, args=(index, process), daemon=True))
+        self._readers[index].start()
 
     def _read(self, index: int, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -126,13 +128,13 @@ class JobProcesses:
         _wait(self._running(), SETTLE_S)
         own_codes = [process.poll() for process in self._processes]
         self.stop()
-        while True:
-            try:
-                index, line = self._lines.get(timeout=0.2)
-            except queue.Empty:
-                return own_codes
+        for reader in self._readers:
+            reader.join(SETTLE_S)  # what the process has started, and left, may still hold its output
+        while not self._lines.empty():
+            index, line = self._lines.get()
             if line is not None:
                 self._pass_on(index, line, log)
+        return own_codes
 
     def _pass_on(self, index: int, line: str, log: Log) -> None:
         self._tails[index].append(line)

@@ -13,7 +13,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client import models as k8s
 
-from support.cluster import OURS, image
+from support.cluster import GONE_S, OURS, image
 
 from .conftest import Namespace, Run, wait_for
 from .gang.test_failures import FIRST_WAITS, ONE_FAILS, failed, goes_on
@@ -33,7 +33,7 @@ def make_script(make_run: Callable[..., Run], namespace: Namespace, tmp_path: Pa
         return make_run("", cmds=[], **{"arguments": [], "script": str(path), **options})
 
     yield make
-    wait_for(lambda: not files_of(namespace), seconds=30)
+    wait_for(lambda: not files_of(namespace), seconds=GONE_S)
 
 
 def files_of(namespace: Namespace) -> list[str]:

@@ -29,7 +29,7 @@ from .conftest import Run, fault, new_run, wait_for
 from .gang.test_failures import failed
 
 LIMITS = {"cpu": "1", "memory": "2Gi"}
-IMPATIENT: dict[str, Any] = {"startup_timeout_seconds": 4, "waiting_timeout": timedelta(seconds=1)}
+IMPATIENT: dict[str, Any] = {"startup_timeout_seconds": 8, "waiting_timeout": timedelta(seconds=1)}
 
 
 @pytest.fixture(scope="module")

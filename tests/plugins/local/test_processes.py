@@ -63,7 +63,8 @@ def test_one_failure_ends_the_others_and_is_reported_with_its_last_lines() -> No
     assert not psutil.Process().children()
 
 
-def test_invalid_input_is_reported_even_if_another_worker_ended_first() -> None:
+def test_invalid_input_is_reported_even_if_another_worker_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SETTLE_S", DEADLINE_S)
     code = (
         "import os, sys, time\nif os.environ['I'] == '0': raise SystemExit(1)\n"
         "time.sleep(.3); print('error: no such dataset', file=sys.stderr); raise SystemExit(2)"

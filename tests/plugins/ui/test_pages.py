@@ -1,3 +1,4 @@
+import gc
 import re
 import sys
 import time
@@ -416,6 +417,7 @@ def test_a_thousand_reports_and_a_year_in_half_a_second(
 ) -> None:
     results.base = request.getfixturevalue(place)
     viewer.get("/models")
+    gc.collect()  # of all objects of the session: not while the time is taken
     started = time.process_time()
     text = viewer.get(path).text
     assert time.process_time() - started < LIMIT_S

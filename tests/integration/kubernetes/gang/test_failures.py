@@ -219,7 +219,7 @@ def test_a_quota_that_leaves_room_for_one_worker(make_run, namespace: Namespace)
     namespace.core.create_namespaced_resource_quota(namespace.name, quota)
     try:
         wait_for(lambda: namespace.core.read_namespaced_resource_quota("small", namespace.name).status.hard)
-        limits = {"startup_timeout_seconds": 4, "waiting_timeout": timedelta(seconds=1)}
+        limits = {"startup_timeout_seconds": 8, "waiting_timeout": timedelta(seconds=1)}
         run = make_run(WAIT, **limits).start().finish()
     finally:
         namespace.core.delete_namespaced_resource_quota("small", namespace.name)
