@@ -105,11 +105,12 @@ class _ListModels(argparse.Action):
 def main(args: argparse.Namespace) -> None:
     """Train, and publish the results."""
     base = root_key("--base", args.base)
-    config = cli.stage_config(args, TrainingConfig, best_of_study(base, args.study, "train.py"))
     gang = gang_from_environment(os.environ)
     _prefix_log(gang)
     dataset_dir = base / "datasets" / path_key("--dataset", args.dataset)
     dataset = open_dataset(dataset_dir)
+    best = best_of_study(base, args.study, "train.py", dataset.fingerprint)
+    config = cli.stage_config(args, TrainingConfig, best)
     directory = run_directory(base, dataset.fingerprint, config)
     if cli.shows_history(args, directory):
         return

@@ -33,17 +33,18 @@ def arg_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Train what is not there yet, one model after the other."""
+    from toposieve.io.manifests import fingerprint
     from toposieve.spark.session import SparkOnDemand
     from toposieve.training.runs import best_of_study
     from toposieve.tuning.tree_models import TreeData
     from toposieve.tuning.tree_runs import TreeRun
 
     base = cli.base_key(args)
-    best = best_of_study(base, args.study, "train_trees.py")
+    data = TreeData(base / "datasets" / path_key("--dataset", args.dataset))
+    best = best_of_study(base, args.study, "train_trees.py", fingerprint(data.manifest))
     config = cli.stage_config(args, TreeConfig, best)
     if best and [*config.models] != best["models"]:
         raise InvalidInputError(f"--study {args.study} is of {best['models'][0]}: leave out models, or --study")
-    data = TreeData(base / "datasets" / path_key("--dataset", args.dataset))
     with SparkOnDemand("trees", args.master) as spark:
         for model in config.models:
             TreeRun(base, data, model, config).train(spark)

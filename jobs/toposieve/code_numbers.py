@@ -15,9 +15,9 @@ CODE_NUMBERS = {
     "import": 3,
     "train": 4,
     "score": 1,
-    "evaluate": 8,
+    "evaluate": 9,
     "decide": 1,
-    "tune": 2,
+    "tune": 3,
     "train_trees": 2,
     "firmware": 4,
 }

@@ -317,9 +317,10 @@ class SearchConfig(StageConfig):
     """Network or tree model whose configuration is searched for."""
     space: Literal["published", "better"] = Field(default="better", json_schema_extra=OF_NETWORKS)
     """published: 243 candidates for hlf in 5 folds, all; better: of networks learning rate, its schedule, batch size
-    and their own keys, drawn, and given up early where others do better; of trees number, size and rate."""
+    and their own keys, drawn, and given up early where others do better; of trees number, size and rate, of a forest
+    depth alone."""
     trials: int = Field(default=200, ge=1)
-    """Configurations to draw in the space better."""
+    """Configurations to draw in the space better; a forest's are four."""
     batch_trials: int = Field(default=25, ge=1)
     """Trials that are drawn, and compared, at a time."""
     epochs: tuple[Epochs, ...] = Field(default=(), json_schema_extra=OF_NETWORKS)

@@ -30,6 +30,13 @@ def test_the_key_that_matters_most_is_on_top(figure):
     axis = figure.axes[1]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["hlf units", "learning rate"]
     assert [bar.get_width() for bar in axis.patches] == [0.3, 0.7]
+    assert axis.get_xlabel() == "share of the loss's variance, epochs: 9"
+
+
+def test_where_nothing_is_known_of_the_keys_that_is_said():
+    with style.page_style():
+        axis = search.draw_searches({"a": {**SEARCH, "importances": {}}}).axes[1]
+    assert [text.get_text() for text in axis.texts] == ["too few trials, or all alike"]
 
 
 def test_each_key_has_a_panel_numbers_on_a_log_axis_and_others_by_name(figure):

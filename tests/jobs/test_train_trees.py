@@ -176,7 +176,7 @@ def test_a_search_for_trees_is_trained_and_says_the_same_of_the_best(
     with pytest.raises(InvalidInputError, match=f"is of {model}: leave out models, or --study"):
         train_trees.main(train_trees.arg_parser().parse_args([*study, "--set", 'models=["xgboost", "lightgbm"]']))
     with pytest.raises(InvalidInputError, match=f"is a search for {model}: use train_trees.py"):
-        best_of_study(root_key("", str(base)), f"of_{model}", "train.py")
+        best_of_study(root_key("", str(base)), f"of_{model}", "train.py", "")
 
 
 def test_another_models_keys_do_not_concern_a_run() -> None:
@@ -189,7 +189,7 @@ def test_a_search_on_spark_writes_a_configuration_that_training_takes(base: Path
     arguments = ["--base", str(base), "--dataset", "demo", "--study", "first", "--set", "trials=2"]
     tune.main(tune.arg_parser().parse_args([*arguments, "--set", "epochs=[1]"]))
     best = base / "studies" / "first" / "best.json"
-    values = best_of_study(root_key("", str(base)), "first", "train.py")
+    values = best_of_study(root_key("", str(base)), "first", "train.py", "")
     config = load_config(TrainingConfig, '{"checkpoint_steps": 7}', defaults=values)
     with pytest.raises(InvalidInputError, match=r"first is a search for hlf: use train\.py"):
         train_trees.main(train_trees.arg_parser().parse_args(arguments))

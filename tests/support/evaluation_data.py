@@ -265,6 +265,7 @@ SEARCH = {
         )
     ],
     "importances": {"learning_rate": 0.7, "hlf_units": 0.3},
+    "importance_epochs": 9,
 }
 """Summary of a search of five trials."""
 

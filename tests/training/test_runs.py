@@ -85,12 +85,12 @@ def test_a_run_stays_the_same_whatever_does_not_change_its_result(change: dict[s
     assert run_id("dataset", TrainingConfig(**change)) == run_id("dataset", TrainingConfig())
 
 
-def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path) -> None:
+def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     best = tmp_path / "studies" / "first" / "best.json"
     best.parent.mkdir(parents=True)
 
     def found() -> dict[str, Any]:
-        return best_of_study(Key(str(tmp_path)), "first", "train.py")
+        return best_of_study(Key(str(tmp_path)), "first", "train.py", "now")
 
     with pytest.raises(InvalidInputError, match=r"has no best\.json: run tune\.py to its end, or check --study"):
         found()
@@ -104,6 +104,14 @@ def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path) -> None:
     best.write_text('{"model": "hlf", "epochs": 9, "batch_size": 64}')
     config = load_config(TrainingConfig, '{"batch_size": 32}', {"seed": 3}, found())
     assert (config.epochs, config.batch_size, config.seed) == (9, 32, 3)
+    best.with_name("study.json").write_text('{"dataset": "before"}')
+    caplog.clear()
+    found()
+    assert "was a search on another dataset" in caplog.text
+    best.with_name("study.json").write_text('{"dataset": "now"}')
+    caplog.clear()
+    found()
+    assert not caplog.text
 
 
 @pytest.fixture

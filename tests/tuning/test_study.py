@@ -1,6 +1,7 @@
 """Searches in this process; with Spark, see tests/jobs/test_train_trees.py."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from toposieve.training.runs import BEST_FILE
 from toposieve.training.shards import Dataset, open_dataset
 from toposieve.tuning import fits, study, trials
 from toposieve.tuning.fits import fold_of
-from toposieve.tuning.spaces import space_of, training_config
+from toposieve.tuning.spaces import Space, space_of, training_config
 from toposieve.tuning.study import Candidate, Search
 from toposieve.tuning.trials import Fitted, Group, Trial
 
@@ -85,6 +86,12 @@ def test_a_search_gives_up_what_is_worse_and_goes_on_after_a_kill(
     kept = files(tmp_path / "killed")
     assert 0 < len(kept) < len(records)
     monkeypatch.setattr(study, "run_on_spark", run_here)
+    assert search(tmp_path / "killed", dataset) == whole
+    assert files(tmp_path / "killed") == records
+
+    # On another processor, or with other libraries, other values may be drawn: what is of others is tried again.
+    other = first[0] | {"values": first[0]["values"] | {"learning_rate": 0.001}, "histories": [[]]}
+    (tmp_path / "killed" / "trials" / "00000-0001.json").write_text(json.dumps(other))
     assert search(tmp_path / "killed", dataset) == whole
     assert files(tmp_path / "killed") == records
 
@@ -152,15 +159,36 @@ def test_the_published_space_has_243_candidates() -> None:
 
 
 def test_importances_are_shares_of_what_each_key_explains() -> None:
-    asked, distributions = optuna.create_study(), {name: FloatDistribution(0, 1) for name in ("matters", "not")}
-    for number in range(20):
-        values = {"matters": number / 20, "not": number * 7 % 20 / 20}
-        trial = optuna.trial.create_trial(params=values, distributions=distributions, value=values["matters"] ** 2)
-        asked.add_trial(trial)
-    shares = study._importances(asked, 1)
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["matters"] > 0.9
-    assert study._importances(asked, 1) == shares
+    """After the last epochs that five trials for each key have reached."""
+    names = "early", "late"
+
+    def importances(trials: int, reached: int, loss: Callable[[int, float, float], float]) -> tuple[int, Any]:
+        asked, distributions = optuna.create_study(), {name: FloatDistribution(0, 1) for name in names}
+        for number in range(trials):
+            values = number / trials, number * 7 % trials / trials
+            losses = {epochs: loss(epochs, *values) for epochs in ((1, 3) if number < reached else (1,))}
+            trial = optuna.trial.create_trial(
+                state=optuna.trial.TrialState.PRUNED,
+                params=dict(zip(names, values, strict=True)),
+                distributions=distributions,
+                intermediate_values=losses,
+            )
+            asked.add_trial(trial)
+        space = Space(dict.fromkeys(names, (0.0, 1.0)), epochs=(1, 3), folds=1, kept=1 / 3)
+        return study._importances(asked, space, 1)
+
+    def loss(epochs: int, early: float, late: float) -> float:
+        return early**2 if epochs == 1 else late**2
+
+    epochs, shares = importances(20, 10, loss)
+    assert (epochs, sum(shares.values())) == (3, pytest.approx(1))
+    assert shares["late"] > 0.9
+    assert importances(20, 10, loss) == (epochs, shares)
+    epochs, shares = importances(20, 9, loss)
+    assert (epochs, shares["early"] > 0.9) == (1, True)
+    assert importances(9, 9, loss) == (1, {})
+    assert importances(20, 20, lambda *_: 0.5) == (1, {})
+    assert importances(20, 20, lambda epochs, early, _: math.inf if epochs == 3 else early)[0] == 1
 
 
 def test_a_trial_that_diverges_counts_as_the_worst() -> None:

@@ -86,7 +86,7 @@ def _draw(axes: Sequence[Axes], search: Mapping[str, Any]) -> None:
     trials = [trial for trial in search["trials"] if trial["loss"] is not None]
     keys = list(trials[0]["values"])
     _history(axes[0], trials, search["model"])
-    _importances(axes[1], search["importances"])
+    _importances(axes[1], search)
     for axis, key in zip(axes[2:], keys, strict=False):
         _values(axis, key, trials)
     for axis in axes[2 + len(keys) :]:
@@ -104,10 +104,15 @@ def _history(axis: Axes, trials: Trials, model: str) -> None:
     axis.legend()
 
 
-def _importances(axis: Axes, importances: Mapping[str, float]) -> None:
-    ordered = sorted(importances.items(), key=lambda each: each[1])
+def _importances(axis: Axes, search: Mapping[str, Any]) -> None:
+    ordered = sorted(search["importances"].items(), key=lambda each: each[1])
     axis.barh([_words(key) for key, _ in ordered], [share for _, share in ordered], color="0.6")
-    axis.set(xlabel="share of the loss's variance", xlim=(0, 1))
+    epochs = search.get("importance_epochs") or max(trial["epochs"] for trial in search["trials"])
+    when = "" if search["model"] in TREE_MODELS else f", epochs: {epochs}"
+    axis.set(xlabel=f"share of the loss's variance{when}", xlim=(0, 1))
+    if not ordered:
+        axis.text(0.5, 0.5, "too few trials, or all alike", ha="center", transform=axis.transAxes)
+        axis.set_yticks([])
 
 
 def _values(axis: Axes, key: str, trials: Trials) -> None:

@@ -61,13 +61,14 @@ def read_offsets(key: Key, events: int) -> NDArray[np.int64]:
     return offsets
 
 
-def read_table(key: Key, events: int, checksum: str) -> pa.Table:
-    """All columns of a shard's table.
+def read_table(key: Key, events: int, checksum: str, columns: Sequence[str] = TABLE_SCHEMA.names) -> pa.Table:
+    """These columns of a shard's table.
 
     Args:
         key: The table.
         events: How many the shard has.
         checksum: Adler-32 of the table, as its manifest says.
+        columns: Names of columns.
 
     Raises:
         InvalidInputError: The table is missing or altered, or has other columns, or another number of rows.
@@ -75,14 +76,19 @@ def read_table(key: Key, events: int, checksum: str) -> pa.Table:
     try:
         with key.fetch() as path:
             if adler32(path) == checksum:
-                return _read(Key(str(path)), events, TABLE_SCHEMA.names, whole=True)
+                return _read(Key(str(path)), events, columns, whole=True)
     except FileNotFoundError:
         raise InvalidInputError(f"{key} is missing: prepare the dataset again") from None
     raise InvalidInputError(f"{key} is altered: remove it, and prepare the dataset again")
 
 
 def read_tables(
-    dataset: Key, manifest: Manifest, split: str, start: int = 0, stop: int | None = None
+    dataset: Key,
+    manifest: Manifest,
+    split: str,
+    start: int = 0,
+    stop: int | None = None,
+    columns: Sequence[str] = TABLE_SCHEMA.names,
 ) -> Iterator[pa.Table]:
     """The tables of a split's shards, in order.
 
@@ -92,6 +98,7 @@ def read_tables(
         split: Name of the split.
         start: Number of its first row to read; tables before it are not opened.
         stop: Number of the row to end before; None for all.
+        columns: Names of columns.
 
     Raises:
         InvalidInputError: A table is missing or altered, or has other columns, or another number of rows.
@@ -104,7 +111,8 @@ def read_tables(
             first += events
             for file in unit.outputs:
                 if below < above and file.path.endswith(TABLE_SUFFIX):
-                    yield read_table(dataset / file.path, events, file.checksum).slice(below, above - below)
+                    table = read_table(dataset / file.path, events, file.checksum, columns)
+                    yield table.slice(below, above - below)
 
 
 def features_of(table: pa.Table) -> NDArray[np.float32]:

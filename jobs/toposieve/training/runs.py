@@ -30,6 +30,7 @@ SAVED_MODEL_DIRECTORY = "saved_model"
 SAVED_MODEL_FILE = "saved_model.pb"
 """In its directory; the name is TensorFlow's."""
 STUDIES_DIRECTORY = "studies"
+STUDY_FILE = "study.json"
 BEST_FILE = "best.json"
 SUMMARY_FILE = "search.json"
 
@@ -62,13 +63,14 @@ def shorter_runs(directory: Key, dataset: str, config: TrainingConfig) -> list[K
     return [directory.parent / run_id(dataset, each) for each in shorter]
 
 
-def best_of_study(base: Key, study: str | None, job: str) -> dict[str, Any]:
-    """The configuration that a search has found to be the best.
+def best_of_study(base: Key, study: str | None, job: str, dataset: str) -> dict[str, Any]:
+    """The configuration that a search has found to be the best; of a search on another dataset, that is said.
 
     Args:
         base: Where all data lives.
         study: Name of the search; None for no search, and no values.
         job: The job that takes it.
+        dataset: Fingerprint of the dataset that the job takes.
 
     Raises:
         InvalidInputError: It has not ended, its result is damaged, or another job trains its model.
@@ -88,6 +90,9 @@ def best_of_study(base: Key, study: str | None, job: str) -> dict[str, Any]:
         raise InvalidInputError(f"{key} names no model: remove it, and run tune.py again") from None
     if training_job(model) != job:
         raise InvalidInputError(f"{folder} is a search for {model}: use {training_job(model)}")
+    study_key = folder / STUDY_FILE
+    if study_key.stat() is None or json.loads(study_key.read_bytes())["dataset"] != dataset:
+        logger.warning("%s was a search on another dataset, or on this one before it was made anew", folder)
     return found
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from toposieve.config import SearchConfig, TrainingConfig, TreeConfig
 from toposieve.models import ARCHITECTURES, TREE_MODELS
 
+DIGITS = 10
+"""Of a number that is drawn: the last ones of what NumPy calculates are another processor's own."""
 Range = tuple[float, float]
 """Lowest and highest value, on a logarithmic scale."""
 
@@ -109,9 +111,11 @@ def to_text(value: Any) -> Any:
 
 
 def from_text(value: Any) -> Any:
-    """The value of :func:`to_text`.
+    """The value of :func:`to_text`, or a number that was drawn, to so many digits as are the same everywhere.
 
-    >>> from_text(to_text([50, 20])), from_text("cosine")
-    ([50, 20], 'cosine')
+    >>> from_text(to_text([50, 20])), from_text("cosine"), from_text(0.029531179566623014)
+    ([50, 20], 'cosine', 0.02953117957)
     """
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
     return json.loads(value) if isinstance(value, str) and value.startswith("[") else value

@@ -24,16 +24,15 @@ from toposieve.errors import InvalidInputError
 from toposieve.io.store import Key
 from toposieve.models import TREE_MODELS
 from toposieve.spark.run import run_on_spark
-from toposieve.training.runs import SUMMARY_FILE
+from toposieve.training.runs import STUDY_FILE, SUMMARY_FILE
 from toposieve.training.shards import Dataset
 from toposieve.tuning.spaces import Space, from_text, space_of, to_text, training_config, tree_config
 from toposieve.tuning.tree_models import TreeData
 from toposieve.tuning.tree_trials import fit_trees
 from toposieve.tuning.trials import Fitted, Group, Trial, fit
 
-STUDY_FILE = "study.json"
-FEWEST = 4
-"""Trials from which something is said of the keys' importances."""
+FEWEST = 5
+"""Trials for each key, from which something is said of the keys' importances."""
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +135,8 @@ class Search:
             }
             for each in study.trials
         ]
-        shares = _importances(study, self.config.seed)
-        return {"model": self.config.model, "trials": trials, "importances": shares}
+        epochs, shares = _importances(study, self.space, self.config.seed)
+        return {"model": self.config.model, "trials": trials, "importances": shares, "importance_epochs": epochs}
 
     def _batch(
         self, spark: Callable[[], SparkSession], study: optuna.Study, asked: Sequence[optuna.Trial]
@@ -209,7 +208,8 @@ class Search:
             return None
         content = json.loads(key.read_bytes())
         if content["values"] != trial.values:
-            raise InvalidInputError(f"{key} is of other values than this search draws: give another --study")
+            logger.warning("%s is of other values than are drawn with these libraries: it is tried again", key)
+            return None
         return Fitted(tuple(content["histories"]))
 
     def best_config(self, best: Candidate) -> dict[str, Any]:
@@ -220,12 +220,22 @@ class Search:
         return training_config(self.config, best.trial.values, best.epochs).model_dump(mode="json")
 
 
-def _importances(study: optuna.Study, seed: int) -> dict[str, float]:
-    """Key → share of the variance of the loss that it explains, over trials that were trained to their end."""
-    if len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < FEWEST:
-        return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+def _importances(study: optuna.Study, space: Space, seed: int) -> tuple[int, dict[str, float]]:
+    """The last epochs that enough trials have reached, and key → share of the variance of the loss there.
+
+    Nothing of any key where no epochs are such, or all losses are the same.
+    """
+    for epochs in reversed(space.rungs):
+        reached = [each for each in study.trials if math.isfinite(each.intermediate_values.get(epochs, math.inf))]
+        losses = [each.intermediate_values[epochs] for each in reached]
+        if len(reached) >= FEWEST * len(space.axes) and len(set(losses)) > 1:
+            compared = optuna.create_study()
+            for each, loss in zip(reached, losses, strict=True):
+                made = optuna.trial.create_trial(params=each.params, distributions=each.distributions, value=loss)
+                compared.add_trial(made)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+            return epochs, optuna.importance.get_param_importances(compared, evaluator=evaluator)
+    return space.rungs[0], {}
 
 
 def _rank(candidate: Candidate) -> tuple[float, int, int]:

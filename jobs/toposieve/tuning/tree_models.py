@@ -10,6 +10,7 @@ import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -26,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from toposieve import schema
 from toposieve.errors import InvalidInputError
 from toposieve.io.dataset_classes import classes_of
-from toposieve.io.event_tables import features_of, read_tables
+from toposieve.io.event_tables import TABLE_SCHEMA, features_of, read_tables
 from toposieve.io.manifests import Manifest, read_manifest
 from toposieve.io.store import Key
 from toposieve.spark.run import run_on_spark
@@ -40,6 +41,8 @@ PARTITIONS = 8
 """Parts of the training data on Spark, whatever the master: the forest draws its events part by part."""
 FOREST_MEMORY_MB = 64
 """Of the sums that a round of the forest holds."""
+FIT_COLUMNS = ("label", "weight", *schema.HIGH_LEVEL_FEATURES)
+"""Of an event's row, what a fit reads."""
 
 Classifier = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """Features (events, 14) → probabilities (events, classes)."""
@@ -67,13 +70,13 @@ class TreeData:
         self._check(events, "train")
         return events
 
-    def table(self, split: str) -> pa.Table:
-        """All rows of a split, in order.
+    def table(self, split: str, columns: Sequence[str] = TABLE_SCHEMA.names) -> pa.Table:
+        """These columns of all rows of a split, in order.
 
         Raises:
             InvalidInputError: It has none, or a table is missing or altered.
         """
-        tables = list(read_tables(self.directory, self.manifest, split))
+        tables = list(read_tables(self.directory, self.manifest, split, columns=columns))
         self._check(sum(len(table) for table in tables), split)
         return pa.concat_tables(tables)
 
@@ -99,7 +102,7 @@ def frame_of(spark: SparkSession, data: TreeData, partitions: int = PARTITIONS) 
     """
     ends = np.linspace(0, data.events, partitions + 1).astype(int).tolist()
     parts = [(pickle.dumps((data, start, stop)),) for start, stop in pairwise(ends)]
-    types = ", ".join(f"`{name}` double" for name in ("label", "weight", *schema.HIGH_LEVEL_FEATURES))
+    types = ", ".join(f"`{name}` double" for name in FIT_COLUMNS)
     rows = spark.sparkContext.parallelize(parts, partitions)
     return spark.createDataFrame(rows, "part binary").mapInArrow(_events_of, types)
 
@@ -108,7 +111,7 @@ def _events_of(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in parts:
         for part in batch["part"].to_pylist():
             data, start, stop = pickle.loads(part)
-            for table in read_tables(data.directory, data.manifest, "train", start, stop):
+            for table in read_tables(data.directory, data.manifest, "train", start, stop, FIT_COLUMNS):
                 features = {name: table[name].cast("double") for name in schema.HIGH_LEVEL_FEATURES}
                 columns = {"label": table["label"].cast("double"), "weight": weights_of(table), **features}
                 yield from pa.table(columns).to_batches()
@@ -168,7 +171,7 @@ def fit_lightgbm(spark: SparkSession, data: TreeData, keys: dict[str, Any]) -> b
 def _fit_lightgbm(item: _LightGbm) -> str:
     import lightgbm
 
-    table, keys = item.data.table("train"), item.keys
+    table, keys = item.data.table("train", FIT_COLUMNS), item.keys
     parameters = {
         "objective": "multiclass",
         "num_class": len(classes_of(item.data.manifest)),
@@ -219,8 +222,8 @@ class TreeModel:
     """(session, dataset, its keys of the configuration) → content of the file."""
     load: Callable[[bytes], Classifier]
     """Content of the file → the model, ready to classify."""
-    fits_at_once: int | None = None
-    """Of a search: None for all that it asks for, which take a core each."""
+    fits_at_once: int = 256
+    """Of a search, at most: each takes a core, and a thread of the driver waits for it."""
 
 
 MODELS = {
@@ -231,16 +234,17 @@ MODELS = {
 """Each of :data:`toposieve.models.TREE_MODELS`."""
 
 
-def fit(spark: SparkSession, data: TreeData, model: str, keys: dict[str, Any]) -> bytes:
-    """Train a model; returns the content of its file.
+@contextmanager
+def saying_what_cannot_be_read(data: TreeData) -> Iterator[None]:
+    """Around fits: what a task could not read is said without Spark's traces.
 
     Raises:
         InvalidInputError: The dataset is damaged.
     """
     try:
-        return MODELS[model].fit(spark, data, keys)
+        yield
     except (PySparkException, Py4JError):
-        _ = TreeData(data.directory).events  # what a task could not read is said here, without Spark's traces
+        _ = TreeData(data.directory).events
         raise
 
 

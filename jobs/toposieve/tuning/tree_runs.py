@@ -29,7 +29,14 @@ from toposieve.permutation import TABLE_EVENTS, exchanged_features, sample_rows
 from toposieve.text_hash import text_hash
 from toposieve.training.runs import METRICS_FILE, finished_run, results_of
 from toposieve.training.shards import read_listed
-from toposieve.tuning.tree_models import MODELS, Classifier, TreeData, fit, logits_of, results_on
+from toposieve.tuning.tree_models import (
+    MODELS,
+    Classifier,
+    TreeData,
+    logits_of,
+    results_on,
+    saying_what_cannot_be_read,
+)
 from toposieve.version import code_version
 
 STAGE = "train_trees"
@@ -74,7 +81,8 @@ class TreeRun:
             logger.info("complete already: nothing to do")
             content = read_listed(self.folder, results_of(manifest)[kind.file]).encode()
         else:
-            content = fit(spark(), self.data, self.model, self.keys)
+            with saying_what_cannot_be_read(self.data):
+                content = kind.fit(spark(), self.data, self.keys)
         classify = kind.load(content)
         if manifest is None:
             manifest = self._publish(content, classify)

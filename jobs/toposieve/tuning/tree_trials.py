@@ -14,7 +14,7 @@ from toposieve.io.dataset_classes import classes_of
 from toposieve.io.store import Key
 from toposieve.spark.run import job_pool
 from toposieve.tuning.spaces import tree_config
-from toposieve.tuning.tree_models import MODELS, TreeData, fit, results_on
+from toposieve.tuning.tree_models import MODELS, TreeData, results_on, saying_what_cannot_be_read
 from toposieve.tuning.trials import Fitted, Trial
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ def fit_trees(
     logger.info("%d trials of %s on %d events", len(trials), model, data.events)
 
     def fitted(trial: Trial) -> tuple[int, Fitted]:
-        content = fit(spark, data, model, tree_config(config, trial.values).keys_of(model))
+        content = kind.fit(spark, data, tree_config(config, trial.values).keys_of(model))
         found = Fitted(([results_on(validation, classes, kind.load(content))],))
-        trial.record(folder, 1).create_if_absent(found.to_json(trial))
+        trial.record(folder, 1).write_bytes(found.to_json(trial))
         logger.info("trial %d: validation loss %.4f, %s", trial.number, found.loss(1), json.dumps(trial.values))
         return trial.number, found
 
-    with job_pool(spark, kind.fits_at_once or len(trials)) as pool:
+    with saying_what_cannot_be_read(data), job_pool(spark, kind.fits_at_once) as pool:
         return dict(done.result() for done in as_completed([pool.submit(fitted, trial) for trial in trials]))

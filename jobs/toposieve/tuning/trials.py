@@ -89,6 +89,6 @@ def fit(group: Group) -> list[Fitted]:
     found = []
     for trial, before in group.trials:
         fitted = fit_trial(group, trial, before)
-        trial.record(group.folder, group.epochs).create_if_absent(fitted.to_json(trial))
+        trial.record(group.folder, group.epochs).write_bytes(fitted.to_json(trial))
         found.append(fitted)
     return found
