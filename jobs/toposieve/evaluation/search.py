@@ -101,7 +101,9 @@ def _history(axis: Axes, trials: Trials, model: str) -> None:
     whole = epochs == max(epochs)
     axis.step(numbers[whole], np.minimum.accumulate(losses[whole]), where="post", color="0.3", label="best so far")
     axis.set(xlabel=f"trial of {model_label(model)}", ylabel="validation loss", yscale="log")
-    axis.legend()
+    low, high = axis.get_ylim()
+    axis.set_ylim(top=high * (high / low) ** 0.5)  # room for the legend
+    axis.legend(loc="upper right", ncols=2, handlelength=1, columnspacing=1)
 
 
 def _importances(axis: Axes, search: Mapping[str, Any]) -> None:
