@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -28,13 +29,14 @@ def test_it_says_what_would_change(versions):
     found = compare(*versions({"auc": 0.97, "rate": 0.02, "hertz": 30.0}, {}), PublicationConfig())
     differences = changes(found)
     assert differences["AUC qcd"] == pytest.approx(0.02)
-    assert differences["ttbar at 0.95: qcd rate"] == pytest.approx(-0.03)
+    assert differences["ttbar at 0.95: qcd false-positive rate"] == pytest.approx(-0.03)
     assert differences["ttbar at 0.95: wjets rejection"] == pytest.approx(25 - 10)
     assert differences["ttbar at 0.95: total Hz"] == pytest.approx(-20)
     assert found["same_events"]
     json.dumps(found, allow_nan=False)
-    rows = [line.rsplit(maxsplit=3) for line in format_comparison(found).splitlines()]
-    assert ["ttbar at 0.95: qcd rate", "0.02", "0.05", "-0.03"] in rows
+    rows = [re.split("  +", line) for line in format_comparison(found).splitlines()]
+    assert ["ttbar at 0.95: qcd false-positive rate", "0.02", "0.05", "-0.03 ± 0.014"] in rows
+    assert ["ttbar at 0.95: qcd rejection", "50", "20", "30"] in rows
 
 
 def test_every_working_point_is_a_quantity_of_its_own(versions):
@@ -114,6 +116,6 @@ def test_a_candidate_that_lacks_a_class_is_not_accepted_and_shows_it(versions):
         ("wjets is told apart, as by the published model", "no such class")
     ]
     gone = [row["what"] for row in found["changes"] if row["candidate"] is None]
-    assert gone == ["AUC wjets", "ttbar at 0.95: wjets rate", "ttbar at 0.95: wjets rejection"]
+    assert gone == ["AUC wjets", "ttbar at 0.95: wjets false-positive rate", "ttbar at 0.95: wjets rejection"]
     rows = [line.rsplit(maxsplit=3) for line in format_comparison(found).splitlines()]
     assert ["AUC wjets", "n/a", "0.95", "n/a"] in rows

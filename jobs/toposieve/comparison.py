@@ -12,6 +12,9 @@ from toposieve.registry import Version
 
 Json = dict[str, Any]
 NONE: Mapping[str, Any] = {}
+Measured = tuple[float | None, float | None]
+"""A value and its error."""
+NOTHING: Measured = (None, None)
 DAY = "day"
 """Quantity whose slices are those that a dataset happens to have."""
 
@@ -25,8 +28,8 @@ def compare(candidate: Version, published: Version | None, config: PublicationCo
         config: Rules.
 
     Returns:
-        ``changes``: a row for each AUC, false-positive rate, rejection and rate of either, with both values and the
-        difference, None where one has none;
+        ``changes``: a row for each AUC, false-positive rate, rejection and rate of either, with both values, the
+        difference and its error, both models' in quadrature (same events make it too large), None where one has none;
         ``worse_slices``: where the candidate is worse beyond both intervals; ``rules``: each with whether it is
         ``met``; ``accepted``: whether all are. Ready for JSON.
     """
@@ -44,11 +47,11 @@ def format_comparison(comparison: Json) -> str:
     """The same as a table of text."""
     rows = [("", "candidate", "published", "difference")]
     rows += [
-        (row["what"], *(_number(row[key]) for key in ("candidate", "published", "difference")))
+        (row["what"], _number(row["candidate"]), _number(row["published"]), _with_error(row))
         for row in comparison["changes"]
     ]
     width = max(len(row[0]) for row in rows)
-    lines = [f"{row[0]:<{width}}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in rows]
+    lines = [f"{row[0]:<{width}}" + "".join(f"{cell:>14}" for cell in row[1:3]) + f"{row[3]:>24}" for row in rows]
     lines += [f"worse: {each}" for each in comparison["worse_slices"]]
     lines += [
         f"{'met' if rule['met'] else 'NOT MET'}: {rule['rule']} ({rule['found']})" for rule in comparison["rules"]
@@ -60,6 +63,10 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4g}"
 
 
+def _with_error(row: Json) -> str:
+    return _number(row["difference"]) + ("" if row["error"] is None else f" ± {row['error']:.2g}")
+
+
 def _dataset(version: Version) -> set[str]:
     return {mark for folder, mark in version.lineage.items() if folder.startswith("datasets/")}
 
@@ -67,26 +74,29 @@ def _dataset(version: Version) -> set[str]:
 def _changes(candidate: Version, published: Version | None) -> Iterator[Json]:
     now, then = _quantities(candidate), _quantities(published) if published else {}
     for what in now | then:
-        value, other = now.get(what), then.get(what)
+        (value, error), (other, others) = now.get(what, NOTHING), then.get(what, NOTHING)
         difference = None if value is None or other is None else value - other
-        yield {"what": what, "candidate": value, "published": other, "difference": difference}
+        both = None if difference is None or error is None or others is None else math.hypot(error, others)
+        yield {"what": what, "candidate": value, "published": other, "difference": difference, "error": both}
 
 
-def _quantities(version: Version) -> dict[str, float | None]:
-    found = {f"AUC {name}": auc["value"] for name, auc in version.metrics["auc"].items()}
+def _quantities(version: Version) -> dict[str, Measured]:
+    found: dict[str, Measured] = {
+        f"AUC {name}": (auc["value"], auc["error"]) for name, auc in version.metrics["auc"].items()
+    }
     for signal, points in version.thresholds.items():
         for point in points:
             at = f"{signal} at {format_target(point['target'])}"
             for process, passing in point.get("background", NONE).items():
-                found[f"{at}: {process} rate"] = passing["false_positive_rate"]
-                found[f"{at}: {process} rejection"] = passing["rejection"]
+                found[f"{at}: {process} false-positive rate"] = passing["false_positive_rate"], passing["error"]
+                found[f"{at}: {process} rejection"] = passing["rejection"], None
             found[f"{at}: total Hz"] = _hertz(point)
     return found
 
 
-def _hertz(point: Mapping[str, Any]) -> float | None:
-    hertz: float | None = point.get("rate", NONE).get("total", NONE).get("value")
-    return hertz
+def _hertz(point: Mapping[str, Any]) -> Measured:
+    total = point.get("rate", NONE).get("total", NONE)
+    return total.get("value"), total.get("error")
 
 
 def _worse_slices(candidate: Version, published: Version) -> Iterator[str]:
@@ -136,7 +146,7 @@ def _rules(candidate: Version, published: Version | None, config: PublicationCon
             yield {"rule": f"{name} is told apart, as by the published model", "met": False, "found": "no such class"}
     if config.rate_max is not None:
         point = _point(candidate, config)
-        hertz = _hertz(point) if point else None
+        hertz, _ = _hertz(point) if point else NOTHING
         what = f"{config.rate_class} at {config.rate_working_point}: at most {config.rate_max:g} Hz"
         yield {"rule": what, "met": hertz is not None and hertz <= config.rate_max, "found": _number(hertz)}
 

@@ -78,8 +78,9 @@ def describe(comparison: Mapping[str, Any]) -> Iterator[str]:
     """Lines of Markdown: what would change, what got worse and which rules are met."""
     yield from ("| | candidate | published | difference |", "|---|---|---|---|")
     for row in comparison["changes"]:
-        cells = (_number(row[key]) for key in ("candidate", "published", "difference"))
-        yield f"| {row['what']} | {' | '.join(cells)} |"
+        cells = [_number(row[key]) for key in ("candidate", "published", "difference")]
+        error = "" if row["error"] is None else f" ± {row['error']:.2g}"
+        yield f"| {row['what']} | {' | '.join(cells)}{error} |"
     yield ""
     yield from (f"- worse: {each}" for each in comparison["worse_slices"])
     yield from (

@@ -15,7 +15,10 @@ COMPARISON = {
     "published_version": 1,
     "after": 4,
     "newest": 3,
-    "changes": [{"what": "AUC qcd", "candidate": 0.97, "published": None, "difference": None}],
+    "changes": [
+        {"what": "AUC qcd", "candidate": 0.97, "published": None, "difference": None, "error": None},
+        {"what": "AUC wjets", "candidate": 0.97, "published": 0.95, "difference": 0.02, "error": 0.0123},
+    ],
     "worse_slices": ["ttbar: qcd where nJets is 0, 0.050 to 0.080"],
     "rules": [{"rule": "AUC qcd at least 0.9", "met": True, "found": "0.97"}],
 }
@@ -95,6 +98,6 @@ def test_who_is_asked_sees_what_would_change(monkeypatch: pytest.MonkeyPatch, co
     task.execute(context)
     assert task.subject == "Publish version 2 (hlf) of topology?"
     assert task.body == "\n".join(describe(COMPARISON))
-    assert "| AUC qcd | 0.97 | n/a | n/a |" in task.body
+    assert "| AUC qcd | 0.97 | n/a | n/a |\n| AUC wjets | 0.97 | 0.95 | 0.02 ± 0.012 |" in task.body
     assert "- worse: ttbar: qcd where nJets is 0, 0.050 to 0.080" in task.body
     assert context["ti"].xcoms == {}
