@@ -81,6 +81,7 @@ def _changes(candidate: Version, published: Version | None) -> Iterator[Json]:
 
 
 def _quantities(version: Version) -> dict[str, Measured]:
+    """What is compared; where nothing passed, the error of a rate is not known."""
     found: dict[str, Measured] = {
         f"AUC {name}": (auc["value"], auc["error"]) for name, auc in version.metrics["auc"].items()
     }
@@ -88,7 +89,7 @@ def _quantities(version: Version) -> dict[str, Measured]:
         for point in points:
             at = f"{signal} at {format_target(point['target'])}"
             for process, passing in point.get("background", NONE).items():
-                found[f"{at}: {process} false-positive rate"] = passing["false_positive_rate"], passing["error"]
+                found[f"{at}: {process} false-positive rate"] = passing["false_positive_rate"], passing["error"] or None
                 found[f"{at}: {process} rejection"] = passing["rejection"], None
             found[f"{at}: total Hz"] = _hertz(point)
     return found

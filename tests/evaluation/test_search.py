@@ -56,6 +56,13 @@ def test_many_values_are_named_in_part():
     np.testing.assert_array_equal(np.sort(np.concatenate([line.get_xdata() for line in axis.lines])), range(20))
 
 
+def test_a_zero_is_shown_too():
+    trials = [{**SEARCH["trials"][0], "values": {"dropout_rate": rate}} for rate in (0.0, 0.1, 0.2)]
+    with style.page_style():
+        axis = search.draw_searches({"a": {**SEARCH, "trials": trials}}).axes[2]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0.0", "0.1", "0.2"]
+
+
 def test_each_search_begins_a_row():
     with style.page_style():
         figure = search.draw_searches({"a": SEARCH, "b": SEARCH})

@@ -104,10 +104,11 @@ def test_what_a_search_has_found_is_what_its_file_says(tmp_path: Path, caplog: p
     best.write_text('{"model": "hlf", "epochs": 9, "batch_size": 64}')
     config = load_config(TrainingConfig, '{"batch_size": 32}', {"seed": 3}, found())
     assert (config.epochs, config.batch_size, config.seed) == (9, 32, 3)
-    best.with_name("study.json").write_text('{"dataset": "before"}')
-    caplog.clear()
-    found()
-    assert "was a search on another dataset" in caplog.text
+    for content in ('{"dataset": "before"}', "[]", "{"):
+        best.with_name("study.json").write_text(content)
+        caplog.clear()
+        found()
+        assert "is no search on this dataset as it is now" in caplog.text
     best.with_name("study.json").write_text('{"dataset": "now"}')
     caplog.clear()
     found()

@@ -120,7 +120,7 @@ def _importances(axis: Axes, search: Mapping[str, Any]) -> None:
 def _values(axis: Axes, key: str, trials: Trials) -> None:
     _, losses, epochs = _arrays(trials)
     values = [trial["values"][key] for trial in trials]
-    if all(isinstance(value, float) for value in values):
+    if all(isinstance(value, float) and value > 0 for value in values):
         where = np.array(values)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def shorter_runs(directory: Key, dataset: str, config: TrainingConfig) -> list[K
 
 
 def best_of_study(base: Key, study: str | None, job: str, dataset: str) -> dict[str, Any]:
-    """The configuration that a search has found to be the best; of a search on another dataset, that is said.
+    """The configuration that a search has found to be the best; what was no search on this dataset is said.
 
     Args:
         base: Where all data lives.
@@ -90,9 +91,11 @@ def best_of_study(base: Key, study: str | None, job: str, dataset: str) -> dict[
         raise InvalidInputError(f"{key} names no model: remove it, and run tune.py again") from None
     if training_job(model) != job:
         raise InvalidInputError(f"{folder} is a search for {model}: use {training_job(model)}")
-    study_key = folder / STUDY_FILE
-    if study_key.stat() is None or json.loads(study_key.read_bytes())["dataset"] != dataset:
-        logger.warning("%s was a search on another dataset, or on this one before it was made anew", folder)
+    known = None
+    with suppress(FileNotFoundError, ValueError, LookupError, TypeError):
+        known = json.loads((folder / STUDY_FILE).read_bytes())["dataset"]
+    if known != dataset:
+        logger.warning("%s is no search on this dataset as it is now: its best configuration is taken anyway", folder)
     return found
 
 

@@ -10,10 +10,12 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from pyspark.sql import SparkSession
@@ -33,6 +35,8 @@ from toposieve.tuning.trials import Fitted, Group, Trial, fit
 
 FEWEST = 5
 """Trials for each key, from which something is said of the keys' importances."""
+ALIKE = 1e-6
+"""Standard deviation of losses of which nothing is said."""
 
 logger = logging.getLogger(__name__)
 
@@ -206,11 +210,12 @@ class Search:
         key = trial.record(self.folder, epochs)
         if key.stat() is None:
             return None
-        content = json.loads(key.read_bytes())
-        if content["values"] != trial.values:
-            logger.warning("%s is of other values than are drawn with these libraries: it is tried again", key)
-            return None
-        return Fitted(tuple(content["histories"]))
+        with suppress(ValueError, LookupError, TypeError):
+            content = json.loads(key.read_bytes())
+            if content["values"] == trial.values:
+                return Fitted(tuple(content["histories"]))
+        logger.warning("%s is damaged, or of other values than these libraries draw: it is tried again", key)
+        return None
 
     def best_config(self, best: Candidate) -> dict[str, Any]:
         """How to train the best one again: keys of the configuration of the job that trains such models."""
@@ -223,12 +228,12 @@ class Search:
 def _importances(study: optuna.Study, space: Space, seed: int) -> tuple[int, dict[str, float]]:
     """The last epochs that enough trials have reached, and key → share of the variance of the loss there.
 
-    Nothing of any key where no epochs are such, or all losses are the same.
+    Nothing of any key where no epochs are such, or all losses are alike.
     """
     for epochs in reversed(space.rungs):
         reached = [each for each in study.trials if math.isfinite(each.intermediate_values.get(epochs, math.inf))]
         losses = [each.intermediate_values[epochs] for each in reached]
-        if len(reached) >= FEWEST * len(space.axes) and len(set(losses)) > 1:
+        if len(reached) >= FEWEST * len(space.axes) and np.std(losses) > ALIKE:
             compared = optuna.create_study()
             for each, loss in zip(reached, losses, strict=True):
                 made = optuna.trial.create_trial(params=each.params, distributions=each.distributions, value=loss)

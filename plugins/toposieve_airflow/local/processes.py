@@ -27,6 +27,9 @@ ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 SETTLE_S = 2.0
 """Seconds in which other workers may end too, so that the one at fault can be told from those that lost it."""
 
+READ_S = 0.5
+"""Seconds in which what ended processes have said last is read; something that they have left may hold their output."""
+
 PR_SET_PDEATHSIG = 1
 _C_LIBRARY = ctypes.CDLL(None)
 
@@ -128,8 +131,9 @@ class JobProcesses:
         _wait(self._running(), SETTLE_S)
         own_codes = [process.poll() for process in self._processes]
         self.stop()
+        deadline = time.monotonic() + READ_S
         for reader in self._readers:
-            reader.join(SETTLE_S)  # what the process has started, and left, may still hold its output
+            reader.join(max(0.0, deadline - time.monotonic()))
         while not self._lines.empty():
             index, line = self._lines.get()
             if line is not None:

@@ -79,7 +79,7 @@ def describe(comparison: Mapping[str, Any]) -> Iterator[str]:
     yield from ("| | candidate | published | difference |", "|---|---|---|---|")
     for row in comparison["changes"]:
         cells = [_number(row[key]) for key in ("candidate", "published", "difference")]
-        error = "" if row["error"] is None else f" ± {row['error']:.2g}"
+        error = "" if row.get("error") is None else f" ± {row['error']:.2g}"
         yield f"| {row['what']} | {' | '.join(cells)}{error} |"
     yield ""
     yield from (f"- worse: {each}" for each in comparison["worse_slices"])
