@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toposieve.config import PublicationConfig
+from toposieve.evaluation.seeds import in_quadrature
 from toposieve.evaluation.table import format_target
 from toposieve.registry import Version
 
@@ -76,7 +77,7 @@ def _changes(candidate: Version, published: Version | None) -> Iterator[Json]:
     for what in now | then:
         (value, error), (other, others) = now.get(what, NOTHING), then.get(what, NOTHING)
         difference = None if value is None or other is None else value - other
-        both = None if difference is None or error is None or others is None else math.hypot(error, others)
+        both = None if difference is None else in_quadrature(error, others)
         yield {"what": what, "candidate": value, "published": other, "difference": difference, "error": both}
 
 
